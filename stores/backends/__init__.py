@@ -1,0 +1,1 @@
+"""Byte stores behind one contract: in memory, and RocksDB."""

@@ -1,0 +1,123 @@
+"""The root of all errors, and the branches that arise where state and bytes are kept.
+
+Owns `StreamsError` with the place it may carry, the reactions an error can ask of the
+runtime, and the serde, store and storage branches. The whole tree is drawn in
+`streams.errors`, which re-exports it. This module must not know who raises or who catches.
+
+Source: house style 3.7; JVM `org.apache.kafka.streams.errors`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import ClassVar
+
+
+class Reaction(Enum):
+    """What the runtime does about an error; declared by each class, acted on by the worker."""
+
+    TELL_CALLER = "tell_caller"
+    """The call was wrong or came at the wrong time: whoever called hears of it."""
+    RETRY = "retry"
+    """A passing reason: the same attempt may succeed later."""
+    RESTORE_TASK = "restore_task"
+    """The task's local state is given up and rebuilt from its changelog."""
+    REJOIN = "rejoin"
+    """The task belongs to someone else by now: give it up without a commit."""
+    STOP_APP = "stop_app"
+    """Nothing here can mend it: the worker dies, the application's handler is asked."""
+
+
+class StreamsError(Exception):
+    """The root of all errors this project raises on purpose.
+
+    Args:
+        message: what happened, the name of the thing, and the remedy.
+        task_id: the task it happened in, `<subtopology>_<partition>`.
+        topic: the topic it was about.
+        partition: its partition.
+        offset: the offset of the record.
+        node: the topology node.
+    """
+
+    reaction: Reaction = Reaction.STOP_APP
+    _PLACES: ClassVar[tuple[str, ...]] = ("task_id", "topic", "partition", "offset", "node")
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        task_id: str | None = None,
+        topic: str | None = None,
+        partition: int | None = None,
+        offset: int | None = None,
+        node: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.task_id = task_id
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.node = node
+
+    def __str__(self) -> str:
+        """Returns the message, and behind it in brackets the place as far as it is known."""
+        known = [
+            f"{place.removesuffix('_id')} {value}"
+            for place in self._PLACES
+            if (value := getattr(self, place)) is not None
+        ]
+        return f"{self.message} [{', '.join(known)}]" if known else self.message
+
+
+class SerdeError(StreamsError):
+    """Bytes and values cannot be turned into each other."""
+
+
+class SerializationError(SerdeError):
+    """A value cannot be written as bytes."""
+
+
+class DeserializationError(SerdeError):
+    """Bytes cannot be read as a value."""
+
+
+class StoreError(StreamsError):
+    """A store cannot answer."""
+
+    reaction = Reaction.TELL_CALLER
+
+
+class UnknownStoreError(StoreError):
+    """There is no store of that name, or the processor is not connected to it."""
+
+
+class StoreNotReadyError(StoreError):
+    """The store is being restored, or its application is not started: ask again."""
+
+
+class StoreMovedError(StoreError):
+    """The store's task left this process while it was read: ask again."""
+
+
+class StoreClosedError(StoreError):
+    """The store was closed."""
+
+
+class StoreLockedError(StoreError):
+    """Another process holds the directory."""
+
+
+class StorageError(StreamsError):
+    """Bytes cannot be kept or found."""
+
+
+class BackendError(StorageError):
+    """A backend failed at what it was asked to do, for example because the disk is full."""
+
+
+class CorruptDataError(StorageError):
+    """What is stored cannot be what was written."""
+
+    reaction = Reaction.RESTORE_TASK

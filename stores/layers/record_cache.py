@@ -1,0 +1,103 @@
+"""The byte budget that all cached stores of one worker share.
+
+Owns the count of cached bytes and the rule who must give way: when the budget is
+exceeded, the store that was just written evicts its least recently used entries until
+the budget holds or it has none left. It knows nothing of keys, serdes or stores below.
+
+Sizes are counted as the JVM counts them, so that the same input evicts the same entries:
+an entry weighs its key, 25 bytes of bookkeeping, its stored value (with the 8-byte
+timestamp where the store has one) and its record context (20 bytes, topic name, headers).
+
+Source: JVM `ThreadCache`, `NamedCache`, `LRUCacheEntry`, `ProcessorRecordContext`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, Final
+
+from stores.record import Origin
+
+ENTRY_OVERHEAD_BYTES: Final = 25
+"""Three references of an LRU node and the dirty flag."""
+
+CONTEXT_OVERHEAD_BYTES: Final = 20
+"""Timestamp, offset and partition of the record that wrote the entry."""
+
+
+class Unread:
+    """Marks that nobody has asked yet what the store below holds for a key."""
+
+    __slots__ = ()
+
+
+UNREAD: Final = Unread()
+
+
+class CacheEntry:
+    """One cached row: a mutable record, made once per key and reused by every update.
+
+    `stored` is the (value, timestamp) pair in the store below, None when it has no such
+    row, `UNREAD` when that is not known. `used` and `updated` are ticks of the store's own
+    counter: they order entries for eviction (last use) and for flushing (last update).
+    """
+
+    __slots__ = (
+        "context_timestamp",
+        "dirty",
+        "key",
+        "origin",
+        "partition",
+        "raw_key",
+        "size_bytes",
+        "stored",
+        "timestamp",
+        "topic",
+        "updated",
+        "used",
+        "value",
+    )
+
+    def __init__(self, key: Hashable, raw_key: bytes) -> None:
+        self.key = key
+        self.raw_key = raw_key
+        self.value: Any = None
+        self.timestamp = -1
+        self.stored: tuple[Any, int] | Unread | None = UNREAD
+        self.dirty = False
+        self.topic: str | None = ""
+        self.partition = -1
+        self.origin: Origin = None
+        self.context_timestamp = -1
+        self.size_bytes = 0
+        self.used = 0
+        self.updated = 0
+
+
+def context_bytes(topic: str | None, origin: Origin) -> int:
+    """Weighs a record context as the JVM does: fixed part, topic name, headers."""
+    size = CONTEXT_OVERHEAD_BYTES + (len(topic) if topic else 0)
+    if origin.__class__ is tuple:
+        for name, value in origin[1]:
+            size += len(name) + (len(value) if value is not None else 0)
+    return size
+
+
+class RecordCache:
+    """Counts the bytes cached by all stores of one worker against `max_bytes`.
+
+    Not thread-safe: one worker owns it. A `max_bytes` of 0 means that stores are built
+    without a cache; a cache with room for nothing evicts each entry as it is written.
+
+    Args:
+        max_bytes: the budget, at least 0.
+    """
+
+    __slots__ = ("max_bytes", "size_bytes")
+
+    def __init__(self, max_bytes: int) -> None:
+        if max_bytes < 0:
+            message = f"max_bytes must not be negative, got {max_bytes}"
+            raise ValueError(message)
+        self.max_bytes = max_bytes
+        self.size_bytes = 0

@@ -1,0 +1,239 @@
+"""Records: as users see them, as they travel raw, and the cell that tells which is current.
+
+Owns `Record`, `Headers`, the record's context and metadata, and the forms a record has on
+its way: a `RawRecord` is a plain tuple, because nothing may be built per record on the hot
+path. It must not know topics, tasks or serdes.
+
+An `Origin` says where a raw record stood in its partition: its offset alone, or (offset,
+headers) where it has headers, or None where there is no record (a punctuation). Most
+records have no headers, so most origins are an int that costs nothing.
+
+Source: JVM `org.apache.kafka.streams.processor.api.Record`, `RecordHeaders`,
+`ProcessorRecordContext`; KIP-478.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+from stores.errors import StreamsError
+
+K = TypeVar("K")
+V = TypeVar("V")
+KNew = TypeVar("KNew")
+VNew = TypeVar("VNew")
+
+HeaderList: TypeAlias = list[tuple[str, bytes | None]]
+"""Header names and values, in order; a name may occur more than once."""
+
+Origin: TypeAlias = int | tuple[int, HeaderList] | None
+"""Offset of a record, or (offset, headers), or None without a record."""
+
+RawRecord: TypeAlias = tuple[int, bytes | None, bytes | None, Origin]
+"""(timestamp in epoch ms, key, value, origin)."""
+
+NO_OFFSET = -1
+
+
+def offset_of(origin: Origin) -> int:
+    """Returns the offset of an origin, -1 where there is no record."""
+    if origin.__class__ is int:
+        return origin  # type: ignore[return-value]
+    return NO_OFFSET if origin is None else origin[0]  # type: ignore[index]
+
+
+def headers_of(origin: Origin) -> HeaderList | None:
+    """Returns the headers of an origin, None where it has none."""
+    return origin[1] if origin.__class__ is tuple else None  # type: ignore[index]
+
+
+class Headers:
+    """Names and values that travel with a record, in order; names may repeat.
+
+    Mutable: what a processor adds to a record's headers goes with the record.
+    """
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Iterable[tuple[str, bytes | None]] = ()) -> None:
+        self._items: HeaderList = list(items)
+
+    def add(self, name: str, value: bytes | None) -> Headers:
+        """Appends a header and returns these headers."""
+        self._items.append((name, value))
+        return self
+
+    def remove(self, name: str) -> Headers:
+        """Removes every header of that name and returns these headers."""
+        self._items = [item for item in self._items if item[0] != name]
+        return self
+
+    def last(self, name: str) -> bytes | None:
+        """Returns the value of the last header of that name, None if there is none."""
+        for found, value in reversed(self._items):
+            if found == name:
+                return value
+        return None
+
+    def all(self, name: str) -> list[bytes | None]:
+        """Returns the values of all headers of that name, in order."""
+        return [value for found, value in self._items if found == name]
+
+    def copy(self) -> Headers:
+        """Returns headers of their own with the same items."""
+        return Headers(self._items)
+
+    def as_list(self) -> HeaderList:
+        """Returns the items as a new list."""
+        return list(self._items)
+
+    def __iter__(self) -> Iterator[tuple[str, bytes | None]]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, name: object) -> bool:
+        return any(found == name for found, _ in self._items)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and self._items == other._items
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Headers({self._items!r})"
+
+
+class Record(Generic[K, V]):
+    """A record as a `Processor` receives and forwards it.
+
+    Derived records get headers of their own, so that a change to one does not show in the
+    other.
+
+    Args:
+        key: the key, may be None.
+        value: the value, may be None.
+        timestamp: event time in epoch milliseconds, 0 or more.
+        headers: its headers; kept, not copied.
+
+    Raises:
+        StreamsError: the timestamp is negative.
+    """
+
+    __slots__ = ("headers", "key", "timestamp", "value")
+
+    def __init__(self, key: K, value: V, timestamp: int, headers: Headers | None = None) -> None:
+        if timestamp < 0:
+            message = (
+                f"Malformed Record: negative timestamp {timestamp} for key {key!r}; "
+                "give it the time of the event in epoch milliseconds"
+            )
+            raise StreamsError(message)
+        self.key = key
+        self.value = value
+        self.timestamp = timestamp
+        self.headers = Headers() if headers is None else headers
+
+    def with_key(self, key: KNew) -> Record[KNew, V]:
+        """Returns a copy with another key."""
+        return Record(key, self.value, self.timestamp, self.headers.copy())
+
+    def with_value(self, value: VNew) -> Record[K, VNew]:
+        """Returns a copy with another value."""
+        return Record(self.key, value, self.timestamp, self.headers.copy())
+
+    def with_timestamp(self, timestamp: int) -> Record[K, V]:
+        """Returns a copy with another event time.
+
+        Raises:
+            StreamsError: the timestamp is negative.
+        """
+        return Record(self.key, self.value, timestamp, self.headers.copy())
+
+    def with_headers(self, headers: Headers) -> Record[K, V]:
+        """Returns a copy with other headers, which are copied."""
+        return Record(self.key, self.value, self.timestamp, headers.copy())
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Record)
+            and (self.key, self.value, self.timestamp) == (other.key, other.value, other.timestamp)
+            and self.headers == other.headers
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Record({self.key!r}, {self.value!r}, {self.timestamp}, {self.headers!r})"
+
+
+class RecordMetadata(NamedTuple):
+    """Where the current record came from.
+
+    Attributes:
+        topic: its topic, None in a punctuation.
+        partition: its partition, -1 in a punctuation.
+        offset: its offset, -1 in a punctuation.
+    """
+
+    topic: str | None
+    partition: int
+    offset: int
+
+
+class RecordContext(NamedTuple):
+    """What a topic extractor may know of a record besides key and value.
+
+    Attributes:
+        topic: the topic it was read from, None in a punctuation.
+        partition: its partition, -1 in a punctuation.
+        offset: its offset, -1 in a punctuation.
+        timestamp: event time in epoch milliseconds.
+        headers: its headers.
+    """
+
+    topic: str | None
+    partition: int
+    offset: int
+    timestamp: int
+    headers: Headers
+
+
+class CurrentRecord:
+    """The cell of a task that tells which record is being processed.
+
+    Chains pass key, value and timestamp as arguments; all else about the record stands
+    here, written once per record by the source and read by the few nodes that need it.
+
+    Attributes:
+        topic: topic read from, None in a punctuation.
+        partition: partition read from, -1 in a punctuation.
+        origin: offset and headers.
+        timestamp: event time as read, epoch milliseconds.
+        raw_key: the key as read, for dead letters.
+        raw_value: the value as read, for dead letters.
+    """
+
+    __slots__ = ("origin", "partition", "raw_key", "raw_value", "timestamp", "topic")
+
+    def __init__(self) -> None:
+        self.topic: str | None = None
+        self.partition = -1
+        self.origin: Origin = None
+        self.timestamp = -1
+        self.raw_key: bytes | None = None
+        self.raw_value: bytes | None = None
+
+    def offset(self) -> int:
+        """Returns the record's offset, -1 where there is no record."""
+        return offset_of(self.origin)
+
+    def headers(self) -> HeaderList | None:
+        """Returns the record's headers, None where it has none."""
+        return headers_of(self.origin)
+
+    def __repr__(self) -> str:
+        place: Any = (self.topic, self.partition, self.offset())
+        return f"CurrentRecord{place!r}"

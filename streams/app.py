@@ -1,0 +1,533 @@
+"""The application: one topology, its settings, its life and its stores.
+
+Owns the application's state and who hears of it, the thread the worker runs in, the opening
+and closing of the transport, and what a failed worker means. It must not know how records
+are processed.
+
+    CREATED ──► REBALANCING ◄──► RUNNING
+       │             │              │
+       │             ├──────────────┴──► PENDING_ERROR ──► ERROR
+       └─────────────┴─────────────────► PENDING_SHUTDOWN ──► NOT_RUNNING
+
+Source: JVM `KafkaStreams`, KIP-671 (uncaught errors), KIP-834 (pause); kafka-streams A11.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from enum import Enum
+from types import FrameType, TracebackType
+from typing import Any, Final, TypeAlias, Unpack
+
+from stores.directory import StateDirectory
+from streams.clock import Clock, SystemClock
+from streams.config import Settings, StreamsConfig
+from streams.errors import (
+    AppStateError,
+    ConfigError,
+    ProcessingError,
+    StoreNotReadyError,
+    StreamsError,
+)
+from streams.metrics import Metric, collect
+from streams.queries.service import QueryService
+from streams.transport.port import Transport
+from streams.worker import Progress, Worker, WorkerState
+from topology.dsl.builder import StreamsBuilder
+from topology.topology import Topology
+
+CLOSE_TIMEOUT: Final = timedelta(seconds=10)
+"""How long `run` waits for a clean stop after a signal."""
+
+_WATCH_SECONDS: Final = 0.1
+"""How often `run` looks up from waiting: bounds the answer to a signal, costs nothing."""
+
+_log = logging.getLogger(__name__)
+
+
+class State(Enum):
+    """Where an application is in its life."""
+
+    CREATED = "CREATED"
+    REBALANCING = "REBALANCING"
+    RUNNING = "RUNNING"
+    PENDING_SHUTDOWN = "PENDING_SHUTDOWN"
+    NOT_RUNNING = "NOT_RUNNING"
+    PENDING_ERROR = "PENDING_ERROR"
+    ERROR = "ERROR"
+
+    @property
+    def is_running_or_rebalancing(self) -> bool:
+        """Whether the worker is alive and wanted."""
+        return self in (State.REBALANCING, State.RUNNING)
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether nothing will happen any more."""
+        return self in (State.NOT_RUNNING, State.ERROR)
+
+    def may_become(self, new: State) -> bool:
+        """Tells whether a step to `new` is legal."""
+        return new in _MOVES[self]
+
+
+_MOVES: Final[dict[State, frozenset[State]]] = {
+    State.CREATED: frozenset({State.REBALANCING, State.PENDING_SHUTDOWN}),
+    State.REBALANCING: frozenset({State.RUNNING, State.PENDING_SHUTDOWN, State.PENDING_ERROR}),
+    State.RUNNING: frozenset(
+        {State.REBALANCING, State.RUNNING, State.PENDING_SHUTDOWN, State.PENDING_ERROR}
+    ),
+    State.PENDING_SHUTDOWN: frozenset({State.NOT_RUNNING}),
+    State.NOT_RUNNING: frozenset(),
+    State.PENDING_ERROR: frozenset({State.ERROR}),
+    State.ERROR: frozenset(),
+}
+
+
+class UncaughtResponse(Enum):
+    """What to do when a worker died of an error."""
+
+    REPLACE_WORKER = "replace_worker"
+    """Start another one, from the last commit."""
+    SHUTDOWN_CLIENT = "shutdown_client"
+    """Stop this instance; the state becomes ERROR. The default."""
+    SHUTDOWN_APPLICATION = "shutdown_application"
+    """Stop all instances. On the embedded log there is only this one."""
+
+
+StateListener: TypeAlias = Callable[[State, State], None]
+"""Hears of a change of state: (new, old), outside any lock."""
+
+UncaughtHandler: TypeAlias = Callable[[StreamsError], UncaughtResponse]
+"""Decides what the death of a worker means."""
+
+
+class App:
+    """A topology with its settings, ready to run.
+
+    Without `bootstrap_servers` it runs on the embedded log under `data_dir`. All methods may
+    be called from any thread.
+
+    Args:
+        topology: the topology, or the builder that makes it.
+        config: the settings. Without it they are `settings`, the environment and the file
+            THALWEG_CONFIG names, in this order of precedence.
+        clock: where time comes from.
+        transport: opens the log to run on, instead of the one the settings name.
+        settings: as for `StreamsConfig`.
+
+    Raises:
+        ConfigError: a setting is unknown, missing or out of range.
+        TopologyError: the topology cannot be built.
+    """
+
+    def __init__(
+        self,
+        topology: Topology | StreamsBuilder,
+        *,
+        config: StreamsConfig | None = None,
+        clock: Clock | None = None,
+        transport: Callable[[], Transport] | None = None,
+        **settings: Unpack[Settings],
+    ) -> None:
+        if config is not None and settings:
+            message = f"give config= or settings, not both (got {', '.join(settings)})"
+            raise TypeError(message)
+        self.config = StreamsConfig.load(**settings) if config is None else config
+        if isinstance(topology, StreamsBuilder):
+            topology = topology.build(self.config)
+        if not isinstance(topology, Topology):
+            message = f"App needs a Topology or a StreamsBuilder, got {type(topology).__name__}"
+            raise TypeError(message)
+        self.topology = topology
+        self._clock = clock or SystemClock()
+        self._open_transport = transport or self._configured_transport
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._state = State.CREATED
+        self._error: StreamsError | None = None
+        self._worker: Worker | None = None
+        self._thread: threading.Thread | None = None
+        self._is_paused = False
+        self._failed_workers = 0
+        self._state_listener: StateListener | None = None
+        self._uncaught_handler: UncaughtHandler = lambda _error: UncaughtResponse.SHUTDOWN_CLIENT
+        self._queries = QueryService(
+            topology,
+            self.config.default_key_serde,
+            self.config.default_value_serde,
+            self._faces,
+        )
+
+    def __repr__(self) -> str:
+        return f"App({self.config.application_id!r}, {self.state.name})"
+
+    # -- state ---------------------------------------------------------------------------
+
+    @property
+    def application_id(self) -> str:
+        """The application's id."""
+        return self.config.application_id
+
+    @property
+    def state(self) -> State:
+        """Where the application is in its life."""
+        return self._state
+
+    @property
+    def error(self) -> StreamsError | None:
+        """What the application died of, None unless its state is ERROR or PENDING_ERROR."""
+        return self._error
+
+    def set_state_listener(self, listener: StateListener | None) -> None:
+        """Sets who hears of changes of state; only before `start`.
+
+        Raises:
+            AppStateError: the application was started.
+        """
+        self._refuse_started("set a state listener")
+        self._state_listener = listener
+
+    def set_uncaught_error_handler(self, handler: UncaughtHandler) -> None:
+        """Sets who decides when a worker dies of an error; only before `start`.
+
+        Raises:
+            AppStateError: the application was started.
+        """
+        self._refuse_started("set the handler of uncaught errors")
+        self._uncaught_handler = handler
+
+    def wait_for(self, *states: State, timeout: timedelta | None = None) -> bool:
+        """Waits until the application is in one of `states`, or has finished.
+
+        Returns:
+            Whether it is in one of them.
+        """
+        seconds = None if timeout is None else timeout.total_seconds()
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._state in states or self._state.has_finished, seconds
+            )
+            return self._state in states
+
+    def _refuse_started(self, what: str) -> None:
+        if self._state is not State.CREATED:
+            message = f"{what} before start(); the application is {self._state.name}"
+            raise AppStateError(message)
+
+    def _set_state(self, new: State) -> bool:
+        """Makes a legal step and tells the listener; refuses steps out of a shutdown.
+
+        Returns:
+            Whether the state changed.
+        """
+        with self._changed:
+            old = self._state
+            if new is old or not old.may_become(new):
+                return False
+            self._state = new
+            self._changed.notify_all()
+        _log.info("application %s: %s -> %s", self.application_id, old.name, new.name)
+        if self._state_listener is not None:
+            self._state_listener(new, old)
+        return True
+
+    # -- life ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Opens log and state and starts processing in a thread of its own.
+
+        Raises:
+            AppStateError: the application was started before; make a new one.
+            StoreLockedError: another process owns the log or the state directory.
+            ConfigError: the settings name a log that cannot be opened.
+        """
+        self._refuse_started("an application starts once: call start()")
+        worker, transport = self._new_worker()
+        if not self._set_state(State.REBALANCING):
+            transport.close()
+            self._refuse_started("an application starts once: call start()")
+        self._worker = worker
+        self._thread = threading.Thread(
+            target=self._work, args=(worker, transport), name=f"{self.application_id}-worker-1"
+        )
+        self._thread.start()
+
+    def close(self, timeout: timedelta | None = None) -> bool:
+        """Stops: finishes the record in hand, commits, closes stores and log.
+
+        Closing again does nothing. From inside the worker (a listener, user code) it only
+        asks for the stop.
+
+        Args:
+            timeout: how long to wait; None waits for as long as it takes.
+
+        Returns:
+            Whether everything is closed.
+        """
+        if self._state is State.CREATED:
+            self._set_state(State.PENDING_SHUTDOWN)
+            self._set_state(State.NOT_RUNNING)
+            return True
+        self._set_state(State.PENDING_SHUTDOWN)
+        worker, thread = self._worker, self._thread
+        if worker is not None:
+            worker.stop()
+        if thread is None or thread is threading.current_thread():
+            return self._state.has_finished
+        thread.join(None if timeout is None else max(0.0, timeout.total_seconds()))
+        return not thread.is_alive()
+
+    def run(self, *, on_progress: Callable[[Progress], None] | None = None) -> None:
+        """Starts, and blocks until the application is closed or fails.
+
+        In the main thread SIGINT and SIGTERM stop it cleanly; a second one raises
+        KeyboardInterrupt at once. In other threads signals are left alone.
+
+        Args:
+            on_progress: called about ten times a second with what was done so far.
+
+        Raises:
+            StreamsError: what `start` raises, and what the application died of.
+            KeyboardInterrupt: a second signal came during the clean stop.
+        """
+        asked: list[int] = []
+        with _signals(asked):
+            self.start()
+            deadline_ms: float | None = None
+            while not self.wait_for(timeout=timedelta(seconds=_WATCH_SECONDS)):
+                if self._state.has_finished:
+                    break
+                if on_progress is not None and (progress := self.progress()) is not None:
+                    on_progress(progress)
+                if not asked:
+                    continue
+                now_ms = self._clock.monotonic_ms()
+                if deadline_ms is None:
+                    deadline_ms = now_ms + CLOSE_TIMEOUT / timedelta(milliseconds=1)
+                    self.close(timedelta(0))
+                if len(asked) > 1 or now_ms > deadline_ms:
+                    raise KeyboardInterrupt
+            if self._thread is not None:
+                self._thread.join()
+        if on_progress is not None and (progress := self.progress()) is not None:
+            on_progress(progress)
+        if self._error is not None:
+            raise self._error
+
+    def __enter__(self) -> App:
+        """Starts the application."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Closes the application."""
+        self.close()
+
+    def pause(self) -> None:
+        """Stops processing and keeps everything else: tasks stay, restoration goes on.
+
+        May be called before `start`: the application then restores and waits.
+        """
+        self._is_paused = True
+        if self._worker is not None:
+            self._worker.pause()
+
+    def resume(self) -> None:
+        """Goes on processing after `pause`."""
+        self._is_paused = False
+        if self._worker is not None:
+            self._worker.resume()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether `pause` was called last."""
+        return self._is_paused
+
+    def clean_up(self) -> None:
+        """Deletes the application's local state; it is restored from changelogs at the start.
+
+        Raises:
+            AppStateError: the application is running.
+            StoreLockedError: another process uses the state.
+        """
+        if self._state is not State.CREATED and not self._state.has_finished:
+            message = f"clean_up() needs a stopped application, it is {self._state.name}"
+            raise AppStateError(message)
+        directory = StateDirectory(self.config.state_dir, self.application_id)
+        try:
+            directory.clean_up()
+        finally:
+            directory.close()
+
+    # -- questions -----------------------------------------------------------------------
+
+    def store(self, name: str, *, timestamped: bool = False) -> Any:
+        """Returns the read-only face of a store, over all its partitions in this process.
+
+        A key-value store answers `get range reverse_range prefix_scan all reverse_all
+        approximate_num_entries`, a window store `fetch fetch_all …`; see
+        `streams.queries.service`. Reads never wait for the worker and see updates that are
+        still in the record cache. The face may be kept: it follows tasks that move.
+
+        Args:
+            name: name of the store, as in `count(name=…)`.
+            timestamped: give values as `ValueAndTimestamp`, where the store keeps them so.
+
+        Raises:
+            UnknownStoreError: no such store; names those there are.
+            StoreNotReadyError: not started, or restoring: ask again.
+            AppStateError: the application was closed or has failed.
+        """
+        return self._queries.store(name, timestamped=timestamped)
+
+    @property
+    def store_names(self) -> list[str]:
+        """The names of the topology's stores."""
+        return sorted(self.topology.stores)
+
+    def progress(self) -> Progress | None:
+        """Returns what the worker has done so far, None before the start."""
+        worker = self._worker
+        return None if worker is None else worker.progress()
+
+    def metrics(self) -> list[Metric]:
+        """Collects all metrics now, by the JVM's groups and names."""
+        return collect(self, self._worker)
+
+    @property
+    def alive_worker_count(self) -> int:
+        """How many workers of this process are running."""
+        thread = self._thread
+        return int(thread is not None and thread.is_alive())
+
+    @property
+    def failed_worker_count(self) -> int:
+        """How many workers of this process died of an error."""
+        return self._failed_workers
+
+    def _faces(self, name: str) -> Sequence[Any]:
+        state, worker = self._state, self._worker
+        if state is State.CREATED or (worker is None and state.is_running_or_rebalancing):
+            message = f"store {name!r}: the application is not started; call start() first"
+            raise StoreNotReadyError(message)
+        if not state.is_running_or_rebalancing or worker is None:
+            message = f"store {name!r}: the application is {state.name}"
+            raise AppStateError(message)
+        return worker.stores(name)
+
+    # -- the worker's thread -------------------------------------------------------------
+
+    def _configured_transport(self) -> Transport:
+        if self.config.bootstrap_servers is not None:
+            message = (
+                "bootstrap_servers is set, but this version runs on the embedded log only; "
+                "leave it out"
+            )
+            raise ConfigError(message)
+        from streams.transport.local import LocalTransport
+
+        return LocalTransport(self.config.data_dir)
+
+    def _new_worker(self) -> tuple[Worker, Transport]:
+        transport = self._open_transport()
+        try:
+            worker = Worker(
+                self.topology,
+                self.config,
+                transport,
+                clock=self._clock,
+                on_state=self._worker_state_changed,
+            )
+            if self._is_paused:
+                worker.pause()
+        except BaseException:
+            transport.close()
+            raise
+        return worker, transport
+
+    def _worker_state_changed(self, new: WorkerState, _old: WorkerState) -> None:
+        if new is WorkerState.RUNNING:
+            self._set_state(State.RUNNING)
+        elif new in (WorkerState.PARTITIONS_ASSIGNED, WorkerState.PARTITIONS_REVOKED):
+            self._set_state(State.REBALANCING)
+
+    def _work(self, worker: Worker, transport: Transport) -> None:
+        """Runs workers until one stops or its error is not to be survived."""
+        while True:
+            error = _run(worker, transport)
+            if error is None:
+                break
+            self._failed_workers += 1
+            if not self._is_replaced(error):
+                self._error = error
+                # A failure while closing still ends as NOT_RUNNING, as in the JVM.
+                self._set_state(State.PENDING_ERROR)
+                break
+            try:
+                worker, transport = self._new_worker()
+            except StreamsError as reopening:
+                self._error = reopening
+                self._set_state(State.PENDING_ERROR)
+                break
+            self._worker = worker
+            if self._state is State.PENDING_SHUTDOWN:
+                worker.stop()
+        self._set_state(State.PENDING_SHUTDOWN)
+        if not self._set_state(State.ERROR):
+            self._set_state(State.NOT_RUNNING)
+
+    def _is_replaced(self, error: StreamsError) -> bool:
+        if not self._state.is_running_or_rebalancing:
+            return False
+        response = self._uncaught_handler(error)
+        if not isinstance(response, UncaughtResponse):
+            message = f"the handler of uncaught errors returned {response!r}, no UncaughtResponse"
+            raise TypeError(message)
+        _log.error("worker failed, %s: %s", response.name, error, exc_info=error)
+        return response is UncaughtResponse.REPLACE_WORKER
+
+
+def _run(worker: Worker, transport: Transport) -> StreamsError | None:
+    """Runs a worker to its end, closes its log, returns what it died of."""
+    failure: StreamsError | None = None
+    try:
+        worker.run()
+    except StreamsError as error:
+        failure = error
+    except BaseException as error:  # noqa: BLE001 - the end of a thread: nobody else would hear
+        failure = ProcessingError(f"{type(error).__name__}: {error}")
+        failure.__cause__ = error
+    try:
+        transport.close()
+    except StreamsError as error:
+        failure = failure or error
+    return failure
+
+
+@contextmanager
+def _signals(asked: list[int]) -> Iterator[None]:
+    """Notes SIGINT and SIGTERM in `asked` while it lasts; only in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

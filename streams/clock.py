@@ -1,0 +1,109 @@
+"""Time and randomness: the one door to both.
+
+Owns the wall clock, the monotonic clock and the seeded generator the runtime draws from.
+Everything else is handed `now_ms` or a `Clock`, so that a test or a simulation can run a
+whole application on a clock it moves by hand. It must not know what time is used for.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from abc import ABC, abstractmethod
+from datetime import timedelta
+
+
+class Clock(ABC):
+    """Where time comes from.
+
+    Attributes:
+        random: generator for jitter and identifiers; seeded in tests.
+    """
+
+    random: random.Random
+
+    @abstractmethod
+    def now_ms(self) -> int:
+        """Returns wall-clock time in epoch milliseconds; it may jump."""
+
+    @abstractmethod
+    def monotonic_ms(self) -> float:
+        """Returns milliseconds since some fixed moment; it never goes back."""
+
+    @abstractmethod
+    def sleep_ms(self, duration_ms: float) -> None:
+        """Waits, or lets a manual clock pass the time at once."""
+
+
+class SystemClock(Clock):
+    """The machine's clock."""
+
+    def __init__(self) -> None:
+        self.random = random.Random()
+
+    def now_ms(self) -> int:
+        """Returns wall-clock time in epoch milliseconds."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic_ms(self) -> float:
+        """Returns milliseconds that never go back."""
+        return time.monotonic_ns() / 1_000_000
+
+    def sleep_ms(self, duration_ms: float) -> None:
+        """Waits for `duration_ms`; not at all when it is not positive."""
+        if duration_ms > 0:
+            time.sleep(duration_ms / 1000)
+
+
+class ManualClock(Clock):
+    """A clock that stands still until it is told to move.
+
+    Args:
+        now_ms: where wall-clock time begins, in epoch milliseconds.
+        seed: seed of `random`.
+    """
+
+    def __init__(self, now_ms: int = 0, *, seed: int = 0) -> None:
+        if now_ms < 0:
+            message = f"now_ms must be 0 or more, got {now_ms}"
+            raise ValueError(message)
+        self.random = random.Random(seed)
+        self._now_ms = now_ms
+        self._elapsed_ms = 0.0
+
+    def now_ms(self) -> int:
+        """Returns the time it was moved to, in epoch milliseconds."""
+        return self._now_ms
+
+    def monotonic_ms(self) -> float:
+        """Returns by how much it was advanced; setting the wall clock does not change it."""
+        return self._elapsed_ms
+
+    def sleep_ms(self, duration_ms: float) -> None:
+        """Advances by `duration_ms`, rounded up to whole milliseconds, and returns at once."""
+        if duration_ms > 0:
+            self.advance(-int(-duration_ms // 1))
+
+    def advance(self, duration: timedelta | int) -> None:
+        """Moves the clock forward.
+
+        Args:
+            duration: a timedelta, or milliseconds; 0 or more.
+
+        Raises:
+            ValueError: the duration is negative.
+        """
+        if isinstance(duration, timedelta):
+            duration = duration // timedelta(milliseconds=1)
+        if duration < 0:
+            message = f"a clock cannot be advanced by {duration} ms; use set_now_ms to jump back"
+            raise ValueError(message)
+        self._now_ms += duration
+        self._elapsed_ms += duration
+
+    def set_now_ms(self, now_ms: int) -> None:
+        """Lets wall-clock time jump, as an administrator or NTP may; monotonic time stays."""
+        if now_ms < 0:
+            message = f"now_ms must be 0 or more, got {now_ms}"
+            raise ValueError(message)
+        self._now_ms = now_ms

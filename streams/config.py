@@ -1,0 +1,679 @@
+"""The settings of an application: names, defaults, ranges, where they may come from.
+
+Owns `StreamsConfig` and the table behind it. A setting has the JVM's name in snake_case, its
+unit last (`_ms`, `_bytes`). Values come from keyword arguments, from the environment
+(`THALWEG_<NAME>`) and from a TOML file, the earlier winning over the later; every value is
+checked, an unknown name is refused with the closest known one. What looks like a secret is
+never printed. This module must not know what the settings do.
+
+A TOML file holds settings at its top level, and tables for settings that are mappings:
+
+    application_id = "word-count"
+    commit_interval_ms = 500
+    deserialization_handler = "log_and_continue"
+    [topic_configs]
+    "retention.ms" = "86400000"
+
+In the environment an entry of a mapping is written `THALWEG_CONSUMER_CONFIGS__FETCH_MIN_BYTES`
+(for `fetch.min.bytes`). Serdes, handlers and extractors are named there by their built-in
+name (`string`, `log_and_continue`, `wallclock`) or as `module:attribute`.
+
+Source: JVM `StreamsConfig`; kafka-streams reference A18.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypedDict, Unpack, cast
+
+from stores.serde import Serde, serdes
+from streams.error_handlers import (
+    BUILT_IN,
+    DeserializationHandler,
+    ErrorHandler,
+    ProcessingHandler,
+    ProductionHandler,
+    log_and_fail,
+    retry_or_fail,
+)
+from streams.errors import ConfigError
+from topology.processor import (
+    TimestampExtractor,
+    fail_on_invalid_timestamp,
+    log_and_skip_on_invalid_timestamp,
+    use_partition_time_on_invalid_timestamp,
+    wallclock_timestamp,
+)
+
+ENVIRONMENT_PREFIX: Final = "THALWEG_"
+CONFIG_FILE_VARIABLE: Final = "THALWEG_CONFIG"
+"""Environment variable that names the TOML file `StreamsConfig.load` reads."""
+
+ProcessingGuarantee = Literal["at_least_once", "exactly_once_v2"]
+
+_INT_MAX: Final = 2**31 - 1
+_LONG_MAX: Final = 2**63 - 1
+_TRANSACTION_TIMEOUT_MS: Final = 10_000
+"""The JVM's transaction.timeout.ms for streams applications."""
+
+_COMMIT_INTERVAL_LOCAL_MS: Final = 1_000
+_COMMIT_INTERVAL_EXACTLY_ONCE_MS: Final = 100
+_COMMIT_INTERVAL_AT_LEAST_ONCE_MS: Final = 30_000
+
+_SECRET: Final = re.compile(r"password|secret|token|key\.pem|key_pem|sasl", re.IGNORECASE)
+_SECRET_IN_URL: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_HIDDEN: Final = "<hidden>"
+
+
+class Settings(TypedDict, total=False):
+    """What may be given as keyword arguments; see `StreamsConfig` for what each means."""
+
+    application_id: str
+    bootstrap_servers: str | None
+    application_server: str
+    state_dir: str | Path
+    data_dir: str | Path
+    default_key_serde: Serde[Any]
+    default_value_serde: Serde[Any]
+    default_timestamp_extractor: TimestampExtractor | None
+    default_partitions: int
+    processing_guarantee: str
+    num_workers: int
+    commit_interval_ms: int
+    commit_interval: timedelta
+    poll_ms: int
+    poll: timedelta
+    max_poll_records: int
+    max_task_idle_ms: int
+    max_task_idle: timedelta
+    buffered_records_per_partition: int
+    task_timeout_ms: int
+    task_timeout: timedelta
+    repartition_purge_interval_ms: int
+    repartition_purge_interval: timedelta
+    state_cleanup_delay_ms: int
+    state_cleanup_delay: timedelta
+    statestore_cache_max_bytes: int
+    rocksdb_block_cache_bytes: int
+    rocksdb_write_buffer_bytes: int
+    deserialization_handler: DeserializationHandler
+    processing_handler: ProcessingHandler
+    production_handler: ProductionHandler
+    dead_letter_queue_topic: str | None
+    replication_factor: int
+    window_store_changelog_additional_retention_ms: int
+    window_store_changelog_additional_retention: timedelta
+    topology_optimization: str
+    upgrade_from: str | None
+    ensure_explicit_internal_resource_naming: bool
+    topic_configs: Mapping[str, str]
+    consumer_configs: Mapping[str, Any]
+    producer_configs: Mapping[str, Any]
+    admin_configs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """One row of the table.
+
+    Attributes:
+        read: turns a value as given into the value as kept; raises ValueError or TypeError
+            with the accepted form.
+        default: the value when nothing is given, already as kept.
+        is_mapping: whether its value is a table in TOML.
+    """
+
+    read: Callable[[Any], Any]
+    default: Any
+    is_mapping: bool = False
+
+
+# -- how values are read -------------------------------------------------------------------
+
+
+def _whole(least: int, most: int = _LONG_MAX, *, unit: str = "") -> Callable[[Any], int]:
+    limits = f"from {least} to {most}" if most not in (_INT_MAX, _LONG_MAX) else f">= {least}"
+    form = f"a whole number {limits}{f' ({unit})' if unit else ''}"
+
+    def read(value: Any) -> int:
+        if isinstance(value, str):
+            try:
+                value = int(value)
+            except ValueError:
+                raise ValueError(form) from None
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(form)
+        return value
+
+    return read
+
+
+def _duration(least: int) -> Callable[[Any], int]:
+    return _whole(least, unit="milliseconds")
+
+
+def _size(least: int) -> Callable[[Any], int]:
+    return _whole(least, unit="bytes")
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a text")
+    return value
+
+
+def _topic_name(value: Any) -> str | None:
+    """Checks a name by Kafka's rule, so that it works on any transport."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError("1 to 249 of the characters a-z A-Z 0-9 . _ -")
+    return value
+
+
+_NAME: Final = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}")
+_HOST_AND_PORT: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:,/]+):\d{1,5}")
+
+
+def _application_id(value: Any) -> str:
+    """The id names topics and a directory: what both allow."""
+    name = _topic_name(value)
+    if name is None:
+        raise ValueError("1 to 249 of the characters a-z A-Z 0-9 . _ -")
+    return name
+
+
+def _servers(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, list | tuple):
+        value = ",".join(map(str, value))
+    hosts = [host.strip() for host in value.split(",")] if isinstance(value, str) else []
+    if not hosts or not all(_HOST_AND_PORT.fullmatch(re.sub(r"^\w+://", "", h)) for h in hosts):
+        raise ValueError('one or more "host:port", separated by commas')
+    return ",".join(hosts)
+
+
+def _server(value: Any) -> str:
+    if value == "":
+        return ""
+    if not isinstance(value, str) or not _HOST_AND_PORT.fullmatch(value):
+        raise ValueError('"host:port"')
+    return value
+
+
+def _path(value: Any) -> Path:
+    if not isinstance(value, str | Path) or value == "":
+        raise ValueError("a path")
+    return Path(value).expanduser()
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError("one of " + ", ".join(choices))
+        return value
+
+    return read
+
+
+def _version(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not re.fullmatch(r"\d+\.\d+(\.\d+)?", value):
+        raise ValueError('a version such as "3.4"')
+    return value
+
+
+def _named(value: str) -> Any:
+    """Imports `module:attribute`."""
+    module, _, attribute = value.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"module:attribute of something that exists ({error})") from error
+    return found
+
+
+_SERDE_NAMES: Final = ("bytes", "string", "int32", "int64", "float64", "bool", "uuid")
+
+
+def _serde(value: Any) -> Serde[Any]:
+    form = f"a Serde, one of {', '.join(_SERDE_NAMES)}, or module:attribute"
+    if isinstance(value, str):
+        if value in _SERDE_NAMES:
+            return cast("Serde[Any]", getattr(serdes, value))
+        if ":" in value:
+            value = _named(value)
+    if not isinstance(value, Serde):
+        raise ValueError(form)
+    return value
+
+
+def _handler(value: Any) -> ErrorHandler:
+    form = f"a callable (context, record, error), one of {', '.join(BUILT_IN)}, or module:attribute"
+    if isinstance(value, str):
+        if value in BUILT_IN:
+            return BUILT_IN[value]
+        if ":" in value:
+            value = _named(value)
+    if not callable(value) or isinstance(value, type):
+        raise ValueError(form)
+    return cast("ErrorHandler", value)
+
+
+_EXTRACTORS: Final[Mapping[str, TimestampExtractor]] = {
+    "fail_on_invalid": fail_on_invalid_timestamp,
+    "log_and_skip_on_invalid": log_and_skip_on_invalid_timestamp,
+    "use_partition_time_on_invalid": use_partition_time_on_invalid_timestamp,
+    "wallclock": wallclock_timestamp,
+}
+
+
+def _extractor(value: Any) -> TimestampExtractor | None:
+    form = (
+        f"a callable (record, partition_time_ms), one of {', '.join(_EXTRACTORS)}, "
+        "or module:attribute"
+    )
+    if isinstance(value, str):
+        if value in _EXTRACTORS:
+            return _EXTRACTORS[value]
+        if ":" in value:
+            value = _named(value)
+    if value is not None and not callable(value):
+        raise ValueError(form)
+    return cast("TimestampExtractor | None", value)
+
+
+def _texts(value: Any) -> Mapping[str, str]:
+    """Reads a mapping of texts; numbers and booleans become what Kafka writes for them."""
+    return MappingProxyType({name: _config_text(item) for name, item in _table(value).items()})
+
+
+def _config_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str | int | float):
+        raise ValueError("a mapping of names to texts or numbers")
+    return str(value)
+
+
+def _overrides(value: Any) -> Mapping[str, Any]:
+    return MappingProxyType(dict(_table(value)))
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ValueError("a mapping of names to values")
+    return value
+
+
+_EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
+
+_SETTINGS: Final[Mapping[str, _Setting]] = {
+    "application_id": _Setting(_application_id, None),
+    "bootstrap_servers": _Setting(_servers, None),
+    "application_server": _Setting(_server, ""),
+    "state_dir": _Setting(_path, Path(".thalweg/state")),
+    "data_dir": _Setting(_path, Path(".thalweg/log")),
+    "default_key_serde": _Setting(_serde, serdes.bytes),
+    "default_value_serde": _Setting(_serde, serdes.bytes),
+    "default_timestamp_extractor": _Setting(_extractor, None),
+    "default_partitions": _Setting(_whole(1, 100_000), 1),
+    "processing_guarantee": _Setting(_one_of("at_least_once", "exactly_once_v2"), "at_least_once"),
+    "num_workers": _Setting(_whole(1, 1024), 1),
+    # None: decided by transport and guarantee, see `_commit_interval_ms`.
+    "commit_interval_ms": _Setting(_duration(0), None),
+    "poll_ms": _Setting(_duration(0), 100),
+    "max_poll_records": _Setting(_whole(1, _INT_MAX), 10_000),
+    "max_task_idle_ms": _Setting(_duration(-1), 0),
+    "buffered_records_per_partition": _Setting(_whole(1, _INT_MAX), 1_000),
+    "task_timeout_ms": _Setting(_duration(0), 300_000),
+    "repartition_purge_interval_ms": _Setting(_duration(0), 30_000),
+    "state_cleanup_delay_ms": _Setting(_duration(0), 600_000),
+    "statestore_cache_max_bytes": _Setting(_size(0), 10 * 1024 * 1024),
+    "rocksdb_block_cache_bytes": _Setting(_size(0), 50 * 1024 * 1024),
+    "rocksdb_write_buffer_bytes": _Setting(_size(64 * 1024), 64 * 1024 * 1024),
+    "deserialization_handler": _Setting(_handler, log_and_fail),
+    "processing_handler": _Setting(_handler, log_and_fail),
+    "production_handler": _Setting(_handler, retry_or_fail),
+    "dead_letter_queue_topic": _Setting(_topic_name, None),
+    "replication_factor": _Setting(_whole(-1, 32_767), -1),
+    "window_store_changelog_additional_retention_ms": _Setting(_duration(0), 86_400_000),
+    "topology_optimization": _Setting(_text, "none"),
+    "upgrade_from": _Setting(_version, None),
+    "ensure_explicit_internal_resource_naming": _Setting(_flag, False),
+    "topic_configs": _Setting(_texts, _EMPTY, is_mapping=True),
+    "consumer_configs": _Setting(_overrides, _EMPTY, is_mapping=True),
+    "producer_configs": _Setting(_overrides, _EMPTY, is_mapping=True),
+    "admin_configs": _Setting(_overrides, _EMPTY, is_mapping=True),
+}
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class StreamsConfig:
+    """The settings of one application: checked, complete, unchangeable.
+
+    A duration may also be given as a timedelta, under its name without `_ms`:
+    `commit_interval=timedelta(seconds=1)`.
+
+    Attributes:
+        application_id: names the application's group, its internal topics and its state
+            directory. Required.
+        bootstrap_servers: the Kafka cluster, `host:port,...`; None keeps everything in an
+            embedded log under `data_dir`.
+        application_server: `host:port` at which this instance answers queries, "" for none.
+        state_dir: directory of local state: `<state_dir>/<application_id>/<task id>/`.
+        data_dir: directory of the embedded log; applications sharing one share its topics.
+        default_key_serde: used where neither operator nor upstream names one (the JVM has no
+            default; here it is bytes).
+        default_value_serde: the same for values.
+        default_timestamp_extractor: used by sources without one; None takes the record's own
+            timestamp and fails at a negative one.
+        default_partitions: partitions of topics the embedded log creates by itself.
+        processing_guarantee: "at_least_once" or "exactly_once_v2". On the embedded log a commit
+            is one atomic batch: there it is exactly once either way.
+        num_workers: worker processes of this instance.
+        commit_interval_ms: how often progress is committed; what is in caches is forwarded
+            then. By default 30000 on Kafka, 100 with exactly-once; 1000 on the embedded log.
+        poll_ms: how long to wait for records when there is nothing to do.
+        max_poll_records: most records taken from the log at once. The JVM's 1000 is for
+            records it decodes at once; here they stay raw until their turn.
+        max_task_idle_ms: how long a task waits for an empty input before it processes the
+            others out of order: 0 waits only for records known to be there, -1 never waits.
+        buffered_records_per_partition: a partition with more records waiting is paused.
+        task_timeout_ms: how long a task may fail for passing reasons before it is given up.
+        repartition_purge_interval_ms: how often consumed repartition records are deleted.
+        state_cleanup_delay_ms: how long state of a task that moved away is kept.
+        statestore_cache_max_bytes: record cache of a worker, shared by its stores; 0 turns
+            caching off.
+        rocksdb_block_cache_bytes: read cache shared by all RocksDB stores of a process.
+        rocksdb_write_buffer_bytes: memtable budget shared by all RocksDB stores of a process.
+        deserialization_handler: decides about records that cannot be decoded.
+        processing_handler: decides about records user code raised at.
+        production_handler: decides about records that cannot be encoded or sent.
+        dead_letter_queue_topic: where the built-in handlers send what failed, None nowhere.
+        replication_factor: of internal topics; -1 leaves it to the broker.
+        window_store_changelog_additional_retention_ms: added to a window's retention in its
+            changelog, for clocks that drift.
+        topology_optimization: "none", "all" or names of rewrites; read by `build`.
+        upgrade_from: version of the JVM library whose formats are written during an upgrade.
+        ensure_explicit_internal_resource_naming: refuse generated names of stores and topics.
+        topic_configs: settings of internal topics, by Kafka's names.
+        consumer_configs: settings of the Kafka consumer, by librdkafka's names.
+        producer_configs: settings of the Kafka producer.
+        admin_configs: settings of the Kafka admin client.
+    """
+
+    application_id: str
+    bootstrap_servers: str | None
+    application_server: str
+    state_dir: Path
+    data_dir: Path
+    default_key_serde: Serde[Any]
+    default_value_serde: Serde[Any]
+    default_timestamp_extractor: TimestampExtractor | None
+    default_partitions: int
+    processing_guarantee: ProcessingGuarantee
+    num_workers: int
+    commit_interval_ms: int
+    poll_ms: int
+    max_poll_records: int
+    max_task_idle_ms: int
+    buffered_records_per_partition: int
+    task_timeout_ms: int
+    repartition_purge_interval_ms: int
+    state_cleanup_delay_ms: int
+    statestore_cache_max_bytes: int
+    rocksdb_block_cache_bytes: int
+    rocksdb_write_buffer_bytes: int
+    deserialization_handler: DeserializationHandler
+    processing_handler: ProcessingHandler
+    production_handler: ProductionHandler
+    dead_letter_queue_topic: str | None
+    replication_factor: int
+    window_store_changelog_additional_retention_ms: int
+    topology_optimization: str
+    upgrade_from: str | None
+    ensure_explicit_internal_resource_naming: bool
+    topic_configs: Mapping[str, str]
+    consumer_configs: Mapping[str, Any]
+    producer_configs: Mapping[str, Any]
+    admin_configs: Mapping[str, Any]
+
+    def __init__(self, **settings: Unpack[Settings]) -> None:
+        """Checks the settings and fills in defaults. Reads neither files nor environment.
+
+        Raises:
+            ConfigError: a setting is unknown, missing or out of range; the message names it
+                and the accepted form.
+        """
+        checked = _checked(settings, "argument")
+        if "application_id" not in checked:
+            raise ConfigError(
+                "application_id is not set: it names the application's group, topics and state; "
+                'give application_id="…" or set THALWEG_APPLICATION_ID'
+            )
+        values = {name: setting.default for name, setting in _SETTINGS.items()} | checked
+        if values["commit_interval_ms"] is None:
+            values["commit_interval_ms"] = _commit_interval_ms(values)
+        _check_together(values)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        toml: str | Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        **settings: Unpack[Settings],
+    ) -> StreamsConfig:
+        """Merges keyword arguments, environment and a TOML file, in this order of precedence.
+
+        Args:
+            toml: the file; None reads the one THALWEG_CONFIG names, if any.
+            environment: names -> values; None reads the process's own.
+            settings: as for the constructor.
+
+        Raises:
+            ConfigError: as the constructor, and for a file that cannot be read.
+        """
+        environment = os.environ if environment is None else environment
+        toml = toml if toml is not None else environment.get(CONFIG_FILE_VARIABLE)
+        merged: dict[str, Any] = {} if toml is None else _toml_settings(Path(toml))
+        for given in (_environment_settings(environment), _checked(settings, "argument")):
+            for name, value in given.items():
+                if _SETTINGS[name].is_mapping:
+                    value = {**merged.get(name, {}), **value}
+                merged[name] = value
+        return cls(**cast("Settings", merged))
+
+    @classmethod
+    def from_toml(cls, path: str | Path, **settings: Unpack[Settings]) -> StreamsConfig:
+        """Reads a TOML file, without the environment; keyword arguments win.
+
+        Raises:
+            ConfigError: the file cannot be read, or as the constructor.
+        """
+        return cls.load(toml=path, environment={}, **settings)
+
+    @classmethod
+    def from_env(
+        cls, environment: Mapping[str, str] | None = None, **settings: Unpack[Settings]
+    ) -> StreamsConfig:
+        """Reads `THALWEG_*` and the TOML file THALWEG_CONFIG names; keyword arguments win.
+
+        Raises:
+            ConfigError: as the constructor; names the variable.
+        """
+        return cls.load(environment=environment, **settings)
+
+    @property
+    def is_exactly_once(self) -> bool:
+        """Whether outputs, state and offsets are committed in one transaction."""
+        return self.processing_guarantee == "exactly_once_v2"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the application runs on the embedded log."""
+        return self.bootstrap_servers is None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns name -> value of every setting, secrets included."""
+        return {name: getattr(self, name) for name in _SETTINGS}
+
+    def replace(self, **settings: Unpack[Settings]) -> StreamsConfig:
+        """Returns the configuration with some settings changed.
+
+        Raises:
+            ConfigError: as the constructor.
+        """
+        return type(self)(**cast("Settings", {**self.as_dict(), **_checked(settings, "argument")}))
+
+    def __repr__(self) -> str:
+        """Shows what differs from the defaults, without secrets."""
+        shown = ", ".join(
+            f"{name}={_shown(name, getattr(self, name))}"
+            for name, setting in _SETTINGS.items()
+            if getattr(self, name) != setting.default
+        )
+        return f"StreamsConfig({shown})"
+
+
+def _commit_interval_ms(values: Mapping[str, Any]) -> int:
+    if values["bootstrap_servers"] is None:
+        return _COMMIT_INTERVAL_LOCAL_MS
+    if values["processing_guarantee"] == "exactly_once_v2":
+        return _COMMIT_INTERVAL_EXACTLY_ONCE_MS
+    return _COMMIT_INTERVAL_AT_LEAST_ONCE_MS
+
+
+def _check_together(values: Mapping[str, Any]) -> None:
+    """Refuses combinations in which one setting defeats another."""
+    if values["bootstrap_servers"] is None:
+        if values["num_workers"] > 1:
+            raise ConfigError(
+                f"num_workers is {values['num_workers']}, but one process owns the embedded log; "
+                "leave it at 1, or set bootstrap_servers"
+            )
+    elif values["processing_guarantee"] == "exactly_once_v2":
+        given = values["producer_configs"].get("transaction.timeout.ms", _TRANSACTION_TIMEOUT_MS)
+        if values["commit_interval_ms"] > int(given):
+            raise ConfigError(
+                f"commit_interval_ms is {values['commit_interval_ms']}, longer than the "
+                f"transaction.timeout.ms of {given}: transactions would be aborted before they "
+                "commit; shorten the one or raise the other in producer_configs"
+            )
+
+
+def _checked(settings: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Reads given settings into the values that are kept."""
+    checked: dict[str, Any] = {}
+    for name, value in settings.items():
+        kept, given = name, value
+        if isinstance(value, timedelta) and f"{name}_ms" in _SETTINGS:
+            kept, given = f"{name}_ms", value // timedelta(milliseconds=1)
+        setting = _SETTINGS.get(kept)
+        if setting is None:
+            raise _unknown(name, origin)
+        if kept in checked:
+            raise ConfigError(f"{kept} is given twice, as {name} too; leave one out")
+        try:
+            checked[kept] = setting.read(given)
+        except (ValueError, TypeError) as error:
+            raise _refused(name, value, error) from error
+    return checked
+
+
+def _refused(name: str, value: Any, error: Exception) -> ConfigError:
+    return ConfigError(f"{name} cannot be {_shown(name, value)}; it takes {error}")
+
+
+def _unknown(name: str, origin: str) -> ConfigError:
+    known = [*_SETTINGS, *(n.removesuffix("_ms") for n in _SETTINGS if n.endswith("_ms"))]
+    if name in known:
+        return ConfigError(f"{name} takes a timedelta; milliseconds are given as {name}_ms")
+    close = difflib.get_close_matches(name.lower().replace(".", "_"), known, 1, 0.0)
+    return ConfigError(f"{origin} {name!r} is not a setting; did you mean {close[0]!r}?")
+
+
+def _environment_settings(environment: Mapping[str, str]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for variable, value in sorted(environment.items()):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable == CONFIG_FILE_VARIABLE:
+            continue
+        name, is_entry, entry = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+        setting = _SETTINGS.get(name)
+        if setting is None:
+            close = difflib.get_close_matches(name, _SETTINGS, 1, 0.0)[0]
+            raise ConfigError(
+                f"environment variable {variable} is not a setting; did you mean "
+                f"{ENVIRONMENT_PREFIX}{close.upper()}?"
+            )
+        if setting.is_mapping:
+            if not is_entry:
+                raise ConfigError(
+                    f"environment variable {variable} is a mapping; set its entries as "
+                    f"{variable}__<NAME_OF_ENTRY>"
+                )
+            given.setdefault(name, {})[entry.replace("_", ".")] = value
+            continue
+        if is_entry:
+            raise ConfigError(f"environment variable {variable}: {name} is not a mapping")
+        try:
+            given[name] = setting.read(value)
+        except (ValueError, TypeError) as error:
+            raise _refused(variable, value, error) from error
+    return given
+
+
+def _toml_settings(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            given = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read the settings in {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: it is not UTF-8") from error
+    try:
+        return _checked(given, "setting")
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _shown(name: str, value: Any) -> str:
+    """Returns a value's text with secrets hidden."""
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{key!r}: {_shown(str(key), item)}" for key, item in value.items())
+        return f"{{{inner}}}"
+    if _SECRET.search(name):
+        return _HIDDEN
+    if isinstance(value, str):
+        return repr(_SECRET_IN_URL.sub(_HIDDEN, value))
+    if isinstance(value, Serde):
+        return str(value.name)
+    if callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
+    return repr(value)

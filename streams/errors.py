@@ -1,0 +1,187 @@
+"""The errors of the runtime, and all others under one roof.
+
+Owns the branches that arise above the stores: settings, user code, tasks, group, broker. The
+store, serde and storage branches live in `stores.errors`, the graph's in `topology.errors`;
+they are re-exported here, so that a script catches everything from one place. This module
+must not know who raises or who catches.
+
+    StreamsError                      task, topic, partition, offset, node: each optional, in str()
+    ├─ ConfigError                    a setting is unknown, missing or out of range
+    ├─ AppStateError                  the application is not in a state that allows the call
+    ├─ TopologyError                  the graph cannot be built or does not fit its topics
+    ├─ SerdeError
+    │  ├─ SerializationError
+    │  └─ DeserializationError
+    ├─ ProcessingError                user code raised; the original is __cause__
+    ├─ ProductionError                the log refused a record
+    ├─ StoreError
+    │  ├─ UnknownStoreError
+    │  ├─ StoreNotReadyError          restoring or not started: ask again
+    │  ├─ StoreMovedError             served elsewhere now
+    │  ├─ StoreClosedError
+    │  └─ StoreLockedError            another process holds the directory
+    ├─ StorageError
+    │  ├─ BackendError
+    │  └─ CorruptDataError
+    ├─ TaskError
+    │  ├─ TaskMigratedError           fenced: give up the task, rejoin
+    │  └─ TaskCorruptedError          wipe local state, restore
+    ├─ GroupError                     the application's group cannot be joined or kept
+    │  └─ MissingTopicsError          source or internal topics are absent
+    └─ BrokerError                    the transport failed; `retriable` tells whether to try again
+       ├─ TransportError              the transport was asked for something it cannot do
+       └─ OffsetOutOfRangeError       a position lies outside what the log still has
+
+Every class declares how the runtime reacts to it (`reaction`); `worker.py` alone acts on that.
+
+Source: house style 3.7; JVM `org.apache.kafka.streams.errors`.
+"""
+
+from __future__ import annotations
+
+from stores.errors import (
+    BackendError,
+    CorruptDataError,
+    DeserializationError,
+    Reaction,
+    SerdeError,
+    SerializationError,
+    StorageError,
+    StoreClosedError,
+    StoreError,
+    StoreLockedError,
+    StoreMovedError,
+    StoreNotReadyError,
+    StreamsError,
+    UnknownStoreError,
+)
+from topology.errors import TopologyError
+
+__all__ = [
+    "AppStateError",
+    "BackendError",
+    "BrokerError",
+    "ConfigError",
+    "CorruptDataError",
+    "DeserializationError",
+    "GroupError",
+    "MissingTopicsError",
+    "OffsetOutOfRangeError",
+    "ProcessingError",
+    "ProductionError",
+    "Reaction",
+    "SerdeError",
+    "SerializationError",
+    "StorageError",
+    "StoreClosedError",
+    "StoreError",
+    "StoreLockedError",
+    "StoreMovedError",
+    "StoreNotReadyError",
+    "StreamsError",
+    "TaskCorruptedError",
+    "TaskError",
+    "TaskMigratedError",
+    "TopologyError",
+    "TransportError",
+    "UnknownStoreError",
+]
+
+
+class ConfigError(StreamsError):
+    """A setting is unknown, missing or has a value it cannot have."""
+
+    reaction = Reaction.TELL_CALLER
+
+
+class AppStateError(StreamsError):
+    """The application is not in a state in which the call makes sense."""
+
+    reaction = Reaction.TELL_CALLER
+
+
+class ProcessingError(StreamsError):
+    """User code raised while a record or a punctuation was processed.
+
+    The original exception is `__cause__`.
+    """
+
+    reaction = Reaction.STOP_APP
+
+
+class ProductionError(StreamsError):
+    """A record that was produced is refused by the log, or could not be delivered."""
+
+    reaction = Reaction.STOP_APP
+
+
+class TaskError(StreamsError):
+    """One task cannot go on; the others can."""
+
+    reaction = Reaction.RESTORE_TASK
+
+
+class TaskMigratedError(TaskError):
+    """The task belongs to another member now."""
+
+    reaction = Reaction.REJOIN
+
+
+class TaskCorruptedError(TaskError):
+    """The task's local state cannot be trusted: it is wiped and restored."""
+
+    reaction = Reaction.RESTORE_TASK
+
+
+class GroupError(StreamsError):
+    """The application's group cannot be joined or kept."""
+
+    reaction = Reaction.STOP_APP
+
+
+class MissingTopicsError(GroupError):
+    """A topic the topology reads does not exist."""
+
+    reaction = Reaction.STOP_APP
+
+
+class BrokerError(StreamsError):
+    """The transport failed at what it was asked to do.
+
+    Args:
+        message: what was attempted, on what, and what the reader can do.
+        retriable: whether the same attempt may succeed later.
+        task_id: the task that asked.
+        topic: the topic it was about.
+        partition: the partition.
+        offset: the offset.
+        node: the topology node that asked.
+    """
+
+    reaction = Reaction.STOP_APP
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retriable: bool = False,
+        task_id: str | None = None,
+        topic: str | None = None,
+        partition: int | None = None,
+        offset: int | None = None,
+        node: str | None = None,
+    ) -> None:
+        super().__init__(
+            message, task_id=task_id, topic=topic, partition=partition, offset=offset, node=node
+        )
+        self.retriable = retriable
+        if retriable:
+            self.reaction = Reaction.RETRY
+
+
+class TransportError(BrokerError):
+    """The transport was asked for something it cannot do, such as reading an unknown topic."""
+
+
+class OffsetOutOfRangeError(BrokerError):
+    """A reader stands before the first or behind the last record its partition has."""

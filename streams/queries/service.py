@@ -1,0 +1,337 @@
+"""Reads of a named store over all tasks of this process.
+
+A store's rows are spread over the tasks that own its partitions; a composite face asks each
+of them. Owns finding the faces, merging their scans and telling apart why there is no
+answer: no such store, not ready, gone. It must not know how a task keeps its stores; it gets
+their read-only faces, which are safe to call from any thread while the worker writes, and
+takes no lock of its own.
+
+Key-value scans are merged in the byte order of the serialised keys, so that the number of
+partitions does not show (the JVM concatenates the partitions). Window scans follow each
+other partition by partition, as in the JVM: inside one, the order is that of the segments.
+
+A face stays valid when tasks move: each call looks at the tasks of that moment.
+
+Source: JVM `QueryableStoreProvider`, `CompositeReadOnlyKeyValueStore`,
+`CompositeReadOnlyWindowStore`; semantics D18.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final, TypeVar, overload
+
+from stores.api import (
+    KeyValueIterator,
+    ReadOnlyKeyValueStore,
+    ReadOnlyWindowStore,
+    StoreIterator,
+    WindowStoreIterator,
+)
+from stores.builders import StoreBuilder
+from stores.errors import StoreClosedError, StoreMovedError, UnknownStoreError
+from stores.serde import Serde
+from stores.windowed import Windowed
+from topology.topology import Topology
+
+K = TypeVar("K")
+V = TypeVar("V")
+T = TypeVar("T")
+
+Faces = Callable[[], Sequence[Any]]
+"""Returns the read-only faces of one store, one per task that has it."""
+
+_MOST_ENTRIES: Final = 2**63 - 1
+"""The JVM's estimate is a long; a sum beyond it stays there."""
+
+
+class QueryService:
+    """Finds stores by name and puts their tasks' faces together.
+
+    Args:
+        topology: knows which stores there are and of which kind.
+        default_key_serde: of stores that name none.
+        default_value_serde: of stores that name none.
+        faces: name -> the read-only faces of the tasks that have it now; raises
+            StoreNotReadyError while they cannot answer.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        default_key_serde: Serde[Any],
+        default_value_serde: Serde[Any],
+        faces: Callable[[str], Sequence[Any]],
+    ) -> None:
+        self._topology = topology
+        self._default_key_serde = default_key_serde
+        self._default_value_serde = default_value_serde
+        self._faces = faces
+
+    def builder(self, name: str) -> StoreBuilder:
+        """Returns the description of a store, with its serdes settled.
+
+        Raises:
+            UnknownStoreError: the topology has no store of that name.
+        """
+        stores = self._topology.stores
+        if name not in stores:
+            known = ", ".join(sorted(stores)) or "none; name one, as in count(name=…)"
+            message = f"there is no store {name!r}; the topology's stores: {known}"
+            raise UnknownStoreError(message)
+        builder: StoreBuilder = stores[name]
+        return builder.with_default_serdes(self._default_key_serde, self._default_value_serde)
+
+    def store(
+        self, name: str, *, timestamped: bool = False
+    ) -> CompositeKeyValueStore[Any, Any] | CompositeWindowStore[Any, Any]:
+        """Returns the read-only face of a store.
+
+        Args:
+            name: the store.
+            timestamped: give values as `ValueAndTimestamp`, where the store keeps them so.
+
+        Raises:
+            UnknownStoreError: the topology has no store of that name.
+            StoreNotReadyError: its tasks are not running yet.
+        """
+        builder = self.builder(name)
+        unwrap = _value_of if builder.kind.startswith("timestamped") and not timestamped else _same
+
+        def faces() -> Sequence[Any]:
+            return self._faces(name)
+
+        faces()  # a store that cannot answer is told here, not at the first read
+        if builder.is_window:
+            return CompositeWindowStore(name, faces, unwrap)
+        assert builder.key_serde is not None
+        return CompositeKeyValueStore(name, faces, builder.key_serde.serializer(name), unwrap)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _value_of(value: Any) -> Any:
+    return value.value
+
+
+class _Composite:
+    """What both faces share: asking, merging, telling that a task is gone."""
+
+    def __init__(self, name: str, faces: Faces, unwrap: Callable[[Any], Any]) -> None:
+        self._name = name
+        self._faces = faces
+        self._unwrap = unwrap
+
+    @property
+    def name(self) -> str:
+        """The store's name."""
+        return self._name
+
+    def _first(self, read: Callable[[Any], Any]) -> Any:
+        """Returns the first answer that is not None, of the tasks in turn."""
+        for face in self._faces():
+            try:
+                value = read(face)
+            except StoreClosedError as error:
+                raise self._moved() from error
+            if value is not None:
+                return self._unwrap(value)
+        return None
+
+    def _scan(
+        self,
+        open_scan: Callable[[Any], Iterator[tuple[Any, Any]]],
+        merge: Callable[[Sequence[Iterator[tuple[Any, Any]]]], Iterable[tuple[Any, Any]]],
+    ) -> StoreIterator[tuple[Any, Any]]:
+        """Opens a scan on every task, all of them before the first row is read."""
+        scans: list[Iterator[tuple[Any, Any]]] = []
+
+        def close() -> None:
+            for scan in scans:
+                release = getattr(scan, "close", None)
+                if release is not None:
+                    release()
+
+        try:
+            for face in self._faces():
+                scans.append(open_scan(face))
+        except StoreClosedError as error:
+            close()
+            raise self._moved() from error
+        except BaseException:
+            close()
+            raise
+        rows = scans[0] if len(scans) == 1 else merge(scans)
+        return StoreIterator(self._rows(rows), close)
+
+    def _rows(self, rows: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+        unwrap = self._unwrap
+        try:
+            for key, value in rows:
+                yield key, unwrap(value)
+        except StoreClosedError as error:
+            raise self._moved() from error
+
+    def _moved(self) -> StoreMovedError:
+        message = f"store {self._name!r} was closed or moved while it was read; ask again"
+        return StoreMovedError(message)
+
+
+def _one_after_another(scans: Sequence[Iterator[T]]) -> Iterator[T]:
+    for scan in scans:
+        yield from scan
+
+
+class CompositeKeyValueStore(_Composite, ReadOnlyKeyValueStore[K, V]):
+    """Reads of a key-value store over all tasks of this process.
+
+    Args:
+        name: the store.
+        faces: its tasks' faces at the moment of the call.
+        encode_key: key -> the bytes that give the order.
+        unwrap: stored value -> value as returned.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        faces: Faces,
+        encode_key: Callable[[Any], bytes],
+        unwrap: Callable[[Any], Any] = _same,
+    ) -> None:
+        super().__init__(name, faces, unwrap)
+        self._encode_key = encode_key
+
+    def get(self, key: K) -> V | None:
+        """Returns the value of a key, None when no task has it."""
+        _refuse_none(key)
+        found: V | None = self._first(lambda face: face.get(key))
+        return found
+
+    def range(self, lower: K | None, upper: K | None) -> KeyValueIterator[K, V]:
+        """Scans keys from `lower` to `upper`, both included; None leaves a side open."""
+        return self._scan(lambda face: face.range(lower, upper), self._ascending)
+
+    def reverse_range(self, lower: K | None, upper: K | None) -> KeyValueIterator[K, V]:
+        """Scans as `range`, highest key first."""
+        return self._scan(lambda face: face.reverse_range(lower, upper), self._descending)
+
+    def all(self) -> KeyValueIterator[K, V]:
+        """Scans every key."""
+        return self._scan(lambda face: face.all(), self._ascending)
+
+    def reverse_all(self) -> KeyValueIterator[K, V]:
+        """Scans every key, highest first."""
+        return self._scan(lambda face: face.reverse_all(), self._descending)
+
+    def prefix_scan(self, prefix: K | bytes) -> KeyValueIterator[K, V]:
+        """Scans keys whose bytes begin with `prefix`, given as bytes or as a key."""
+        _refuse_none(prefix)
+        return self._scan(lambda face: face.prefix_scan(prefix), self._ascending)
+
+    def approximate_num_entries(self) -> int:
+        """Estimates the number of rows of all tasks, without what is cached."""
+        total: int = sum(face.approximate_num_entries() for face in self._faces())
+        return min(total, _MOST_ENTRIES)
+
+    def _ascending(self, scans: Sequence[Iterator[Any]]) -> Iterator[Any]:
+        return heapq.merge(*scans, key=self._order)
+
+    def _descending(self, scans: Sequence[Iterator[Any]]) -> Iterator[Any]:
+        return heapq.merge(*scans, key=self._order, reverse=True)
+
+    def _order(self, row: tuple[Any, Any]) -> bytes:
+        return self._encode_key(row[0])
+
+
+class CompositeWindowStore(_Composite, ReadOnlyWindowStore[K, V]):
+    """Reads of a window store over all tasks of this process.
+
+    Times are window starts, epoch milliseconds or datetimes, both ends included.
+    """
+
+    def __init__(
+        self, name: str, faces: Faces, unwrap: Callable[[Any], Any] = _same
+    ) -> None:
+        super().__init__(name, faces, unwrap)
+
+    @overload
+    def fetch(self, key: K, start_ms: int | datetime, /) -> V | None: ...
+    @overload
+    def fetch(
+        self, key: K, from_ms: int | datetime, to_ms: int | datetime, /
+    ) -> WindowStoreIterator[V]: ...
+    def fetch(
+        self, key: K, from_ms: int | datetime, to_ms: int | datetime | None = None, /
+    ) -> V | None | WindowStoreIterator[V]:
+        """Returns the value of one window, or scans a key's windows between two starts."""
+        _refuse_none(key)
+        start = _ms(from_ms)
+        if to_ms is None:
+            found: V | None = self._first(lambda face: face.fetch(key, start))
+            return found
+        end = _ms(to_ms)
+        return self._scan(lambda face: face.fetch(key, start, end), _one_after_another)
+
+    def backward_fetch(
+        self, key: K, from_ms: int | datetime, to_ms: int | datetime
+    ) -> WindowStoreIterator[V]:
+        """Scans a key's windows, newest first."""
+        _refuse_none(key)
+        start, end = _ms(from_ms), _ms(to_ms)
+        return self._scan(lambda face: face.backward_fetch(key, start, end), _one_after_another)
+
+    def fetch_range(
+        self, lower: K | None, upper: K | None, from_ms: int | datetime, to_ms: int | datetime
+    ) -> KeyValueIterator[Windowed[K], V]:
+        """Scans the windows of a range of keys, both ends included, None leaves one open."""
+        start, end = _ms(from_ms), _ms(to_ms)
+        return self._scan(
+            lambda face: face.fetch_range(lower, upper, start, end), _one_after_another
+        )
+
+    def backward_fetch_range(
+        self, lower: K | None, upper: K | None, from_ms: int | datetime, to_ms: int | datetime
+    ) -> KeyValueIterator[Windowed[K], V]:
+        """Scans as `fetch_range`, in reverse."""
+        start, end = _ms(from_ms), _ms(to_ms)
+        return self._scan(
+            lambda face: face.backward_fetch_range(lower, upper, start, end), _one_after_another
+        )
+
+    def fetch_all(
+        self, from_ms: int | datetime, to_ms: int | datetime
+    ) -> KeyValueIterator[Windowed[K], V]:
+        """Scans the windows of all keys."""
+        start, end = _ms(from_ms), _ms(to_ms)
+        return self._scan(lambda face: face.fetch_all(start, end), _one_after_another)
+
+    def backward_fetch_all(
+        self, from_ms: int | datetime, to_ms: int | datetime
+    ) -> KeyValueIterator[Windowed[K], V]:
+        """Scans as `fetch_all`, in reverse."""
+        start, end = _ms(from_ms), _ms(to_ms)
+        return self._scan(lambda face: face.backward_fetch_all(start, end), _one_after_another)
+
+    def all(self) -> KeyValueIterator[Windowed[K], V]:
+        """Scans every live row."""
+        return self._scan(lambda face: face.all(), _one_after_another)
+
+    def backward_all(self) -> KeyValueIterator[Windowed[K], V]:
+        """Scans every live row, in reverse."""
+        return self._scan(lambda face: face.backward_all(), _one_after_another)
+
+
+def _refuse_none(key: object) -> None:
+    if key is None:
+        message = "a key cannot be None"
+        raise ValueError(message)
+
+
+def _ms(moment: int | datetime) -> int:
+    """Returns epoch milliseconds; a datetime without zone is local time, as in Python."""
+    return int(moment.timestamp() * 1000) if isinstance(moment, datetime) else moment

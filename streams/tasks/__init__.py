@@ -1,0 +1,1 @@
+"""Tasks: one subtopology times one partition, and what brings records through it."""

@@ -1,0 +1,339 @@
+"""An active task: one subtopology on one partition, processing.
+
+Owns the task's stores, its compiled chains, its buffered records, its stream time and its
+punctuations, and knows which offsets it has consumed. It is the scope nodes are compiled in
+and the host its stores live with. It must not know when to commit or what else the worker
+does, and it reads no clock: `now_ms` is handed in.
+
+Source: JVM `StreamTask`, `ProcessorStateManager`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stores.api import Log, StateStore
+from stores.builders import StoreBuilder
+from stores.errors import StreamsError
+from stores.layers.record_cache import RecordCache
+from stores.record import CurrentRecord, RawRecord, offset_of
+from streams.config import StreamsConfig
+from streams.errors import ProcessingError
+from streams.tasks.chain import SourceRun
+from streams.tasks.collector import RecordCollector
+from streams.tasks.context import TaskProcessorContext
+from streams.tasks.failures import FailurePolicy
+from streams.tasks.partition_group import PartitionGroup, RecordQueue
+from streams.tasks.punctuation import PunctuationQueue, Schedule
+from streams.tasks.task import TaskId
+from streams.transport.port import TopicPartition
+from topology.compiler import compile_chains
+from topology.nodes.node import Failed, Process, StreamProcess
+from topology.topology import SinkNode, SourceNode, Topology
+
+RUN_RECORDS = 1000
+"""Most records taken from one partition before the choice is made anew: bounds how long a
+commit or a wall-clock punctuation can be kept waiting by a deep buffer."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """What a task is made from; the same for each of a subtopology's partitions.
+
+    Attributes:
+        topology: the whole graph.
+        node_names: the nodes of this task, parents first.
+        store_names: its stores, in the order they were added.
+        topic_names: name in the topology -> name in the log (internal topics differ).
+        changelog_topics: store name -> topic it is restored from.
+        unlogged_stores: stores whose changelog is written by someone else or not at all.
+    """
+
+    topology: Topology
+    node_names: Sequence[str]
+    store_names: Sequence[str]
+    topic_names: Mapping[str, str]
+    changelog_topics: Mapping[str, str]
+    unlogged_stores: frozenset[str]
+
+
+class ActiveTask:
+    """One processing task. Not thread-safe: its worker owns it.
+
+    Args:
+        id: subtopology and partition.
+        plan: the graph's part to run.
+        partitions: source topic in the log -> partitions of it that the task reads.
+        config: the application's settings.
+        collector: the sending side.
+        policy: what to do with records that fail.
+        cache: the worker's record cache, None when caching is off.
+        directory: where its stores keep their files.
+        now_ms: wall clock, asked when user code wants to know.
+        global_store: finds a global store by name, None where there is none.
+    """
+
+    def __init__(
+        self,
+        id: TaskId,  # noqa: A002 - the field's word
+        plan: TaskPlan,
+        partitions: Sequence[TopicPartition],
+        *,
+        config: StreamsConfig,
+        collector: RecordCollector,
+        policy: FailurePolicy,
+        cache: RecordCache | None,
+        directory: Path,
+        now_ms: Callable[[], int],
+        global_store: Callable[[str], StateStore | None] = lambda _name: None,
+    ) -> None:
+        self.id = id
+        self.task_id = str(id)
+        self.application_id: str = config.application_id
+        self.config = config
+        self.directory = directory
+        self.current = CurrentRecord()
+        self.record_cache = cache
+        self.plan = plan
+        self.stream_time_ms = -1
+        self.dropped_records_total = 0
+        self.processed_records_total = 0
+        self.commit_requested = False
+        self.now_ms = now_ms
+        self.stores: dict[str, StateStore] = {}
+        self.stream_punctuations = PunctuationQueue()
+        self.wall_punctuations = PunctuationQueue()
+        self.consumed: dict[TopicPartition, int] = {}
+        self._partitions = list(partitions)
+        self._collector = collector
+        self._policy = policy
+        self.global_store = global_store
+        self._starters: list[Callable[[], None]] = []
+        self._closers: list[Callable[[], None]] = []
+        self._runs: dict[TopicPartition, SourceRun] = {}
+        self.group = PartitionGroup((), config.max_task_idle_ms)
+        self.is_running = False
+
+    # -- life cycle ----------------------------------------------------------------------
+
+    def open_stores(self) -> None:
+        """Opens every store of the task; they are restored before `start`."""
+        for name in self.plan.store_names:
+            builder: StoreBuilder = self.plan.topology.stores[name]
+            builder = builder.with_default_serdes(
+                self.config.default_key_serde, self.config.default_value_serde
+            )
+            self.stores[name] = builder.build(self)
+
+    def start(self, partition_times: Mapping[TopicPartition, int] | None = None) -> None:
+        """Compiles the chains, sets user processors up and begins to take records.
+
+        Args:
+            partition_times: last known event time of each partition, from the committed
+                metadata; stream time goes on from the latest of them.
+        """
+        chains = compile_chains(self.plan.topology, self.plan.node_names, self)
+        topics: dict[str, SourceRun] = {}
+        for chain in chains.values():
+            for topic in self._source_topics(chain.source):
+                topics[topic] = SourceRun(self, chain, topic, self._policy)
+        queues = []
+        for partition in self._partitions:
+            run = topics[partition.topic].on_partition(partition.partition)
+            if partition_times and partition in partition_times:
+                run.partition_time_ms = partition_times[partition]
+                self.stream_time_ms = max(self.stream_time_ms, run.partition_time_ms)
+            self._runs[partition] = run
+            queues.append(RecordQueue(partition, run))
+        self.group = PartitionGroup(queues, self.config.max_task_idle_ms)
+        self.current.topic, self.current.partition, self.current.origin = None, -1, None
+        for starter in self._starters:
+            starter()
+        self.is_running = True
+
+    def _source_topics(self, source: SourceNode) -> list[str]:
+        names = self.plan.topic_names
+        if source.pattern is None:
+            return [names.get(topic, topic) for topic in source.topics]
+        return [
+            partition.topic
+            for partition in self._partitions
+            if source.pattern.fullmatch(partition.topic)
+        ]
+
+    def close(self) -> None:
+        """Closes user processors and stores. What was not committed is forgotten."""
+        self.is_running = False
+        self.group.clear()
+        first: Exception | None = None
+        for closer in self._closers:
+            try:
+                closer()
+            except Exception as error:  # every processor gets its close
+                first = first or error
+        self._closers.clear()
+        for store in self.stores.values():
+            store.close()
+        if first is not None:
+            message = "a processor failed while it was closed"
+            raise ProcessingError(message, task_id=self.task_id) from first
+
+    # -- records -------------------------------------------------------------------------
+
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        """The partitions this task reads."""
+        return self._partitions
+
+    def add(self, partition: TopicPartition, records: Sequence[RawRecord]) -> int:
+        """Buffers records and returns how many of the partition wait now."""
+        return self.group.add(partition, self._runs[partition].stamped(records))
+
+    def process(self, now_ms: int, most: int = RUN_RECORDS) -> int:
+        """Processes buffered records in timestamp order, at most `most`.
+
+        Returns:
+            How many were processed.
+
+        Raises:
+            StreamsError: a record failed and its handler said to stop; names task, topic,
+                partition, offset and node.
+        """
+        group, done = self.group, 0
+        while done < most and group.is_ready(now_ms):
+            taken = group.next_run(most - done)
+            assert taken is not None
+            queue, records = taken
+            try:
+                queue.source.run(records)
+            except StreamsError as error:
+                self._locate(error)
+                raise
+            except Exception as error:
+                raise self._located(error) from error
+            self.consumed[queue.partition] = offset_of(records[-1][3]) + 1
+            done += len(records)
+        self.processed_records_total += done
+        return done
+
+    def punctuate_stream_time(self) -> bool:
+        """Runs the stream-time punctuations that are due."""
+        if self.stream_time_ms < self.stream_punctuations.next_due_ms:
+            return False
+        return self.stream_punctuations.run_due(self.stream_time_ms, self._punctuate)
+
+    def punctuate_wall_clock(self, now_ms: int) -> bool:
+        """Runs the wall-clock punctuations that are due."""
+        if now_ms < self.wall_punctuations.next_due_ms:
+            return False
+        return self.wall_punctuations.run_due(now_ms, self._punctuate)
+
+    def _punctuate(self, schedule: Schedule, now_ms: int) -> None:
+        current = self.current
+        before = current.topic, current.partition, current.origin, current.timestamp
+        current.topic, current.partition, current.origin = None, -1, None
+        current.timestamp = now_ms
+        current.raw_key = current.raw_value = None
+        try:
+            schedule.callback(now_ms)
+        except Exception as error:
+            self._policy.processing_failed(self, schedule.node, error, None, None, now_ms)
+        finally:
+            current.topic, current.partition, current.origin, current.timestamp = before
+
+    def _locate(self, error: StreamsError) -> None:
+        current = self.current
+        error.task_id = error.task_id or self.task_id
+        if error.topic is None and current.origin is not None:
+            error.topic = current.topic
+            error.partition = current.partition
+            error.offset = current.offset()
+
+    def _located(self, error: Exception) -> ProcessingError:
+        located = ProcessingError(f"{type(error).__name__}: {error}")
+        self._locate(located)
+        return located
+
+    # -- commit --------------------------------------------------------------------------
+
+    def flush_caches(self) -> None:
+        """Pushes what caches hold downstream, in the order the stores were opened."""
+        for store in self.stores.values():
+            store.flush_cache()
+
+    def committable(self) -> dict[TopicPartition, tuple[int, int]]:
+        """Returns partition -> (next offset, partition time) of what was consumed."""
+        return {
+            partition: (offset, self._runs[partition].partition_time_ms)
+            for partition, offset in self.consumed.items()
+        }
+
+    def committed(self) -> None:
+        """Notes that the log holds everything up to now, and lets the stores write it."""
+        self.consumed.clear()
+        self.commit_requested = False
+        for store in self.stores.values():
+            store.apply_pending()
+
+    # -- the scope nodes are compiled in -------------------------------------------------
+
+    def store(self, name: str) -> Any:
+        """Returns a store of this task, or a global one."""
+        found = self.stores.get(name) or self.global_store(name)
+        if found is None:
+            known = ", ".join(sorted(self.stores)) or "none"
+            message = f"task {self.task_id} has no store {name!r}; its stores: {known}"
+            raise StreamsError(message, task_id=self.task_id)
+        return found
+
+    def failure_handler(self, node: str) -> Failed:
+        """Returns what nodes call when user code raised."""
+        return partial(self._policy.processing_failed, self, node)
+
+    def drop_counter(self, node: str) -> StreamProcess:  # noqa: ARG002 - kept per node by the JVM
+        """Returns a function that counts a dropped record."""
+
+        def drop(_key: Any, _value: Any, _timestamp: int) -> None:
+            self.dropped_records_total += 1
+
+        return drop
+
+    def sink(self, node: SinkNode, *, takes_changes: bool) -> Process:
+        """Returns the function that sends what reaches a sink."""
+        return self._collector.sink(self, node, takes_changes=takes_changes)
+
+    def processor_context(
+        self, node: str, children: Mapping[str, Process], stores: Sequence[str]
+    ) -> TaskProcessorContext:
+        """Returns the Processor API context of one node."""
+        return TaskProcessorContext(self, node, children, stores)
+
+    def on_start(self, action: Callable[[], None]) -> None:
+        """Runs `action` when all nodes are compiled."""
+        self._starters.append(action)
+
+    def on_close(self, action: Callable[[], None]) -> None:
+        """Runs `action` when the task closes."""
+        self._closers.append(action)
+
+    # -- the host its stores live with ---------------------------------------------------
+
+    def changelog_topic(self, store_name: str) -> str:
+        """Names the topic a store is restored from."""
+        return self.plan.changelog_topics.get(
+            store_name, f"{self.application_id}-{store_name}-changelog"
+        )
+
+    def changelog(self, store_name: str) -> Log | None:
+        """Returns the function that logs a change of a store."""
+        if store_name in self.plan.unlogged_stores:
+            return None
+        return self._collector.changelog(self.changelog_topic(store_name), self.id.partition)
+
+    def drop_expired(self, store_name: str) -> None:  # noqa: ARG002 - the face of StoreHost
+        """Counts a window put that came after its store's retention."""
+        self.dropped_records_total += 1

@@ -1,0 +1,161 @@
+"""The entry of a chain: from raw records of one partition to calls of plain functions.
+
+Owns decoding, timestamp extraction and the hot loop. Per record it does what no batch can
+do: decode, note where the record came from, call the chain. It must not choose records or
+know what the chain does.
+
+Source: JVM `RecordDeserializer`, `RecordQueue.updateHead`, `SourceNode`; design, a record's
+way 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stores.errors import StreamsError
+from stores.formats import decode_change
+from stores.record import Headers, RawRecord, headers_of, offset_of
+from streams.tasks.failures import FailurePolicy
+from streams.tasks.task import TaskFace
+from topology.compiler import Chain
+from topology.nodes.table import ChangeSerde
+from topology.processor import ConsumedRecord
+
+Decode = Callable[[bytes], Any]
+
+
+class SourceRun:
+    """Feeds one partition's records to a chain.
+
+    Attributes:
+        run: the hot loop, a closure bound to task, chain and decoders.
+        partition_time_ms: highest timestamp of the partition that was processed, -1 before.
+    """
+
+    __slots__ = (
+        "_chain",
+        "_extract",
+        "_newest_stamped_ms",
+        "_policy",
+        "_task",
+        "partition",
+        "partition_time_ms",
+        "run",
+        "topic",
+    )
+
+    def __init__(self, task: TaskFace, chain: Chain, topic: str, policy: FailurePolicy) -> None:
+        self._task = task
+        self._chain = chain
+        self._policy = policy
+        self.topic = topic
+        self.partition = -1
+        self.partition_time_ms = -1
+        self._newest_stamped_ms = -1
+        self._extract = chain.source.timestamp_extractor or task.config.default_timestamp_extractor
+        self.run: Callable[[Sequence[RawRecord]], None] = self._loop()
+
+    def on_partition(self, partition: int) -> SourceRun:
+        """Returns a run of the same chain for one partition."""
+        run = SourceRun(self._task, self._chain, self.topic, self._policy)
+        run.partition = partition
+        return run
+
+    def decoders(self) -> tuple[Decode, Decode]:
+        """Returns the functions that decode keys and values of this topic."""
+        source, config = self._chain.source, self._task.config
+        key_serde = source.key_serde or config.default_key_serde
+        value_serde: Any = source.value_serde
+        if isinstance(value_serde, ChangeSerde):
+            inner = (value_serde.inner or config.default_value_serde).deserializer(self.topic)
+
+            def change(data: bytes) -> tuple[Any, Any]:
+                new, old = decode_change(data)
+                return (None if new is None else inner(new)), (None if old is None else inner(old))
+
+            return key_serde.deserializer(self.topic), change
+        value_serde = value_serde or config.default_value_serde
+        return key_serde.deserializer(self.topic), value_serde.deserializer(self.topic)
+
+    def stamped(self, records: Sequence[RawRecord]) -> Sequence[RawRecord]:
+        """Puts the extractor's timestamps in place of the records' own.
+
+        The default extractor takes the record's own timestamp: nothing is done then.
+        """
+        extract = self._extract
+        if extract is None or not records:
+            return records
+        decode_key, decode_value = self.decoders()
+        seen = max(self.partition_time_ms, self._newest_stamped_ms)
+        stamped = []
+        for timestamp, raw_key, raw_value, origin in records:
+            try:
+                record = ConsumedRecord(
+                    None if raw_key is None else decode_key(raw_key),
+                    None if raw_value is None else decode_value(raw_value),
+                    timestamp,
+                    self.topic,
+                    self.partition,
+                    offset_of(origin),
+                    Headers(headers_of(origin) or ()),
+                )
+            except Exception:  # the hot loop meets the record again and asks the handler
+                stamped.append((timestamp, raw_key, raw_value, origin))
+                continue
+            extracted = extract(record, seen)
+            seen = max(seen, extracted)
+            stamped.append((extracted, raw_key, raw_value, origin))
+        self._newest_stamped_ms = seen
+        return stamped
+
+    def _loop(self) -> Callable[[Sequence[RawRecord]], None]:
+        task, policy, current = self._task, self._policy, self._task.current
+        process, changes = self._chain.process, self._chain.takes_changes
+        decode_key, decode_value = self.decoders()
+        punctuations = task.stream_punctuations
+        source, topic = self._chain.source, self.topic
+
+        def run(records: Sequence[RawRecord]) -> None:
+            current.topic = topic
+            current.partition = self.partition
+            stream_time = task.stream_time_ms
+            newest = self.partition_time_ms
+            for timestamp, raw_key, raw_value, origin in records:
+                current.origin = origin
+                current.timestamp = timestamp
+                current.raw_key = raw_key
+                current.raw_value = raw_value
+                try:
+                    key = None if raw_key is None else decode_key(raw_key)
+                    value = None if raw_value is None else decode_value(raw_value)
+                except Exception as error:
+                    policy.deserialization_failed(task, source.name, error)
+                    continue
+                if timestamp > newest:
+                    self.partition_time_ms = newest = timestamp
+                    if timestamp > stream_time:
+                        task.stream_time_ms = stream_time = timestamp
+                elif timestamp < 0:
+                    self._reject_timestamp(timestamp)
+                    continue
+                if changes:
+                    new, old = value or (None, None)
+                    process(key, new, old, timestamp)
+                else:
+                    process(key, value, timestamp)
+                if stream_time >= punctuations.next_due_ms:
+                    task.punctuate_stream_time()
+
+        return run
+
+    def _reject_timestamp(self, timestamp: int) -> None:
+        """Drops a record whose extractor returned a negative timestamp; without one, fails."""
+        if self._extract is not None:
+            self._task.dropped_records_total += 1
+            return
+        message = (
+            f"the record's timestamp is {timestamp}, which no producer of event time writes; give "
+            "the source a timestamp_extractor, for example log_and_skip_on_invalid_timestamp"
+        )
+        raise StreamsError(message, node=self._chain.source.name)

@@ -1,0 +1,215 @@
+"""The sending side of tasks: sinks and changelogs, encoded and handed to the transport.
+
+Owns the functions at the end of chains. They encode, choose a partition where the
+application does, and send without waiting: delivery errors surface at the next commit. It
+must not know when that is.
+
+Source: JVM `RecordCollectorImpl`, `SinkNode`; semantics A15.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stores.api import Log
+from stores.errors import StreamsError
+from stores.formats import encode_change
+from stores.record import Headers, RecordContext, headers_of
+from stores.serde import Serde
+from streams.errors import SerializationError
+from streams.tasks.failures import FailurePolicy
+from streams.tasks.task import TaskFace
+from streams.transport.partitioning import partition_of
+from streams.transport.port import Transport
+from topology.nodes.node import Process
+from topology.nodes.table import ChangeSerde
+from topology.processor import WINDOWED_KEY_PARTITIONER
+from topology.topology import SinkNode
+
+Send = Callable[[bytes | None, bytes | None, int | None, Any, int | None], None]
+
+
+class RecordCollector:
+    """Makes the ends of chains for the tasks of one worker.
+
+    Args:
+        transport: where records go.
+        topic_names: name in the topology -> name in the log.
+        policy: what to do when a record cannot be encoded.
+    """
+
+    def __init__(
+        self, transport: Transport, topic_names: Mapping[str, str], policy: FailurePolicy
+    ) -> None:
+        self._transport = transport
+        self._topic_names = topic_names
+        self._policy = policy
+
+    def changelog(self, topic: str, partition: int) -> Log:
+        """Returns log(key, value, timestamp, headers) into one changelog partition."""
+        send = self._transport.sender(topic, track_offsets=True)
+
+        def log(key: bytes, value: bytes | None, timestamp: int | None, headers: Any) -> None:
+            send(key, value, timestamp, headers, partition)
+
+        return log
+
+    def sink(self, task: TaskFace, node: SinkNode, *, takes_changes: bool) -> Process:
+        """Returns what a chain calls at a sink."""
+        if node.topic is None:
+            return self._dynamic_sink(task, node)
+        topic = self._topic_names.get(node.topic, node.topic)
+        if takes_changes:
+            return self._change_sink(task, node, topic)
+        encode_key, encode_value = self._encoders(task, node, topic)
+        send, failed, current = self._transport.sender(topic), self._failed(task, node, topic), task.current
+        if node.partitioner is not None:
+            return self._partitioned_sink(task, node, topic)
+
+        def sink(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                raw_key = None if key is None else encode_key(key)
+                raw_value = None if value is None else encode_value(value)
+            except Exception as error:
+                failed(error, key, value)
+                return
+            origin = current.origin
+            send(
+                raw_key,
+                raw_value,
+                timestamp,
+                None if origin.__class__ is int else headers_of(origin),
+                None,
+            )
+
+        return sink
+
+    def _change_sink(self, task: TaskFace, node: SinkNode, topic: str) -> Process:
+        serde = node.value_serde
+        assert isinstance(serde, ChangeSerde)
+        encode_key = self._key_serde(task, node).serializer(topic)
+        inner = (serde.inner or task.config.default_value_serde).serializer(topic)
+        send, failed, current = self._transport.sender(topic), self._failed(task, node, topic), task.current
+
+        def sink(key: Any, new: Any, old: Any, timestamp: int) -> None:
+            try:
+                raw_key = None if key is None else encode_key(key)
+                value = encode_change(
+                    None if new is None else inner(new), None if old is None else inner(old)
+                )
+            except Exception as error:
+                failed(error, key, new)
+                return
+            send(raw_key, value, timestamp, headers_of(current.origin), None)
+
+        return sink
+
+    def _partitioned_sink(self, task: TaskFace, node: SinkNode, topic: str) -> Process:
+        encode_key, encode_value = self._encoders(task, node, topic)
+        send, failed, current = self._transport.sender(topic), self._failed(task, node, topic), task.current
+        choose = self._partitioner(task, node, topic)
+
+        def sink(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                raw_key = None if key is None else encode_key(key)
+                raw_value = None if value is None else encode_value(value)
+            except Exception as error:
+                failed(error, key, value)
+                return
+            headers = headers_of(current.origin)
+            for partition in choose(key, value):
+                send(raw_key, raw_value, timestamp, headers, partition)
+
+        return sink
+
+    def _partitioner(
+        self, task: TaskFace, node: SinkNode, topic: str
+    ) -> Callable[[Any, Any], tuple[int | None, ...]]:
+        """Returns choose(key, value) -> partitions to send to; None leaves one to the default."""
+        count = self._transport.partition_count(topic)
+        chosen: Any = node.partitioner
+        if chosen is WINDOWED_KEY_PARTITIONER:
+            serde: Any = self._key_serde(task, node)
+            encode_inner = serde.inner.serializer(topic)
+
+            def by_inner_key(key: Any, _value: Any) -> tuple[int | None, ...]:
+                return (partition_of(encode_inner(key.key), count or 1),)
+
+            return by_inner_key
+
+        def by_user(key: Any, value: Any) -> tuple[int | None, ...]:
+            answer = chosen(topic, key, value, count or 1)
+            if answer is None:
+                return (None,)
+            if isinstance(answer, int):
+                return (answer,)
+            return tuple(dict.fromkeys(answer))
+
+        return by_user
+
+    def _dynamic_sink(self, task: TaskFace, node: SinkNode) -> Process:
+        extract: Any = node.extractor
+        current = task.current
+        ends: dict[str, Process] = {}
+
+        def sink(key: Any, value: Any, timestamp: int) -> None:
+            context = RecordContext(
+                current.topic,
+                current.partition,
+                current.offset(),
+                timestamp,
+                Headers(current.headers() or ()),
+            )
+            topic = extract(key, value, context)
+            end = ends.get(topic)
+            if end is None:
+                end = ends[topic] = self._resolved(task, node, topic)
+            end(key, value, timestamp)
+
+        return sink
+
+    def _resolved(self, task: TaskFace, node: SinkNode, topic: str) -> Process:
+        if not isinstance(topic, str) or not topic:
+            message = f"the topic extractor of a sink returned {topic!r}, not a topic name"
+            raise StreamsError(message, node=node.name)
+        named = SinkNode(
+            name=node.name,
+            topic=topic,
+            extractor=None,
+            key_serde=node.key_serde,
+            value_serde=node.value_serde,
+            partitioner=node.partitioner,
+            parents=node.parents,
+        )
+        return self.sink(task, named, takes_changes=False)
+
+    @staticmethod
+    def _key_serde(task: TaskFace, node: SinkNode) -> Serde[Any]:
+        serde: Serde[Any] = node.key_serde or task.config.default_key_serde
+        return serde
+
+    def _encoders(
+        self, task: TaskFace, node: SinkNode, topic: str
+    ) -> tuple[Callable[[Any], bytes], Callable[[Any], bytes]]:
+        value_serde = node.value_serde or task.config.default_value_serde
+        return self._key_serde(task, node).serializer(topic), value_serde.serializer(topic)
+
+    def _failed(
+        self, task: TaskFace, node: SinkNode, topic: str
+    ) -> Callable[[Exception, Any, Any], None]:
+        key_name = self._key_serde(task, node).name
+        value_serde: Any = node.value_serde or task.config.default_value_serde
+        value_name = getattr(value_serde, "name", type(value_serde).__name__)
+
+        def failed(error: Exception, key: Any, value: Any) -> None:
+            wrapped = SerializationError(
+                f"sink {node.name!r} cannot encode a record for topic {topic!r}: key of type "
+                f"{type(key).__name__} with serde {key_name}, value of type {type(value).__name__} "
+                f"with serde {value_name} ({error}); give the sink key_serde= and value_serde=",
+                node=node.name,
+            )
+            wrapped.__cause__ = error
+            self._policy.serialization_failed(task, node.name, wrapped)
+
+        return failed

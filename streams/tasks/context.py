@@ -1,0 +1,193 @@
+"""The Processor API context of one node in one task.
+
+Owns forwarding from user code into a chain (headers and timestamp of the forwarded record
+become the current ones for the children and are put back afterwards), schedules and access
+to the stores a node is connected to.
+
+Source: JVM `ProcessorContextImpl`, KIP-478, KIP-1146.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from stores.errors import StreamsError, UnknownStoreError
+from stores.record import RecordMetadata
+from streams.tasks.punctuation import Punctuator, Schedule
+from streams.tasks.task import TaskFace
+from topology.nodes.node import Process
+from topology.processor import Cancellable, PunctuationType
+
+
+class TaskProcessorContext:
+    """What a processor sees of its task. Use it from the task's own thread only."""
+
+    def __init__(
+        self, task: TaskFace, node: str, children: Mapping[str, Process], stores: Sequence[str]
+    ) -> None:
+        self._task = task
+        self._node = node
+        self._children = dict(children)
+        self._every = tuple(children.values())
+        self._stores = frozenset(stores)
+
+    @property
+    def application_id(self) -> str:
+        """The application's id."""
+        return self._task.config.application_id
+
+    @property
+    def task_id(self) -> str:
+        """The task, as `<subtopology>_<partition>`."""
+        return self._task.task_id
+
+    @property
+    def state_dir(self) -> Path:
+        """The task's own directory."""
+        return self._task.directory
+
+    @property
+    def key_serde(self) -> Any:
+        """The application's default key serde."""
+        return self._task.config.default_key_serde
+
+    @property
+    def value_serde(self) -> Any:
+        """The application's default value serde."""
+        return self._task.config.default_value_serde
+
+    def app_configs(self) -> Mapping[str, Any]:
+        """Returns the application's settings by name."""
+        return self._task.config.as_dict()
+
+    def forward(self, record: Any, child: str | None = None) -> None:
+        """Hands a record to all children in the order they were added, or to one.
+
+        Args:
+            record: a `Record` or `FixedKeyRecord`; its headers and timestamp are what the
+                children see as current.
+            child: name of the one child to call.
+
+        Raises:
+            StreamsError: there is no child of that name.
+        """
+        if child is None:
+            targets = self._every
+        else:
+            target = self._children.get(child)
+            if target is None:
+                known = ", ".join(self._children) or "none"
+                message = f"cannot forward to {child!r}: it is not a child; the children: {known}"
+                raise StreamsError(message, node=self._node)
+            targets = (target,)
+        current = self._task.current
+        origin, timestamp = current.origin, current.timestamp
+        headers = record.headers
+        offset = current.offset()
+        current.timestamp = record.timestamp
+        try:
+            for target in targets:
+                current.origin = (offset, headers.raw()) if len(headers) else offset
+                target(record.key, record.value, record.timestamp)
+        finally:
+            current.origin, current.timestamp = origin, timestamp
+
+    def commit(self) -> None:
+        """Asks for a commit as soon as the records in hand are processed."""
+        self._task.commit_requested = True
+
+    def schedule(
+        self,
+        interval: timedelta | int,
+        type: PunctuationType,  # noqa: A002 - the JVM's name
+        callback: Punctuator,
+        *,
+        start_time: datetime | int | None = None,
+    ) -> Cancellable:
+        """Calls `callback(timestamp_ms)` every `interval` of stream time or wall clock.
+
+        Stream time: first due at 0, so with the first record, after it was processed. Wall
+        clock: first due one interval from now. With `start_time` the first call is due
+        then, and the grid starts there.
+
+        Args:
+            interval: a timedelta, or milliseconds; at least 1 ms.
+            type: which time drives it.
+            callback: gets the current time of that kind, not the planned one.
+            start_time: anchor of the grid, a datetime or epoch milliseconds.
+
+        Raises:
+            ValueError: the interval is below 1 ms or the start time is negative.
+        """
+        interval_ms = _ms(interval)
+        if interval_ms < 1:
+            message = f"a punctuation needs an interval of at least 1 ms, got {interval!r}"
+            raise ValueError(message)
+        start_ms = None
+        if start_time is not None:
+            is_date = isinstance(start_time, datetime)
+            start_ms = int(start_time.timestamp() * 1000) if is_date else int(start_time)  # type: ignore[arg-type]
+            if start_ms < 0:
+                message = f"a punctuation cannot start before 1970, got {start_time!r}"
+                raise ValueError(message)
+        if type is PunctuationType.STREAM_TIME:
+            queue, due_ms = self._task.stream_punctuations, start_ms or 0
+        else:
+            queue, now_ms = self._task.wall_punctuations, self._task.now_ms()
+            if start_ms is None:
+                due_ms = now_ms + interval_ms
+            elif start_ms >= now_ms:
+                due_ms = start_ms
+            else:
+                due_ms = start_ms + -(-(now_ms - start_ms) // interval_ms) * interval_ms
+        schedule = Schedule(self._node, due_ms, interval_ms, callback)
+        queue.add(schedule)
+        return schedule
+
+    def get_state_store(self, name: str) -> Any:
+        """Returns a store the node is connected to, or a global store.
+
+        Raises:
+            UnknownStoreError: the node is not connected to such a store.
+        """
+        if name not in self._stores:
+            found = self._global(name)
+            if found is not None:
+                return found
+            known = ", ".join(sorted(self._stores)) or "none"
+            message = (
+                f"processor {self._node!r} is not connected to a store {name!r} (connected: {known}); "
+                "name it in process(...) or call connect_processor_and_state_stores"
+            )
+            raise UnknownStoreError(message, node=self._node)
+        return self._task.store(name)
+
+    def _global(self, name: str) -> Any:
+        return self._task.global_store(name)
+
+    def record_metadata(self) -> RecordMetadata | None:
+        """Returns topic, partition and offset of the current record.
+
+        In a punctuation topic is None and the numbers are -1.
+        """
+        current = self._task.current
+        return RecordMetadata(current.topic, current.partition, current.offset())
+
+    def current_stream_time_ms(self) -> int:
+        """Returns the highest timestamp the task has processed, -1 before the first."""
+        return self._task.stream_time_ms
+
+    def current_system_time_ms(self) -> int:
+        """Returns the wall clock in epoch milliseconds."""
+        return self._task.now_ms()
+
+
+def _ms(interval: timedelta | int) -> int:
+    if isinstance(interval, timedelta):
+        return interval // timedelta(milliseconds=1)
+    return int(interval)
+
+

@@ -1,0 +1,64 @@
+"""The identity of a task, and how its parts see it.
+
+Source: JVM `TaskId`: its text form names directories and appears in errors and metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from stores.record import CurrentRecord
+from streams.config import StreamsConfig
+from streams.tasks.partition_group import PartitionGroup
+from streams.tasks.punctuation import PunctuationQueue
+
+
+class TaskId(NamedTuple):
+    """Subtopology and partition; the text form is `<subtopology>_<partition>`."""
+
+    subtopology: int
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.subtopology}_{self.partition}"
+
+    @classmethod
+    def parse(cls, text: str) -> TaskId:
+        """Reads the text form.
+
+        Raises:
+            ValueError: the text is not two numbers around an underscore.
+        """
+        subtopology, separator, partition = text.partition("_")
+        if not separator or not subtopology.isdecimal() or not partition.isdecimal():
+            message = f"a task id looks like 0_1, got {text!r}"
+            raise ValueError(message)
+        return cls(int(subtopology), int(partition))
+
+
+class TaskFace(Protocol):
+    """A task as its chain, its sinks, its contexts and its failure policy see it."""
+
+    id: TaskId
+    task_id: str
+    config: StreamsConfig
+    current: CurrentRecord
+    group: PartitionGroup
+    directory: Path
+    stream_time_ms: int
+    dropped_records_total: int
+    commit_requested: bool
+    now_ms: Callable[[], int]
+    global_store: Callable[[str], Any]
+    stream_punctuations: PunctuationQueue
+    wall_punctuations: PunctuationQueue
+
+    def store(self, name: str) -> Any:
+        """Returns a store of the task, or a global one."""
+        ...
+
+    def punctuate_stream_time(self) -> bool:
+        """Runs the stream-time punctuations that are due."""
+        ...

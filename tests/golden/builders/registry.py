@@ -1,0 +1,55 @@
+"""Which function builds which golden case.
+
+Owns the table of builders and the serdes they name. A builder of the DSL is handed a
+`StreamsBuilder`, one of the Processor API a `Topology`; either has the name of its case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stores.serde import serdes
+from topology.dsl import StreamsBuilder
+from topology.topology import Topology
+
+Build = Callable[[Mapping[str, Any]], Topology]
+"""Builds the topology of a case under a configuration by the JVM's names."""
+
+BUILDERS: dict[str, Build] = {}
+
+# As in Topologies.java; string is the application's default for keys and values.
+S = serdes.string
+L = serdes.int64
+I = serdes.int32  # noqa: E741 - the name it has there
+D = serdes.float64
+
+
+def dsl_case(describe: Callable[[StreamsBuilder], None]) -> Callable[[StreamsBuilder], None]:
+    """Registers a case of the DSL under the function's name."""
+
+    def build(config: Mapping[str, Any]) -> Topology:
+        builder = StreamsBuilder()
+        describe(builder)
+        return builder.build(config)
+
+    _register(describe.__name__, build)
+    return describe
+
+
+def papi_case(describe: Callable[[Topology], None]) -> Callable[[Topology], None]:
+    """Registers a case of the Processor API under the function's name."""
+
+    def build(_config: Mapping[str, Any]) -> Topology:
+        topology = Topology()
+        describe(topology)
+        return topology
+
+    _register(describe.__name__, build)
+    return describe
+
+
+def _register(name: str, build: Build) -> None:
+    if name in BUILDERS:
+        raise ValueError(f"golden case {name} has two builders")
+    BUILDERS[name] = build

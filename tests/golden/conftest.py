@@ -1,0 +1,62 @@
+"""The golden cases as tests: from which directory, and for which there is no builder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.golden.builders import BUILDERS
+from tests.golden.runner import Case, load_cases
+
+SHIPPED = Path(__file__).parent / "cases"
+
+_without_builder = pytest.StashKey[list[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option that names another directory of golden files."""
+    parser.addoption(
+        "--golden-dir",
+        metavar="DIR",
+        default=str(SHIPPED),
+        help="directory of golden cases to run (default: the shipped ones)",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Makes one test per golden file that has a builder."""
+    if "case" not in metafunc.fixturenames:
+        return
+    # Without a default, the option is unknown when tests are run from further up.
+    directory = Path(metafunc.config.getoption("--golden-dir", str(SHIPPED)))
+    if not directory.is_dir():
+        raise pytest.UsageError(f"--golden-dir: {directory} is not a directory")
+    cases = load_cases(directory)
+    if not cases:
+        raise pytest.UsageError(f"--golden-dir: there are no golden cases in {directory}")
+    metafunc.config.stash[_without_builder] = sorted(
+        {case.name for case in cases if case.name not in BUILDERS}
+    )
+    wanted = [case for case in cases if case.name in BUILDERS and _has(case, metafunc)]
+    metafunc.parametrize("case", wanted, ids=[case.path.stem for case in wanted])
+
+
+def _has(case: Case, metafunc: pytest.Metafunc) -> bool:
+    marker = metafunc.definition.get_closest_marker("needs_steps")
+    return marker is None or case.has_steps
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declares the marker of tests that run records."""
+    config.addinivalue_line("markers", "needs_steps: skips golden cases that are names only")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Lists the golden cases there is no builder for."""
+    names = config.stash.get(_without_builder, [])
+    if names:
+        terminalreporter.section(f"{len(names)} golden cases without a builder")
+        terminalreporter.write_line(" ".join(names))

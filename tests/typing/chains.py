@@ -1,0 +1,149 @@
+"""What mypy infers through chains of the DSL; checked by `test_typing.py`, never run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, assert_type
+
+from stores.record import RecordContext
+from stores.serde import serdes
+from stores.windowed import Windowed
+from topology.dsl import (
+    KGroupedStream,
+    KGroupedTable,
+    KStream,
+    KTable,
+    Materialized,
+    StreamsBuilder,
+    TimeWindowedKStream,
+    TimeWindows,
+    UnlimitedWindows,
+)
+
+builder = StreamsBuilder()
+
+assert_type(builder.stream("t"), KStream[Any, Any])
+assert_type(builder.stream("t", key_serde=serdes.string), KStream[str, Any])
+assert_type(builder.stream("t", value_serde=serdes.int64), KStream[Any, int])
+lines = builder.stream(["a", "b"], key_serde=serdes.string, value_serde=serdes.string)
+assert_type(lines, KStream[str, str])
+
+# Stateless operators, with value functions of one and of two arguments.
+assert_type(lines.filter(lambda key, value: key < value), KStream[str, str])
+assert_type(lines.map_values(len), KStream[str, int])
+assert_type(lines.map_values(lambda value: value.encode()), KStream[str, bytes])
+assert_type(lines.map_values(lambda key, value: (key, value)), KStream[str, tuple[str, str]])
+assert_type(lines.map_values(lambda value: len(value) if value else None), KStream[str, int])
+assert_type(lines.flat_map_values(str.split), KStream[str, str])
+assert_type(lines.flat_map_values(lambda key, value: [key, value]), KStream[str, str])
+assert_type(lines.map(lambda key, value: (len(key), value.encode())), KStream[int, bytes])
+assert_type(lines.flat_map(lambda key, value: [(len(key), value)]), KStream[int, str])
+assert_type(lines.select_key(lambda _key, value: len(value)), KStream[int, str])
+assert_type(lines.select_key(lambda _key, value: value or None), KStream[str, str])
+assert_type(lines.peek(print).merge(lines).repartition(partitions=3), KStream[str, str])
+assert_type(
+    lines.split().branch(lambda _key, value: value == "").default_branch(),
+    dict[str, KStream[str, str]],
+)
+
+
+def topic_of(key: str, _value: str, context: RecordContext) -> str:
+    """Chooses a topic by record."""
+    return f"{key}-{context.timestamp}"
+
+
+lines.to(topic_of)
+lines.to("out", key_serde=serdes.string, value_serde=serdes.string)
+
+# Aggregations.
+words = lines.flat_map_values(str.split).group_by(lambda _key, word: word)
+assert_type(words, KGroupedStream[str, str])
+assert_type(words.count(name="counts"), KTable[str, int])
+assert_type(words.count(materialized=Materialized("counts", store="memory")), KTable[str, int])
+assert_type(words.reduce(max), KTable[str, str])
+assert_type(words.reduce(lambda aggregate, value: aggregate + value), KTable[str, str])
+assert_type(
+    words.aggregate(float, lambda _key, value, total: total + len(value)), KTable[str, float]
+)
+assert_type(
+    words.aggregate(
+        lambda: 0,
+        lambda _key, value, total: total + len(value),
+        materialized=Materialized("lengths", value_serde=serdes.int64),
+    ),
+    KTable[str, int],
+)
+hourly = words.windowed_by(TimeWindows.of_size(timedelta(hours=1), timedelta(minutes=5)))
+assert_type(hourly, TimeWindowedKStream[str, str])
+assert_type(hourly.count(), KTable[Windowed[str], int])
+assert_type(hourly.reduce(min), KTable[Windowed[str], str])
+assert_type(
+    words.windowed_by(UnlimitedWindows.of()).aggregate(int, lambda _k, _v, total: total + 1),
+    KTable[Windowed[str], int],
+)
+assert_type(hourly.count().to_stream(lambda windowed, _count: windowed.key), KStream[str, int])
+
+# Tables.
+names = builder.table("names", key_serde=serdes.int64, value_serde=serdes.string, store="names")
+assert_type(names, KTable[int, str])
+assert_type(builder.table("any"), KTable[Any, Any])
+assert_type(
+    builder.table(
+        "m", materialized=Materialized("m", key_serde=serdes.string, value_serde=serdes.int64)
+    ),
+    KTable[str, int],
+)
+assert_type(names.filter(lambda key, value: key > 1 and value != ""), KTable[int, str])
+assert_type(names.map_values(len, name="lengths"), KTable[int, int])
+assert_type(names.map_values(lambda key, value: value * key), KTable[int, str])
+assert_type(names.to_stream(), KStream[int, str])
+assert_type(names.group_by(lambda key, value: (value, key)), KGroupedTable[str, int])
+by_name = names.group_by(
+    lambda key, value: (value, key), key_serde=serdes.string, value_serde=serdes.int64
+)
+assert_type(by_name.count(), KTable[str, int])
+assert_type(
+    by_name.reduce(lambda total, value: total + value, lambda total, value: total - value),
+    KTable[str, int],
+)
+assert_type(
+    by_name.aggregate(
+        float,
+        lambda _key, value, total: total + value,
+        lambda _key, value, total: total - value,
+    ),
+    KTable[str, float],
+)
+
+
+class Lengths:
+    """A transformer of values."""
+
+    def transform(self, key: int, value: str | None) -> float | None:
+        """Returns the length per key."""
+        return None if value is None else len(value) / key
+
+
+assert_type(names.transform_values(Lengths), KTable[int, float])
+
+# Joins: the side that may be absent is optional.
+ages = builder.table("ages", key_serde=serdes.int64, value_serde=serdes.int64)
+assert_type(names.join(ages, lambda name, age: f"{name} {age + 1}"), KTable[int, str])
+assert_type(
+    names.left_join(ages, lambda name, age: (name, age)), KTable[int, tuple[str, int | None]]
+)
+assert_type(
+    names.outer_join(ages, lambda name, age: (name, age)),
+    KTable[int, tuple[str | None, int | None]],
+)
+orders = builder.stream("orders", key_serde=serdes.int64, value_serde=serdes.bytes)
+assert_type(orders.join(names, lambda order, name: name.encode() + order), KStream[int, bytes])
+assert_type(
+    orders.join(names, lambda key, order, name: (key, order, name)),
+    KStream[int, tuple[int, bytes, str]],
+)
+assert_type(
+    orders.left_join(names, lambda order, name: (order, name)),
+    KStream[int, tuple[bytes, str | None]],
+)
+assert_type(orders.left_join(names, lambda key, order, name: name or str(key)), KStream[int, str])

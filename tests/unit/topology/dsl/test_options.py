@@ -1,0 +1,136 @@
+"""Materialisations, legal names, and the arity of user functions."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stores.builders import lru_store
+from stores.serde import serdes
+from topology.dsl import Materialized, TimeWindows
+from topology.dsl.options import arity, check_name, settle, with_name
+from topology.errors import TopologyError
+from topology.graph import LogicalGraph
+
+VALUE_OR_BOTH = {1: "value", 2: "key, value"}
+
+
+class Doubler:
+    def __call__(self, key: str, value: int) -> int:
+        return value * 2
+
+    def of_value(self, value: int) -> int:
+        return value * 2
+
+
+@pytest.mark.parametrize(
+    ("fn", "expected"),
+    [
+        (lambda value: value, 1),
+        (lambda key, value: value, 2),
+        (lambda value, more=1: value, 1),
+        (lambda *everything: everything, 1),
+        (str.split, 1),
+        (len, 1),
+        (int, 1),
+        (operator.add, 2),
+        (Doubler(), 2),
+        (Doubler().of_value, 1),
+    ],
+)
+def test_required_parameters_decide_the_arity(fn: Callable[..., Any], expected: int) -> None:
+    assert arity(fn, VALUE_OR_BOTH, "map_values") == expected
+
+
+def test_a_function_of_another_arity_is_refused_with_its_name() -> None:
+    def triple(one: int, two: int, three: int) -> int:
+        return one + two + three
+
+    with pytest.raises(
+        TypeError,
+        match=r"map_values\(\) needs a function of \(value\) or \(key, value\); triple takes 3",
+    ):
+        arity(triple, VALUE_OR_BOTH, "map_values")
+    with pytest.raises(TypeError, match="needs a function, got 'str'"):
+        arity("str", VALUE_OR_BOTH, "map_values")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a b", "a/b", "x" * 250, "ä"])
+def test_names_that_no_topic_could_have_are_refused(name: str) -> None:
+    with pytest.raises(TopologyError, match="is illegal"):
+        check_name(name)
+
+
+def test_a_store_may_be_named_in_one_place_only() -> None:
+    assert with_name(None, None) is None
+    assert with_name(None, "a") == Materialized("a")
+    assert with_name(Materialized(caching=False), "a") == Materialized("a", caching=False)
+    assert with_name(Materialized("a"), "a") == Materialized("a")
+    with pytest.raises(TypeError, match="named twice"):
+        with_name(Materialized("b"), "a")
+
+
+def test_a_materialisation_describes_its_store() -> None:
+    given: Materialized[str, int] = Materialized(
+        "counts",
+        key_serde=serdes.string,
+        logging={"segment.bytes": "1"},
+        caching=False,
+        store="memory",
+    )
+
+    store = settle(LogicalGraph(), given, "P-", value_serde=serdes.int64)
+    builder = store.key_value()
+
+    assert (builder.name, builder.kind, builder.backend) == (
+        "counts",
+        "timestamped-key-value",
+        "memory",
+    )
+    assert (builder.key_serde, builder.value_serde) == (serdes.string, serdes.int64)
+    assert (builder.logged, builder.log_config, builder.cached) == (
+        True,
+        {"segment.bytes": "1"},
+        False,
+    )
+    assert store.queryable_name == "counts"
+
+
+def test_a_store_of_its_own_gives_backend_and_name() -> None:
+    store = settle(LogicalGraph(), Materialized(store=lru_store("lru", 2), logging=False), "P-")
+    builder = store.key_value()
+
+    assert (builder.name, builder.backend, builder.lru_max_entries) == ("lru", "lru", 2)
+    assert builder.kind == "timestamped-key-value"
+    assert not builder.logged
+
+
+def test_a_store_without_a_name_gets_one_but_cannot_be_queried() -> None:
+    store = settle(LogicalGraph(), None, "KSTREAM-REDUCE-")
+
+    assert store.name == "KSTREAM-REDUCE-STATE-STORE-0000000000"
+    assert store.queryable_name is None
+
+
+def test_windows_are_kept_for_size_and_grace_or_longer() -> None:
+    windows = TimeWindows.of_size(100_000, 40_000)
+
+    kept = settle(LogicalGraph(), None, "P-").window(windows)
+    longer = settle(LogicalGraph(), Materialized("w", retention=500_000), "P-").window(windows)
+
+    assert (kept.retention_ms, kept.window_size_ms, kept.segment_interval_ms) == (
+        140_000,
+        100_000,
+        70_000,
+    )
+    assert longer.retention_ms == 500_000
+    with pytest.raises(TopologyError, match="retain at least 140000 ms"):
+        settle(LogicalGraph(), Materialized("w", retention=139_999), "P-").window(windows)
+
+
+def test_an_unknown_kind_of_store_is_refused() -> None:
+    with pytest.raises(ValueError, match="store must be"):
+        Materialized("a", store="disk")  # type: ignore[arg-type]

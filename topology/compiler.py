@@ -1,0 +1,68 @@
+"""Turns the nodes of one subtopology into chains of plain function calls for one task.
+
+Owns the order of compilation (children first) and the joining of children; every node
+compiles itself. It must not know how records are read, sent or stored: sinks and stores
+come from the task's scope.
+
+Source: design, a record's way 3; JVM `InternalTopologyBuilder.buildProcessorNode` has the
+same order but builds objects that call each other through a context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from topology.nodes.node import NodeScope, Process, TaskScope, join_children
+from topology.nodes.table import ChangeSerde
+from topology.topology import ProcessorNode, SinkNode, SourceNode, Topology
+
+
+class CompileScope(TaskScope, Protocol):
+    """A task that can also make the end of a chain."""
+
+    def sink(self, node: SinkNode, *, takes_changes: bool) -> Process:
+        """Returns the function that encodes and sends what reaches a sink."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Where a source's records enter: the source node and the function to call."""
+
+    source: SourceNode
+    process: Process
+    takes_changes: bool
+
+
+def compile_chains(
+    topology: Topology, node_names: Iterable[str], scope: CompileScope
+) -> Mapping[str, Chain]:
+    """Compiles the named nodes, given parents first, and returns source name -> chain.
+
+    Stores of the scope must be open: nodes bind their methods now.
+    """
+    compiled: dict[str, Process] = {}
+    chains: dict[str, Chain] = {}
+    for name in reversed(list(node_names)):
+        node = topology.nodes[name]
+        if isinstance(node, SinkNode):
+            compiled[name] = scope.sink(node, takes_changes=isinstance(node.value_serde, ChangeSerde))
+            continue
+        children = {child: compiled[child] for child in topology.children(name)}
+        changes = any(_takes_changes(topology, child) for child in children)
+        forward = join_children(list(children.values()), changes=changes)
+        if isinstance(node, SourceNode):
+            chains[name] = Chain(node, forward, isinstance(node.value_serde, ChangeSerde))
+            continue
+        assert isinstance(node, ProcessorNode)
+        compiled[name] = node.node.compile(NodeScope(name, scope, forward, children, node.stores))
+    return dict(reversed(chains.items()))
+
+
+def _takes_changes(topology: Topology, name: str) -> bool:
+    node = topology.nodes[name]
+    if isinstance(node, ProcessorNode):
+        return bool(node.node.takes_changes)
+    return isinstance(node, SinkNode) and isinstance(node.value_serde, ChangeSerde)

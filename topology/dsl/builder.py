@@ -1,0 +1,338 @@
+"""The beginning of every topology: sources, tables of topics, stores.
+
+Owns `StreamsBuilder`, whose calls grow one logical graph and whose `build` writes it into a
+topology.
+
+Source: JVM `StreamsBuilder`, `InternalStreamsBuilder`; kafka-streams A1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar, overload
+
+from stores.builders import StoreBuilder
+from stores.serde import Serde
+from topology.dsl.options import Materialized, check_name, settle, with_name
+from topology.dsl.stream import KStream
+from topology.dsl.table import KTable, SourceLogic
+from topology.graph import (
+    BuildOptions,
+    GlobalStoreGraphNode,
+    LogicalGraph,
+    Place,
+    SourceGraphNode,
+    StateStoreGraphNode,
+    TableSourceGraphNode,
+)
+from topology.nodes.table import TableSource
+from topology.processor import AutoOffsetReset, Processor, TimestampExtractor
+from topology.topology import Topology
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+Topics = str | Sequence[str] | re.Pattern[str]
+OffsetReset = str | AutoOffsetReset
+
+
+class StreamsBuilder:
+    """Builds a topology of streams and tables.
+
+    Generated names count up in the order of the calls; inserting an operation renames what
+    follows it, so name stores and repartition topics that are to outlive changes.
+    """
+
+    def __init__(self) -> None:
+        self._graph = LogicalGraph()
+
+    @overload
+    def stream(
+        self,
+        topics: Topics,
+        *,
+        key_serde: Serde[K],
+        value_serde: Serde[V],
+        timestamp_extractor: TimestampExtractor | None = None,
+        offset_reset: OffsetReset | None = None,
+        name: str | None = None,
+    ) -> KStream[K, V]: ...
+
+    @overload
+    def stream(
+        self,
+        topics: Topics,
+        *,
+        key_serde: None = None,
+        value_serde: Serde[V],
+        timestamp_extractor: TimestampExtractor | None = None,
+        offset_reset: OffsetReset | None = None,
+        name: str | None = None,
+    ) -> KStream[Any, V]: ...
+
+    @overload
+    def stream(
+        self,
+        topics: Topics,
+        *,
+        key_serde: Serde[K],
+        value_serde: None = None,
+        timestamp_extractor: TimestampExtractor | None = None,
+        offset_reset: OffsetReset | None = None,
+        name: str | None = None,
+    ) -> KStream[K, Any]: ...
+
+    @overload
+    def stream(
+        self,
+        topics: Topics,
+        *,
+        key_serde: None = None,
+        value_serde: None = None,
+        timestamp_extractor: TimestampExtractor | None = None,
+        offset_reset: OffsetReset | None = None,
+        name: str | None = None,
+    ) -> KStream[Any, Any]: ...
+
+    def stream(
+        self,
+        topics: Topics,
+        *,
+        key_serde: Serde[Any] | None = None,
+        value_serde: Serde[Any] | None = None,
+        timestamp_extractor: TimestampExtractor | None = None,
+        offset_reset: OffsetReset | None = None,
+        name: str | None = None,
+    ) -> KStream[Any, Any]:
+        """Reads topics as a stream.
+
+        The same topics may be read twice; both streams then share one source.
+
+        Args:
+            topics: a topic, several, or a compiled pattern of names.
+            key_serde: how keys are read; the application's default if not given.
+            value_serde: how values are read; the application's default if not given.
+            timestamp_extractor: gives records their event time.
+            offset_reset: where to start without a committed offset.
+            name: name of the source.
+        """
+        node = SourceGraphNode(
+            self._graph.name_or_new(check_name(name), "KSTREAM-SOURCE-"),
+            _checked(topics),
+            key_serde=key_serde,
+            value_serde=value_serde,
+            timestamp_extractor=timestamp_extractor,
+            offset_reset=offset_reset,
+        )
+        self._graph.add(node)
+        return KStream(Place(self._graph, node.name, node, (node.name,)), key_serde, value_serde)
+
+    @overload
+    def table(
+        self,
+        topic: str,
+        *,
+        key_serde: Serde[K],
+        value_serde: Serde[V],
+        timestamp_extractor: TimestampExtractor | None = None,
+        offset_reset: OffsetReset | None = None,
+        name: str | None = None,
+        store: str | None = None,
+        materialized: Materialized[K, V] | None = None,
+    ) -> KTable[K, V]: ...
+
+    @overload
+    def table(
+        self,
+        topic: str,
+        *,
+        key_serde: None = None,
+        value_serde: Serde[V],
+        timestamp_extractor: TimestampExtractor | None = None,
+        offset_reset: OffsetReset | None = None,
+        name: str | None = None,
+        store: str | None = None,
+        materialized: Materialized[Any, V] | None = None,
+    ) -> KTable[Any, V]: ...
+
+    @overload
+    def table(
+        self,
+        topic: str,
+        *,
+        key_serde: Serde[K],
+        value_serde: None = None,
+        timestamp_extractor: TimestampExtractor | None = None,
+        offset_reset: OffsetReset | None = None,
+        name: str | None = None,
+        store: str | None = None,
+        materialized: Materialized[K, Any] | None = None,
+    ) -> KTable[K, Any]: ...
+
+    @overload
+    def table(
+        self,
+        topic: str,
+        *,
+        key_serde: None = None,
+        value_serde: None = None,
+        timestamp_extractor: TimestampExtractor | None = None,
+        offset_reset: OffsetReset | None = None,
+        name: str | None = None,
+        store: str | None = None,
+        materialized: None = None,
+    ) -> KTable[Any, Any]: ...
+
+    @overload
+    def table(
+        self,
+        topic: str,
+        *,
+        key_serde: None = None,
+        value_serde: None = None,
+        timestamp_extractor: TimestampExtractor | None = None,
+        offset_reset: OffsetReset | None = None,
+        name: str | None = None,
+        store: str | None = None,
+        materialized: Materialized[K, V],
+    ) -> KTable[K, V]: ...
+
+    def table(
+        self,
+        topic: str,
+        *,
+        key_serde: Serde[Any] | None = None,
+        value_serde: Serde[Any] | None = None,
+        timestamp_extractor: TimestampExtractor | None = None,
+        offset_reset: OffsetReset | None = None,
+        name: str | None = None,
+        store: str | None = None,
+        materialized: Materialized[Any, Any] | None = None,
+    ) -> KTable[Any, Any]:
+        """Reads a topic as a table: the latest value per key, None deletes.
+
+        The table is kept in a store only if it has a name or an operation needs it.
+
+        Args:
+            topic: the topic.
+            key_serde: how keys are read and stored; that of `materialized` if not given.
+            value_serde: how values are read and stored; that of `materialized` if not given.
+            timestamp_extractor: gives records their event time.
+            offset_reset: where to start without a committed offset.
+            name: name of the processor; its source is called `<name>-source`.
+            store: name of the store; with a name the table can be queried.
+            materialized: how to keep the table.
+        """
+        graph = self._graph
+        (topic,) = _checked(topic)
+        name = check_name(name)
+        materialized = with_name(materialized, store)
+        settled = settle(graph, materialized, topic + "-")
+        settled = settled.with_serdes(
+            key_serde or settled.key_serde, value_serde or settled.value_serde
+        )
+        source_name = graph.name_or_new(name, "KSTREAM-SOURCE-", "-source")
+        table_name = graph.name_or_new(name, "KTABLE-SOURCE-")
+        processor = TableSource(settled.queryable_name)
+        node = TableSourceGraphNode(
+            table_name,
+            source_name,
+            topic,
+            processor,
+            settled.key_value(),
+            key_serde=settled.key_serde,
+            value_serde=settled.value_serde,
+            timestamp_extractor=timestamp_extractor,
+            offset_reset=offset_reset,
+        )
+        graph.add(node)
+        return KTable(
+            Place(graph, table_name, node, (source_name,)),
+            settled.key_serde,
+            settled.value_serde,
+            settled.queryable_name,
+            SourceLogic(processor, settled.name),
+        )
+
+    def add_state_store(self, store: StoreBuilder) -> StreamsBuilder:
+        """Adds a store for processors to use by its name."""
+        if not isinstance(store, StoreBuilder):
+            raise TypeError(f"add_state_store() needs a store of stores.builders, got {store!r}")
+        self._graph.add(StateStoreGraphNode(store))
+        return self
+
+    def add_global_store(
+        self,
+        store: StoreBuilder,
+        topic: str,
+        supplier: Callable[[], Processor[K, V, Any, Any]],
+        *,
+        key_serde: Serde[K] | None = None,
+        value_serde: Serde[V] | None = None,
+        timestamp_extractor: TimestampExtractor | None = None,
+        name: str | None = None,
+    ) -> StreamsBuilder:
+        """Adds a store that every worker fills from all partitions of a topic.
+
+        Args:
+            store: the store; it has no changelog, the topic is.
+            topic: the topic.
+            supplier: makes the processor that updates the store.
+            key_serde: how keys are read; the application's default if not given.
+            value_serde: how values are read; the application's default if not given.
+            timestamp_extractor: gives records their event time.
+            name: name of the processor; its source is called `<name>-source`.
+        """
+        if not isinstance(store, StoreBuilder):
+            raise TypeError(f"add_global_store() needs a store of stores.builders, got {store!r}")
+        (topic,) = _checked(topic)
+        name = check_name(name)
+        source_name = self._graph.name_or_new(name, "KSTREAM-SOURCE-", "-source")
+        processor_name = self._graph.name_or_new(name, "KTABLE-SOURCE-")
+        self._graph.add(
+            GlobalStoreGraphNode(
+                store,
+                source_name,
+                topic,
+                processor_name,
+                supplier,
+                key_serde=key_serde,
+                value_serde=value_serde,
+                timestamp_extractor=timestamp_extractor,
+            )
+        )
+        return self
+
+    def build(
+        self, config: Any = None, *, optimize: str | Collection[str] | None = None
+    ) -> Topology:
+        """Writes all streams and tables into a new topology.
+
+        Args:
+            config: the application's configuration, a mapping or an object; read are
+                `topology.optimization`, `upgrade.from` and
+                `ensure.explicit.internal.resource.naming`.
+            optimize: wins over the configuration's `topology.optimization`.
+
+        Raises:
+            TopologyError: if the result is not a legal topology.
+        """
+        return self._graph.build(BuildOptions.of(config, optimize))
+
+
+def _checked(topics: Topics) -> Any:
+    """Returns a pattern, or the topics as a tuple.
+
+    Raises:
+        TypeError: if it is none of what a source can read.
+        ValueError: if there is no topic or an empty name.
+    """
+    if isinstance(topics, re.Pattern):
+        return topics
+    names = (topics,) if isinstance(topics, str) else tuple(topics)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"a source reads topics by name or by a compiled pattern, got {topics!r}")
+    if not names or not all(names):
+        raise ValueError(f"a source needs the name of at least one topic, got {topics!r}")
+    return names

@@ -1,0 +1,408 @@
+"""Groupings: streams and tables on their way into an aggregation.
+
+Owns count, reduce and aggregate of grouped streams (whole and by windows) and of grouped
+tables, and the repartition topic in front of them where the key has changed.
+
+Source: JVM `KGroupedStreamImpl`, `GroupedStreamAggregateBuilder`, `TimeWindowedKStreamImpl`,
+`KGroupedTableImpl`; kafka-streams A13 for the order in which numbers are used up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from stores.builders import StoreBuilder
+from stores.serde import Serde, serdes
+from stores.windowed import Windowed
+from topology.dsl.options import Materialized, Store, arity, check_name, settle, with_name
+from topology.dsl.table import AggregateLogic, KTable
+from topology.dsl.windows import TimeWindows, UnlimitedWindows
+from topology.graph import (
+    GroupedTableRepartitionGraphNode,
+    Place,
+    ProcessorGraphNode,
+    RepartitionGraphNode,
+)
+from topology.nodes.aggregate import (
+    Aggregate,
+    Count,
+    GroupedTableAggregate,
+    KeyedAggregate,
+    Reduce,
+    TableAggregate,
+    TableCount,
+    TableReduce,
+)
+from topology.nodes.windows import WindowAggregate, WindowCount, WindowedAggregate, WindowReduce
+
+K = TypeVar("K")
+V = TypeVar("V")
+A = TypeVar("A")
+
+_REDUCE = "KSTREAM-REDUCE-"
+_AGGREGATE = "KSTREAM-AGGREGATE-"
+_TABLE_REDUCE = "KTABLE-REDUCE-"
+_TABLE_AGGREGATE = "KTABLE-AGGREGATE-"
+_REDUCER = {2: "aggregate, value"}
+_AGGREGATOR = {3: "key, value, aggregate"}
+
+
+class StreamGrouping:
+    """A stream about to be aggregated, and its repartition where one is required.
+
+    Args:
+        place: where the stream stands.
+        key_serde: how keys are written to the repartition topic.
+        value_serde: how values are written there.
+        name: base of the topic's name; then all aggregations share the topic. Without,
+            each has one of its own, named after its store.
+        repartition_required: whether the key has changed.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        key_serde: Serde[Any] | None,
+        value_serde: Serde[Any] | None,
+        name: str | None,
+        repartition_required: bool,
+    ) -> None:
+        self.place = place
+        self.key_serde = key_serde
+        self.value_serde = value_serde
+        self.name = name
+        self.repartition_required = repartition_required
+        self._repartition: RepartitionGraphNode | None = None
+
+    def aggregate(
+        self, name: str, node: KeyedAggregate | WindowedAggregate, store: StoreBuilder
+    ) -> Place:
+        """Puts an aggregation and, if required, a repartition into the graph."""
+        place = self.place
+        if self.repartition_required:
+            names = place.graph.repartition_names(self.name or store.name)
+            if self._repartition is None or self.name is None:
+                self._repartition = RepartitionGraphNode(
+                    names, key_serde=self.key_serde, value_serde=self.value_serde
+                )
+            place.graph.add(self._repartition, place.node)
+            place = Place(place.graph, names.source, self._repartition, (names.source,))
+        return place.then(ProcessorGraphNode(name, node, store=store))
+
+
+class KGroupedStream(Generic[K, V]):
+    """A stream grouped by its key."""
+
+    def __init__(self, grouping: StreamGrouping) -> None:
+        self._grouping = grouping
+
+    def count(
+        self,
+        name: str | None = None,
+        *,
+        materialized: Materialized[K, int] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, int]:
+        """Counts the records of each key; records without key or value do not count.
+
+        Args:
+            name: name of the store; with a name the table can be queried.
+            materialized: how to keep the result.
+            named: name of the processor.
+        """
+        grouping, graph = self._grouping, self._grouping.place.graph
+        materialized = with_name(materialized, name)
+        _burn_for_count(grouping, materialized)
+        store = settle(
+            graph,
+            materialized,
+            _AGGREGATE,
+            key_serde=grouping.key_serde,
+            value_serde=serdes.int64,
+        )
+        return self._table(store, _AGGREGATE, named, Count(store.name))
+
+    def reduce(
+        self,
+        fn: Callable[[V, V], V | None],
+        name: str | None = None,
+        *,
+        materialized: Materialized[K, V] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, V]:
+        """Combines the values of each key; the first stands as it is.
+
+        Args:
+            fn: (aggregate, value) -> aggregate; None deletes the row.
+            name: name of the store; with a name the table can be queried.
+            materialized: how to keep the result.
+            named: name of the processor.
+        """
+        arity(fn, _REDUCER, "reduce")
+        grouping, graph = self._grouping, self._grouping.place.graph
+        store = settle(
+            graph,
+            with_name(materialized, name),
+            _REDUCE,
+            key_serde=grouping.key_serde,
+            value_serde=grouping.value_serde,
+        )
+        return self._table(store, _REDUCE, named, Reduce(store.name, fn))
+
+    def aggregate(
+        self,
+        initializer: Callable[[], A],
+        fn: Callable[[K, V, A], A | None],
+        name: str | None = None,
+        *,
+        materialized: Materialized[K, A] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, A]:
+        """Folds the values of each key into an aggregate.
+
+        Args:
+            initializer: makes the aggregate of a key that has none.
+            fn: (key, value, aggregate) -> aggregate; None deletes the row.
+            name: name of the store; with a name the table can be queried.
+            materialized: how to keep the result.
+            named: name of the processor.
+        """
+        arity(initializer, {0: ""}, "aggregate")
+        arity(fn, _AGGREGATOR, "aggregate")
+        grouping, graph = self._grouping, self._grouping.place.graph
+        store = settle(
+            graph, with_name(materialized, name), _AGGREGATE, key_serde=grouping.key_serde
+        )
+        return self._table(store, _AGGREGATE, named, Aggregate(store.name, initializer, fn))
+
+    def windowed_by(self, windows: TimeWindows | UnlimitedWindows) -> TimeWindowedKStream[K, V]:
+        """Groups by windows of event time, too."""
+        if not isinstance(windows, (TimeWindows, UnlimitedWindows)):
+            raise TypeError(f"windowed_by() needs windows, got {windows!r}")
+        return TimeWindowedKStream(self._grouping, windows)
+
+    def _table(
+        self, store: Store, prefix: str, named: str | None, node: KeyedAggregate
+    ) -> KTable[K, Any]:
+        grouping = self._grouping
+        name = grouping.place.graph.name_or_new(check_name(named), prefix)
+        place = grouping.aggregate(name, node, store.key_value())
+        return KTable(
+            place,
+            store.key_serde,
+            store.value_serde,
+            store.queryable_name,
+            AggregateLogic(node, store.name),
+        )
+
+
+class TimeWindowedKStream(Generic[K, V]):
+    """A stream grouped by its key and by windows of event time."""
+
+    def __init__(self, grouping: StreamGrouping, windows: TimeWindows | UnlimitedWindows) -> None:
+        self._grouping = grouping
+        self._windows = windows
+
+    def count(
+        self,
+        name: str | None = None,
+        *,
+        materialized: Materialized[K, int] | None = None,
+        named: str | None = None,
+    ) -> KTable[Windowed[K], int]:
+        """Counts the records of each key and window; see `KGroupedStream.count`."""
+        grouping, graph = self._grouping, self._grouping.place.graph
+        materialized = with_name(materialized, name)
+        _burn_for_count(grouping, materialized)
+        store = settle(
+            graph,
+            materialized,
+            _AGGREGATE,
+            key_serde=grouping.key_serde,
+            value_serde=serdes.int64,
+        )
+        return self._table(store, _AGGREGATE, named, WindowCount(store.name, self._windows))
+
+    def reduce(
+        self,
+        fn: Callable[[V, V], V | None],
+        name: str | None = None,
+        *,
+        materialized: Materialized[K, V] | None = None,
+        named: str | None = None,
+    ) -> KTable[Windowed[K], V]:
+        """Combines the values of each key and window; see `KGroupedStream.reduce`."""
+        arity(fn, _REDUCER, "reduce")
+        grouping, graph = self._grouping, self._grouping.place.graph
+        store = settle(
+            graph,
+            with_name(materialized, name),
+            _REDUCE,
+            key_serde=grouping.key_serde,
+            value_serde=grouping.value_serde,
+        )
+        return self._table(store, _REDUCE, named, WindowReduce(store.name, self._windows, fn))
+
+    def aggregate(
+        self,
+        initializer: Callable[[], A],
+        fn: Callable[[K, V, A], A | None],
+        name: str | None = None,
+        *,
+        materialized: Materialized[K, A] | None = None,
+        named: str | None = None,
+    ) -> KTable[Windowed[K], A]:
+        """Folds the values of each key and window; see `KGroupedStream.aggregate`."""
+        arity(initializer, {0: ""}, "aggregate")
+        arity(fn, _AGGREGATOR, "aggregate")
+        grouping, graph = self._grouping, self._grouping.place.graph
+        store = settle(
+            graph, with_name(materialized, name), _AGGREGATE, key_serde=grouping.key_serde
+        )
+        node = WindowAggregate(store.name, self._windows, initializer, fn)
+        return self._table(store, _AGGREGATE, named, node)
+
+    def _table(
+        self, store: Store, prefix: str, named: str | None, node: WindowedAggregate
+    ) -> KTable[Windowed[K], Any]:
+        grouping = self._grouping
+        name = grouping.place.graph.name_or_new(check_name(named), prefix)
+        place = grouping.aggregate(name, node, store.window(self._windows))
+        key_serde = store.key_serde
+        return KTable(
+            place,
+            None if key_serde is None else serdes.windowed(key_serde, self._windows.size_ms),
+            store.value_serde,
+            store.queryable_name,
+            AggregateLogic(node, store.name),
+        )
+
+
+def _burn_for_count(grouping: StreamGrouping, materialized: Materialized[Any, Any] | None) -> None:
+    """Uses up the number that counting into an unnamed materialisation takes in the JVM."""
+    if materialized is not None and materialized.name is None:
+        grouping.place.graph.new_store_name(_AGGREGATE)
+
+
+class KGroupedTable(Generic[K, V]):
+    """A table whose rows were grouped anew; aggregates both gain and lose rows."""
+
+    def __init__(
+        self,
+        place: Place,
+        key_serde: Serde[K] | None,
+        value_serde: Serde[V] | None,
+        name: str | None,
+    ) -> None:
+        self._place = place
+        self._key_serde = key_serde
+        self._value_serde = value_serde
+        self._name = name
+        self._repartition: GroupedTableRepartitionGraphNode | None = None
+
+    def count(
+        self,
+        name: str | None = None,
+        *,
+        materialized: Materialized[K, int] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, int]:
+        """Counts the rows of each group; see `KGroupedStream.count`."""
+        store = settle(
+            self._place.graph,
+            with_name(materialized, name),
+            _TABLE_AGGREGATE,
+            key_serde=self._key_serde,
+            value_serde=serdes.int64,
+        )
+        return self._table(store, _TABLE_AGGREGATE, named, TableCount(store.name))
+
+    def reduce(
+        self,
+        adder: Callable[[V, V], V | None],
+        subtractor: Callable[[V, V], V | None],
+        name: str | None = None,
+        *,
+        materialized: Materialized[K, V] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, V]:
+        """Combines the values of each group's rows.
+
+        Args:
+            adder: (aggregate, value of a row that came) -> aggregate.
+            subtractor: (aggregate, value of a row that went) -> aggregate.
+            name: name of the store; with a name the table can be queried.
+            materialized: how to keep the result.
+            named: name of the processor.
+        """
+        arity(adder, _REDUCER, "reduce")
+        arity(subtractor, _REDUCER, "reduce")
+        store = settle(
+            self._place.graph,
+            with_name(materialized, name),
+            _TABLE_AGGREGATE,
+            key_serde=self._key_serde,
+            value_serde=self._value_serde,
+        )
+        return self._table(store, _TABLE_REDUCE, named, TableReduce(store.name, adder, subtractor))
+
+    def aggregate(
+        self,
+        initializer: Callable[[], A],
+        adder: Callable[[K, V, A], A | None],
+        subtractor: Callable[[K, V, A], A | None],
+        name: str | None = None,
+        *,
+        materialized: Materialized[K, A] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, A]:
+        """Folds the values of each group's rows into an aggregate.
+
+        Args:
+            initializer: makes the aggregate of a group that has none.
+            adder: (group, value of a row that came, aggregate) -> aggregate.
+            subtractor: (group, value of a row that went, aggregate) -> aggregate.
+            name: name of the store; with a name the table can be queried.
+            materialized: how to keep the result.
+            named: name of the processor.
+        """
+        arity(initializer, {0: ""}, "aggregate")
+        arity(adder, _AGGREGATOR, "aggregate")
+        arity(subtractor, _AGGREGATOR, "aggregate")
+        store = settle(
+            self._place.graph,
+            with_name(materialized, name),
+            _TABLE_AGGREGATE,
+            key_serde=self._key_serde,
+        )
+        node = TableAggregate(store.name, initializer, adder, subtractor)
+        return self._table(store, _TABLE_AGGREGATE, named, node)
+
+    def _table(
+        self, store: Store, prefix: str, named: str | None, node: GroupedTableAggregate
+    ) -> KTable[K, Any]:
+        graph = self._place.graph
+        named = check_name(named)
+        sink = graph.name_or_new(named, "KSTREAM-SINK-", "-sink")
+        source = graph.name_or_new(named, "KSTREAM-SOURCE-", "-source")
+        name = graph.name_or_new(named, prefix)
+        if self._repartition is None or self._name is None:
+            self._repartition = GroupedTableRepartitionGraphNode(
+                f"{self._name or store.name}-repartition",
+                sink,
+                source,
+                self._key_serde,
+                self._value_serde,
+            )
+        graph.add(self._repartition, self._place.node)
+        place = Place(graph, source, self._repartition, (source,)).then(
+            ProcessorGraphNode(name, node, store=store.key_value())
+        )
+        return KTable(
+            place,
+            store.key_serde,
+            store.value_serde,
+            store.queryable_name,
+            AggregateLogic(node, store.name),
+        )

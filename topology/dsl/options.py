@@ -1,0 +1,227 @@
+"""Options that travel together (`Materialized`), and how the DSL reads user functions.
+
+Owns what a materialisation may ask for and the store it describes, the rule for legal
+names, and the telling of a function's arity, once, while the topology is built. It must not
+know streams or tables.
+
+Source: JVM `Materialized`, `MaterializedInternal`, `KeyValueStoreMaterializer`,
+`WindowStoreMaterializer`, `Named`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any, Generic, Literal, TypeVar, final
+
+from stores.builders import StoreBuilder
+from stores.serde import Serde
+from topology.dsl.windows import TimeWindows, UnlimitedWindows, duration_ms
+from topology.errors import TopologyError
+from topology.graph import LogicalGraph
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]+")
+_MAX_NAME_LENGTH = 249
+_MIN_SEGMENT_INTERVAL_MS = 60_000
+
+
+@final
+@dataclass(frozen=True)
+class Materialized(Generic[K, V]):
+    """How the result of an operation is kept in a store.
+
+    A `Materialized` without a name is not the same as none: it shifts the numbers of
+    generated names behind some operations, exactly as `Materialized.with(...)` of the JVM.
+
+    Attributes:
+        name: name of the store; with a name the table can be queried.
+        key_serde: how the store writes keys; None inherits, else the application's default.
+        value_serde: how the store writes values.
+        logging: whether the store has a changelog; a dict gives its topic configs.
+        caching: whether updates are held in the record cache until the next commit.
+        retention: how long windows are kept (windowed stores only).
+        store: "rocks", "memory", or a store of `stores.builders` whose backend and name
+            are taken.
+    """
+
+    name: str | None = None
+    key_serde: Serde[K] | None = field(default=None, kw_only=True)
+    value_serde: Serde[V] | None = field(default=None, kw_only=True)
+    logging: bool | Mapping[str, str] = field(default=True, kw_only=True)
+    caching: bool = field(default=True, kw_only=True)
+    retention: timedelta | int | None = field(default=None, kw_only=True)
+    store: Literal["rocks", "memory"] | StoreBuilder = field(default="rocks", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Takes the name of a given store and checks it."""
+        if isinstance(self.store, StoreBuilder):
+            object.__setattr__(self, "name", self.name or self.store.name)
+        elif self.store not in ("rocks", "memory"):
+            raise ValueError(f'store must be "rocks", "memory" or a store builder: {self.store!r}')
+        check_name(self.name)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A materialisation whose name is settled: given by the user, or made by the builder."""
+
+    name: str
+    queryable_name: str | None
+    key_serde: Serde[Any] | None
+    value_serde: Serde[Any] | None
+    given: Materialized[Any, Any]
+
+    def with_serdes(self, key_serde: Serde[Any] | None, value_serde: Serde[Any] | None) -> Store:
+        """Returns the same with other serdes."""
+        return replace(self, key_serde=key_serde, value_serde=value_serde)
+
+    def key_value(self) -> StoreBuilder:
+        """Describes the timestamped key-value store."""
+        return self._build("timestamped-key-value")
+
+    def window(self, windows: TimeWindows | UnlimitedWindows) -> StoreBuilder:
+        """Describes the timestamped window store for `windows`.
+
+        Raises:
+            TopologyError: if the retention is shorter than a window and its grace.
+        """
+        needed_ms = windows.size_ms + windows.grace_ms
+        retention_ms = needed_ms
+        if isinstance(self.given.store, StoreBuilder) and self.given.store.retention_ms:
+            retention_ms = self.given.store.retention_ms
+        if self.given.retention is not None:
+            retention_ms = duration_ms(self.given.retention, "retention")
+        if retention_ms < needed_ms:
+            raise TopologyError(
+                f"store {self.name}: retention of {retention_ms} ms is shorter than a window of "
+                f"{windows.size_ms} ms with its grace of {windows.grace_ms} ms; "
+                f"retain at least {needed_ms} ms"
+            )
+        return replace(
+            self._build("timestamped-window"),
+            retention_ms=retention_ms,
+            window_size_ms=windows.size_ms,
+            segment_interval_ms=max(retention_ms // 2, _MIN_SEGMENT_INTERVAL_MS),
+        )
+
+    def _build(self, kind: Literal["timestamped-key-value", "timestamped-window"]) -> StoreBuilder:
+        given = self.given
+        logging = given.logging
+        log_config = dict(logging) if isinstance(logging, Mapping) else {}
+        if isinstance(given.store, StoreBuilder):
+            base = replace(given.store, name=self.name, kind=kind)
+        else:
+            base = StoreBuilder(name=self.name, kind=kind, backend=given.store)
+        return replace(
+            base,
+            key_serde=self.key_serde,
+            value_serde=self.value_serde,
+            logged=logging is not False,
+            log_config=log_config,
+            cached=given.caching,
+        )
+
+
+def with_name(
+    materialized: Materialized[K, V] | None, name: str | None
+) -> Materialized[K, V] | None:
+    """Brings a store name given for short together with a materialisation.
+
+    Raises:
+        TypeError: if both name the store, differently.
+    """
+    if name is None:
+        return materialized
+    if materialized is None:
+        return Materialized(name)
+    if materialized.name not in (None, name):
+        raise TypeError(f"the store is named twice, {name!r} and {materialized.name!r}")
+    return replace(materialized, name=name)
+
+
+def settle(
+    graph: LogicalGraph,
+    materialized: Materialized[Any, Any] | None,
+    prefix: str,
+    *,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+) -> Store:
+    """Settles the name of a store, making one if needed, and its serdes.
+
+    Args:
+        graph: makes the name.
+        materialized: what the user asked for.
+        prefix: of a generated name.
+        key_serde: for a materialisation that has none.
+        value_serde: for a materialisation that has none.
+    """
+    given: Materialized[Any, Any] = Materialized() if materialized is None else materialized
+    return Store(
+        given.name or graph.new_store_name(prefix),
+        given.name,
+        given.key_serde or key_serde,
+        given.value_serde or value_serde,
+        given,
+    )
+
+
+def check_name(name: str | None) -> str | None:
+    """Returns a name given by the user if it is legal as part of a topic name.
+
+    Raises:
+        TopologyError: if it is empty, too long, "." or "..", or has other characters.
+    """
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"a name must be a str, got {name!r}")
+    if name in (".", "..") or len(name) > _MAX_NAME_LENGTH or _LEGAL_NAME.fullmatch(name) is None:
+        raise TopologyError(
+            f"name {name!r} is illegal: use 1 to {_MAX_NAME_LENGTH} of the characters "
+            'a-z, A-Z, 0-9, ".", "_" and "-", and not "." or ".." alone'
+        )
+    return name
+
+
+def arity(fn: Callable[..., Any], options: Mapping[int, str], operator: str) -> int:
+    """Tells with how many arguments to call a user function.
+
+    The function's required positional parameters decide. One without a signature (some
+    builtins) is called with the fewest arguments there are.
+
+    Args:
+        fn: the function.
+        options: numbers of arguments the operator can call with, each with their names.
+        operator: the operator, for messages.
+
+    Raises:
+        TypeError: if it is not callable or takes none of the numbers of arguments.
+    """
+    fewest = min(options)
+    if not callable(fn):
+        raise TypeError(f"{operator}() needs a function, got {fn!r}")
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (ValueError, TypeError):
+        return fewest
+    positional = [
+        one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+    ]
+    required = sum(one.default is one.empty for one in positional)
+    most = len(positional)
+    if any(one.kind is one.VAR_POSITIONAL for one in parameters):
+        most = max(most, *options)
+    for count in sorted(options):
+        if required <= count <= most:
+            return count
+    wanted = " or ".join(f"({names})" for names in options.values())
+    name = getattr(fn, "__name__", repr(fn))
+    raise TypeError(f"{operator}() needs a function of {wanted}; {name} takes {required} arguments")

@@ -1,0 +1,642 @@
+"""Streams: records one after the other.
+
+Owns the operations of a `KStream`, what each does to the serdes and to the need of a
+repartition, and the joins of streams with tables. Keys and values may be None; as in the
+JVM, types do not say so.
+
+Source: JVM `KStreamImpl`, `BranchedKStreamImpl`; kafka-streams A2, A13, D4.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TextIO, TypeVar, overload
+
+from stores.record import RecordContext
+from stores.serde import Serde
+from topology.dsl.grouped import KGroupedStream, StreamGrouping
+from topology.dsl.options import Materialized, arity, check_name, settle, with_name
+from topology.dsl.table import KTable, SourceLogic
+from topology.dsl.windows import WindowedStreamPartitioner
+from topology.errors import TopologyError
+from topology.graph import Place, ProcessorGraphNode, RepartitionGraphNode, SinkGraphNode
+from topology.nodes.node import Node
+from topology.nodes.process import ProcessorApiNode
+from topology.nodes.stateless import (
+    Branch,
+    Filter,
+    FlatMap,
+    FlatMapValues,
+    Map,
+    MapValues,
+    PassThrough,
+    Peek,
+    SelectKey,
+)
+from topology.nodes.stream_table_join import StreamTableJoin
+from topology.nodes.table import StreamToTable
+from topology.processor import FixedKeyProcessor, Processor, StreamPartitioner
+
+K = TypeVar("K")
+V = TypeVar("V")
+KR = TypeVar("KR")
+VR = TypeVar("VR")
+VT = TypeVar("VT")
+
+_KEY_VALUE = {2: "key, value"}
+_VALUE_OR_BOTH = {1: "value", 2: "key, value"}
+_JOINER = {2: "left, right", 3: "key, left, right"}
+
+
+class KStream(Generic[K, V]):
+    """A stream of records; made by a builder or an operation."""
+
+    def __init__(
+        self,
+        place: Place,
+        key_serde: Serde[K] | None,
+        value_serde: Serde[V] | None,
+        repartition_required: bool = False,
+    ) -> None:
+        self._place = place
+        self._key_serde = key_serde
+        self._value_serde = value_serde
+        self._repartition_required = repartition_required
+        self._join_repartition: RepartitionGraphNode | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where the stream stands in the graph; for other parts of the DSL."""
+        return self._place
+
+    def filter(
+        self, predicate: Callable[[K, V], bool], *, name: str | None = None
+    ) -> KStream[K, V]:
+        """Keeps the records for which `predicate(key, value)` holds."""
+        arity(predicate, _KEY_VALUE, "filter")
+        return self._same(self._then("KSTREAM-FILTER-", name, Filter(predicate)))
+
+    def filter_not(
+        self, predicate: Callable[[K, V], bool], *, name: str | None = None
+    ) -> KStream[K, V]:
+        """Keeps the records for which `predicate(key, value)` does not hold."""
+        arity(predicate, _KEY_VALUE, "filter_not")
+        return self._same(self._then("KSTREAM-FILTER-", name, Filter(predicate, negate=True)))
+
+    def map(
+        self,
+        fn: Callable[[K, V], tuple[KR | None, VR | None]],
+        *,
+        name: str | None = None,
+    ) -> KStream[KR, VR]:
+        """Replaces key and value by the pair `fn(key, value)`.
+
+        The key may have changed: an aggregation or join that follows repartitions first.
+        """
+        arity(fn, _KEY_VALUE, "map")
+        place = self._then("KSTREAM-MAP-", name, Map(fn), changes_key=True)
+        return KStream(place, None, None, True)
+
+    @overload
+    def map_values(
+        self, fn: Callable[[V], VR | None], *, name: str | None = None
+    ) -> KStream[K, VR]: ...
+
+    @overload
+    def map_values(
+        self, fn: Callable[[K, V], VR | None], *, name: str | None = None
+    ) -> KStream[K, VR]: ...
+
+    def map_values(self, fn: Callable[..., Any], *, name: str | None = None) -> KStream[K, Any]:
+        """Replaces the value by `fn(value)` or `fn(key, value)`."""
+        with_key = arity(fn, _VALUE_OR_BOTH, "map_values") == 2
+        place = self._then("KSTREAM-MAPVALUES-", name, MapValues(fn, with_key), changes_value=True)
+        return KStream(place, self._key_serde, None, self._repartition_required)
+
+    def flat_map(
+        self,
+        fn: Callable[[K, V], Iterable[tuple[KR | None, VR | None]]],
+        *,
+        name: str | None = None,
+    ) -> KStream[KR, VR]:
+        """Replaces a record by the pairs of `fn(key, value)`, possibly none; see `map`."""
+        arity(fn, _KEY_VALUE, "flat_map")
+        place = self._then("KSTREAM-FLATMAP-", name, FlatMap(fn), changes_key=True)
+        return KStream(place, None, None, True)
+
+    @overload
+    def flat_map_values(
+        self, fn: Callable[[V], Iterable[VR]], *, name: str | None = None
+    ) -> KStream[K, VR]: ...
+
+    @overload
+    def flat_map_values(
+        self, fn: Callable[[K, V], Iterable[VR]], *, name: str | None = None
+    ) -> KStream[K, VR]: ...
+
+    def flat_map_values(
+        self, fn: Callable[..., Iterable[Any]], *, name: str | None = None
+    ) -> KStream[K, Any]:
+        """Replaces the value by each of `fn(value)` or `fn(key, value)`, possibly none."""
+        with_key = arity(fn, _VALUE_OR_BOTH, "flat_map_values") == 2
+        place = self._then(
+            "KSTREAM-FLATMAPVALUES-", name, FlatMapValues(fn, with_key), changes_value=True
+        )
+        return KStream(place, self._key_serde, None, self._repartition_required)
+
+    def select_key(
+        self, fn: Callable[[K, V], KR | None], *, name: str | None = None
+    ) -> KStream[KR, V]:
+        """Replaces the key by `fn(key, value)`; see `map`."""
+        return KStream(self._select_key(fn, name, "select_key"), None, self._value_serde, True)
+
+    def peek(self, fn: Callable[[K, V], object], *, name: str | None = None) -> KStream[K, V]:
+        """Calls `fn(key, value)` and passes the record on."""
+        arity(fn, _KEY_VALUE, "peek")
+        return self._same(self._then("KSTREAM-PEEK-", name, Peek(fn, forward=True)))
+
+    def for_each(self, fn: Callable[[K, V], object], *, name: str | None = None) -> None:
+        """Calls `fn(key, value)`; the stream ends here."""
+        arity(fn, _KEY_VALUE, "for_each")
+        self._then("KSTREAM-FOREACH-", name, Peek(fn, forward=False))
+
+    def print(
+        self,
+        *,
+        label: str | None = None,
+        mapper: Callable[[K, V], str] | None = None,
+        file: TextIO | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Prints records as "[label]: key, value"; the stream ends here.
+
+        Args:
+            label: what stands in brackets; the name of the processor above if not given.
+            mapper: (key, value) -> what is printed behind the label.
+            file: where to print; standard output if not given.
+            name: name of the processor.
+        """
+        if mapper is not None:
+            arity(mapper, _KEY_VALUE, "print")
+        shown = self._place.name if label is None else label
+
+        def show(key: K, value: V) -> None:
+            text = f"{key}, {value}" if mapper is None else mapper(key, value)
+            print(f"[{shown}]: {text}", file=sys.stdout if file is None else file, flush=True)
+
+        self._then("KSTREAM-PRINTER-", name, Peek(show, forward=False))
+
+    def split(self, name: str | None = None) -> BranchedKStream[K, V]:
+        """Splits the stream by predicates; `name` is the prefix of the branches' names."""
+        return BranchedKStream(self, name)
+
+    def merge(self, other: KStream[K, V], *, name: str | None = None) -> KStream[K, V]:
+        """Brings two streams into one, in no certain order; serdes have to be given anew."""
+        if not isinstance(other, KStream):
+            raise TypeError(f"a stream can only be merged with a stream, got {other!r}")
+        graph = self._place.graph
+        if other.place.graph is not graph:
+            raise TopologyError("streams of different builders cannot be merged", node=name)
+        node_name = graph.name_or_new(check_name(name), "KSTREAM-MERGE-")
+        node = ProcessorGraphNode(node_name, PassThrough())
+        node.is_merge = True
+        graph.add(node, self._place.node, other.place.node)
+        sources = tuple(dict.fromkeys(self._place.sources + other.place.sources))
+        place = Place(graph, node_name, node, sources)
+        required = self._repartition_required or other._repartition_required
+        return KStream(place, None, None, required)
+
+    def repartition(
+        self,
+        name: str | None = None,
+        *,
+        partitions: int | None = None,
+        key_serde: Serde[K] | None = None,
+        value_serde: Serde[V] | None = None,
+        partitioner: StreamPartitioner | None = None,
+    ) -> KStream[K, V]:
+        """Sends the stream through an internal topic, so that keys meet in one partition.
+
+        Args:
+            name: base of the topic's name; "-repartition" is added.
+            partitions: partition count of the topic; without, the runtime chooses.
+            key_serde: how keys are written; inherited if not given.
+            value_serde: how values are written; inherited if not given.
+            partitioner: chooses the partition; by key if not given.
+        """
+        if partitions is not None and partitions < 1:
+            raise ValueError(f"a topic has at least 1 partition, got {partitions}")
+        graph = self._place.graph
+        # Unlike elsewhere a given name uses up no number here.
+        base = check_name(name) or graph.new_name("KSTREAM-REPARTITION-")
+        key_serde = key_serde or self._key_serde
+        value_serde = value_serde or self._value_serde
+        node = RepartitionGraphNode(
+            graph.repartition_names(base),
+            key_serde=key_serde,
+            value_serde=value_serde,
+            partitions=partitions,
+            partitioner=partitioner,
+            mergeable=False,
+        )
+        graph.add(node, self._place.node)
+        return KStream(Place(graph, node.name, node, (node.name,)), key_serde, value_serde)
+
+    def to(
+        self,
+        topic: str | Callable[[K, V, RecordContext], str],
+        *,
+        key_serde: Serde[K] | None = None,
+        value_serde: Serde[V] | None = None,
+        partitioner: StreamPartitioner | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Writes the stream to a topic.
+
+        Args:
+            topic: the topic, or (key, value, context) -> topic for each record.
+            key_serde: how keys are written; inherited if not given.
+            value_serde: how values are written; inherited if not given.
+            partitioner: chooses partitions; by key if not given.
+            name: name of the sink.
+        """
+        if not isinstance(topic, str):
+            arity(topic, {3: "key, value, context"}, "to")
+        elif not topic:
+            raise ValueError("a sink needs the name of a topic")
+        key_serde = key_serde or self._key_serde
+        inner = _inner_of_windowed(key_serde)
+        if partitioner is None and inner is not None:
+            partitioner = WindowedStreamPartitioner(inner)
+        graph = self._place.graph
+        self._place.then(
+            SinkGraphNode(
+                graph.name_or_new(check_name(name), "KSTREAM-SINK-"),
+                topic,
+                key_serde=key_serde,
+                value_serde=value_serde or self._value_serde,
+                partitioner=partitioner,
+            )
+        )
+
+    def to_table(
+        self,
+        *,
+        name: str | None = None,
+        materialized: Materialized[K, V] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, V]:
+        """Reads the stream as a table: the latest value per key, None deletes.
+
+        Args:
+            name: name of the store; with a name the table can be queried.
+            materialized: how to keep the table.
+            named: name of the processor.
+        """
+        graph, place = self._place.graph, self._place
+        node_name = graph.name_or_new(check_name(named), "KSTREAM-TOTABLE-")
+        materialized = with_name(materialized, name)
+        store = settle(graph, materialized, "KSTREAM-TOTABLE-")
+        key_serde = store.key_serde or self._key_serde
+        value_serde = store.value_serde or self._value_serde
+        if materialized is None:
+            store = store.with_serdes(key_serde, value_serde)
+        if self._repartition_required:
+            repartition = RepartitionGraphNode(
+                graph.repartition_names(node_name), key_serde=key_serde, value_serde=value_serde
+            )
+            graph.add(repartition, place.node)
+            place = Place(graph, repartition.name, repartition, (repartition.name,))
+        node = StreamToTable(store.queryable_name)
+        place = place.then(
+            ProcessorGraphNode(node_name, node, store=store.key_value(), lazy_store=True)
+        )
+        logic = SourceLogic(node, store.name)
+        return KTable(place, key_serde, value_serde, store.queryable_name, logic)
+
+    def group_by(
+        self,
+        fn: Callable[[K, V], KR | None],
+        *,
+        name: str | None = None,
+        key_serde: Serde[KR] | None = None,
+        value_serde: Serde[V] | None = None,
+    ) -> KGroupedStream[KR, V]:
+        """Groups by the new key `fn(key, value)` for an aggregation, which repartitions.
+
+        Args:
+            fn: gives the new key; records for which it is None are left out.
+            name: name of the processor, and base of the repartition topic's name; then
+                several aggregations share the topic.
+            key_serde: how new keys are written.
+            value_serde: how values are written; inherited if not given.
+        """
+        place = self._select_key(fn, name, "group_by")
+        grouping = StreamGrouping(place, key_serde, value_serde or self._value_serde, name, True)
+        return KGroupedStream(grouping)
+
+    def group_by_key(
+        self,
+        *,
+        name: str | None = None,
+        key_serde: Serde[K] | None = None,
+        value_serde: Serde[V] | None = None,
+    ) -> KGroupedStream[K, V]:
+        """Groups by the key for an aggregation, which repartitions if the key has changed.
+
+        Args:
+            name: base of the repartition topic's name, if there is one.
+            key_serde: how keys are written; inherited if not given.
+            value_serde: how values are written; inherited if not given.
+        """
+        return KGroupedStream(
+            StreamGrouping(
+                self._place,
+                key_serde or self._key_serde,
+                value_serde or self._value_serde,
+                check_name(name),
+                self._repartition_required,
+            )
+        )
+
+    def process(
+        self,
+        supplier: Callable[[], Processor[K, V, KR, VR]],
+        *stores: str,
+        name: str | None = None,
+    ) -> KStream[KR, VR]:
+        """Runs a processor, one instance per task; what it forwards is the new stream.
+
+        Args:
+            supplier: makes the processor; a class without arguments will do. An attribute
+                `stores` of it (a list of store builders) is added to the topology.
+            stores: names of stores it uses that were added otherwise.
+            name: name of the processor.
+        """
+        place = self._process("KSTREAM-PROCESSOR-", name, ProcessorApiNode(supplier), stores)
+        return KStream(place, None, None, True)
+
+    def process_values(
+        self,
+        supplier: Callable[[], FixedKeyProcessor[K, V, VR]],
+        *stores: str,
+        name: str | None = None,
+    ) -> KStream[K, VR]:
+        """Runs a processor that cannot change keys, so nothing is repartitioned; see `process`."""
+        node = ProcessorApiNode(supplier, fixed_key=True)
+        place = self._process("KSTREAM-PROCESSVALUES-", name, node, stores)
+        return KStream(place, self._key_serde, None, self._repartition_required)
+
+    @overload
+    def join(
+        self,
+        table: KTable[K, VT],
+        joiner: Callable[[V, VT], VR | None],
+        *,
+        name: str | None = None,
+        key_serde: Serde[K] | None = None,
+        value_serde: Serde[V] | None = None,
+        other_value_serde: Serde[VT] | None = None,
+    ) -> KStream[K, VR]: ...
+
+    @overload
+    def join(
+        self,
+        table: KTable[K, VT],
+        joiner: Callable[[K, V, VT], VR | None],
+        *,
+        name: str | None = None,
+        key_serde: Serde[K] | None = None,
+        value_serde: Serde[V] | None = None,
+        other_value_serde: Serde[VT] | None = None,
+    ) -> KStream[K, VR]: ...
+
+    def join(
+        self,
+        table: KTable[K, Any],
+        joiner: Callable[..., Any],
+        *,
+        name: str | None = None,
+        key_serde: Serde[K] | None = None,
+        value_serde: Serde[V] | None = None,
+        other_value_serde: Serde[Any] | None = None,
+    ) -> KStream[K, Any]:
+        """Joins each record with the row its key has in a table; records without are left out.
+
+        Args:
+            table: its topic must have as many partitions as the stream's.
+            joiner: (value, row) or (key, value, row) -> joined value.
+            name: name of the processor, and base of the repartition topic's name, if there
+                is one.
+            key_serde: how keys are written to the repartition topic; inherited if not given.
+            value_serde: how values are written there; inherited if not given.
+            other_value_serde: of the table; for symmetry with the JVM, not used.
+        """
+        return self._join(table, joiner, False, name, key_serde, value_serde)
+
+    @overload
+    def left_join(
+        self,
+        table: KTable[K, VT],
+        joiner: Callable[[V, VT | None], VR | None],
+        *,
+        name: str | None = None,
+        key_serde: Serde[K] | None = None,
+        value_serde: Serde[V] | None = None,
+        other_value_serde: Serde[VT] | None = None,
+    ) -> KStream[K, VR]: ...
+
+    @overload
+    def left_join(
+        self,
+        table: KTable[K, VT],
+        joiner: Callable[[K, V, VT | None], VR | None],
+        *,
+        name: str | None = None,
+        key_serde: Serde[K] | None = None,
+        value_serde: Serde[V] | None = None,
+        other_value_serde: Serde[VT] | None = None,
+    ) -> KStream[K, VR]: ...
+
+    def left_join(
+        self,
+        table: KTable[K, Any],
+        joiner: Callable[..., Any],
+        *,
+        name: str | None = None,
+        key_serde: Serde[K] | None = None,
+        value_serde: Serde[V] | None = None,
+        other_value_serde: Serde[Any] | None = None,
+    ) -> KStream[K, Any]:
+        """Joins each record with the row its key has in a table, or with None; see `join`.
+
+        Records without a key go on, too, joined with None.
+        """
+        return self._join(table, joiner, True, name, key_serde, value_serde)
+
+    def _join(
+        self,
+        table: KTable[K, Any],
+        joiner: Callable[..., Any],
+        left: bool,
+        name: str | None,
+        key_serde: Serde[K] | None,
+        value_serde: Serde[V] | None,
+    ) -> KStream[K, Any]:
+        if not isinstance(table, KTable):
+            raise TypeError(f"a stream can only be joined with a table, got {table!r}")
+        with_key = arity(joiner, _JOINER, "left_join" if left else "join") == 3
+        name = check_name(name)
+        stream: KStream[K, V] = self
+        if self._repartition_required:
+            stream = self._repartition_for_join(
+                name or self._place.name,
+                key_serde or self._key_serde,
+                value_serde or self._value_serde,
+            )
+        graph = self._place.graph
+        sources = stream.place.copartition_with(table.place)
+        node_name = graph.name_or_new(name, "KSTREAM-LEFTJOIN-" if left else "KSTREAM-JOIN-")
+        view = table.view()
+        node = ProcessorGraphNode(
+            node_name,
+            StreamTableJoin(view, joiner, with_key, left),
+            stores=tuple(dict.fromkeys(view.store_names())),
+        )
+        node.takes_null_keys = left
+        graph.add(node, stream.place.node)
+        place = Place(graph, node_name, node, sources)
+        return KStream(place, key_serde or stream._key_serde, None)
+
+    def _repartition_for_join(
+        self, base: str, key_serde: Serde[K] | None, value_serde: Serde[V] | None
+    ) -> KStream[K, V]:
+        """Repartitions the stream, or uses the repartition an earlier join has made.
+
+        A repartition is shared only if it is named after the stream itself. Its numbers are
+        used up each time, and the name made of them is the source even if it is not added.
+        """
+        graph = self._place.graph
+        names = graph.repartition_names(base)
+        if self._join_repartition is None or base != self._place.name:
+            self._join_repartition = RepartitionGraphNode(
+                names, key_serde=key_serde, value_serde=value_serde
+            )
+            graph.add(self._join_repartition, self._place.node)
+        place = Place(graph, names.source, self._join_repartition, (names.source,))
+        return KStream(place, key_serde, value_serde)
+
+    def _select_key(self, fn: Callable[[K, V], Any], name: str | None, operator: str) -> Place:
+        arity(fn, _KEY_VALUE, operator)
+        return self._then("KSTREAM-KEY-SELECT-", name, SelectKey(fn), changes_key=True)
+
+    def _process(self, prefix: str, name: str | None, node: Node, stores: tuple[str, ...]) -> Place:
+        if not all(isinstance(store, str) for store in stores):
+            raise TypeError(f"process() takes names of stores behind the supplier, got {stores!r}")
+        # A given name uses up no number here.
+        node_name = check_name(name) or self._place.graph.new_name(prefix)
+        return self._place.then(ProcessorGraphNode(node_name, node, stores=stores))
+
+    def _then(
+        self,
+        prefix: str,
+        name: str | None,
+        node: Node,
+        *,
+        changes_key: bool = False,
+        changes_value: bool = False,
+    ) -> Place:
+        """Puts an operation below this stream."""
+        child = ProcessorGraphNode(self._place.graph.name_or_new(check_name(name), prefix), node)
+        child.changes_key = changes_key
+        child.changes_value = changes_value
+        return self._place.then(child)
+
+    def _same(self, place: Place) -> KStream[K, V]:
+        """Makes the stream of an operation that changes neither type."""
+        return KStream(place, self._key_serde, self._value_serde, self._repartition_required)
+
+
+class BranchedKStream(Generic[K, V]):
+    """A stream being split: each record goes to the first branch whose predicate holds."""
+
+    def __init__(self, stream: KStream[K, V], name: str | None) -> None:
+        self._stream = stream
+        self._branches: dict[str, KStream[K, V]] = {}
+        self._is_closed = False
+        self._node = Branch([])
+        self._splitter = stream._then("KSTREAM-BRANCH-", name, self._node)
+
+    def branch(
+        self,
+        predicate: Callable[[K, V], bool],
+        *,
+        name: str | None = None,
+        to: Callable[[KStream[K, V]], object] | None = None,
+        then: Callable[[KStream[K, V]], KStream[K, V] | None] | None = None,
+    ) -> BranchedKStream[K, V]:
+        """Adds a branch.
+
+        Args:
+            predicate: (key, value) -> whether a record belongs here.
+            name: the branch's name behind the splitter's; its position from 1 if not given.
+            to: takes the branch's stream to its end; the branch is not in the result.
+            then: takes the branch's stream further; what it returns is in the result.
+        """
+        arity(predicate, _KEY_VALUE, "branch")
+        self._refuse_if_closed()
+        self._node.predicates.append(predicate)
+        self._add(len(self._node.predicates), name, to, then)
+        return self
+
+    def default_branch(
+        self,
+        *,
+        name: str | None = None,
+        to: Callable[[KStream[K, V]], object] | None = None,
+        then: Callable[[KStream[K, V]], KStream[K, V] | None] | None = None,
+    ) -> dict[str, KStream[K, V]]:
+        """Adds the branch of all other records and returns the branches; see `branch`."""
+        self._refuse_if_closed()
+        self._add(0, name, to, then)
+        return self.no_default_branch()
+
+    def no_default_branch(self) -> dict[str, KStream[K, V]]:
+        """Lets all other records go and returns the branches by splitter's and own name."""
+        self._is_closed = True
+        return self._branches
+
+    def _refuse_if_closed(self) -> None:
+        if self._is_closed:
+            raise TopologyError(
+                "the split has its default branch already; add branches before it",
+                node=self._splitter.name,
+            )
+
+    def _add(
+        self,
+        position: int,
+        name: str | None,
+        to: Callable[[KStream[K, V]], object] | None,
+        then: Callable[[KStream[K, V]], KStream[K, V] | None] | None,
+    ) -> None:
+        if to is not None and then is not None:
+            raise TypeError("a branch takes either `to` or `then`, not both")
+        own = str(position) if name is None else name
+        full_name = str(check_name(self._splitter.name + own))
+        self._splitter.graph.new_name(full_name)
+        place = self._splitter.then(ProcessorGraphNode(full_name, PassThrough()))
+        stream = self._stream._same(place)
+        if to is not None:
+            to(stream)
+            return
+        result = stream if then is None else then(stream)
+        if result is not None:
+            self._branches[full_name] = result
+
+
+def _inner_of_windowed(serde: Serde[Any] | None) -> Serde[Any] | None:
+    """Returns the serde of the key inside a windowed key, None for any other serde."""
+    inner = getattr(serde, "inner", None)
+    return inner if isinstance(inner, Serde) else None

@@ -1,0 +1,542 @@
+"""Tables: the latest value per key, as they change.
+
+Owns the operations of a `KTable`, and two questions that run up a chain of tables: how to
+read a table's current row (its view), and whether its changes carry the old value. Asking
+may force a table that so far was only passed through into a store.
+
+A value may be None wherever a row was deleted; as in the JVM, types do not say so.
+
+Source: JVM `KTableImpl`, `KTableKTableAbstractJoin`; kafka-streams A13, D10, D11.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
+
+from stores.serde import Serde
+from topology.dsl.options import Materialized, arity, check_name, settle, with_name
+from topology.graph import (
+    GraphNode,
+    GroupedTableSelectGraphNode,
+    JoinSide,
+    Place,
+    ProcessorGraphNode,
+    TableJoinGraphNode,
+)
+from topology.nodes.aggregate import TableGroupBySelect
+from topology.nodes.node import NodeScope
+from topology.nodes.table import (
+    FilterView,
+    MapView,
+    Read,
+    StoreView,
+    TableFilter,
+    TableMapValues,
+    TableNode,
+    TableSource,
+    TableTransformValues,
+    TableView,
+    ToStream,
+    TransformView,
+)
+from topology.nodes.table_join import JoinView, Kind, TableJoin, TableJoinMerge
+
+if TYPE_CHECKING:
+    from topology.dsl.grouped import KGroupedTable
+    from topology.dsl.stream import KStream
+
+K = TypeVar("K")
+V = TypeVar("V")
+KR = TypeVar("KR")
+VR = TypeVar("VR")
+VO = TypeVar("VO")
+K_contra = TypeVar("K_contra", contravariant=True)
+V_contra = TypeVar("V_contra", contravariant=True)
+VR_co = TypeVar("VR_co", covariant=True)
+
+
+class ValueTransformer(Protocol[K_contra, V_contra, VR_co]):
+    """Maps values with state: what a supplier given to `transform_values` makes.
+
+    It may also have `init(context)` and `close()`.
+    """
+
+    def transform(self, key: K_contra, value: V_contra, /) -> VR_co | None:
+        """Returns the new value; `value` is None for a deleted row."""
+        ...
+
+
+class TableLogic(ABC):
+    """How one table answers for its rows and its old values."""
+
+    @abstractmethod
+    def view(self) -> TableView:
+        """Says how to read the table; may force it into a store."""
+
+    @abstractmethod
+    def send_old_values(self, force: bool) -> bool:
+        """Makes changes carry old values.
+
+        Args:
+            force: whether a table may be put into a store for it.
+
+        Returns:
+            Whether they do from now on.
+        """
+
+
+class SourceLogic(TableLogic):
+    """A table made of a topic or a stream; a store only once somebody needs it."""
+
+    def __init__(self, node: TableSource, store_name: str) -> None:
+        self.node = node
+        self.store_name = store_name
+
+    def view(self) -> TableView:
+        """Puts the table into its store and reads that."""
+        self.node.store_name = self.store_name
+        return StoreView(self.store_name)
+
+    def send_old_values(self, force: bool) -> bool:
+        """Reads old values from the store, which is there already or forced."""
+        if not force and self.node.store_name is None:
+            return False
+        self.node.store_name = self.store_name
+        self.node.send_old_values = True
+        return True
+
+
+class SendsOldValues(Protocol):
+    """A processor that can be told to send old values."""
+
+    send_old_values: bool
+
+
+class AggregateLogic(TableLogic):
+    """A table made by an aggregation, always in a store."""
+
+    def __init__(self, node: SendsOldValues, store_name: str) -> None:
+        self.node = node
+        self.store_name = store_name
+
+    def view(self) -> TableView:
+        """Reads the store."""
+        return StoreView(self.store_name)
+
+    def send_old_values(self, force: bool) -> bool:
+        """Sends what the store held before."""
+        self.node.send_old_values = True
+        return True
+
+
+class DerivedLogic(TableLogic):
+    """A table that filters or maps another, in a store or computed on the fly."""
+
+    def __init__(
+        self,
+        parent: KTable[Any, Any],
+        node: TableNode,
+        derive: Callable[[TableView], TableView],
+    ) -> None:
+        self.parent = parent
+        self.node = node
+        self.derive = derive
+
+    def view(self) -> TableView:
+        """Reads the store, or the parent's row through the operation."""
+        if self.node.store_name is not None:
+            return StoreView(self.node.store_name)
+        return self.derive(self.parent.view())
+
+    def send_old_values(self, force: bool) -> bool:
+        """Takes old values from the store, or from the parent's changes."""
+        if self.node.store_name is not None or self.parent.send_old_values(force):
+            self.node.send_old_values = True
+        return self.node.send_old_values
+
+
+class JoinLogic(TableLogic):
+    """A table joined of two."""
+
+    def __init__(
+        self,
+        tables: tuple[KTable[Any, Any], KTable[Any, Any]],
+        nodes: tuple[TableNode, TableNode, TableNode],
+        store_name: str | None,
+        derive: Callable[[TableView, TableView], TableView],
+    ) -> None:
+        self.tables = tables
+        self.nodes = nodes
+        self.store_name = store_name
+        self.derive = derive
+
+    def view(self) -> TableView:
+        """Reads the store, or joins both sides' rows."""
+        if self.store_name is not None:
+            return StoreView(self.store_name)
+        left, right = self.tables
+        return self.derive(left.view(), right.view())
+
+    def send_old_values(self, force: bool) -> bool:
+        """Takes old values from both sides, which are in stores anyway."""
+        for table in self.tables:
+            table.send_old_values(True)
+        for node in self.nodes:
+            node.send_old_values = True
+        return True
+
+
+class _ParentView(TableView):
+    """A parent's view, asked for only on use: asking forces the parent into a store."""
+
+    def __init__(self, parent: KTable[Any, Any]) -> None:
+        self.parent = parent
+
+    def store_names(self) -> tuple[str, ...]:
+        """Returns the parent's stores."""
+        return self.parent.view().store_names()
+
+    def bind(self, scope: NodeScope) -> Read:
+        """Returns the parent's read."""
+        return self.parent.view().bind(scope)
+
+
+class KTable(Generic[K, V]):
+    """A table of the latest value per key; made by a builder or an operation."""
+
+    def __init__(
+        self,
+        place: Place,
+        key_serde: Serde[K] | None,
+        value_serde: Serde[V] | None,
+        queryable_store_name: str | None,
+        logic: TableLogic,
+    ) -> None:
+        self._place = place
+        self._key_serde = key_serde
+        self._value_serde = value_serde
+        self._queryable_store_name = queryable_store_name
+        self._logic = logic
+        self._sends_old_values = False
+
+    @property
+    def queryable_store_name(self) -> str | None:
+        """Name of the store that can be queried, None if there is none."""
+        return self._queryable_store_name
+
+    @property
+    def place(self) -> Place:
+        """Where the table stands in the graph; for other parts of the DSL."""
+        return self._place
+
+    def view(self) -> TableView:
+        """Says how to read the current row; for other parts of the DSL. May make a store."""
+        return self._logic.view()
+
+    def send_old_values(self, force: bool) -> bool:
+        """Makes changes carry old values; for other parts of the DSL. May make a store."""
+        if not self._sends_old_values:
+            self._sends_old_values = self._logic.send_old_values(force)
+        return self._sends_old_values
+
+    def filter(
+        self,
+        predicate: Callable[[K, V], bool],
+        *,
+        name: str | None = None,
+        materialized: Materialized[K, V] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, V]:
+        """Keeps the rows for which `predicate(key, value)` holds.
+
+        Args:
+            predicate: tells which rows to keep.
+            name: name of the store; without, the table is computed on the fly.
+            materialized: how to keep the result; a store only if it has a name.
+            named: name of the processor.
+        """
+        return self._filter(predicate, False, name, materialized, named)
+
+    def filter_not(
+        self,
+        predicate: Callable[[K, V], bool],
+        *,
+        name: str | None = None,
+        materialized: Materialized[K, V] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, V]:
+        """Keeps the rows for which `predicate(key, value)` does not hold; see `filter`."""
+        return self._filter(predicate, True, name, materialized, named)
+
+    def _filter(
+        self,
+        predicate: Callable[[K, V], bool],
+        negate: bool,
+        name: str | None,
+        materialized: Materialized[K, V] | None,
+        named: str | None,
+    ) -> KTable[K, V]:
+        arity(predicate, {2: "key, value"}, "filter_not" if negate else "filter")
+        materialized = with_name(materialized, name)
+        self._burn_store_name(materialized, "KTABLE-FILTER-")
+        store_name = materialized and materialized.name
+        node = TableFilter(_ParentView(self), predicate, negate, store_name)
+        # If the table above is in a store already, its old values spare needless tombstones.
+        node.send_old_values = self.send_old_values(False)
+        logic = DerivedLogic(self, node, lambda view: FilterView(view, predicate, negate))
+        place = self._then("KTABLE-FILTER-", named, node, materialized)
+        return KTable(
+            place,
+            (materialized and materialized.key_serde) or self._key_serde,
+            (materialized and materialized.value_serde) or self._value_serde,
+            store_name,
+            logic,
+        )
+
+    @overload
+    def map_values(
+        self,
+        fn: Callable[[V], VR | None],
+        *,
+        name: str | None = None,
+        materialized: Materialized[K, VR] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, VR]: ...
+
+    @overload
+    def map_values(
+        self,
+        fn: Callable[[K, V], VR | None],
+        *,
+        name: str | None = None,
+        materialized: Materialized[K, VR] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, VR]: ...
+
+    def map_values(
+        self,
+        fn: Callable[..., Any],
+        *,
+        name: str | None = None,
+        materialized: Materialized[K, Any] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, Any]:
+        """Maps each row's value by `fn(value)` or `fn(key, value)`; see `filter` for the rest."""
+        with_key = arity(fn, {1: "value", 2: "key, value"}, "map_values") == 2
+        materialized = with_name(materialized, name)
+        self._burn_store_name(materialized, "KTABLE-MAPVALUES-")
+        store_name = materialized and materialized.name
+        node = TableMapValues(_ParentView(self), fn, with_key, store_name)
+        logic = DerivedLogic(self, node, lambda view: MapView(view, fn, with_key))
+        place = self._then("KTABLE-MAPVALUES-", named, node, materialized)
+        return self._with_new_values(place, materialized, logic)
+
+    def transform_values(
+        self,
+        supplier: Callable[[], ValueTransformer[K, V, VR]],
+        *stores: str,
+        name: str | None = None,
+        materialized: Materialized[K, VR] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, VR]:
+        """Maps rows by a stateful transformer, one instance per task.
+
+        Args:
+            supplier: makes the transformer; a class without arguments will do.
+            stores: names of stores it uses.
+            name: name of the store; without, the table is computed on the fly.
+            materialized: how to keep the result; a store only if it has a name.
+            named: name of the processor.
+        """
+        materialized = with_name(materialized, name)
+        store_name = materialized and materialized.name
+        node = TableTransformValues(_ParentView(self), supplier, store_name)
+        logic = DerivedLogic(self, node, lambda view: TransformView(view, supplier))
+        place = self._then("KTABLE-TRANSFORMVALUES-", named, node, materialized, stores)
+        return self._with_new_values(place, materialized, logic)
+
+    @overload
+    def to_stream(self, *, name: str | None = None) -> KStream[K, V]: ...
+
+    @overload
+    def to_stream(
+        self, mapper: Callable[[K, V], KR | None], *, name: str | None = None
+    ) -> KStream[KR, V]: ...
+
+    def to_stream(
+        self, mapper: Callable[[K, V], Any] | None = None, *, name: str | None = None
+    ) -> KStream[Any, V]:
+        """Turns the table into the stream of its changes; a deleted row is a None.
+
+        Args:
+            mapper: (key, value) -> new key.
+            name: name of the processor.
+        """
+        from topology.dsl.stream import KStream
+
+        node_name = self._place.graph.name_or_new(check_name(name), "KTABLE-TOSTREAM-")
+        place = self._place.then(ProcessorGraphNode(node_name, ToStream()))
+        stream = KStream(place, self._key_serde, self._value_serde)
+        return stream if mapper is None else stream.select_key(mapper)
+
+    def group_by(
+        self,
+        mapper: Callable[[K, V], tuple[KR | None, VR | None]],
+        *,
+        name: str | None = None,
+        key_serde: Serde[KR] | None = None,
+        value_serde: Serde[VR] | None = None,
+    ) -> KGroupedTable[KR, VR]:
+        """Groups rows by `mapper(key, value) -> (group, value)` for an aggregation.
+
+        Args:
+            mapper: gives a row's group and the value it has there.
+            name: name of the processor, and of the repartition topic.
+            key_serde: how groups are written to the repartition topic.
+            value_serde: how values are written there.
+        """
+        from topology.dsl.grouped import KGroupedTable
+
+        arity(mapper, {2: "key, value"}, "group_by")
+        node_name = self._place.graph.name_or_new(check_name(name), "KTABLE-SELECT-")
+        place = self._place.then(
+            GroupedTableSelectGraphNode(
+                node_name, lambda legacy: TableGroupBySelect(mapper, legacy)
+            )
+        )
+        self.send_old_values(True)
+        return KGroupedTable(place, key_serde, value_serde, name)
+
+    def join(
+        self,
+        other: KTable[K, VO],
+        joiner: Callable[[V, VO], VR | None],
+        *,
+        name: str | None = None,
+        materialized: Materialized[K, VR] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, VR]:
+        """Joins the rows that both tables have.
+
+        Args:
+            other: the right table; its topic must have as many partitions.
+            joiner: (left value, right value) -> joined value.
+            name: name of the store; without it and `materialized`, there is no store.
+            materialized: how to keep the result.
+            named: name of the processors.
+        """
+        return self._join(other, joiner, "inner", with_name(materialized, name), named)
+
+    def left_join(
+        self,
+        other: KTable[K, VO],
+        joiner: Callable[[V, VO | None], VR | None],
+        *,
+        name: str | None = None,
+        materialized: Materialized[K, VR] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, VR]:
+        """Joins each row of this table with the other's, or with None; see `join`."""
+        return self._join(other, joiner, "left", with_name(materialized, name), named)
+
+    def outer_join(
+        self,
+        other: KTable[K, VO],
+        joiner: Callable[[V | None, VO | None], VR | None],
+        *,
+        name: str | None = None,
+        materialized: Materialized[K, VR] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, VR]:
+        """Joins the rows that either table has, None standing for the other; see `join`."""
+        return self._join(other, joiner, "outer", with_name(materialized, name), named)
+
+    def _join(
+        self,
+        other: KTable[K, Any],
+        joiner: Callable[..., Any],
+        kind: Kind,
+        materialized: Materialized[K, VR] | None,
+        named: str | None,
+    ) -> KTable[K, VR]:
+        if not isinstance(other, KTable):
+            raise TypeError(f"a table can only be joined with a table, got {other!r}")
+        arity(joiner, {2: "left, right"}, "join" if kind == "inner" else f"{kind}_join")
+        graph = self._place.graph
+        named = check_name(named)
+        store = None
+        if materialized is not None:
+            store = settle(graph, materialized, "KTABLE-MERGE-", key_serde=self._key_serde)
+        merge_name = graph.name_or_new(named, "KTABLE-MERGE-")
+        sources = self._place.copartition_with(other.place)
+        if kind != "inner":
+            self.send_old_values(True)
+        if kind == "outer":
+            other.send_old_values(True)
+        left, right = self.view(), other.view()
+        this_node = TableJoin(right, joiner, "this", kind)
+        other_node = TableJoin(left, joiner, "other", kind)
+        this_name = graph.name_or_new(named, "KTABLE-JOINTHIS-", "-join-this")
+        other_name = graph.name_or_new(named, "KTABLE-JOINOTHER-", "-join-other")
+        merge = TableJoinMerge(store and store.name)
+        node = TableJoinGraphNode(
+            merge_name,
+            JoinSide(this_name, this_node, self._place.name, _distinct(right.store_names())),
+            JoinSide(other_name, other_node, other.place.name, _distinct(left.store_names())),
+            merge,
+            store and store.key_value(),
+        )
+        graph.add(node, self._place.node, other.place.node)
+        logic = JoinLogic(
+            (self, other),
+            (this_node, other_node, merge),
+            store and store.name,
+            lambda one, two: JoinView(one, two, joiner, kind),
+        )
+        return KTable(
+            Place(graph, merge_name, node, sources),
+            store.key_serde if store else self._key_serde,
+            store and store.value_serde,
+            store and store.name,
+            logic,
+        )
+
+    def _burn_store_name(self, materialized: Materialized[Any, Any] | None, prefix: str) -> None:
+        """Uses up the number of a store that is never made, as the JVM does."""
+        if materialized is not None and materialized.name is None:
+            self._place.graph.new_store_name(prefix)
+
+    def _then(
+        self,
+        prefix: str,
+        named: str | None,
+        node: TableNode,
+        materialized: Materialized[Any, Any] | None,
+        stores: tuple[str, ...] = (),
+    ) -> Place:
+        """Puts an operation below this table, with a store if it has a name."""
+        graph = self._place.graph
+        name = graph.name_or_new(check_name(named), prefix)
+        store = None
+        if node.store_name is not None:
+            store = settle(graph, materialized, prefix).key_value()
+        child: GraphNode = ProcessorGraphNode(name, node, store=store, stores=stores)
+        return self._place.then(child)
+
+    def _with_new_values(
+        self, place: Place, materialized: Materialized[K, VR] | None, logic: TableLogic
+    ) -> KTable[K, VR]:
+        """Makes the table of an operation whose values may have another type."""
+        return KTable(
+            place,
+            (materialized and materialized.key_serde) or self._key_serde,
+            materialized and materialized.value_serde,
+            materialized and materialized.name,
+            logic,
+        )
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,157 @@
+"""Windows of event time, as the DSL names them.
+
+Owns how a timestamp falls into windows, the limits of their settings, and the partition of
+a windowed key (that of its inner key, so that all windows of a key meet in one partition).
+It must not know aggregations or stores.
+
+Source: JVM `TimeWindows`, `UnlimitedWindows`, `WindowedStreamPartitioner`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from stores.serde import Serde
+from stores.windowed import Windowed
+
+Duration = timedelta | int
+"""A length of time: a `timedelta`, or an int of milliseconds."""
+
+FOREVER_MS = 2**63 - 1
+
+
+def duration_ms(duration: Duration, what: str) -> int:
+    """Turns a duration into milliseconds.
+
+    Raises:
+        TypeError: if it is neither a `timedelta` nor an int.
+        ValueError: if it is negative.
+    """
+    if isinstance(duration, timedelta):
+        length_ms = duration // timedelta(milliseconds=1)
+    elif isinstance(duration, int) and not isinstance(duration, bool):
+        length_ms = duration
+    else:
+        raise TypeError(f"{what} must be a timedelta or an int of milliseconds, got {duration!r}")
+    if length_ms < 0:
+        raise ValueError(f"{what} must not be negative, got {duration!r}")
+    return length_ms
+
+
+@dataclass(frozen=True, slots=True)
+class TimeWindows:
+    """Windows of one size, aligned to the epoch: tumbling, or hopping after `advance_by`.
+
+    Attributes:
+        size_ms: length of a window; its end is exclusive.
+        advance_ms: distance between the starts of two windows.
+        grace_ms: how long after its end a window still takes late records.
+    """
+
+    size_ms: int
+    advance_ms: int
+    grace_ms: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the settings against each other."""
+        if self.size_ms <= 0:
+            raise ValueError(f"window size must be at least 1 ms, got {self.size_ms}")
+        if not 0 < self.advance_ms <= self.size_ms:
+            raise ValueError(
+                f"windows of {self.size_ms} ms must advance by 1 to {self.size_ms} ms, "
+                f"got {self.advance_ms}; a larger step would leave records out"
+            )
+
+    @classmethod
+    def of_size(cls, size: Duration, grace: Duration | None = None) -> TimeWindows:
+        """Makes tumbling windows; without `grace`, late records are left out at once."""
+        size_ms = duration_ms(size, "window size")
+        grace_ms = 0 if grace is None else duration_ms(grace, "grace")
+        return cls(size_ms, size_ms, grace_ms)
+
+    def advance_by(self, advance: Duration) -> TimeWindows:
+        """Makes the windows hop: a new one starts every `advance`."""
+        return replace(self, advance_ms=duration_ms(advance, "advance"))
+
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether the windows have no end: no."""
+        return False
+
+    def windows_for(self, timestamp: int) -> Sequence[tuple[int, int]]:
+        """Returns (start, end) of the windows that contain `timestamp`, earliest first."""
+        size_ms, advance_ms = self.size_ms, self.advance_ms
+        if advance_ms == size_ms:
+            start = timestamp - timestamp % size_ms
+            return ((start, start + size_ms),)
+        first = max(0, timestamp - size_ms + advance_ms) // advance_ms * advance_ms
+        return [(start, start + size_ms) for start in range(first, timestamp + 1, advance_ms)]
+
+
+@dataclass(frozen=True, slots=True)
+class UnlimitedWindows:
+    """One window without an end, from `start_ms` on; earlier records belong to none."""
+
+    start_ms: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the start."""
+        if self.start_ms < 0:
+            raise ValueError(f"an unlimited window must not start before 0, got {self.start_ms}")
+
+    @classmethod
+    def of(cls, start_ms: int = 0) -> UnlimitedWindows:
+        """Makes the window that starts at `start_ms` after the epoch."""
+        return cls(start_ms)
+
+    @property
+    def size_ms(self) -> int:
+        """Length of the window, as the JVM counts it."""
+        return FOREVER_MS
+
+    @property
+    def grace_ms(self) -> int:
+        """How long after its end the window takes records: it never ends."""
+        return 0
+
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether the window has no end: yes."""
+        return True
+
+    def windows_for(self, timestamp: int) -> Sequence[tuple[int, int]]:
+        """Returns (start, end) of the window if it contains `timestamp`."""
+        return ((self.start_ms, FOREVER_MS),) if timestamp >= self.start_ms else ()
+
+
+class WindowedStreamPartitioner:
+    """Sends all windows of a key to the partition of the key itself.
+
+    Args:
+        inner: how the key inside the windowed key is written.
+    """
+
+    def __init__(self, inner: Serde[Any]) -> None:
+        self.inner = inner
+
+    def __call__(self, topic: str, key: Windowed[Any], _value: Any, num_partitions: int) -> int:
+        """Returns the partition of `key` in `topic`."""
+        return (murmur2(self.inner.serializer(topic)(key.key)) & 0x7FFFFFFF) % num_partitions
+
+
+def murmur2(data: bytes) -> int:
+    """Returns Kafka's 32-bit murmur2 hash (seed 0x9747b28c), unsigned."""
+    multiplier, length = 0x5BD1E995, len(data)
+    hashed = 0x9747B28C ^ length
+    whole = length & ~3
+    for at in range(0, whole, 4):
+        block = int.from_bytes(data[at : at + 4], "little") * multiplier & 0xFFFFFFFF
+        block = (block ^ block >> 24) * multiplier & 0xFFFFFFFF
+        hashed = hashed * multiplier & 0xFFFFFFFF ^ block
+    if whole < length:
+        hashed = (hashed ^ int.from_bytes(data[whole:], "little")) * multiplier & 0xFFFFFFFF
+    hashed = (hashed ^ hashed >> 13) * multiplier & 0xFFFFFFFF
+    return hashed ^ hashed >> 15

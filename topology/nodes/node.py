@@ -1,0 +1,119 @@
+"""What every processor node is made of: a description that compiles itself for a task.
+
+Owns the two call signatures of a chain and the faces through which a node sees its task.
+A *stream* node is called with (key, value, timestamp); a *table* node with (key, new, old,
+timestamp), so that a change costs no object. Everything else about the record being
+processed (headers, offset, topic) stands in the task's current-record cell.
+
+It must not know how tasks, stores or transports are made.
+
+Source: JVM `ProcessorNode`, `ProcessorContextImpl`; design, a record's way 3.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from stores.record import CurrentRecord
+from topology.processor import ProcessorContext
+
+StreamProcess = Callable[[Any, Any, int], None]
+TableProcess = Callable[[Any, Any, Any, int], None]
+Process = Callable[..., None]
+Failed = Callable[[Exception, Any, Any, int], None]
+
+
+class TaskScope(Protocol):
+    """What a node may ask of the task it is compiled for."""
+
+    current: CurrentRecord
+
+    def store(self, name: str) -> Any:
+        """Returns the built store of that name."""
+        ...
+
+    def failure_handler(self, node: str) -> Failed:
+        """Returns what to call when user code of `node` raised.
+
+        The function either returns (the record is given up, go on) or raises.
+        """
+        ...
+
+    def drop_counter(self, node: str) -> StreamProcess:
+        """Returns a function that counts a dropped record."""
+        ...
+
+    def processor_context(
+        self, node: str, children: Mapping[str, Process], stores: Sequence[str]
+    ) -> ProcessorContext[Any, Any]:
+        """Returns the Processor API context of one node."""
+        ...
+
+    def on_start(self, action: Callable[[], None]) -> None:
+        """Runs `action` once all nodes of the task are compiled and its stores restored."""
+        ...
+
+    def on_close(self, action: Callable[[], None]) -> None:
+        """Runs `action` when the task closes, in the order of registration."""
+        ...
+
+
+@dataclass(slots=True)
+class NodeScope:
+    """One node's place in its task: its name, its children and the task around it."""
+
+    name: str
+    task: TaskScope
+    forward: Process
+    children: Mapping[str, Process]
+    stores: Sequence[str]
+
+    @property
+    def failed(self) -> Failed:
+        """What to call when user code of this node raised."""
+        return self.task.failure_handler(self.name)
+
+    @property
+    def drop(self) -> StreamProcess:
+        """What to call with a record that this node must leave out."""
+        return self.task.drop_counter(self.name)
+
+
+class Node(ABC):
+    """A processor of the graph: immutable once the topology is built, shared by its tasks."""
+
+    takes_changes = False
+    """Whether `process` has the table signature (key, new, old, timestamp)."""
+
+    @abstractmethod
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the plain function that does this node's work in one task."""
+
+
+def join_children(children: Sequence[Process], *, changes: bool) -> Process:
+    """Makes one function out of a node's children: none, the only one, or each in turn."""
+    if len(children) == 1:
+        return children[0]
+    if not children:
+        return _nowhere
+    every = tuple(children)
+    if changes:
+
+        def forward_change(key: Any, new: Any, old: Any, timestamp: int) -> None:
+            for child in every:
+                child(key, new, old, timestamp)
+
+        return forward_change
+
+    def forward(key: Any, value: Any, timestamp: int) -> None:
+        for child in every:
+            child(key, value, timestamp)
+
+    return forward
+
+
+def _nowhere(*_record: Any) -> None:
+    """The end of a chain that nothing follows."""

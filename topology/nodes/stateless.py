@@ -1,0 +1,239 @@
+"""Stream operators that keep nothing: filter, map and their kin.
+
+Owns one description per operator; each compiles to one closure bound to what follows. The
+`try` around user code costs nothing until something raises.
+
+Source: JVM `KStreamFilter`, `KStreamMap`, `KStreamFlatMap`, `KStreamBranch`, ….
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from topology.nodes.node import Node, NodeScope, Process
+
+Predicate = Callable[[Any, Any], Any]
+
+
+class Filter(Node):
+    """Lets the records through for which `predicate(key, value)` holds (or does not)."""
+
+    def __init__(self, predicate: Predicate, negate: bool = False) -> None:
+        self.predicate = predicate
+        self.negate = negate
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        predicate, forward, failed = self.predicate, scope.forward, scope.failed
+        if self.negate:
+
+            def filter_not(key: Any, value: Any, timestamp: int) -> None:
+                try:
+                    if not predicate(key, value):
+                        forward(key, value, timestamp)
+                except Exception as error:
+                    failed(error, key, value, timestamp)
+
+            return filter_not
+
+        def filter_(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                if predicate(key, value):
+                    forward(key, value, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return filter_
+
+
+class NullKeyFilter(Node):
+    """Keeps records without a key from a repartition topic; not counted as dropped."""
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        forward = scope.forward
+
+        def not_null(key: Any, value: Any, timestamp: int) -> None:
+            if key is not None:
+                forward(key, value, timestamp)
+
+        return not_null
+
+
+class Map(Node):
+    """Replaces key and value by the pair `fn(key, value)`."""
+
+    def __init__(self, fn: Callable[[Any, Any], tuple[Any, Any]]) -> None:
+        self.fn = fn
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        fn, forward, failed = self.fn, scope.forward, scope.failed
+
+        def map_(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                new_key, new_value = fn(key, value)
+                forward(new_key, new_value, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return map_
+
+
+class FlatMap(Node):
+    """Replaces a record by the pairs of `fn(key, value)`, possibly none."""
+
+    def __init__(self, fn: Callable[[Any, Any], Iterable[tuple[Any, Any]]]) -> None:
+        self.fn = fn
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        fn, forward, failed = self.fn, scope.forward, scope.failed
+
+        def flat_map(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                for new_key, new_value in fn(key, value):
+                    forward(new_key, new_value, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return flat_map
+
+
+class MapValues(Node):
+    """Replaces the value by `fn(value)`, or `fn(key, value)` when `with_key`."""
+
+    def __init__(self, fn: Callable[..., Any], with_key: bool = False) -> None:
+        self.fn = fn
+        self.with_key = with_key
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        fn, forward, failed = self.fn, scope.forward, scope.failed
+        if self.with_key:
+
+            def map_values_with_key(key: Any, value: Any, timestamp: int) -> None:
+                try:
+                    forward(key, fn(key, value), timestamp)
+                except Exception as error:
+                    failed(error, key, value, timestamp)
+
+            return map_values_with_key
+
+        def map_values(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                forward(key, fn(value), timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return map_values
+
+
+class FlatMapValues(Node):
+    """Replaces the value by each of `fn(value)`, or `fn(key, value)` when `with_key`."""
+
+    def __init__(self, fn: Callable[..., Iterable[Any]], with_key: bool = False) -> None:
+        self.fn = fn
+        self.with_key = with_key
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        fn, forward, failed = self.fn, scope.forward, scope.failed
+        if self.with_key:
+
+            def flat_map_values_with_key(key: Any, value: Any, timestamp: int) -> None:
+                try:
+                    for new_value in fn(key, value):
+                        forward(key, new_value, timestamp)
+                except Exception as error:
+                    failed(error, key, value, timestamp)
+
+            return flat_map_values_with_key
+
+        def flat_map_values(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                for new_value in fn(value):
+                    forward(key, new_value, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return flat_map_values
+
+
+class SelectKey(Node):
+    """Replaces the key by `fn(key, value)`."""
+
+    def __init__(self, fn: Callable[[Any, Any], Any]) -> None:
+        self.fn = fn
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        fn, forward, failed = self.fn, scope.forward, scope.failed
+
+        def select_key(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                forward(fn(key, value), value, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return select_key
+
+
+class Peek(Node):
+    """Calls `fn(key, value)` and passes the record on, or ends the stream (`for_each`)."""
+
+    def __init__(self, fn: Callable[[Any, Any], Any], forward: bool) -> None:
+        self.fn = fn
+        self.forward = forward
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        fn, forward, failed = self.fn, scope.forward, scope.failed
+
+        def peek(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                fn(key, value)
+                forward(key, value, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return peek
+
+
+class Branch(Node):
+    """Hands a record to the child of the first predicate that holds.
+
+    Child i belongs to predicate i; one child more than predicates is the default branch.
+    """
+
+    def __init__(self, predicates: Sequence[Predicate]) -> None:
+        self.predicates = list(predicates)
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        children = list(scope.children.values())
+        routes = tuple(zip(self.predicates, children, strict=False))
+        default = children[len(self.predicates)] if len(children) > len(self.predicates) else None
+        failed = scope.failed
+
+        def branch(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                for predicate, child in routes:
+                    if predicate(key, value):
+                        child(key, value, timestamp)
+                        return
+                if default is not None:
+                    default(key, value, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return branch
+
+
+class PassThrough(Node):
+    """Hands every record on: merge, and the heads of branches. Costs no call."""
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns what follows."""
+        return scope.forward

@@ -1,0 +1,145 @@
+"""Joins of two tables by primary key.
+
+Owns what a change of one side does to the joined row: which values the joiner sees, when
+nothing is forwarded, and the result timestamp (the later of both rows). A join is two
+nodes, one per side, each reading the other side through its view, and a merge behind them.
+
+Source: JVM `KTableKTableInnerJoin`, `…LeftJoin`, `…RightJoin`, `…OuterJoin`,
+`KTableKTableJoinMerger`; kafka-streams semantics D10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from topology.nodes.node import NodeScope, Process
+from topology.nodes.table import Pair, Read, TableNode, TableView
+
+Kind = Literal["inner", "left", "outer"]
+Side = Literal["this", "other"]
+UNKNOWN = -1
+
+
+class JoinView(TableView):
+    """The joined row, computed from both sides' views."""
+
+    def __init__(
+        self, left: TableView, right: TableView, joiner: Callable[[Any, Any], Any], kind: Kind
+    ) -> None:
+        self.left = left
+        self.right = right
+        self.joiner = joiner
+        self.kind = kind
+
+    def store_names(self) -> tuple[str, ...]:
+        """Returns the stores of both sides."""
+        return self.left.store_names() + self.right.store_names()
+
+    def bind(self, scope: NodeScope) -> Read:
+        """Returns a read that joins both sides' rows."""
+        left, right, joiner = self.left.bind(scope), self.right.bind(scope), self.joiner
+        needs_left, needs_right = self.kind != "outer", self.kind == "inner"
+
+        def joined(key: Any) -> Pair | None:
+            one = left(key)
+            if one is None and needs_left:
+                return None
+            two = right(key)
+            if two is None and (needs_right or one is None):
+                return None
+            value = joiner(one and one[0], two and two[0])
+            if value is None:
+                return None
+            return value, max(one[1] if one else UNKNOWN, two[1] if two else UNKNOWN)
+
+        return joined
+
+
+class TableJoin(TableNode):
+    """One side of a table-table join.
+
+    Args:
+        other_view: reads the other side's row.
+        joiner: (left value, right value) -> joined value; either may be None where the kind
+            of join allows an absent row.
+        side: "this" for the left table's changes, "other" for the right table's.
+        kind: which side may be absent.
+    """
+
+    def __init__(
+        self, other_view: TableView, joiner: Callable[[Any, Any], Any], side: Side, kind: Kind
+    ) -> None:
+        super().__init__(None)
+        self.other_view = other_view
+        self.joiner = joiner
+        self.side = side
+        self.kind = kind
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        read = self.other_view.bind(scope)
+        joiner, forward, drop, failed = self.joiner, scope.forward, scope.drop, scope.failed
+        send_old = self.send_old_values
+        if self.side == "other":
+            given = joiner
+
+            def joiner(mine: Any, theirs: Any) -> Any:
+                return given(theirs, mine)
+
+        # Whether a row of mine is needed for a result, and whether one of theirs is.
+        needs_theirs = self.kind == "inner" or (self.kind == "left" and self.side == "other")
+        needs_mine = self.kind == "inner" or (self.kind == "left" and self.side == "this")
+
+        def join(key: Any, new: Any, old: Any, timestamp: int) -> None:
+            if key is None:
+                drop(key, new, timestamp)
+                return
+            try:
+                pair = read(key)
+                if pair is None:
+                    if needs_theirs or (new is None and old is None):
+                        return
+                    theirs = None
+                else:
+                    theirs = pair[0]
+                    timestamp = max(timestamp, pair[1])
+                after = before = None
+                if new is not None or (theirs is not None and not needs_mine):
+                    after = joiner(new, theirs)
+                if send_old and (old is not None or (theirs is not None and not needs_mine)):
+                    before = joiner(old, theirs)
+                forward(key, after, before, timestamp)
+            except Exception as error:
+                failed(error, key, new, timestamp)
+
+        return join
+
+
+class TableJoinMerge(TableNode):
+    """Brings both sides' results together, into a store where the join is materialised."""
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        forward, failed, send_old = scope.forward, scope.failed, self.send_old_values
+        if self.store_name is None:
+            if send_old:
+                return forward
+
+            def merge(key: Any, new: Any, _old: Any, timestamp: int) -> None:
+                forward(key, new, None, timestamp)
+
+            return merge
+
+        store, cached = self.bind_store(scope)
+        put = store.put_pair
+
+        def stored_merge(key: Any, new: Any, old: Any, timestamp: int) -> None:
+            try:
+                put(key, new, timestamp)
+                if not cached:
+                    forward(key, new, old if send_old else None, timestamp)
+            except Exception as error:
+                failed(error, key, new, timestamp)
+
+        return stored_merge

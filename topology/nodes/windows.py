@@ -1,0 +1,141 @@
+"""Aggregations per key and window of event time.
+
+Owns which windows of a record are still open (stream time less grace), the count of the
+misses, and the result timestamp. Windows themselves come from the DSL's window values.
+
+Stream time is the node's own: the highest timestamp that reached it in this task, also of
+records of other keys, and before lateness is judged.
+
+Source: JVM `KStreamWindowAggregate`; kafka-streams semantics D1, D2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from stores.windowed import TimeWindow, UnlimitedWindow, Window, Windowed
+from topology.nodes.aggregate import Step, aggregate_step, count_step, reduce_step
+from topology.nodes.node import Node, NodeScope, Process
+
+
+class Windows(Protocol):
+    """How a timestamp falls into windows."""
+
+    @property
+    def grace_ms(self) -> int:
+        """How long after its end a window still takes records."""
+        ...
+
+    def windows_for(self, timestamp: int) -> Sequence[tuple[int, int]]:
+        """Returns (start, end) of the windows that contain `timestamp`, earliest first."""
+        ...
+
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether the windows have no end."""
+        ...
+
+
+class WindowedAggregate(Node):
+    """Common part of the windowed aggregations: a window store and a step."""
+
+    def __init__(self, store_name: str, windows: Windows) -> None:
+        self.store_name = store_name
+        self.windows = windows
+        self.send_old_values = False
+
+    def step(self) -> Step:
+        """Returns step(key, value, old aggregate or None) -> new aggregate or None."""
+        raise NotImplementedError
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        store = scope.task.store(self.store_name)
+        step, forward, failed, drop = self.step(), scope.forward, scope.failed, scope.drop
+        windows_for, grace_ms = self.windows.windows_for, self.windows.grace_ms
+        window_of = self.windows
+        ends: Callable[[int], Window] = (
+            UnlimitedWindow
+            if window_of.is_unlimited
+            else _sized(window_of)
+        )
+
+        def flushed(key: Any, start: int, new: Any, old: Any, timestamp: int) -> None:
+            forward(Windowed(key, ends(start)), new, old, timestamp)
+
+        cached = store.set_flush_listener(flushed, self.send_old_values)
+        fetch, put, send_old = store.fetch_pair, store.put_pair, self.send_old_values
+        stream_time = -1
+
+        def aggregate(key: Any, value: Any, timestamp: int) -> None:
+            nonlocal stream_time
+            if key is None:
+                drop(key, value, timestamp)
+                return
+            if timestamp > stream_time:
+                stream_time = timestamp
+            close_time = stream_time - grace_ms
+            try:
+                for start, end in windows_for(timestamp):
+                    if end <= close_time:
+                        drop(key, value, timestamp)
+                        continue
+                    pair = fetch(key, start)
+                    if pair is None:
+                        old, newest = None, timestamp
+                    else:
+                        old = pair[0]
+                        newest = timestamp if timestamp > pair[1] else pair[1]
+                    new = step(key, value, old)
+                    put(key, start, new, newest)
+                    if not cached:
+                        flushed(key, start, new, old if send_old else None, newest)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return aggregate
+
+
+def _sized(windows: Any) -> Callable[[int], Window]:
+    size_ms: int = windows.size_ms
+
+    def window(start: int) -> Window:
+        return TimeWindow(start, start + size_ms)
+
+    return window
+
+
+class WindowCount(WindowedAggregate):
+    """Counts the records of each key and window."""
+
+    def step(self) -> Step:
+        """Returns the counting step."""
+        return count_step
+
+
+class WindowReduce(WindowedAggregate):
+    """Combines the values of each key and window with `fn(aggregate, value)`."""
+
+    def __init__(self, store_name: str, windows: Windows, fn: Callable[[Any, Any], Any]) -> None:
+        super().__init__(store_name, windows)
+        self.fn = fn
+
+    def step(self) -> Step:
+        """Returns the reducing step."""
+        return reduce_step(self.fn)
+
+
+class WindowAggregate(WindowedAggregate):
+    """Folds the values of each key and window with `fn(key, value, aggregate)`."""
+
+    def __init__(
+        self, store_name: str, windows: Windows, initializer: Callable[[], Any], fn: Step
+    ) -> None:
+        super().__init__(store_name, windows)
+        self.initializer = initializer
+        self.fn = fn
+
+    def step(self) -> Step:
+        """Returns the folding step."""
+        return aggregate_step(self.initializer, self.fn)
