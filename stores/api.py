@@ -274,7 +274,7 @@ class ReadOnlyWindowStore(ABC, Generic[K, V]):
     @abstractmethod
     def fetch(
         self, key: K, from_ms: int, to_ms: int | None = None, /
-    ) -> V | None | WindowStoreIterator[V]:
+    ) -> V | WindowStoreIterator[V] | None:
         """Returns the row at one window start, or scans a key's windows between two."""
 
     @abstractmethod

@@ -8,7 +8,7 @@ Source: JVM `Window`, `TimeWindow`, `UnlimitedWindow`, `SessionWindow`, `Windowe
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Final, Generic, NamedTuple, TypeVar
 
 K = TypeVar("K")
@@ -42,14 +42,14 @@ class Window:
     @property
     def start(self) -> datetime:
         """The start as a moment in UTC."""
-        return datetime.fromtimestamp(self.start_ms / 1000, timezone.utc)
+        return datetime.fromtimestamp(self.start_ms / 1000, UTC)
 
     @property
     def end(self) -> datetime:
         """The end as a moment in UTC; of an unlimited window the last moment there is."""
         if self.end_ms == FOREVER_MS:
-            return datetime.max.replace(tzinfo=timezone.utc)
-        return datetime.fromtimestamp(self.end_ms / 1000, timezone.utc)
+            return datetime.max.replace(tzinfo=UTC)
+        return datetime.fromtimestamp(self.end_ms / 1000, UTC)
 
     def overlaps(self, other: Window) -> bool:
         """Tells whether there is a moment in both windows.

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from enum import Enum
 from types import FrameType, TracebackType
-from typing import Any, Final, TypeAlias, Unpack
+from typing import Any, Final, Self, TypeAlias, Unpack
 
 from stores.directory import StateDirectory
 from streams.clock import Clock, SystemClock
@@ -320,7 +320,7 @@ class App:
         if self._error is not None:
             raise self._error
 
-    def __enter__(self) -> App:
+    def __enter__(self) -> Self:
         """Starts the application."""
         self.start()
         return self

@@ -503,9 +503,8 @@ class StreamsConfig:
         merged: dict[str, Any] = {} if toml is None else _toml_settings(Path(toml))
         for given in (_environment_settings(environment), _checked(settings, "argument")):
             for name, value in given.items():
-                if _SETTINGS[name].is_mapping:
-                    value = {**merged.get(name, {}), **value}
-                merged[name] = value
+                is_mapping = _SETTINGS[name].is_mapping
+                merged[name] = {**merged.get(name, {}), **value} if is_mapping else value
         return cls(**cast("Settings", merged))
 
     @classmethod

@@ -196,9 +196,7 @@ def dead_letter(context: ErrorContext, error: Exception, *, topic: str) -> DeadL
         (HEADER_PARTITION, str(context.partition).encode()),
         (HEADER_OFFSET, str(context.offset).encode()),
     ]
-    return DeadLetter(
-        topic, context.raw_key, context.raw_value, context.timestamp, tuple(headers)
-    )
+    return DeadLetter(topic, context.raw_key, context.raw_value, context.timestamp, tuple(headers))
 
 
 def dead_letters(context: ErrorContext, error: Exception) -> tuple[DeadLetter, ...]:
@@ -241,7 +239,4 @@ def _told(context: ErrorContext, error: Exception) -> str:
         place = f"a punctuation at {context.timestamp} ms"
     else:
         place = f"{context.topic}-{context.partition} offset {context.offset}"
-    return (
-        f"task {context.task_id}, node {context.node}, {place}: "
-        f"{error_name(error)}: {error}"
-    )
+    return f"task {context.task_id}, node {context.node}, {place}: {error_name(error)}: {error}"

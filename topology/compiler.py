@@ -48,7 +48,9 @@ def compile_chains(
     for name in reversed(list(node_names)):
         node = topology.nodes[name]
         if isinstance(node, SinkNode):
-            compiled[name] = scope.sink(node, takes_changes=isinstance(node.value_serde, ChangeSerde))
+            compiled[name] = scope.sink(
+                node, takes_changes=isinstance(node.value_serde, ChangeSerde)
+            )
             continue
         children = {child: compiled[child] for child in topology.children(name)}
         changes = any(_takes_changes(topology, child) for child in children)

@@ -71,7 +71,7 @@ class SubtopologyDescription:
     @classmethod
     def of(
         cls,
-        id: int,  # noqa: A002 - the field's name
+        id: int,
         nodes: Sequence[NodeDescription],
         parents: Mapping[str, Sequence[str]],
         *,

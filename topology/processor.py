@@ -167,7 +167,7 @@ class _Context(Protocol):
     def schedule(
         self,
         interval: timedelta | int,
-        type: PunctuationType,  # noqa: A002 - the JVM's name
+        type: PunctuationType,
         callback: Punctuator,
         *,
         start_time: datetime | int | None = None,

@@ -1,0 +1,1 @@
+"""What lies between a store's face and its bytes: metering, cache, changelog."""

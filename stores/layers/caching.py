@@ -126,7 +126,9 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         """Writes a row into the cache; None deletes. Evicts when the budget is exceeded."""
         self._put(key, value, timestamp, UNREAD)
 
-    def _put(self, key: Any, value: Any | None, timestamp: int, stored: Pair | Unread | None) -> None:
+    def _put(
+        self, key: Any, value: Any | None, timestamp: int, stored: Pair | Unread | None
+    ) -> None:
         table, current = self._table, self._current
         row_key = key if self._key_is_row else self.encode_key(key)
         entry = table.rows.get(row_key)
@@ -152,7 +154,9 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         if not entry.dirty:
             entry.dirty = True
             table.dirty.append(entry)
-        size += len(entry.raw_key) + ENTRY_OVERHEAD_BYTES + context_bytes(current.topic, current.origin)
+        size += (
+            len(entry.raw_key) + ENTRY_OVERHEAD_BYTES + context_bytes(current.topic, current.origin)
+        )
         cache = table.cache
         cache.size_bytes += size - entry.size_bytes
         entry.size_bytes = size
@@ -215,8 +219,7 @@ class CachingKeyValueStore(MeteredKeyValueStore):
                     slow(key, value, timestamp, lambda _key, _value, _old: None)
                     return
                 entry.value = result
-                if timestamp > entry.timestamp:
-                    entry.timestamp = timestamp
+                entry.timestamp = max(entry.timestamp, timestamp)
                 entry.context_timestamp = timestamp
                 entry.partition = current.partition
                 entry.origin = current.origin

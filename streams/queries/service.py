@@ -157,8 +157,7 @@ class _Composite:
                     release()
 
         try:
-            for face in self._faces():
-                scans.append(open_scan(face))
+            scans.extend(map(open_scan, self._faces()))
         except StoreClosedError as error:
             close()
             raise self._moved() from error
@@ -254,9 +253,7 @@ class CompositeWindowStore(_Composite, ReadOnlyWindowStore[K, V]):
     Times are window starts, epoch milliseconds or datetimes, both ends included.
     """
 
-    def __init__(
-        self, name: str, faces: Faces, unwrap: Callable[[Any], Any] = _same
-    ) -> None:
+    def __init__(self, name: str, faces: Faces, unwrap: Callable[[Any], Any] = _same) -> None:
         super().__init__(name, faces, unwrap)
 
     @overload
@@ -267,7 +264,7 @@ class CompositeWindowStore(_Composite, ReadOnlyWindowStore[K, V]):
     ) -> WindowStoreIterator[V]: ...
     def fetch(
         self, key: K, from_ms: int | datetime, to_ms: int | datetime | None = None, /
-    ) -> V | None | WindowStoreIterator[V]:
+    ) -> V | WindowStoreIterator[V] | None:
         """Returns the value of one window, or scans a key's windows between two starts."""
         _refuse_none(key)
         start = _ms(from_ms)

@@ -79,7 +79,7 @@ class ActiveTask:
 
     def __init__(
         self,
-        id: TaskId,  # noqa: A002 - the field's word
+        id: TaskId,
         plan: TaskPlan,
         partitions: Sequence[TopicPartition],
         *,

@@ -63,7 +63,11 @@ class RecordCollector:
         if takes_changes:
             return self._change_sink(task, node, topic)
         encode_key, encode_value = self._encoders(task, node, topic)
-        send, failed, current = self._transport.sender(topic), self._failed(task, node, topic), task.current
+        send, failed, current = (
+            self._transport.sender(topic),
+            self._failed(task, node, topic),
+            task.current,
+        )
         if node.partitioner is not None:
             return self._partitioned_sink(task, node, topic)
 
@@ -90,7 +94,11 @@ class RecordCollector:
         assert isinstance(serde, ChangeSerde)
         encode_key = self._key_serde(task, node).serializer(topic)
         inner = (serde.inner or task.config.default_value_serde).serializer(topic)
-        send, failed, current = self._transport.sender(topic), self._failed(task, node, topic), task.current
+        send, failed, current = (
+            self._transport.sender(topic),
+            self._failed(task, node, topic),
+            task.current,
+        )
 
         def sink(key: Any, new: Any, old: Any, timestamp: int) -> None:
             try:
@@ -107,7 +115,11 @@ class RecordCollector:
 
     def _partitioned_sink(self, task: TaskFace, node: SinkNode, topic: str) -> Process:
         encode_key, encode_value = self._encoders(task, node, topic)
-        send, failed, current = self._transport.sender(topic), self._failed(task, node, topic), task.current
+        send, failed, current = (
+            self._transport.sender(topic),
+            self._failed(task, node, topic),
+            task.current,
+        )
         choose = self._partitioner(task, node, topic)
 
         def sink(key: Any, value: Any, timestamp: int) -> None:

@@ -102,7 +102,7 @@ class TaskProcessorContext:
     def schedule(
         self,
         interval: timedelta | int,
-        type: PunctuationType,  # noqa: A002 - the JVM's name
+        type: PunctuationType,
         callback: Punctuator,
         *,
         start_time: datetime | int | None = None,
@@ -189,5 +189,3 @@ def _ms(interval: timedelta | int) -> int:
     if isinstance(interval, timedelta):
         return interval // timedelta(milliseconds=1)
     return int(interval)
-
-

@@ -180,10 +180,7 @@ def _pop(heap: list[RecordQueue]) -> None:
         return
     size, timestamp, index = len(heap), last.head_timestamp, 0
     while (child := 2 * index + 1) < size:
-        if (
-            child + 1 < size
-            and heap[child].head_timestamp > heap[child + 1].head_timestamp
-        ):
+        if child + 1 < size and heap[child].head_timestamp > heap[child + 1].head_timestamp:
             child += 1
         if timestamp <= heap[child].head_timestamp:
             break

@@ -168,9 +168,7 @@ class Transport(ABC):
         """Returns a new reader; close it before the transport."""
 
     @abstractmethod
-    def begin_offsets(
-        self, partitions: Collection[TopicPartition]
-    ) -> Mapping[TopicPartition, int]:
+    def begin_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Returns the first offset each partition still has."""
 
     @abstractmethod

@@ -30,7 +30,7 @@ class KeyedAggregate(Node):
         self.send_old_values = False
 
     def step(self) -> Step:
-        """Returns step(key, value, old aggregate or None) -> new aggregate or None."""
+        """Returns the function (key, value, old aggregate or None) -> new aggregate or None."""
         raise NotImplementedError
 
     def compile(self, scope: NodeScope) -> Process:
@@ -175,7 +175,12 @@ class GroupedTableAggregate(Node):
         """Returns the closure of one task."""
         store = scope.task.store(self.store_name)
         add, subtract = self.steps()
-        forward, failed, send_old, node = scope.forward, scope.failed, self.send_old_values, scope.name
+        forward, failed, send_old, node = (
+            scope.forward,
+            scope.failed,
+            self.send_old_values,
+            scope.name,
+        )
         cached = store.set_flush_listener(forward, send_old)
         get, put = store.get_pair, store.put_pair
 

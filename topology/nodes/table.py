@@ -226,7 +226,12 @@ class TableFilter(TableNode):
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
-        predicate, negate, forward, failed = self.predicate, self.negate, scope.forward, scope.failed
+        predicate, negate, forward, failed = (
+            self.predicate,
+            self.negate,
+            scope.forward,
+            scope.failed,
+        )
         send_old = self.send_old_values
         get = put = None
         cached = False

@@ -46,7 +46,7 @@ class WindowedAggregate(Node):
         self.send_old_values = False
 
     def step(self) -> Step:
-        """Returns step(key, value, old aggregate or None) -> new aggregate or None."""
+        """Returns the function (key, value, old aggregate or None) -> new aggregate or None."""
         raise NotImplementedError
 
     def compile(self, scope: NodeScope) -> Process:
@@ -56,9 +56,7 @@ class WindowedAggregate(Node):
         windows_for, grace_ms = self.windows.windows_for, self.windows.grace_ms
         window_of = self.windows
         ends: Callable[[int], Window] = (
-            UnlimitedWindow
-            if window_of.is_unlimited
-            else _sized(window_of)
+            UnlimitedWindow if window_of.is_unlimited else _sized(window_of)
         )
 
         def flushed(key: Any, start: int, new: Any, old: Any, timestamp: int) -> None:
@@ -73,8 +71,7 @@ class WindowedAggregate(Node):
             if key is None:
                 drop(key, value, timestamp)
                 return
-            if timestamp > stream_time:
-                stream_time = timestamp
+            stream_time = max(stream_time, timestamp)
             close_time = stream_time - grace_ms
             try:
                 for start, end in windows_for(timestamp):
@@ -86,7 +83,7 @@ class WindowedAggregate(Node):
                         old, newest = None, timestamp
                     else:
                         old = pair[0]
-                        newest = timestamp if timestamp > pair[1] else pair[1]
+                        newest = max(pair[1], timestamp)
                     new = step(key, value, old)
                     put(key, start, new, newest)
                     if not cached:
