@@ -84,9 +84,9 @@ class Headers:
         """Returns headers of their own with the same items."""
         return Headers(self._items)
 
-    def as_list(self) -> HeaderList:
-        """Returns the items as a new list."""
-        return list(self._items)
+    def raw(self) -> HeaderList:
+        """Returns the items themselves, for the runtime; they must not be changed there."""
+        return self._items
 
     def __iter__(self) -> Iterator[tuple[str, bytes | None]]:
         return iter(self._items)

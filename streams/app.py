@@ -505,7 +505,7 @@ def _run(worker: Worker, transport: Transport) -> StreamsError | None:
         worker.run()
     except StreamsError as error:
         failure = error
-    except BaseException as error:  # noqa: BLE001 - the end of a thread: nobody else would hear
+    except BaseException as error:
         failure = ProcessingError(f"{type(error).__name__}: {error}")
         failure.__cause__ = error
     try:

@@ -53,6 +53,7 @@ from topology.processor import (
     use_partition_time_on_invalid_timestamp,
     wallclock_timestamp,
 )
+from topology.subtopologies import TopologyConfig
 
 ENVIRONMENT_PREFIX: Final = "THALWEG_"
 CONFIG_FILE_VARIABLE: Final = "THALWEG_CONFIG"
@@ -536,6 +537,18 @@ class StreamsConfig:
     def is_local(self) -> bool:
         """Whether the application runs on the embedded log."""
         return self.bootstrap_servers is None
+
+    @property
+    def topology_config(self) -> TopologyConfig:
+        """The part that shapes internal topics."""
+        return TopologyConfig(
+            application_id=self.application_id,
+            topic_configs=self.topic_configs,
+            replication_factor=self.replication_factor,
+            window_changelog_additional_retention_ms=(
+                self.window_store_changelog_additional_retention_ms
+            ),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Returns name -> value of every setting, secrets included."""

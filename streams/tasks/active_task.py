@@ -11,7 +11,6 @@ Source: JVM `StreamTask`, `ProcessorStateManager`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,37 +27,17 @@ from streams.tasks.collector import RecordCollector
 from streams.tasks.context import TaskProcessorContext
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.partition_group import PartitionGroup, RecordQueue
+from streams.tasks.plan import TaskPlan
 from streams.tasks.punctuation import PunctuationQueue, Schedule
 from streams.tasks.task import TaskId
 from streams.transport.port import TopicPartition
-from topology.compiler import compile_chains
+from topology.compiler import Chain, compile_chains
 from topology.nodes.node import Failed, Process, StreamProcess
-from topology.topology import SinkNode, SourceNode, Topology
+from topology.topology import SinkNode, SourceNode
 
 RUN_RECORDS = 1000
 """Most records taken from one partition before the choice is made anew: bounds how long a
 commit or a wall-clock punctuation can be kept waiting by a deep buffer."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskPlan:
-    """What a task is made from; the same for each of a subtopology's partitions.
-
-    Attributes:
-        topology: the whole graph.
-        node_names: the nodes of this task, parents first.
-        store_names: its stores, in the order they were added.
-        topic_names: name in the topology -> name in the log (internal topics differ).
-        changelog_topics: store name -> topic it is restored from.
-        unlogged_stores: stores whose changelog is written by someone else or not at all.
-    """
-
-    topology: Topology
-    node_names: Sequence[str]
-    store_names: Sequence[str]
-    topic_names: Mapping[str, str]
-    changelog_topics: Mapping[str, str]
-    unlogged_stores: frozenset[str]
 
 
 class ActiveTask:
@@ -109,12 +88,14 @@ class ActiveTask:
         self.wall_punctuations = PunctuationQueue()
         self.consumed: dict[TopicPartition, int] = {}
         self._partitions = list(partitions)
+        self._positions: dict[TopicPartition, int] = {}
         self._collector = collector
         self._policy = policy
         self.global_store = global_store
         self._starters: list[Callable[[], None]] = []
         self._closers: list[Callable[[], None]] = []
         self._runs: dict[TopicPartition, SourceRun] = {}
+        self._chains: Mapping[str, Chain] = {}
         self.group = PartitionGroup((), config.max_task_idle_ms)
         self.is_running = False
 
@@ -123,7 +104,8 @@ class ActiveTask:
     def open_stores(self) -> None:
         """Opens every store of the task; they are restored before `start`."""
         for name in self.plan.store_names:
-            builder: StoreBuilder = self.plan.topology.stores[name]
+            topology = self.plan.topology
+            builder: StoreBuilder = topology.stores.get(name) or topology.global_stores[name]
             builder = builder.with_default_serdes(
                 self.config.default_key_serde, self.config.default_value_serde
             )
@@ -136,34 +118,36 @@ class ActiveTask:
             partition_times: last known event time of each partition, from the committed
                 metadata; stream time goes on from the latest of them.
         """
-        chains = compile_chains(self.plan.topology, self.plan.node_names, self)
-        topics: dict[str, SourceRun] = {}
-        for chain in chains.values():
-            for topic in self._source_topics(chain.source):
-                topics[topic] = SourceRun(self, chain, topic, self._policy)
-        queues = []
+        self._chains = compile_chains(self.plan.topology, self.plan.node_names, self)
+        times = partition_times or {}
+        self.group = PartitionGroup((), self.config.max_task_idle_ms)
         for partition in self._partitions:
-            run = topics[partition.topic].on_partition(partition.partition)
-            if partition_times and partition in partition_times:
-                run.partition_time_ms = partition_times[partition]
-                self.stream_time_ms = max(self.stream_time_ms, run.partition_time_ms)
-            self._runs[partition] = run
-            queues.append(RecordQueue(partition, run))
-        self.group = PartitionGroup(queues, self.config.max_task_idle_ms)
+            self._open_queue(partition, times.get(partition, -1))
         self.current.topic, self.current.partition, self.current.origin = None, -1, None
         for starter in self._starters:
             starter()
         self.is_running = True
 
-    def _source_topics(self, source: SourceNode) -> list[str]:
+    def add_partition(self, partition: TopicPartition) -> None:
+        """Takes up a partition of a topic that a source's pattern came to match."""
+        self._partitions.append(partition)
+        self._open_queue(partition, -1)
+
+    def _open_queue(self, partition: TopicPartition, partition_time_ms: int) -> None:
+        chain = next(
+            one for one in self._chains.values() if self._reads(one.source, partition.topic)
+        )
+        run = SourceRun(self, chain, partition, self._policy)
+        run.partition_time_ms = partition_time_ms
+        self.stream_time_ms = max(self.stream_time_ms, partition_time_ms)
+        self._runs[partition] = run
+        self.group.open(RecordQueue(partition, run))
+
+    def _reads(self, source: SourceNode, topic: str) -> bool:
+        if source.pattern is not None:
+            return source.pattern.fullmatch(topic) is not None
         names = self.plan.topic_names
-        if source.pattern is None:
-            return [names.get(topic, topic) for topic in source.topics]
-        return [
-            partition.topic
-            for partition in self._partitions
-            if source.pattern.fullmatch(partition.topic)
-        ]
+        return any(names.get(one, one) == topic for one in source.topics)
 
     def close(self) -> None:
         """Closes user processors and stores. What was not committed is forgotten."""
@@ -272,12 +256,55 @@ class ActiveTask:
             for partition, offset in self.consumed.items()
         }
 
-    def committed(self) -> None:
-        """Notes that the log holds everything up to now, and lets the stores write it."""
+    def committed(self, *, durable: bool = False) -> None:
+        """Notes that the log holds everything up to now, and lets the stores write it.
+
+        Args:
+            durable: return only when the stores would survive a loss of power.
+        """
+        for name, partition in self.changelog_partitions().items():
+            # A store restored from its source topic is as far as that was read.
+            if partition in self.consumed and name in self.plan.unlogged_stores:
+                self._positions[partition] = self.consumed[partition]
         self.consumed.clear()
         self.commit_requested = False
         for store in self.stores.values():
-            store.apply_pending()
+            store.apply_pending(durable=durable)
+
+    # -- changelogs ----------------------------------------------------------------------
+
+    def changelog_partitions(self) -> dict[str, TopicPartition]:
+        """Returns store -> changelog partition, for every store that has one."""
+        topics, partition = self.plan.changelog_topics, self.id.partition
+        return {
+            name: TopicPartition(topics[name], partition)
+            for name in self.plan.store_names
+            if name in topics
+        }
+
+    def set_store_position(self, partition: TopicPartition, position: int) -> None:
+        """Notes that the store of a changelog partition holds all before `position`."""
+        self._positions[partition] = position
+
+    def note_written(self, written: Mapping[TopicPartition, int]) -> None:
+        """Takes over where the log says the changelogs of this task end now."""
+        positions = self._positions
+        for partition in self.changelog_partitions().values():
+            if partition in written:
+                positions[partition] = written[partition]
+
+    def store_positions(self) -> dict[TopicPartition, int]:
+        """Returns changelog partition -> what its store holds, for stores kept on disk."""
+        return {
+            partition: self._positions[partition]
+            for name, partition in self.changelog_partitions().items()
+            if partition in self._positions and self.stores[name].persistent
+        }
+
+    @property
+    def changelog_records_total(self) -> int:
+        """How far the changelogs of the task have grown, all together."""
+        return sum(self._positions.values())
 
     # -- the scope nodes are compiled in -------------------------------------------------
 
@@ -294,7 +321,7 @@ class ActiveTask:
         """Returns what nodes call when user code raised."""
         return partial(self._policy.processing_failed, self, node)
 
-    def drop_counter(self, node: str) -> StreamProcess:  # noqa: ARG002 - kept per node by the JVM
+    def drop_counter(self, node: str) -> StreamProcess:
         """Returns a function that counts a dropped record."""
 
         def drop(_key: Any, _value: Any, _timestamp: int) -> None:
@@ -334,6 +361,6 @@ class ActiveTask:
             return None
         return self._collector.changelog(self.changelog_topic(store_name), self.id.partition)
 
-    def drop_expired(self, store_name: str) -> None:  # noqa: ARG002 - the face of StoreHost
+    def drop_expired(self, store_name: str) -> None:
         """Counts a window put that came after its store's retention."""
         self.dropped_records_total += 1

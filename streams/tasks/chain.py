@@ -18,6 +18,7 @@ from stores.formats import decode_change
 from stores.record import Headers, RawRecord, headers_of, offset_of
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.task import TaskFace
+from streams.transport.port import TopicPartition
 from topology.compiler import Chain
 from topology.nodes.table import ChangeSerde
 from topology.processor import ConsumedRecord
@@ -45,22 +46,18 @@ class SourceRun:
         "topic",
     )
 
-    def __init__(self, task: TaskFace, chain: Chain, topic: str, policy: FailurePolicy) -> None:
+    def __init__(
+        self, task: TaskFace, chain: Chain, partition: TopicPartition, policy: FailurePolicy
+    ) -> None:
         self._task = task
         self._chain = chain
         self._policy = policy
-        self.topic = topic
-        self.partition = -1
+        self.topic = partition.topic
+        self.partition = partition.partition
         self.partition_time_ms = -1
         self._newest_stamped_ms = -1
         self._extract = chain.source.timestamp_extractor or task.config.default_timestamp_extractor
         self.run: Callable[[Sequence[RawRecord]], None] = self._loop()
-
-    def on_partition(self, partition: int) -> SourceRun:
-        """Returns a run of the same chain for one partition."""
-        run = SourceRun(self._task, self._chain, self.topic, self._policy)
-        run.partition = partition
-        return run
 
     def decoders(self) -> tuple[Decode, Decode]:
         """Returns the functions that decode keys and values of this topic."""

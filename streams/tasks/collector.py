@@ -18,10 +18,9 @@ from stores.formats import encode_change
 from stores.record import Headers, RecordContext, headers_of
 from stores.serde import Serde
 from streams.errors import SerializationError
-from streams.tasks.failures import FailurePolicy
+from streams.tasks.failures import FailurePolicy, Outlet
 from streams.tasks.task import TaskFace
 from streams.transport.partitioning import partition_of
-from streams.transport.port import Transport
 from topology.nodes.node import Process
 from topology.nodes.table import ChangeSerde
 from topology.processor import WINDOWED_KEY_PARTITIONER
@@ -40,7 +39,7 @@ class RecordCollector:
     """
 
     def __init__(
-        self, transport: Transport, topic_names: Mapping[str, str], policy: FailurePolicy
+        self, transport: Outlet, topic_names: Mapping[str, str], policy: FailurePolicy
     ) -> None:
         self._transport = transport
         self._topic_names = topic_names
@@ -222,6 +221,6 @@ class RecordCollector:
                 node=node.name,
             )
             wrapped.__cause__ = error
-            self._policy.serialization_failed(task, node.name, wrapped)
+            self._policy.serialization_failed(task, node.name, wrapped, topic, key, value)
 
         return failed

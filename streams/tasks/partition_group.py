@@ -86,6 +86,10 @@ class PartitionGroup:
         self._idle_since_ms: int | None = None
         self._lagging: set[Any] = set()
 
+    def open(self, queue: RecordQueue) -> None:
+        """Takes up a partition, with an empty queue."""
+        self.queues[queue.partition] = queue
+
     def add(self, partition: Any, records: Sequence[RawRecord]) -> int:
         """Buffers records of one partition and returns how many wait there now."""
         queue = self.queues[partition]

@@ -86,15 +86,7 @@ def topology_settings(config: Mapping[str, str]) -> dict[str, str]:
 
 def topology_config(config: Mapping[str, str]) -> TopologyConfig:
     """Returns what shapes the internal topics."""
-    ours = streams_config(config)
-    return TopologyConfig(
-        application_id=ours.application_id,
-        topic_configs=ours.topic_configs,
-        replication_factor=ours.replication_factor,
-        window_changelog_additional_retention_ms=(
-            ours.window_store_changelog_additional_retention_ms
-        ),
-    )
+    return streams_config(config).topology_config
 
 
 def _known(name: str) -> tuple[str, Any]:

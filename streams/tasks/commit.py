@@ -1,0 +1,106 @@
+"""The order of a commit, and the checkpoints behind it. No other file knows it.
+
+    flush caches ──► flush the log ──► offsets + all that was sent ──► stores ──► checkpoint
+    (may send more)  (first error)     (one step, where the log can)   (pending)  (now and then)
+
+Owns that order and the moment of a checkpoint. Stores get their rows only after the log has
+them: a store is never ahead of its changelog, and a checkpoint, written after the store was
+made durable, is never ahead of the store. Whatever breaks in between is mended by restoring
+from the checkpoint on. It must not know why a commit happens now.
+
+Source: design, a record's way 8; JVM `TaskExecutor.commitOffsetsOrTransaction`,
+`ProcessorStateManager.checkpoint`; semantics D15, D19.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from stores.directory import write_checkpoint
+from stores.formats import encode_partition_metadata
+from streams.tasks.active_task import ActiveTask
+from streams.transport.port import OffsetAndMetadata, TopicPartition, Transport
+
+CHECKPOINT_RECORDS: Final = 10_000
+"""A checkpoint is written once so many changelog records came since the last one: bounds
+what a killed worker restores. As in the JVM."""
+
+
+class Committer:
+    """Commits the tasks of one worker.
+
+    Args:
+        transport: the worker's log.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._checkpointed: dict[str, int] = {}
+        self.commits_total = 0
+
+    def commit(self, tasks: Collection[ActiveTask]) -> None:
+        """Makes everything the tasks have done last.
+
+        Raises:
+            ProductionError: a record was refused; nothing is committed.
+            BrokerError: the log cannot be reached.
+            TaskMigratedError: the tasks belong to someone else by now.
+        """
+        self.flush(tasks)
+        offsets: dict[TopicPartition, OffsetAndMetadata] = {}
+        for task in tasks:
+            for partition, (offset, partition_time_ms) in task.committable().items():
+                metadata = encode_partition_metadata(partition_time_ms)
+                offsets[partition] = OffsetAndMetadata(offset, metadata)
+        self._transport.commit(offsets)
+        self.commits_total += 1
+        written = self._transport.written_offsets()
+        for task in tasks:
+            task.note_written(written)
+            due = task.changelog_records_total - self._checkpointed.get(task.task_id, 0)
+            task.committed(durable=due >= CHECKPOINT_RECORDS)
+            if due >= CHECKPOINT_RECORDS:
+                self._write_checkpoint(task)
+
+    def flush(self, tasks: Collection[ActiveTask]) -> None:
+        """Pushes everything the tasks have done into the log, without a commit."""
+        for task in tasks:
+            task.flush_caches()
+        self._transport.flush()
+
+    def checkpoint(self, task: ActiveTask) -> None:
+        """Makes a task's stores durable and notes how far they are; after a commit only."""
+        task.committed(durable=True)
+        self._write_checkpoint(task)
+
+    def forget(self, task: ActiveTask) -> None:
+        """Forgets a task that was closed."""
+        self._checkpointed.pop(task.task_id, None)
+
+    def _write_checkpoint(self, task: ActiveTask) -> None:
+        self._checkpointed[task.task_id] = task.changelog_records_total
+        offsets = checkpoint_of(task.store_positions())
+        if offsets:
+            write_checkpoint(task.directory / CHECKPOINT_FILE, offsets)
+
+
+CHECKPOINT_FILE: Final = ".checkpoint"
+
+
+def checkpoint_of(positions: Mapping[TopicPartition, int]) -> dict[tuple[str, int], int]:
+    """Returns what a checkpoint file says: the last offset a store holds, as the JVM writes it.
+
+    Args:
+        positions: changelog partition -> offset of the next record to restore.
+    """
+    return {
+        (topic, partition): position - 1
+        for (topic, partition), position in positions.items()
+        if position > 0
+    }
+
+
+def positions_of(checkpoint: Mapping[tuple[str, int], int]) -> dict[TopicPartition, int]:
+    """Returns the positions a checkpoint stands for."""
+    return {TopicPartition(*partition): offset + 1 for partition, offset in checkpoint.items()}

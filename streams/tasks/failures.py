@@ -1,0 +1,194 @@
+"""What happens when a record fails: the handler is asked, its answer is acted on.
+
+Owns the asking of the three handlers, the sending of dead letters, and what an error looks
+like when it goes up. An error that a handler let stop the application passes through every
+node above it untouched, and so does one that is no fault of the record: a full disk, a lost
+task, a log that cannot be reached. It must not know what the handlers decide by.
+
+Source: JVM `ProcessorNode.process`, `RecordDeserializer`, `RecordCollectorImpl`, KIP-1033,
+KIP-1034.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn, Protocol
+
+from stores.errors import DeserializationError, StorageError, StreamsError
+from stores.record import Headers, Record
+from streams.config import StreamsConfig
+from streams.error_handlers import (
+    Decision,
+    ErrorContext,
+    ErrorHandler,
+    OutgoingRecord,
+    Response,
+    error_name,
+)
+from streams.errors import BrokerError, ProcessingError, TaskError
+from streams.tasks.task import TaskFace
+from streams.transport.port import Send
+from topology.processor import ConsumedRecord
+
+_NOT_THE_RECORDS_FAULT = (StorageError, TaskError, BrokerError)
+
+
+class Outlet(Protocol):
+    """What the sending side of a task needs of a transport."""
+
+    def sender(self, topic: str, *, track_offsets: bool = False) -> Send:
+        """Returns the function that sends to a topic."""
+        ...
+
+    def partition_count(self, topic: str) -> int | None:
+        """Returns the partition count of a topic, None if it does not exist."""
+        ...
+
+
+class FailurePolicy:
+    """Decides about failed records of all tasks of one worker.
+
+    Args:
+        config: names the handlers and the dead-letter topic.
+        outlet: where dead letters go, in the same commit as all else.
+    """
+
+    def __init__(self, config: StreamsConfig, outlet: Outlet) -> None:
+        self._config = config
+        self._outlet = outlet
+        self._senders: dict[str, Send] = {}
+        self._going_up: BaseException | None = None
+
+    def deserialization_failed(self, task: TaskFace, node: str, error: Exception) -> None:
+        """Asks about a record that cannot be decoded.
+
+        Raises:
+            DeserializationError: the handler stops the application.
+        """
+        current = task.current
+        record = ConsumedRecord(
+            current.raw_key,
+            current.raw_value,
+            current.timestamp,
+            current.topic or "",
+            current.partition,
+            current.offset(),
+            Headers(current.headers() or ()),
+        )
+        context = self._context(task, node, current.timestamp)
+        handler = self._config.deserialization_handler
+        if self._ask(handler, "deserialization_handler", context, record, error) is Decision.RESUME:
+            task.dropped_records_total += 1
+            return
+        message = error.message if isinstance(error, StreamsError) else str(error)
+        self._raise(
+            DeserializationError(
+                f"a record cannot be decoded: {message}; give the source other serdes, or set "
+                'deserialization_handler to "log_and_continue"'
+            ),
+            context,
+            error,
+        )
+
+    def processing_failed(
+        self, task: TaskFace, node: str, error: Exception, key: Any, value: Any, timestamp: int
+    ) -> None:
+        """Asks about user code that raised, in a record or (key, value None) a punctuation.
+
+        Raises:
+            ProcessingError: the handler stops the application; the error is its cause.
+        """
+        if error is self._going_up or isinstance(error, _NOT_THE_RECORDS_FAULT):
+            raise error
+        current = task.current
+        record = None
+        if current.topic is not None:
+            # A negative timestamp may be the very fault; the handler still gets to see the rest.
+            record = Record(key, value, max(timestamp, 0), Headers(current.headers() or ()))
+        context = self._context(task, node, timestamp)
+        handler = self._config.processing_handler
+        if self._ask(handler, "processing_handler", context, record, error) is Decision.RESUME:
+            task.dropped_records_total += 1
+            return
+        if isinstance(error, StreamsError):
+            message = error.message
+        else:
+            message = f"{error_name(error)}: {error}"
+        self._raise(ProcessingError(message), context, error)
+
+    def serialization_failed(
+        self, task: TaskFace, node: str, error: StreamsError, topic: str, key: Any, value: Any
+    ) -> None:
+        """Asks about a record that a sink cannot encode.
+
+        Raises:
+            SerializationError: the handler stops the application.
+        """
+        current = task.current
+        context = self._context(task, node, current.timestamp)
+        record = OutgoingRecord(
+            topic, None, current.timestamp, key, value, tuple(current.headers() or ())
+        )
+        handler = self._config.production_handler
+        if self._ask(handler, "production_handler", context, record, error) is Decision.RESUME:
+            task.dropped_records_total += 1
+            return
+        self._raise(error, context, error.__cause__)
+
+    def _context(self, task: TaskFace, node: str, timestamp: int) -> ErrorContext:
+        current = task.current
+        return ErrorContext(
+            topic=current.topic,
+            partition=current.partition,
+            offset=current.offset(),
+            headers=tuple(current.headers() or ()),
+            timestamp=timestamp,
+            node=node,
+            task_id=task.task_id,
+            raw_key=current.raw_key,
+            raw_value=current.raw_value,
+            dead_letter_queue_topic=self._config.dead_letter_queue_topic,
+        )
+
+    def _ask(
+        self,
+        handler: ErrorHandler,
+        setting: str,
+        context: ErrorContext,
+        record: Any,
+        error: Exception,
+    ) -> Decision:
+        try:
+            response = handler(context, record, error)
+        except Exception as raised:
+            self._raise(
+                ProcessingError(f"the {setting} itself raised {error_name(raised)}: {raised}"),
+                context,
+                raised,
+            )
+        if not isinstance(response, Response):
+            self._raise(
+                ProcessingError(
+                    f"the {setting} returned {response!r}; it must return Response.fail(), "
+                    "Response.resume() or Response.retry()"
+                ),
+                context,
+                error,
+            )
+        for letter in response.dead_letters:
+            send = self._senders.get(letter.topic)
+            if send is None:
+                send = self._senders[letter.topic] = self._outlet.sender(letter.topic)
+            headers = list(letter.headers) or None
+            send(letter.key, letter.value, letter.timestamp, headers, letter.partition)
+        return response.decision
+
+    def _raise(
+        self, error: StreamsError, context: ErrorContext, cause: BaseException | None
+    ) -> NoReturn:
+        error.task_id = context.task_id
+        error.node = error.node or context.node
+        if context.topic is not None:
+            error.topic, error.partition = context.topic, context.partition
+            error.offset = context.offset
+        self._going_up = error
+        raise error from cause

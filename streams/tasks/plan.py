@@ -1,0 +1,62 @@
+"""What a task is made from: the part of the graph it runs, and the names it uses.
+
+Owns the plan's making from a subtopology. It must not know partitions or stores that are open.
+
+Source: JVM `InternalTopologyBuilder.buildSubtopology`, `ProcessorTopology`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from streams.config import StreamsConfig
+from topology.subtopologies import Subtopology, changelog_topics, stores_in_order, topic_names
+from topology.topology import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """What a task is made from; the same for each of a subtopology's partitions.
+
+    Attributes:
+        topology: the whole graph.
+        node_names: the nodes of this task, parents first.
+        store_names: its stores, in the order in which they are opened and flushed.
+        topic_names: name in the topology -> name in the log (internal topics differ).
+        changelog_topics: store name -> topic it is restored from.
+        unlogged_stores: stores whose changelog is written by someone else or not at all.
+    """
+
+    topology: Topology
+    node_names: Sequence[str]
+    store_names: Sequence[str]
+    topic_names: Mapping[str, str]
+    changelog_topics: Mapping[str, str]
+    unlogged_stores: frozenset[str]
+
+
+def plan_of(topology: Topology, part: Subtopology, config: StreamsConfig) -> TaskPlan:
+    """Returns the plan of a subtopology's tasks."""
+    return _plan(topology, part.node_names, config)
+
+
+def whole_plan(topology: Topology, parts: Sequence[Subtopology], config: StreamsConfig) -> TaskPlan:
+    """Returns the plan of one task that runs all subtopologies, as a test driver does."""
+    return _plan(topology, [name for part in parts for name in part.node_names], config)
+
+
+def _plan(topology: Topology, node_names: Sequence[str], config: StreamsConfig) -> TaskPlan:
+    application_id = config.application_id
+    stores = stores_in_order(topology, node_names)
+    builders = {**topology.stores, **topology.global_stores}
+    return TaskPlan(
+        topology=topology,
+        node_names=node_names,
+        store_names=stores,
+        topic_names=topic_names(topology, application_id),
+        changelog_topics=changelog_topics(topology, application_id),
+        unlogged_stores=frozenset(
+            name for name in stores if name in topology.store_topics or not builders[name].logged
+        ),
+    )

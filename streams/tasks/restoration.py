@@ -1,0 +1,169 @@
+"""Filling stores from their changelogs, in slices, while other tasks run.
+
+Owns which changelog partition goes into which store, from where to where, and how far it is.
+It reads with a reader of its own and writes straight to the backends; a slice is bounded, so
+that the worker's loop goes round. It must not know when a task may start: it says that its
+stores are complete.
+
+Source: JVM `StoreChangelogReader`, `ProcessorStateManager`; kafka-streams A9, D19.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from stores.api import StateStore
+from stores.record import offset_of
+from streams.transport.port import Reader, TopicPartition, Transport
+
+
+@dataclass(slots=True)
+class StoreRestoration:
+    """One store on its way from a changelog partition.
+
+    Attributes:
+        task_id: the store's task.
+        store: where records go.
+        partition: where they come from.
+        start_offset: where restoring began.
+        position: the next record to come.
+        end_offset: where it ends.
+        restored: records applied so far.
+    """
+
+    task_id: str
+    store: StateStore
+    partition: TopicPartition
+    start_offset: int
+    position: int
+    end_offset: int
+    restored: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the store holds all there was."""
+        return self.position >= self.end_offset
+
+    @property
+    def remaining(self) -> int:
+        """How many offsets are left; compaction may leave fewer records."""
+        return max(0, self.end_offset - self.position)
+
+
+@dataclass(frozen=True, slots=True)
+class RestorationProgress:
+    """How far restoring is, of all stores of a worker.
+
+    Attributes:
+        stores: how many stores are not complete.
+        restored_total: records restored since the worker began.
+        remaining: offsets left.
+    """
+
+    stores: int
+    restored_total: int
+    remaining: int
+
+
+class Restorer:
+    """Restores the stores of one worker. Not thread-safe; progress may be read anywhere.
+
+    Args:
+        transport: the worker's log.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._reader: Reader | None = None
+        self._by_partition: dict[TopicPartition, StoreRestoration] = {}
+        self._by_task: dict[str, list[StoreRestoration]] = {}
+        self.restored_total = 0
+
+    def add(self, task_id: str, restorations: Iterable[StoreRestoration]) -> None:
+        """Begins to restore the stores of a task."""
+        stores = list(restorations)
+        self._by_task[task_id] = stores
+        positions = {}
+        for one in stores:
+            if not one.is_complete:
+                self._by_partition[one.partition] = one
+                positions[one.partition] = one.position
+        if positions:
+            if self._reader is None:
+                self._reader = self._transport.reader()
+            self._reader.add(positions)
+
+    def remove(self, task_id: str) -> list[StoreRestoration]:
+        """Stops restoring a task's stores and returns how far they are."""
+        stores = self._by_task.pop(task_id, [])
+        left = [one.partition for one in stores if one.partition in self._by_partition]
+        for partition in left:
+            del self._by_partition[partition]
+        if left and self._reader is not None:
+            self._reader.remove(left)
+        return stores
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being restored."""
+        return not self._by_task
+
+    def complete(self) -> list[str]:
+        """Returns the tasks whose stores are all complete; they stay until removed."""
+        return [
+            task_id
+            for task_id, stores in self._by_task.items()
+            if all(one.is_complete for one in stores)
+        ]
+
+    def restore(self, most: int, timeout_ms: float) -> int:
+        """Restores at most `most` records and returns how many it were.
+
+        Raises:
+            BrokerError: the log cannot be read.
+            OffsetOutOfRangeError: a changelog lost what the checkpoint builds on.
+        """
+        reader = self._reader
+        if reader is None or not self._by_partition:
+            return 0
+        done = 0
+        for partition, records in reader.poll(most, timeout_ms):
+            one = self._by_partition[partition]
+            # Records behind the end were written by ourselves or are none of this task's
+            # past: they are not restored but left to the next reader.
+            batch = records
+            if reader.position(partition) > one.end_offset:
+                batch = [record for record in records if offset_of(record[3]) < one.end_offset]
+            one.store.restore(batch)
+            one.restored += len(batch)
+            done += len(batch)
+        self._settle(reader, list(self._by_partition.values()))
+        self.restored_total += done
+        return done
+
+    def _settle(self, reader: Reader, stores: Collection[StoreRestoration]) -> None:
+        """Takes over positions; compaction and transaction markers move them without records."""
+        complete = []
+        for one in stores:
+            one.position = min(reader.position(one.partition), one.end_offset)
+            if one.is_complete:
+                complete.append(one.partition)
+                del self._by_partition[one.partition]
+        if complete:
+            reader.remove(complete)
+
+    def progress(self) -> RestorationProgress:
+        """Returns how far it is; any thread may ask."""
+        left = list(self._by_partition.values())
+        return RestorationProgress(
+            len(left), self.restored_total, sum(one.remaining for one in left)
+        )
+
+    def close(self) -> None:
+        """Releases the reader."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        self._by_partition.clear()
+        self._by_task.clear()

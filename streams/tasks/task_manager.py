@@ -1,0 +1,392 @@
+"""The tasks of one worker: made, restored, running, closed.
+
+Owns which tasks there are and in which state, what a task is made from, where it begins to
+read, and the global stores. It must not know when to commit or who assigned the tasks.
+
+    created ──► restoring ──► running ──► closed
+                    └── checkpoint unusable: wiped, from the beginning
+
+Source: JVM `TaskManager`, `Tasks`, `StreamTask.initializeIfNeeded`, `GlobalStateManagerImpl`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stores.api import StateStore
+from stores.directory import StateDirectory, read_checkpoint
+from stores.errors import CorruptDataError, StreamsError
+from stores.formats import decode_partition_metadata
+from stores.layers.record_cache import RecordCache
+from streams.clock import Clock
+from streams.config import StreamsConfig
+from streams.errors import OffsetOutOfRangeError
+from streams.tasks.active_task import ActiveTask
+from streams.tasks.collector import RecordCollector
+from streams.tasks.commit import CHECKPOINT_FILE, Committer, positions_of
+from streams.tasks.failures import FailurePolicy
+from streams.tasks.global_task import GlobalTask
+from streams.tasks.plan import TaskPlan, plan_of
+from streams.tasks.restoration import Restorer, StoreRestoration
+from streams.tasks.task import TaskId
+from streams.transport.port import OffsetAndMetadata, Reader, TopicPartition, Transport
+from topology.processor import AutoOffsetReset
+from topology.subtopologies import Subtopology
+from topology.topology import SourceNode, Topology
+
+_log = logging.getLogger(__name__)
+
+
+class TaskManager:
+    """Makes and closes the tasks of one worker. Not thread-safe, but for `read_only_stores`.
+
+    Args:
+        topology: the graph.
+        parts: its subtopologies.
+        config: the application's settings.
+        transport: the worker's log.
+        directory: where state is kept.
+        clock: where time comes from.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        parts: Sequence[Subtopology],
+        config: StreamsConfig,
+        transport: Transport,
+        directory: StateDirectory,
+        clock: Clock,
+    ) -> None:
+        self._topology = topology
+        self._parts = {part.id: part for part in parts}
+        self._config = config
+        self._transport = transport
+        self._directory = directory
+        self._clock = clock
+        self._plans: dict[int, TaskPlan] = {}
+        cache_bytes = config.statestore_cache_max_bytes
+        self._cache = RecordCache(cache_bytes) if cache_bytes else None
+        self.policy = FailurePolicy(config, transport)
+        self.committer = Committer(transport)
+        self.restorer = Restorer(transport)
+        self.reader: Reader = transport.reader()
+        self.running: dict[TaskId, ActiveTask] = {}
+        self.restoring: dict[TaskId, ActiveTask] = {}
+        self.by_partition: dict[TopicPartition, ActiveTask] = {}
+        self._collectors: dict[int, RecordCollector] = {}
+        self.global_task = GlobalTask.of(
+            topology, parts, config, transport, directory, clock, self.policy, self._cache
+        )
+
+    # -- assignment ----------------------------------------------------------------------
+
+    @property
+    def tasks(self) -> list[ActiveTask]:
+        """All tasks, in the order of their ids."""
+        every = {**self.running, **self.restoring}
+        return [every[task_id] for task_id in sorted(every)]
+
+    def create(self, wanted: Collection[TaskId]) -> None:
+        """Makes the tasks of `wanted` that are not there yet, and begins to restore them.
+
+        Running tasks take up topics that their patterns came to match.
+        """
+        for task_id in sorted(wanted):
+            if task_id in self.running:
+                self._take_up(self.running[task_id])
+            elif task_id not in self.restoring:
+                self._create(task_id)
+
+    def _take_up(self, task: ActiveTask) -> None:
+        for partition in self._source_partitions(task.id):
+            if partition not in task.partitions:
+                task.add_partition(partition)
+                self.by_partition[partition] = task
+                self.reader.add({partition: self.reset_position(task, partition)})
+
+    def close_unwanted(self, wanted: Collection[TaskId], *, clean: bool = True) -> list[TaskId]:
+        """Closes the tasks that are not wanted any more; commit them before.
+
+        Args:
+            wanted: the tasks to keep.
+            clean: leave a checkpoint; without, what was not committed is forgotten.
+        """
+        unwanted = [t for t in (*self.running, *self.restoring) if t not in wanted]
+        for task_id in unwanted:
+            self.close(task_id, clean=clean)
+        return unwanted
+
+    def close(self, task_id: TaskId, *, clean: bool) -> None:
+        """Closes one task. Its stores are closed whatever happens.
+
+        Raises:
+            ProcessingError: a processor's `close` raised.
+        """
+        task = self.running.pop(task_id, None) or self.restoring.pop(task_id)
+        partitions = [p for p in task.partitions if self.by_partition.pop(p, None) is not None]
+        if partitions:
+            self.reader.remove(partitions)
+        for one in self.restorer.remove(task.task_id):
+            task.set_store_position(one.partition, one.position)
+        try:
+            if clean:
+                self.committer.checkpoint(task)
+        finally:
+            self.committer.forget(task)
+            task.close()
+
+    def _create(self, task_id: TaskId) -> None:
+        plan = self._plan(task_id.subtopology)
+        directory = self._directory.task_directory(str(task_id))
+        task = ActiveTask(
+            task_id,
+            plan,
+            self._source_partitions(task_id),
+            config=self._config,
+            collector=self._collector(plan),
+            policy=self.policy,
+            cache=self._cache,
+            directory=directory,
+            now_ms=self._clock.now_ms,
+            global_store=self._global_store,
+        )
+        changelogs = set(task.changelog_partitions().values())
+        starts = self._restore_positions(task, changelogs, directory)
+        try:
+            task.open_stores()
+        except CorruptDataError:
+            _log.warning("task %s: its stores cannot be read; they are rebuilt", task_id)
+            task.close()
+            starts = self._wiped(task, changelogs)
+            task.open_stores()
+        except BaseException:
+            task.close()
+            raise
+        self.restoring[task_id] = task
+        ends = self._restore_ends(task, changelogs)
+        restorations = []
+        for name, partition in task.changelog_partitions().items():
+            store = task.stores[name]
+            start = starts[partition] if store.persistent else self._begin(partition)
+            restorations.append(
+                StoreRestoration(task.task_id, store, partition, start, start, ends[partition])
+            )
+        self.restorer.add(task.task_id, restorations)
+
+    def _plan(self, subtopology: int) -> TaskPlan:
+        plan = self._plans.get(subtopology)
+        if plan is None:
+            part = self._parts.get(subtopology)
+            if part is None:
+                message = (
+                    f"a task of subtopology {subtopology} was assigned, but the topology has "
+                    f"{len(self._parts)}; all members of a group must run the same topology"
+                )
+                raise StreamsError(message)
+            plan = self._plans[subtopology] = plan_of(self._topology, part, self._config)
+        return plan
+
+    def _collector(self, plan: TaskPlan) -> RecordCollector:
+        return RecordCollector(self._transport, plan.topic_names, self.policy)
+
+    def _source_partitions(self, task_id: TaskId) -> list[TopicPartition]:
+        part = self._parts[task_id.subtopology]
+        topics = [*part.source_topics, *(t.name for t in part.repartition_source_topics)]
+        for pattern in part.source_patterns:
+            topics += [topic for topic in self._transport.topics() if pattern.fullmatch(topic)]
+        counts = self._transport.partition_counts(set(topics))
+        return [
+            TopicPartition(topic, task_id.partition)
+            for topic in dict.fromkeys(topics)
+            if task_id.partition < counts.get(topic, 0)
+        ]
+
+    def _global_store(self, name: str) -> StateStore | None:
+        return None if self.global_task is None else self.global_task.stores.get(name)
+
+    # -- restoring -----------------------------------------------------------------------
+
+    def _begin(self, partition: TopicPartition) -> int:
+        return self._transport.begin_offsets((partition,))[partition]
+
+    def _restore_positions(
+        self, task: ActiveTask, changelogs: Collection[TopicPartition], directory: Path
+    ) -> Mapping[TopicPartition, int]:
+        """Returns where each store goes on, after wiping what no checkpoint vouches for."""
+        try:
+            known = positions_of(read_checkpoint(directory / CHECKPOINT_FILE))
+        except CorruptDataError as error:
+            _log.warning("task %s: %s; its stores are rebuilt", task.id, error)
+            return self._wiped(task, changelogs)
+        kept = {
+            partition
+            for name, partition in task.changelog_partitions().items()
+            if task.plan.topology.stores[name].persistent
+        }
+        begins = self._transport.begin_offsets(changelogs)
+        ends = self._transport.end_offsets(changelogs)
+        for partition in kept:
+            position = known.get(partition)
+            if position is None:
+                continue
+            if not begins[partition] <= position <= ends[partition]:
+                _log.warning(
+                    "task %s: its checkpoint stands at %d of %s, which has %d to %d; "
+                    "its stores are rebuilt",
+                    *(task.id, position, partition, begins[partition], ends[partition]),
+                )
+                return self._wiped(task, changelogs)
+        if any(partition not in known for partition in kept):
+            # Rows of deleted keys could stay: their tombstones may be compacted away.
+            return self._wiped(task, changelogs)
+        return {partition: known.get(partition, begins[partition]) for partition in changelogs}
+
+    def _wiped(
+        self, task: ActiveTask, changelogs: Collection[TopicPartition]
+    ) -> Mapping[TopicPartition, int]:
+        self._directory.remove_task(task.task_id)
+        task.directory = self._directory.task_directory(task.task_id)
+        return dict(self._transport.begin_offsets(changelogs))
+
+    def _restore_ends(
+        self, task: ActiveTask, changelogs: Collection[TopicPartition]
+    ) -> Mapping[TopicPartition, int]:
+        """Returns where restoring ends: the log's end, for a source topic what was processed."""
+        ends = dict(self._transport.end_offsets(changelogs))
+        sources = [partition for partition in changelogs if partition in task.partitions]
+        if sources:
+            committed = self._transport.committed(sources)
+            begins = self._transport.begin_offsets(sources)
+            for partition in sources:
+                known = committed.get(partition)
+                processed = begins[partition] if known is None else known.offset
+                ends[partition] = min(ends[partition], processed)
+        return ends
+
+    def restore(self, most: int, timeout_ms: float) -> int:
+        """Restores a slice, starts the tasks that are complete; returns the records restored.
+
+        A changelog that lost what a checkpoint builds on has its task rebuilt from zero.
+        """
+        if self.restorer.is_idle:
+            return 0
+        done = 0
+        try:
+            done = self.restorer.restore(most, timeout_ms)
+        except OffsetOutOfRangeError as error:
+            self._rebuild(error)
+        for task_id in self.restorer.complete():
+            self._start(TaskId.parse(task_id))
+        return done
+
+    def _rebuild(self, error: OffsetOutOfRangeError) -> None:
+        for task_id, task in list(self.restoring.items()):
+            if any(
+                (p.topic, p.partition) == (error.topic, error.partition)
+                for p in task.changelog_partitions().values()
+            ):
+                _log.warning("task %s: %s; its stores are rebuilt", task_id, error)
+                self.close(task_id, clean=False)
+                self._directory.remove_task(str(task_id))
+                self._create(task_id)
+
+    def _start(self, task_id: TaskId) -> None:
+        task = self.restoring[task_id]
+        for one in self.restorer.remove(task.task_id):
+            task.set_store_position(one.partition, one.position)
+        if task.store_positions():
+            self.committer.checkpoint(task)
+        committed = self._transport.committed(task.partitions)
+        positions, times = self._start_positions(task, committed)
+        task.start(times)
+        self.running[task_id] = self.restoring.pop(task_id)
+        self.by_partition.update(dict.fromkeys(task.partitions, task))
+        self.reader.add(positions)
+        _log.info("task %s is running", task_id)
+
+    def _start_positions(
+        self, task: ActiveTask, committed: Mapping[TopicPartition, Any]
+    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        positions, times = {}, {}
+        for partition in task.partitions:
+            known = committed.get(partition)
+            if known is None:
+                positions[partition] = self.reset_position(task, partition)
+            else:
+                positions[partition] = known.offset
+                times[partition] = _partition_time(known)
+        return positions, times
+
+    def reset_position(self, task: ActiveTask, partition: TopicPartition) -> int:
+        """Returns where a source without a usable committed offset begins.
+
+        Raises:
+            StreamsError: the source says "none".
+        """
+        reset = self._reset_of(task, partition.topic)
+        if reset.policy == "earliest":
+            return self._begin(partition)
+        if reset.policy == "latest":
+            return self._transport.end_offsets((partition,))[partition]
+        if reset.policy == "by_duration":
+            since_ms = self._clock.now_ms() - (reset.duration_ms or 0)
+            return self._transport.offsets_for_time((partition,), max(0, since_ms))[partition]
+        message = (
+            "there is no committed offset to go on from, and the source's offset_reset is "
+            '"none"; set it to "earliest" or "latest"'
+        )
+        raise StreamsError(message, topic=partition.topic, partition=partition.partition)
+
+    def _reset_of(self, task: ActiveTask, topic: str) -> AutoOffsetReset:
+        names = task.plan.topic_names
+        for name in task.plan.node_names:
+            source = self._topology.nodes[name]
+            if isinstance(source, SourceNode) and source.offset_reset is not None:
+                reads = topic in {names.get(one, one) for one in source.topics}
+                if reads or (source.pattern is not None and source.pattern.fullmatch(topic)):
+                    return source.offset_reset
+        return AutoOffsetReset.earliest()
+
+    # -- queries -------------------------------------------------------------------------
+
+    def read_only_stores(self, name: str) -> list[Any] | None:
+        """Returns the read-only faces of a store, None if a task that has it is not running.
+
+        Any thread may call this.
+        """
+        if self.global_task is not None and name in self.global_task.stores:
+            return [self.global_task.stores[name].read_only()]
+        if any(name in task.plan.store_names for task in list(self.restoring.values())):
+            return None
+        tasks: Iterable[ActiveTask] = list(self.running.values())
+        return [task.stores[name].read_only() for task in tasks if name in task.stores] or None
+
+    def close_all(self, *, clean: bool) -> None:
+        """Closes every task, the global stores and the readers; the first error is raised."""
+        first: Exception | None = None
+        for task_id in (*self.running, *self.restoring):
+            try:
+                self.close(task_id, clean=clean)
+            except Exception as error:
+                first = first or error
+        if self.global_task is not None:
+            self.global_task.close(clean=clean)
+        self.restorer.close()
+        self.reader.close()
+        if first is not None:
+            raise first
+
+
+def _partition_time(known: OffsetAndMetadata) -> int:
+    """Returns the partition time committed with an offset, -1 if there is none to read."""
+    if not known.metadata:
+        return -1
+    try:
+        return decode_partition_metadata(known.metadata)
+    except CorruptDataError as error:
+        _log.warning("partition time starts anew: %s", error)
+        return -1

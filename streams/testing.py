@@ -1,0 +1,650 @@
+"""The test driver: a whole topology in one task, record by record, without a log.
+
+Owns the order in which a piped record goes through the topology until nothing moves any more,
+and the topics a test writes and reads. Time stands still until the test moves it. Use it from
+one thread.
+
+    with TopologyTestDriver(builder, application_id="app") as driver:
+        lines = driver.create_input_topic("lines", value_serde=serdes.string)
+        counts = driver.create_output_topic("counts", serdes.string, serdes.int64)
+        lines.pipe_input(None, "a b a")
+        assert counts.read_key_values_to_map() == {"a": 2, "b": 1}
+
+One task, 0_0, holds all subtopologies; every topic has one partition. After each record the
+driver commits, so that caches do not hide updates; with `commit="manual"` it commits only
+when told.
+
+Source: JVM `TopologyTestDriver`, `TestInputTopic`, `TestOutputTopic`, `TestRecord`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Generic, Literal, NamedTuple, Self, TypeVar, Unpack
+
+from stores.api import StateStore
+from stores.formats import encode_partition_metadata
+from stores.layers.record_cache import RecordCache
+from stores.record import HeaderList, Headers, RawRecord
+from stores.serde import Serde
+from streams.clock import ManualClock
+from streams.config import Settings, StreamsConfig
+from streams.errors import AppStateError, TransportError, UnknownStoreError
+from streams.metrics import Metric, of_task
+from streams.tasks.active_task import ActiveTask
+from streams.tasks.collector import RecordCollector
+from streams.tasks.failures import FailurePolicy
+from streams.tasks.plan import whole_plan
+from streams.tasks.task import TaskId
+from streams.transport.port import Send, TopicPartition
+from topology.dsl.builder import StreamsBuilder
+from topology.subtopologies import Subtopology, subtopologies
+from topology.topology import Topology
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_APPLICATION_ID: Final = "test-driver"
+
+
+class ProducedRecord(NamedTuple):
+    """A record that left the topology, in bytes.
+
+    Attributes:
+        topic: where to.
+        partition: where the application chose it, else None.
+        key: its key.
+        value: its value.
+        timestamp: epoch milliseconds; None was left to the log.
+        headers: names and values, in order.
+    """
+
+    topic: str
+    partition: int | None
+    key: bytes | None
+    value: bytes | None
+    timestamp: int | None
+    headers: HeaderList
+
+
+class TestRecord(NamedTuple, Generic[K, V]):
+    """A decoded record of a test's topic.
+
+    Attributes:
+        key: its key.
+        value: its value.
+        timestamp: epoch milliseconds; None, on input, takes the topic's time.
+        headers: its headers.
+    """
+
+    __test__ = False  # not a test, whatever pytest thinks of its name
+
+    key: K
+    value: V
+    timestamp: int | None = None
+    headers: Headers = Headers()
+
+
+class _Capture:
+    """Where the driver's task sends to: a list, in order."""
+
+    def __init__(self) -> None:
+        self.records: list[ProducedRecord] = []
+
+    def sender(self, topic: str, *, track_offsets: bool = False) -> Send:
+        records = self.records
+
+        def send(
+            key: bytes | None,
+            value: bytes | None,
+            timestamp: int | None,
+            headers: HeaderList | None,
+            partition: int | None,
+        ) -> None:
+            records.append(
+                ProducedRecord(topic, partition, key, value, timestamp, list(headers or ()))
+            )
+
+        return send
+
+    def partition_count(self, topic: str) -> int | None:
+        return 1
+
+
+class TopologyTestDriver:
+    """Runs a topology on piped records, to the end of each.
+
+    Args:
+        topology: the topology, or the builder that makes it.
+        config: its settings; or give single `settings`. Without an `application_id` it is
+            "test-driver"; without a `state_dir` state is kept in a directory that `close`
+            removes.
+        wall_clock_ms: where the wall clock stands at first, in epoch milliseconds.
+        commit: "every-record", as the JVM's driver does, or "manual".
+        settings: as for `StreamsConfig`.
+
+    Raises:
+        TopologyError: the topology cannot be built.
+        StreamsError: a processor's `init` failed.
+    """
+
+    def __init__(
+        self,
+        topology: Topology | StreamsBuilder,
+        *,
+        config: StreamsConfig | None = None,
+        wall_clock_ms: int = 0,
+        commit: Literal["every-record", "manual"] = "every-record",
+        **settings: Unpack[Settings],
+    ) -> None:
+        if config is not None and settings:
+            message = f"give config= or settings, not both (got {', '.join(settings)})"
+            raise TypeError(message)
+        if commit not in ("every-record", "manual"):
+            message = f'commit is "every-record" or "manual", got {commit!r}'
+            raise ValueError(message)
+        if config is None:
+            settings.setdefault("application_id", _APPLICATION_ID)
+            config = StreamsConfig(**settings)
+        if isinstance(topology, StreamsBuilder):
+            topology = topology.build(config)
+        self.config = config
+        self.clock = ManualClock(wall_clock_ms)
+        self._topology = topology
+        self._commits = commit == "every-record"
+        self._capture = _Capture()
+        self._scanned = 0
+        self._taken = 0
+        self._read: dict[str, deque[ProducedRecord]] = {}
+        self._produced_topics: dict[str, None] = {}
+        self._offsets: dict[str, int] = {}
+        self._metadata: dict[str, str] = {}
+        self._parts = subtopologies(topology, config.topology_config)
+        self._directory = tempfile.TemporaryDirectory(prefix="thalweg-test-")
+        self._is_closed = False
+        cache_bytes = config.statestore_cache_max_bytes
+        cache = RecordCache(cache_bytes) if cache_bytes else None
+        self._global = self._open_task([p for p in self._parts if p.is_global], cache)
+        local = [part for part in self._parts if not part.is_global]
+        opened = self._open_task(local, cache)
+        self._task = opened
+        try:
+            for task in (self._global, self._task):
+                if task is not None:
+                    task.start()
+        except BaseException:
+            self.close()
+            raise
+        self._capture_outputs()
+
+    def _open_task(
+        self, parts: Sequence[Subtopology], cache: RecordCache | None
+    ) -> ActiveTask | None:
+        if not parts:
+            return None
+        plan = whole_plan(self._topology, parts, self.config)
+        policy = FailurePolicy(self.config, self._capture)
+        is_global = parts[0].is_global
+        directory = Path(self._directory.name) / ("global" if is_global else "0_0")
+        directory.mkdir(parents=True)
+        topics = dict.fromkeys(
+            topic
+            for part in parts
+            for topic in (*part.source_topics, *(t.name for t in part.repartition_source_topics))
+        )
+        globals_ = None if is_global else self._global
+        task = ActiveTask(
+            TaskId(-1, -1) if is_global else TaskId(0, 0),
+            plan,
+            [TopicPartition(topic, 0) for topic in topics],
+            config=self.config,
+            collector=RecordCollector(self._capture, plan.topic_names, policy),
+            policy=policy,
+            cache=cache,
+            directory=directory,
+            now_ms=self.clock.now_ms,
+            global_store=lambda name: None if globals_ is None else globals_.stores.get(name),
+        )
+        task.open_stores()
+        return task
+
+    # -- input ---------------------------------------------------------------------------
+
+    def create_input_topic(
+        self,
+        topic: str,
+        key_serde: Serde[K] | None = None,
+        value_serde: Serde[V] | None = None,
+        *,
+        start: datetime | int | None = None,
+        auto_advance: timedelta | int = 0,
+    ) -> TestInputTopic[K, V]:
+        """Returns a topic to pipe decoded records into.
+
+        Args:
+            topic: its name; the topology must read it.
+            key_serde: the application's default if not given.
+            value_serde: the application's default if not given.
+            start: time of the first record; the driver's wall clock by default.
+            auto_advance: by how much the topic's time advances after each record.
+        """
+        start_ms = self.clock.now_ms() if start is None else _moment_ms(start)
+        return TestInputTopic(
+            self,
+            topic,
+            key_serde or self.config.default_key_serde,
+            value_serde or self.config.default_value_serde,
+            start_ms,
+            _duration_ms(auto_advance),
+        )
+
+    def pipe_raw(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp: int,
+        headers: Iterable[tuple[str, bytes | None]] = (),
+    ) -> None:
+        """Pipes a record of bytes and processes until nothing moves any more.
+
+        Raises:
+            TransportError: the topology does not read the topic.
+            StreamsError: a record failed, and its handler said to stop.
+        """
+        self._refuse_closed()
+        if not self._append(topic, key, value, timestamp, list(headers)):
+            known = ", ".join(sorted(self._source_topics())) or "none"
+            message = f"the topology does not read topic {topic!r}; it reads: {known}"
+            raise TransportError(message, topic=topic)
+        self._settle()
+
+    def advance_wall_clock_time(self, duration: timedelta | int) -> None:
+        """Moves the wall clock and runs the punctuations that become due, once each.
+
+        Args:
+            duration: a timedelta, or milliseconds.
+        """
+        self._refuse_closed()
+        self.clock.advance(duration)
+        if self._task is not None:
+            try:
+                self._task.punctuate_wall_clock(self.clock.now_ms())
+                if self._commits:
+                    self._commit()
+            finally:
+                self._capture_outputs()
+        self._settle()
+
+    def commit(self) -> None:
+        """Commits, which flushes caches, and processes what that sends on."""
+        self._refuse_closed()
+        try:
+            self._commit()
+        finally:
+            self._capture_outputs()
+        self._settle()
+
+    def _append(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp: int,
+        headers: HeaderList,
+    ) -> bool:
+        """Queues a record with the tasks that read its topic; tells whether there is one."""
+        partition = TopicPartition(topic, 0)
+        offset = self._offsets.get(topic, 0)
+        record: RawRecord = (timestamp, key, value, (offset, headers) if headers else offset)
+        is_read = False
+        task = self._task
+        if task is not None and self._reads(task, partition):
+            self._offsets[topic] = offset + 1
+            task.add(partition, [record])
+            is_read = True
+        if self._global is not None and partition in self._global.partitions:
+            self._offsets[topic] = offset + 1
+            self._global.add(partition, [record])
+            self._global.process(self.clock.now_ms())
+            self._global.flush_caches()
+            self._global.committed()
+            is_read = True
+        return is_read
+
+    def _reads(self, task: ActiveTask, partition: TopicPartition) -> bool:
+        if partition in task.partitions:
+            return True
+        patterns = [pattern for part in self._parts for pattern in part.source_patterns]
+        if not any(pattern.fullmatch(partition.topic) for pattern in patterns):
+            return False
+        task.add_partition(partition)
+        return True
+
+    def _source_topics(self) -> set[str]:
+        tasks = [task for task in (self._task, self._global) if task is not None]
+        return {partition.topic for task in tasks for partition in task.partitions}
+
+    def _settle(self) -> None:
+        """Processes, record by record, until every queue is empty."""
+        task = self._task
+        if task is None:
+            return
+        while True:
+            try:
+                if not task.process(self.clock.now_ms(), 1):
+                    return
+                if self._commits or task.commit_requested:
+                    self._commit()
+            finally:
+                self._capture_outputs()
+
+    def _commit(self) -> None:
+        task = self._task
+        if task is None:
+            return
+        task.flush_caches()
+        for partition, (_, partition_time_ms) in task.committable().items():
+            self._metadata[partition.topic] = encode_partition_metadata(partition_time_ms)
+        task.committed()
+
+    def _capture_outputs(self) -> None:
+        """Takes over what was sent, and queues what the topology itself reads."""
+        records = self._capture.records
+        while self._scanned < len(records):
+            record = records[self._scanned]
+            self._scanned += 1
+            self._read.setdefault(record.topic, deque()).append(record)
+            self._produced_topics[record.topic] = None
+            timestamp = self.clock.now_ms() if record.timestamp is None else record.timestamp
+            self._append(record.topic, record.key, record.value, timestamp, record.headers)
+
+    # -- output --------------------------------------------------------------------------
+
+    def create_output_topic(
+        self,
+        topic: str,
+        key_serde: Serde[K] | None = None,
+        value_serde: Serde[V] | None = None,
+    ) -> TestOutputTopic[K, V]:
+        """Returns a topic to read decoded records from; serdes as for the input."""
+        return TestOutputTopic(
+            self,
+            topic,
+            key_serde or self.config.default_key_serde,
+            value_serde or self.config.default_value_serde,
+        )
+
+    def take_produced(self) -> list[ProducedRecord]:
+        """Returns what was produced to any topic since the last call, in order."""
+        records = self._capture.records[self._taken :]
+        self._taken = len(self._capture.records)
+        return records
+
+    def produced_topic_names(self) -> set[str]:
+        """Returns the names of all topics that were written to."""
+        return set(self._produced_topics)
+
+    def produced(self, topic: str) -> deque[ProducedRecord]:
+        """Returns the records of a topic that no output topic has read yet."""
+        return self._read.setdefault(topic, deque())
+
+    # -- state ---------------------------------------------------------------------------
+
+    def get_state_store(self, name: str) -> Any:
+        """Returns a store, for reading and writing as a processor would.
+
+        Raises:
+            UnknownStoreError: there is no store of that name.
+        """
+        return self._store(name)
+
+    def get_all_state_stores(self) -> dict[str, Any]:
+        """Returns all stores by name, global ones too."""
+        found: dict[str, Any] = {}
+        for task in (self._global, self._task):
+            if task is not None:
+                found.update(task.stores)
+        return found
+
+    def _store(self, name: str) -> StateStore:
+        stores = self.get_all_state_stores()
+        if name not in stores:
+            known = ", ".join(sorted(stores)) or "none"
+            message = f"there is no store {name!r}; the topology's stores: {known}"
+            raise UnknownStoreError(message)
+        store: StateStore = stores[name]
+        return store
+
+    def store_entries(self, name: str) -> tuple[str, list[dict[str, Any]]]:
+        """Returns the kind of a store and its rows below cache and logging, as hex.
+
+        Rows are in the store's own order; see `dump` of the stores.
+        """
+        dump: Any = self._store(name)
+        kind, entries = dump.dump()
+        return kind, entries
+
+    def restore_entries(self, name: str, records: Sequence[RawRecord]) -> None:
+        """Restores a store from the records of its changelog."""
+        self._store(name).restore(records)
+
+    def dropped_records_total(self) -> int:
+        """Returns how many records were dropped so far."""
+        return 0 if self._task is None else self._task.dropped_records_total
+
+    def committed_metadata(self) -> Mapping[str, str]:
+        """Returns source topic -> metadata committed last with its offset."""
+        return dict(self._metadata)
+
+    def metrics(self) -> list[Metric]:
+        """Returns the task's metrics."""
+        return [] if self._task is None else list(of_task(self._task))
+
+    # -- the end -------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Closes processors and stores and removes the state. Closing again does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            for task in (self._task, self._global):
+                if task is not None:
+                    task.close()
+        finally:
+            self._directory.cleanup()
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            message = "the test driver is closed; make a new one"
+            raise AppStateError(message)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class TestInputTopic(Generic[K, V]):
+    """A topic a test writes; made by `TopologyTestDriver.create_input_topic`."""
+
+    __test__ = False
+
+    def __init__(
+        self,
+        driver: TopologyTestDriver,
+        topic: str,
+        key_serde: Serde[K],
+        value_serde: Serde[V],
+        start_ms: int,
+        auto_advance_ms: int,
+    ) -> None:
+        self._driver = driver
+        self._topic = topic
+        self._encode_key = key_serde.serializer(topic)
+        self._encode_value = value_serde.serializer(topic)
+        self._now_ms = start_ms
+        self._auto_advance_ms = auto_advance_ms
+
+    def pipe_input(
+        self,
+        key: K | None,
+        value: V | None,
+        timestamp: datetime | int | None = None,
+        headers: Headers | None = None,
+    ) -> None:
+        """Pipes a record; without a timestamp it gets the topic's time, which then advances."""
+        if timestamp is None:
+            timestamp_ms = self._now_ms
+            self._now_ms += self._auto_advance_ms
+        else:
+            timestamp_ms = _moment_ms(timestamp)
+        self._driver.pipe_raw(
+            self._topic,
+            None if key is None else self._encode_key(key),
+            None if value is None else self._encode_value(value),
+            timestamp_ms,
+            headers or (),
+        )
+
+    def pipe_value(self, value: V | None, timestamp: datetime | int | None = None) -> None:
+        """Pipes a record without a key."""
+        self.pipe_input(None, value, timestamp)
+
+    def pipe_record(self, record: TestRecord[K, V]) -> None:
+        """Pipes a `TestRecord`."""
+        self.pipe_input(record.key, record.value, record.timestamp, record.headers)
+
+    def pipe_records(self, records: Iterable[TestRecord[K, V]]) -> None:
+        """Pipes records, one after another."""
+        for record in records:
+            self.pipe_record(record)
+
+    def pipe_key_values(
+        self,
+        rows: Iterable[tuple[K | None, V | None]],
+        start: datetime | int | None = None,
+        advance: timedelta | int = 0,
+    ) -> None:
+        """Pipes (key, value) rows; with `start` their times begin there and step by `advance`."""
+        if start is None:
+            for key, value in rows:
+                self.pipe_input(key, value)
+            return
+        now_ms, step_ms = _moment_ms(start), _duration_ms(advance)
+        for key, value in rows:
+            self.pipe_input(key, value, now_ms)
+            now_ms += step_ms
+
+    def pipe_values(
+        self,
+        values: Iterable[V | None],
+        start: datetime | int | None = None,
+        advance: timedelta | int = 0,
+    ) -> None:
+        """Pipes values without keys; times as in `pipe_key_values`."""
+        self.pipe_key_values(((None, value) for value in values), start, advance)
+
+    def advance_time(self, duration: timedelta | int) -> None:
+        """Advances the topic's time."""
+        duration_ms = _duration_ms(duration)
+        if duration_ms < 0:
+            message = f"a topic's time only goes forward, got {duration!r}"
+            raise ValueError(message)
+        self._now_ms += duration_ms
+
+
+class TestOutputTopic(Generic[K, V]):
+    """A topic a test reads; made by `TopologyTestDriver.create_output_topic`.
+
+    Records are read once, oldest first. Reading from an empty topic raises LookupError.
+    """
+
+    __test__ = False
+
+    def __init__(
+        self, driver: TopologyTestDriver, topic: str, key_serde: Serde[K], value_serde: Serde[V]
+    ) -> None:
+        self._driver = driver
+        self._topic = topic
+        self._decode_key = key_serde.deserializer(topic)
+        self._decode_value = value_serde.deserializer(topic)
+
+    @property
+    def queue_size(self) -> int:
+        """Number of records not read yet."""
+        return len(self._driver.produced(self._topic))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every record was read."""
+        return not self._driver.produced(self._topic)
+
+    def read_record(self) -> TestRecord[K, V]:
+        """Returns the next record.
+
+        Raises:
+            LookupError: there is none.
+        """
+        queue = self._driver.produced(self._topic)
+        if not queue:
+            written = ", ".join(sorted(self._driver.produced_topic_names())) or "none"
+            message = f"topic {self._topic!r} has no more records (topics written to: {written})"
+            raise LookupError(message)
+        record = queue.popleft()
+        key: Any = None if record.key is None else self._decode_key(record.key)
+        value: Any = None if record.value is None else self._decode_value(record.value)
+        return TestRecord(key, value, record.timestamp, Headers(record.headers))
+
+    def read_key_value(self) -> tuple[K, V]:
+        """Returns key and value of the next record; LookupError if there is none."""
+        record = self.read_record()
+        return record.key, record.value
+
+    def read_value(self) -> V:
+        """Returns the value of the next record; LookupError if there is none."""
+        return self.read_record().value
+
+    def read_records_to_list(self) -> list[TestRecord[K, V]]:
+        """Returns all records left."""
+        return [self.read_record() for _ in range(self.queue_size)]
+
+    def read_key_values_to_list(self) -> list[tuple[K, V]]:
+        """Returns key and value of all records left."""
+        return [self.read_key_value() for _ in range(self.queue_size)]
+
+    def read_key_values_to_map(self) -> dict[K, V]:
+        """Returns the last value of each key of all records left.
+
+        Raises:
+            ValueError: a record has no key.
+        """
+        rows = self.read_key_values_to_list()
+        if any(key is None for key, _ in rows):
+            message = f"topic {self._topic!r} has records without a key; read them as a list"
+            raise ValueError(message)
+        return dict(rows)
+
+    def read_values_to_list(self) -> list[V]:
+        """Returns the values of all records left."""
+        return [self.read_value() for _ in range(self.queue_size)]
+
+
+def _duration_ms(duration: timedelta | int) -> int:
+    return duration // timedelta(milliseconds=1) if isinstance(duration, timedelta) else duration
+
+
+def _moment_ms(moment: datetime | int) -> int:
+    return int(moment.timestamp() * 1000) if isinstance(moment, datetime) else moment

@@ -1,0 +1,469 @@
+"""The worker: one loop that polls, processes, punctuates and commits.
+
+Owns the loop's order, its waiting, and the reaction to errors that need not stop the
+application. Everything it does is decided elsewhere: which tasks (`group`), which record
+(`tasks.partition_group`), the order of a commit (`tasks.commit`). Nothing here is done per
+record.
+
+    ┌► assignment ─► restore a slice ─► poll ─► process ─► punctuate ─► commit if due ─┐
+    └──────────────────────────────────────────────────────────────────────────────────┘
+
+Source: JVM `StreamThread`, `TaskExecutor`; design 3.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from stores.directory import StateDirectory
+from stores.errors import Reaction, StoreNotReadyError
+from streams.clock import Clock, SystemClock
+from streams.config import StreamsConfig
+from streams.errors import BrokerError, OffsetOutOfRangeError, StreamsError
+from streams.group import Assignment, GroupMember, SoleMember
+from streams.tasks.active_task import ActiveTask
+from streams.tasks.task_manager import TaskManager
+from streams.transport.port import TopicPartition, Transport
+from topology.subtopologies import subtopologies
+from topology.topology import Topology
+
+RESTORE_RECORDS: Final = 50_000
+"""Most records of one restoring slice while tasks run."""
+
+PROCESS_RECORDS: Final = 10_000
+"""Most records of one task per round: bounds how long the others, a commit and the group wait."""
+
+_RETRY_MS: Final = 100
+"""Pause after an error that may pass; the log behind it has time-outs of its own."""
+
+_log = logging.getLogger(__name__)
+
+
+class WorkerState(Enum):
+    """Where a worker is in its life."""
+
+    CREATED = "CREATED"
+    STARTING = "STARTING"
+    PARTITIONS_REVOKED = "PARTITIONS_REVOKED"
+    PARTITIONS_ASSIGNED = "PARTITIONS_ASSIGNED"
+    RUNNING = "RUNNING"
+    PENDING_SHUTDOWN = "PENDING_SHUTDOWN"
+    DEAD = "DEAD"
+
+
+WorkerListener = Callable[[WorkerState, WorkerState], None]
+"""Hears of a worker's state: (new, old), in the worker's thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a worker has done so far.
+
+    Attributes:
+        state: where it is in its life.
+        running_tasks: how many tasks process.
+        restoring_tasks: how many tasks are still being restored.
+        processed_records: records processed since the start.
+        restored_records: changelog records restored since the start.
+        remaining_restore_records: changelog offsets still to go.
+        commits: commits since the start.
+        lag_records: records in the log that are not processed yet, as far as known.
+    """
+
+    state: WorkerState
+    running_tasks: int
+    restoring_tasks: int
+    processed_records: int
+    restored_records: int
+    remaining_restore_records: int
+    commits: int
+    lag_records: int
+
+
+class Worker:
+    """Runs tasks in the thread that calls `run`.
+
+    `stop`, `pause`, `resume`, `progress` and `stores` may be called from any thread.
+
+    Args:
+        topology: the graph.
+        config: the application's settings.
+        transport: the log; its owner closes it after the worker.
+        clock: where time comes from.
+        on_state: hears of changes of state.
+        member: the group's member; by default the only one there is.
+
+    Raises:
+        StoreLockedError: another process uses the state directory.
+        TopologyError: the topology does not fit its topics.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        config: StreamsConfig,
+        transport: Transport,
+        *,
+        clock: Clock | None = None,
+        on_state: WorkerListener | None = None,
+        member: GroupMember | None = None,
+    ) -> None:
+        self.config = config
+        self.state = WorkerState.CREATED
+        self._transport = transport
+        self._clock = clock or SystemClock()
+        self._on_state = on_state
+        self._parts = subtopologies(topology, config.topology_config)
+        local = [part for part in self._parts if not part.is_global]
+        self._member = member or SoleMember(local, config, transport)
+        self._directory = StateDirectory(config.state_dir, config.application_id)
+        try:
+            self._manager = TaskManager(
+                topology, self._parts, config, transport, self._directory, self._clock
+            )
+        except BaseException:
+            self._directory.close()
+            raise
+        self._assignment = Assignment()
+        self._stop_asked = threading.Event()
+        self._is_paused = False
+        self._paused_partitions: set[TopicPartition] = set()
+        self._rebuilt: set[str] = set()
+        self._processed_closed = 0
+        self._last_commit_ms = 0
+        self._last_purge_ms = 0
+        self._next_wall_due_ms = 0
+
+    # -- from any thread -----------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Asks the worker to finish the records in hand, commit and close."""
+        self._stop_asked.set()
+
+    def pause(self) -> None:
+        """Stops processing; tasks stay and restoring goes on."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Goes on after `pause`."""
+        self._is_paused = False
+
+    def stores(self, name: str) -> list[Any]:
+        """Returns the read-only faces of a store's tasks.
+
+        Raises:
+            StoreNotReadyError: a task that has the store is not running yet.
+        """
+        faces = self._manager.read_only_stores(name)
+        if faces is None or self.state in (WorkerState.CREATED, WorkerState.STARTING):
+            message = f"store {name!r} is not ready: its tasks are being assigned or restored"
+            raise StoreNotReadyError(message)
+        return faces
+
+    @property
+    def tasks(self) -> list[ActiveTask]:
+        """The tasks at this moment, for metrics."""
+        manager = self._manager
+        return [*list(manager.running.values()), *list(manager.restoring.values())]
+
+    @property
+    def manager(self) -> TaskManager:
+        """The worker's tasks, for metrics."""
+        return self._manager
+
+    def progress(self) -> Progress:
+        """Returns what was done so far."""
+        manager = self._manager
+        running = list(manager.running.values())
+        restoration = manager.restorer.progress()
+        return Progress(
+            state=self.state,
+            running_tasks=len(running),
+            restoring_tasks=len(manager.restoring),
+            processed_records=self._processed_closed
+            + sum(task.processed_records_total for task in running),
+            restored_records=restoration.restored_total,
+            remaining_restore_records=restoration.remaining,
+            commits=manager.committer.commits_total,
+            lag_records=self._lag(running),
+        )
+
+    def _lag(self, tasks: list[ActiveTask]) -> int:
+        reader, lag = self._manager.reader, 0
+        for task in tasks:
+            lag += task.group.buffered_count()
+            for partition in task.partitions:
+                try:
+                    end, position = reader.known_end_offset(partition), reader.position(partition)
+                except StreamsError:  # the partition was just taken away
+                    continue
+                if end is not None:
+                    lag += max(0, end - position)
+        return lag
+
+    # -- the loop ------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Works until `stop` or an error.
+
+        Raises:
+            StreamsError: what the worker died of; nothing after the last commit lasts.
+        """
+        self._set_state(WorkerState.STARTING)
+        try:
+            self._member.start()
+            if self._manager.global_task is not None:
+                self._manager.global_task.start()
+            self._last_commit_ms = self._last_purge_ms = self._clock.now_ms()
+            while not self._stop_asked.is_set():
+                try:
+                    self._round()
+                except StreamsError as error:
+                    if not self._may_rebuild(error):
+                        raise
+                    self._rebuild(error)
+        except BaseException:
+            self._set_state(WorkerState.PENDING_SHUTDOWN)
+            self._close(clean=False)
+            raise
+        self._set_state(WorkerState.PENDING_SHUTDOWN)
+        self._close(clean=True)
+
+    def _round(self) -> None:
+        manager, now_ms = self._manager, self._clock.now_ms()
+        change = self._member.poll(now_ms)
+        if change is not None:
+            self._reassign(change.assignment, is_lost=change.is_lost)
+        restored = 0
+        if not manager.restorer.is_idle:
+            busy = bool(manager.running) and not self._is_paused
+            restored = manager.restore(RESTORE_RECORDS, 0 if busy else self.config.poll_ms)
+            if manager.restorer.is_idle:
+                self._set_state(WorkerState.RUNNING)
+        if manager.global_task is not None:
+            manager.global_task.update()
+        if self._is_paused:
+            if not restored:
+                self._stop_asked.wait(self.config.poll_ms / 1000)
+        elif manager.running:
+            self._poll(self._poll_timeout_ms(now_ms, restored))
+            self._process()
+        elif not restored:
+            self._stop_asked.wait(min(self.config.poll_ms, _RETRY_MS) / 1000)
+        self._commit_if_due(self._clock.now_ms())
+
+    def _reassign(self, assignment: Assignment, *, is_lost: bool) -> None:
+        manager = self._manager
+        keep = assignment.active
+        going = [t for t in (*manager.running, *manager.restoring) if t not in keep]
+        if is_lost:
+            self._set_state(WorkerState.PARTITIONS_REVOKED)
+            self._transport.abort()
+            self._close_tasks(frozenset(), clean=False)
+        elif going:
+            self._set_state(WorkerState.PARTITIONS_REVOKED)
+            self._commit()
+            self._close_tasks(keep, clean=True)
+        self._set_state(WorkerState.PARTITIONS_ASSIGNED)
+        manager.create(keep)
+        self._assignment = assignment
+        self._member.acknowledge(assignment)
+        if manager.restorer.is_idle:
+            self._set_state(WorkerState.RUNNING)
+
+    def _may_rebuild(self, error: StreamsError) -> bool:
+        """Tells whether a task's stores are to blame, for the first time."""
+        return (
+            error.reaction is Reaction.RESTORE_TASK
+            and error.task_id is not None
+            and error.task_id not in self._rebuilt
+        )
+
+    def _rebuild(self, error: StreamsError) -> None:
+        """Goes back to the last commit and rebuilds the stores of the task that failed.
+
+        What was sent since then belongs to all tasks together, so all of them go back.
+        """
+        assert error.task_id is not None
+        _log.warning("the stores of a task cannot be trusted and are rebuilt: %s", error)
+        self._rebuilt.add(error.task_id)
+        self._transport.abort()
+        self._close_tasks(frozenset(), clean=False)
+        self._directory.remove_task(error.task_id)
+        self._set_state(WorkerState.PARTITIONS_ASSIGNED)
+        self._manager.create(self._assignment.active)
+
+    def _close_tasks(self, keep: frozenset[Any], *, clean: bool) -> None:
+        manager = self._manager
+        for task_id, task in manager.running.items():
+            if task_id not in keep:
+                self._processed_closed += task.processed_records_total
+                self._paused_partitions.difference_update(task.partitions)
+        manager.close_unwanted(keep, clean=clean)
+
+    # -- records -------------------------------------------------------------------------
+
+    def _poll_timeout_ms(self, now_ms: int, restored: int) -> float:
+        """Returns how long to wait for records: not at all while there is something to do."""
+        if restored or not self._manager.restorer.is_idle or self._has_ready(now_ms):
+            return 0
+        config = self.config
+        wait_ms: float = config.poll_ms
+        if config.commit_interval_ms:
+            wait_ms = min(wait_ms, self._last_commit_ms + config.commit_interval_ms - now_ms)
+        wait_ms = min(wait_ms, self._next_wall_due_ms - now_ms)
+        return max(0, wait_ms)
+
+    def _has_ready(self, now_ms: int) -> bool:
+        return any(
+            task.group.buffered_count() and task.group.is_ready(now_ms)
+            for task in self._manager.running.values()
+        )
+
+    def _poll(self, timeout_ms: float) -> None:
+        manager = self._manager
+        reader, most = manager.reader, self.config.buffered_records_per_partition
+        try:
+            batches = reader.poll(self.config.max_poll_records, timeout_ms)
+        except OffsetOutOfRangeError as error:
+            self._reset(error)
+            return
+        except BrokerError as error:
+            if error.reaction is not Reaction.RETRY:
+                raise
+            _log.warning("reading failed, trying again: %s", error)
+            self._stop_asked.wait(_RETRY_MS / 1000)
+            return
+        full = []
+        for partition, records in batches:
+            task = manager.by_partition[partition]
+            if task.add(partition, records) > most and len(task.partitions) > 1:
+                full.append(partition)
+        if full:
+            reader.pause(full)
+            self._paused_partitions.update(full)
+
+    def _reset(self, error: OffsetOutOfRangeError) -> None:
+        """Goes on where the source's offset reset says, after records were deleted."""
+        partition = TopicPartition(error.topic or "", error.partition or 0)
+        task = self._manager.by_partition.get(partition)
+        if task is None:
+            raise error
+        position = self._manager.reset_position(task, partition)
+        _log.warning("%s; going on at offset %d", error, position)
+        self._manager.reader.add({partition: position})
+
+    def _process(self) -> None:
+        """Processes what is buffered, round after round, until it is time for something else."""
+        manager, clock = self._manager, self._clock
+        tasks = list(manager.running.values())
+        for task in tasks:
+            if len(task.partitions) > 1:
+                self._note_lag(task)
+        now_ms = clock.now_ms()
+        deadline_ms = self._last_commit_ms + max(1, self.config.commit_interval_ms)
+        work = True
+        while work:
+            work = False
+            for task in tasks:
+                if task.process(now_ms, PROCESS_RECORDS):
+                    work = work or bool(task.group.buffered_count())
+            now_ms = clock.now_ms()
+            self._punctuate(tasks, now_ms)
+            if now_ms >= deadline_ms or any(task.commit_requested for task in tasks):
+                break
+            if self._stop_asked.is_set():
+                break
+        if self._paused_partitions:
+            self._resume_drained()
+
+    def _note_lag(self, task: ActiveTask) -> None:
+        """Tells the task's group which empty partitions have records that were not polled yet."""
+        group, reader = task.group, self._manager.reader
+        for partition in group.empty_partitions():
+            end = reader.known_end_offset(partition)
+            group.set_lagging(partition, end is None or reader.position(partition) < end)
+
+    def _punctuate(self, tasks: list[ActiveTask], now_ms: int) -> None:
+        for task in tasks:
+            task.punctuate_wall_clock(now_ms)
+        self._next_wall_due_ms = min(
+            (task.wall_punctuations.next_due_ms for task in tasks), default=now_ms + 1_000
+        )
+
+    def _resume_drained(self) -> None:
+        manager, most = self._manager, self.config.buffered_records_per_partition
+        drained = [
+            partition
+            for partition in self._paused_partitions
+            if len(manager.by_partition[partition].group.queues[partition]) <= most
+        ]
+        if drained:
+            manager.reader.resume(drained)
+            self._paused_partitions.difference_update(drained)
+
+    # -- commit --------------------------------------------------------------------------
+
+    def _commit_if_due(self, now_ms: int) -> None:
+        running = self._manager.running.values()
+        if now_ms - self._last_commit_ms >= self.config.commit_interval_ms or any(
+            task.commit_requested for task in running
+        ):
+            self._commit()
+            self._last_commit_ms = self._clock.now_ms()
+        if now_ms - self._last_purge_ms >= self.config.repartition_purge_interval_ms:
+            self._purge()
+            self._last_purge_ms = now_ms
+
+    def _commit(self) -> None:
+        manager = self._manager
+        manager.committer.commit([manager.running[task_id] for task_id in sorted(manager.running)])
+        if manager.global_task is not None:
+            manager.global_task.commit()
+
+    def _purge(self) -> None:
+        """Lets the log forget repartition records that were processed and committed."""
+        internal = {t.name for part in self._parts for t in part.repartition_source_topics}
+        partitions = [p for p in self._manager.by_partition if p.topic in internal]
+        committed = self._transport.committed(partitions)
+        if committed:
+            self._transport.delete_records({p: known.offset for p, known in committed.items()})
+
+    # -- the end -------------------------------------------------------------------------
+
+    def _close(self, *, clean: bool) -> None:
+        """Closes everything, whatever fails on the way; only the first error is raised."""
+        errors: list[Exception] = []
+
+        def attempt(step: Callable[[], None]) -> None:
+            try:
+                step()
+            except Exception as error:
+                _log.log(logging.DEBUG if errors else logging.WARNING, "while closing: %s", error)
+                errors.append(error)
+
+        if clean:
+            attempt(self._commit)
+        is_committed = clean and not errors
+        if not is_committed:
+            attempt(self._transport.abort)
+        attempt(lambda: self._manager.close_all(clean=is_committed))
+        attempt(self._member.leave)
+        attempt(self._directory.close)
+        self._set_state(WorkerState.DEAD)
+        if clean and errors:
+            raise errors[0]
+
+    def _set_state(self, new: WorkerState) -> None:
+        old = self.state
+        if new is old:
+            return
+        self.state = new
+        _log.debug("worker: %s -> %s", old.name, new.name)
+        if self._on_state is not None:
+            self._on_state(new, old)
