@@ -64,8 +64,8 @@ class Window:
 
     def __eq__(self, other: object) -> bool:
         return (
-            type(other) is type(self)
-            and isinstance(other, Window)
+            isinstance(other, Window)
+            and type(other) is type(self)
             and self.start_ms == other.start_ms
             and self.end_ms == other.end_ms
         )

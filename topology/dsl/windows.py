@@ -32,7 +32,7 @@ def duration_ms(duration: Duration, what: str) -> int:
     """
     if isinstance(duration, timedelta):
         length_ms = duration // timedelta(milliseconds=1)
-    elif isinstance(duration, int) and not isinstance(duration, bool):
+    elif type(duration) is int:  # a bool is no duration
         length_ms = duration
     else:
         raise TypeError(f"{what} must be a timedelta or an int of milliseconds, got {duration!r}")

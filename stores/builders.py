@@ -1,0 +1,281 @@
+"""Descriptions of stores, and the one place where a store's layers are stacked.
+
+Owns `StoreBuilder`: what a store is called, which kind it is, what keeps its bytes, whether
+it is logged and cached, and how long windows are kept. Building stacks, from the top::
+
+    typed store         decodes, counts; with a cache: holds updates back (layers.caching)
+    change logging      appends to the changelog (layers.changelog)
+    uncommitted writes  wait for the commit (layers.pending); window rows have their
+                        segments and retention there (segments)
+    backend             keeps bytes (backends)
+
+It must not know topologies or tasks; a task is a `StoreHost` here.
+
+Source: JVM `Stores`, `StoreBuilder`, `WindowedChangelogTopicConfig`; kafka-streams A9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any, Final, Literal, final
+
+from stores.api import StateStore, StoreHost
+from stores.serde import Serde
+from stores.windowed import FOREVER_MS
+
+Kind = Literal["key-value", "timestamped-key-value", "window", "timestamped-window"]
+Backend = Literal["rocks", "memory", "lru"]
+
+_MIN_SEGMENT_INTERVAL_MS: Final = 60_000
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class StoreBuilder:
+    """The description of a store. Equal descriptions are the same store.
+
+    Attributes:
+        name: the store's name within its topology.
+        kind: what it maps: keys to values, with or without their event time, or keys and
+            window starts.
+        backend: what keeps its bytes: "rocks" on disk, "memory", or "lru", which is memory
+            that forgets (key-value kinds only).
+        key_serde: how keys are written; None for the application's default.
+        value_serde: how values are written.
+        logged: whether changes go to a changelog, from which the store is restored.
+        log_config: settings of the changelog topic, by Kafka's names.
+        cached: whether updates are held in the record cache until the next commit.
+        lru_max_entries: rows kept by an "lru" store.
+        retention_ms: how long windows are kept, by their start.
+        window_size_ms: length of the windows; rows keep only their start.
+        segment_interval_ms: span of time that expires at once.
+        retain_duplicates: keep every put of a key and start, not the last one only.
+    """
+
+    name: str
+    kind: Kind
+    backend: Backend = "rocks"
+    key_serde: Serde[Any] | None = None
+    value_serde: Serde[Any] | None = None
+    logged: bool = True
+    log_config: Mapping[str, str] = field(default_factory=dict)
+    cached: bool = False
+    lru_max_entries: int = 0
+    retention_ms: int = 0
+    window_size_ms: int = 0
+    segment_interval_ms: int = 0
+    retain_duplicates: bool = False
+
+    @property
+    def is_window(self) -> bool:
+        """Whether rows are found by key and window start."""
+        return self.kind in ("window", "timestamped-window")
+
+    @property
+    def is_timestamped(self) -> bool:
+        """Whether rows carry the event time of their value."""
+        return self.kind in ("timestamped-key-value", "timestamped-window")
+
+    def with_caching(self) -> StoreBuilder:
+        """Returns the same with updates held in the record cache."""
+        return replace(self, cached=True)
+
+    def without_caching(self) -> StoreBuilder:
+        """Returns the same with every update written at once."""
+        return replace(self, cached=False)
+
+    def with_logging(self, config: Mapping[str, str] | None = None) -> StoreBuilder:
+        """Returns the same with a changelog.
+
+        Args:
+            config: settings of the changelog topic, by Kafka's names.
+        """
+        return replace(self, logged=True, log_config=dict(config or {}))
+
+    def without_logging(self) -> StoreBuilder:
+        """Returns the same without a changelog: its rows are lost with its task."""
+        return replace(self, logged=False, log_config={})
+
+    def with_default_serdes(self, key_serde: Serde[Any], value_serde: Serde[Any]) -> StoreBuilder:
+        """Returns the same with serdes for what has none."""
+        return replace(
+            self,
+            key_serde=self.key_serde or key_serde,
+            value_serde=self.value_serde or value_serde,
+        )
+
+    def changelog_config(self, additional_ms: int) -> dict[str, str]:
+        """Returns the settings its changelog topic needs, by Kafka's names.
+
+        Args:
+            additional_ms: added to the retention of windows, for clocks that drift.
+        """
+        if not self.is_window:
+            return {"cleanup.policy": "compact"}
+        return {
+            # Rows that share key and start differ by a number: compaction would not help.
+            "cleanup.policy": "delete" if self.retain_duplicates else "compact,delete",
+            "retention.ms": str(min(self.retention_ms + additional_ms, FOREVER_MS)),
+        }
+
+    def build(self, host: StoreHost) -> StateStore:
+        """Opens the store for a task."""
+        raise NotImplementedError
+
+
+def key_value_store(
+    name: str,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a map from keys to values.
+
+    Args:
+        name: the store's name.
+        key_serde: how keys are written; None for the application's default.
+        value_serde: how values are written.
+        in_memory: keep rows in memory only; they are restored from the changelog.
+    """
+    return StoreBuilder(
+        name=name,
+        kind="key-value",
+        backend="memory" if in_memory else "rocks",
+        key_serde=key_serde,
+        value_serde=value_serde,
+    )
+
+
+def timestamped_key_value_store(
+    name: str,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a map from keys to values with their event time; see `key_value_store`."""
+    return replace(
+        key_value_store(name, key_serde, value_serde, in_memory=in_memory),
+        kind="timestamped-key-value",
+    )
+
+
+def lru_store(
+    name: str,
+    max_entries: int,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+) -> StoreBuilder:
+    """Describes a map in memory that forgets what was not used for longest.
+
+    Args:
+        name: the store's name.
+        max_entries: how many rows it keeps, at least 1.
+        key_serde: how keys are written; None for the application's default.
+        value_serde: how values are written.
+
+    Raises:
+        ValueError: it would keep no row.
+    """
+    if max_entries < 1:
+        message = f"max_entries of LRU store '{name}' must be at least 1, got {max_entries}"
+        raise ValueError(message)
+    return StoreBuilder(
+        name=name,
+        kind="key-value",
+        backend="lru",
+        lru_max_entries=max_entries,
+        key_serde=key_serde,
+        value_serde=value_serde,
+    )
+
+
+def window_store(
+    name: str,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    retention_ms: int | timedelta,
+    window_size_ms: int | timedelta,
+    segment_interval_ms: int | None = None,
+    retain_duplicates: bool = False,
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a map from keys and window starts to values.
+
+    Args:
+        name: the store's name.
+        key_serde: how keys are written; None for the application's default.
+        value_serde: how values are written.
+        retention_ms: how long windows are kept: rows whose start is older than the newest
+            start by it are gone. Not below `window_size_ms`. A timedelta or milliseconds.
+        window_size_ms: length of the windows. A timedelta or milliseconds.
+        segment_interval_ms: span of time that expires at once; half the retention, and at
+            least a minute, if not given.
+        retain_duplicates: keep every put of a key and start, not the last one only.
+        in_memory: keep rows in memory only; they are restored from the changelog.
+
+    Raises:
+        ValueError: a duration is out of its range.
+    """
+    retention, size = _ms(retention_ms), _ms(window_size_ms)
+    if size < 0:
+        message = f"window_size_ms of store '{name}' must not be negative, got {size}"
+        raise ValueError(message)
+    if retention < size or retention < 0:
+        message = (
+            f"retention_ms of store '{name}' must not be below its window size of {size} ms, "
+            f"got {retention}"
+        )
+        raise ValueError(message)
+    interval = max(retention // 2, _MIN_SEGMENT_INTERVAL_MS)
+    if segment_interval_ms is not None:
+        interval = segment_interval_ms
+    if interval < 1:
+        message = f"segment_interval_ms of store '{name}' must be at least 1, got {interval}"
+        raise ValueError(message)
+    return StoreBuilder(
+        name=name,
+        kind="window",
+        backend="memory" if in_memory else "rocks",
+        key_serde=key_serde,
+        value_serde=value_serde,
+        retention_ms=retention,
+        window_size_ms=size,
+        segment_interval_ms=interval,
+        retain_duplicates=retain_duplicates,
+    )
+
+
+def timestamped_window_store(
+    name: str,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    retention_ms: int | timedelta,
+    window_size_ms: int | timedelta,
+    segment_interval_ms: int | None = None,
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a window store whose values have their event time; see `window_store`."""
+    return replace(
+        window_store(
+            name,
+            key_serde,
+            value_serde,
+            retention_ms=retention_ms,
+            window_size_ms=window_size_ms,
+            segment_interval_ms=segment_interval_ms,
+            in_memory=in_memory,
+        ),
+        kind="timestamped-window",
+    )
+
+
+def _ms(duration: int | timedelta) -> int:
+    if isinstance(duration, timedelta):
+        return duration // timedelta(milliseconds=1)
+    return duration

@@ -1,0 +1,528 @@
+"""Serdes: how keys and values become bytes and come back.
+
+Owns the `Serde` face, the built-in serdes with the JVM's bytes, and what the record cache
+must know of a serde before it keeps values decoded. It must not know stores or topics; a
+topic's name is handed in because a serde may depend on it (a schema registry does).
+
+A serialiser refuses what is not of its type instead of writing something another reader
+would stumble over. None never reaches a serde: no key and no value are no bytes.
+
+Source: JVM `org.apache.kafka.common.serialization.Serdes`, `WindowedSerdes`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import uuid as uuid_module
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from struct import Struct
+from typing import Any, Final, Generic, NoReturn, TypeVar, final, overload
+
+import msgspec
+from msgspec import inspect
+
+from stores.errors import DeserializationError, SerializationError
+from stores.formats import decode_windowed_key, encode_windowed_key
+from stores.windowed import FOREVER_MS, TimeWindow, Windowed
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+_HEAD_BYTES: Final = 8
+
+
+class Serde(ABC, Generic[T]):
+    """Turns values of one type into bytes and back. Thread-safe, stateless.
+
+    Attributes:
+        keyable: keys are hashable, and two keys are equal if and only if their bytes are.
+            Only then may the cache find a row by the key itself.
+        immutable: nobody can change a value in place. Only then may the cache keep values
+            decoded.
+        fixed_size_bytes: length of every value's bytes, None if it varies.
+    """
+
+    keyable: bool = False
+    immutable: bool = False
+    fixed_size_bytes: int | None = None
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What messages call it."""
+
+    @abstractmethod
+    def serializer(self, topic: str) -> Callable[[T], bytes]:
+        """Returns the function that writes values for a topic (or a store's changelog).
+
+        The function raises SerializationError for what is not of the serde's type.
+        """
+
+    @abstractmethod
+    def deserializer(self, topic: str) -> Callable[[bytes], T]:
+        """Returns the function that reads values of a topic.
+
+        The function raises DeserializationError for bytes the serde cannot have written.
+        """
+
+    @staticmethod
+    def of(
+        serialize: Callable[[U], bytes],
+        deserialize: Callable[[bytes], U],
+        *,
+        name: str,
+        keyable: bool = False,
+        immutable: bool = False,
+        fixed_size_bytes: int | None = None,
+    ) -> Serde[U]:
+        """Makes a serde of two functions.
+
+        Args:
+            serialize: value -> bytes; raises for what it does not take.
+            deserialize: bytes -> value; raises for what it does not understand.
+            name: what messages call it.
+            keyable: see `Serde`; wrongly given, rows get mixed up.
+            immutable: see `Serde`; wrongly given, old values are wrong.
+            fixed_size_bytes: see `Serde`.
+        """
+        return _Functions(
+            name,
+            serialize,
+            deserialize,
+            keyable=keyable,
+            immutable=immutable,
+            fixed_size_bytes=fixed_size_bytes,
+        )
+
+    def __repr__(self) -> str:
+        return f"<serde {self.name}>"
+
+
+def _refuse_value(serde: Serde[Any], topic: str, value: object, wanted: str) -> NoReturn:
+    raise SerializationError(
+        f"serde {serde.name} cannot write a value of type {type(value).__name__}: it takes "
+        f"{wanted}; give the operator or store the serde of its type "
+        "(key_serde=, value_serde=)",
+        topic=topic or None,
+    )
+
+
+def _refuse_bytes(serde: Serde[Any], topic: str, data: object, why: object) -> NoReturn:
+    shown = f"a {type(data).__name__}"
+    if isinstance(data, bytes):
+        more = " …" if len(data) > _HEAD_BYTES else ""
+        shown = f"{len(data)} bytes ({data[:_HEAD_BYTES].hex(' ')}{more})"
+    raise DeserializationError(
+        f"serde {serde.name} cannot read {shown}: {why}; give the source or store the serde "
+        "its bytes were written with (key_serde=, value_serde=)",
+        topic=topic or None,
+    )
+
+
+class _Functions(Serde[T]):
+    """A serde of two functions that do not ask for the topic."""
+
+    def __init__(
+        self,
+        name: str,
+        serialize: Callable[[T], bytes],
+        deserialize: Callable[[bytes], T],
+        *,
+        wanted: str = "what its serialize function takes",
+        keyable: bool = False,
+        immutable: bool = False,
+        fixed_size_bytes: int | None = None,
+    ) -> None:
+        self._name = name
+        self._serialize = serialize
+        self._deserialize = deserialize
+        self._wanted = wanted
+        self.keyable = keyable
+        self.immutable = immutable
+        self.fixed_size_bytes = fixed_size_bytes
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self._name
+
+    def serializer(self, topic: str) -> Callable[[T], bytes]:
+        """Returns the function that writes values."""
+        serialize, wanted = self._serialize, self._wanted
+
+        def encode(value: T) -> bytes:
+            try:
+                return serialize(value)
+            except SerializationError:
+                raise
+            except Exception as error:
+                try:
+                    _refuse_value(self, topic, value, wanted)
+                except SerializationError as refused:
+                    raise refused from error
+
+        return encode
+
+    def deserializer(self, topic: str) -> Callable[[bytes], T]:
+        """Returns the function that reads values."""
+        deserialize = self._deserialize
+
+        def decode(data: bytes) -> T:
+            try:
+                return deserialize(data)
+            except DeserializationError:
+                raise
+            except Exception as error:
+                try:
+                    _refuse_bytes(self, topic, data, error)
+                except DeserializationError as refused:
+                    raise refused from error
+
+        return decode
+
+
+# -- the JVM's basic types -----------------------------------------------------------------
+
+
+def _bytes_of(value: bytes) -> bytes:
+    if value.__class__ is not bytes:
+        raise TypeError
+    return value
+
+
+_TRUE: Final = b"\x01"
+_FALSE: Final = b"\x00"
+
+
+def _bool_to_bytes(value: bool) -> bytes:
+    if value is True:
+        return _TRUE
+    if value is False:
+        return _FALSE
+    raise TypeError
+
+
+def _bool_of(data: bytes) -> bool:
+    if data == _TRUE:
+        return True
+    if data == _FALSE:
+        return False
+    raise ValueError("a bool is one byte, 0 or 1")
+
+
+def _uuid_to_bytes(value: uuid_module.UUID) -> bytes:
+    if not isinstance(value, uuid_module.UUID):
+        raise TypeError
+    return str(value).encode()
+
+
+def _uuid_of(data: bytes) -> uuid_module.UUID:
+    return uuid_module.UUID(data.decode())
+
+
+def _number(
+    name: str, layout: str, wanted: str, *, keyable: bool
+) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any], dict[str, Any]]:
+    form = Struct(layout)
+    unpack = form.unpack
+
+    def number_of(data: bytes) -> Any:
+        (value,) = unpack(data)
+        return value
+
+    facts = {
+        "wanted": wanted,
+        "keyable": keyable,
+        "immutable": True,
+        "fixed_size_bytes": form.size,
+    }
+    return form.pack, number_of, facts
+
+
+def _numbers(name: str, layout: str, wanted: str, *, keyable: bool) -> Serde[Any]:
+    pack, number_of, facts = _number(name, layout, wanted, keyable=keyable)
+    return _Functions(name, pack, number_of, **facts)
+
+
+# -- JSON and msgpack ----------------------------------------------------------------------
+
+_ATOMS: Final = (
+    inspect.BoolType,
+    inspect.BytesType,
+    inspect.DateTimeType,
+    inspect.DateType,
+    inspect.DecimalType,
+    inspect.EnumType,
+    inspect.FloatType,
+    inspect.IntType,
+    inspect.LiteralType,
+    inspect.NoneType,
+    inspect.StrType,
+    inspect.TimeDeltaType,
+    inspect.TimeType,
+    inspect.UUIDType,
+)
+
+
+def _is_immutable(info: inspect.Type, seen: set[int]) -> bool:
+    """Tells whether no value of a type can be changed in place, all the way down."""
+    if id(info) in seen or isinstance(info, _ATOMS):
+        return True
+    seen.add(id(info))
+    parts: tuple[inspect.Type, ...]
+    if isinstance(info, inspect.TupleType):
+        parts = info.item_types
+    elif isinstance(info, inspect.VarTupleType | inspect.FrozenSetType):
+        parts = (info.item_type,)
+    elif isinstance(info, inspect.UnionType):
+        parts = info.types
+    elif isinstance(info, inspect.NamedTupleType):
+        parts = tuple(field.type for field in info.fields)
+    elif isinstance(info, inspect.StructType):
+        if not info.cls.__struct_config__.frozen:
+            return False
+        parts = tuple(field.type for field in info.fields)
+    elif isinstance(info, inspect.DataclassType):
+        if not getattr(info.cls, "__dataclass_params__").frozen:  # noqa: B009 - typeshed has none
+            return False
+        parts = tuple(field.type for field in info.fields)
+    else:
+        return False
+    return all(_is_immutable(part, seen) for part in parts)
+
+
+def _class_to_check(type_: Any) -> builtins.type | tuple[builtins.type, ...] | None:
+    """Returns the class whose instances a serialiser takes; None where no class tells."""
+    if type_ is float:
+        return (float, int)
+    if isinstance(type_, builtins.type) and not hasattr(type_, "__origin__"):
+        return type_
+    origin = getattr(type_, "__origin__", None)
+    return origin if isinstance(origin, builtins.type) else None
+
+
+@final
+class _Schemaless(Serde[Any]):
+    """JSON or msgpack of whatever comes; called with a type, a serde of that type.
+
+    Without a type, values are read as dict, list, str, int, float, bool (and bytes, by
+    msgpack).
+    """
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self._name: str = module.__name__.rpartition(".")[2]
+        self._inner: Serde[Any] = _typed(module, self._name, Any)
+
+    @overload
+    def __call__(self, type: builtins.type[T], /) -> Serde[T]: ...
+    @overload
+    def __call__(self, type: Any, /) -> Serde[Any]: ...
+    def __call__(self, type: Any, /) -> Serde[Any]:
+        """Returns the serde of one type: a `msgspec.Struct`, dataclass, tuple, union, ….
+
+        Equal for the same type. Values are kept decoded in the cache if the type cannot
+        change in place: frozen structs and dataclasses, tuples, and what they are made of.
+
+        Args:
+            type: anything msgspec can decode to.
+
+        Raises:
+            TypeError: msgspec cannot.
+        """
+        shown = getattr(type, "__name__", None) if isinstance(type, builtins.type) else None
+        return _typed(self._module, f"{self._name}({shown or type})", type)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self._name
+
+    def serializer(self, topic: str) -> Callable[[Any], bytes]:
+        """Returns the function that writes values."""
+        return self._inner.serializer(topic)
+
+    def deserializer(self, topic: str) -> Callable[[bytes], Any]:
+        """Returns the function that reads values."""
+        return self._inner.deserializer(topic)
+
+
+@final
+class _Typed(_Functions[T]):
+    """JSON or msgpack of one type."""
+
+    def __init__(self, name: str, module: Any, type_: Any, **functions: Any) -> None:
+        super().__init__(name, **functions)
+        self._identity = (module.__name__, type_)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Typed) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity[0])
+
+
+def _typed(module: Any, name: str, type_: Any) -> Serde[Any]:
+    # Sorted, so that equal keys are the same bytes and go to the same partition.
+    write = module.Encoder(order="deterministic").encode
+    read = module.Decoder(type_).decode
+    wanted = "what msgspec can encode"
+    immutable = False
+    checked = None if type_ is Any else _class_to_check(type_)
+    serialize = write
+    if checked is not None:
+        # A class is checked, for the reader decodes to it and the cache may rely on it.
+        immutable = _is_immutable(inspect.type_info(type_), set())
+        wanted = f"an instance of {name.partition('(')[2].rstrip(')')}"
+
+        def serialize(value: Any) -> bytes:
+            if not isinstance(value, checked):
+                raise TypeError
+            encoded: bytes = write(value)
+            return encoded
+
+    return _Typed(
+        name,
+        module,
+        type_,
+        serialize=serialize,
+        deserialize=read,
+        wanted=wanted,
+        immutable=immutable,
+    )
+
+
+# -- windowed keys -------------------------------------------------------------------------
+
+
+@final
+class WindowedSerde(Serde[Windowed[T]]):
+    """Keys of windowed results on a topic; see `stores.formats.encode_windowed_key`.
+
+    Only the window's start is written. Its end is the start plus the size of the serde.
+
+    Not keyable: windows of unlike ends have the same bytes.
+
+    Attributes:
+        inner: the serde of the key within.
+        window_size_ms: size of the windows read.
+    """
+
+    def __init__(self, inner: Serde[T], window_size_ms: int) -> None:
+        if window_size_ms < 1:
+            message = f"window_size_ms must be at least 1, got {window_size_ms}"
+            raise ValueError(message)
+        self.inner = inner
+        self.window_size_ms = window_size_ms
+        self.immutable = inner.immutable
+        if inner.fixed_size_bytes is not None:
+            self.fixed_size_bytes = inner.fixed_size_bytes + 8
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"windowed({self.inner.name}, {self.window_size_ms} ms)"
+
+    def serializer(self, topic: str) -> Callable[[Windowed[T]], bytes]:
+        """Returns the function that writes windowed keys."""
+        encode_inner = self.inner.serializer(topic)
+
+        def encode(windowed: Windowed[T]) -> bytes:
+            if not isinstance(windowed, Windowed):
+                _refuse_value(self, topic, windowed, "a Windowed key")
+            return encode_windowed_key(encode_inner(windowed.key), windowed.window.start_ms)
+
+        return encode
+
+    def deserializer(self, topic: str) -> Callable[[bytes], Windowed[T]]:
+        """Returns the function that reads windowed keys."""
+        decode_inner, size_ms = self.inner.deserializer(topic), self.window_size_ms
+
+        def decode(data: bytes) -> Windowed[T]:
+            key, start = decode_windowed_key(data)
+            if start < 0:
+                _refuse_bytes(self, topic, data, f"a window cannot start at {start}")
+            return Windowed(decode_inner(key), TimeWindow(start, min(start + size_ms, FOREVER_MS)))
+
+        return decode
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, WindowedSerde)
+            and self.inner == other.inner
+            and self.window_size_ms == other.window_size_ms
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.inner, self.window_size_ms))
+
+
+@final
+class Serdes:
+    """The built-in serdes; use them through `serdes`.
+
+    Attributes:
+        bytes: bytes as they are.
+        string: str in UTF-8.
+        int32: int in 4 bytes, big endian, two's complement.
+        int64: int in 8 bytes, big endian, two's complement.
+        float64: float in 8 bytes, big endian, IEEE 754; not for keys of which some are NaN.
+        bool: one byte, 1 or 0.
+        uuid: `uuid.UUID` as its text of 36 characters.
+        json: JSON of whatever comes, or `json(Order)`: JSON of one type.
+        msgpack: likewise in msgpack.
+    """
+
+    bytes: Final[Serde[builtins.bytes]] = _Functions(
+        "bytes", _bytes_of, _bytes_of, wanted="bytes", keyable=True, immutable=True
+    )
+    string: Final[Serde[str]] = _Functions(
+        "string",
+        str.encode,
+        builtins.bytes.decode,
+        wanted="a str without lone surrogates",
+        keyable=True,
+        immutable=True,
+    )
+    int32: Final[Serde[int]] = _numbers(
+        "int32", ">i", "an int from -2**31 to 2**31 - 1", keyable=True
+    )
+    int64: Final[Serde[int]] = _numbers(
+        "int64", ">q", "an int from -2**63 to 2**63 - 1", keyable=True
+    )
+    # 0.0 and -0.0 are equal with unlike bytes, NaN is unequal to itself: not keyable.
+    float64: Final[Serde[float]] = _numbers("float64", ">d", "a float", keyable=False)
+    bool: Final[Serde[builtins.bool]] = _Functions(
+        "bool",
+        _bool_to_bytes,
+        _bool_of,
+        wanted="True or False",
+        keyable=True,
+        immutable=True,
+        fixed_size_bytes=1,
+    )
+    uuid: Final[Serde[uuid_module.UUID]] = _Functions(
+        "uuid",
+        _uuid_to_bytes,
+        _uuid_of,
+        wanted="a uuid.UUID",
+        keyable=True,
+        immutable=True,
+        fixed_size_bytes=36,
+    )
+    json: Final = _Schemaless(msgspec.json)
+    msgpack: Final = _Schemaless(msgspec.msgpack)
+
+    @staticmethod
+    def windowed(inner: Serde[T], window_size_ms: int) -> WindowedSerde[T]:
+        """Returns the serde of windowed keys, as results of windowed aggregations have.
+
+        Args:
+            inner: the serde of the key within.
+            window_size_ms: size of the windows; the bytes do not tell it.
+        """
+        return WindowedSerde(inner, window_size_ms)
+
+
+serdes: Final = Serdes()
