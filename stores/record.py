@@ -39,13 +39,13 @@ NO_OFFSET = -1
 def offset_of(origin: Origin) -> int:
     """Returns the offset of an origin, -1 where there is no record."""
     if origin.__class__ is int:
-        return origin  # type: ignore[return-value]
+        return origin
     return NO_OFFSET if origin is None else origin[0]  # type: ignore[index]
 
 
 def headers_of(origin: Origin) -> HeaderList | None:
     """Returns the headers of an origin, None where it has none."""
-    return origin[1] if origin.__class__ is tuple else None  # type: ignore[index]
+    return origin[1] if origin.__class__ is tuple else None
 
 
 class Headers:
