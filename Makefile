@@ -49,7 +49,7 @@ format: $(DEV) ## mend what ruff can mend
 	@$(PYTHON) -m ruff format
 
 docs: $(DOCS) ## render docs/ and the docstrings to site/
-	@$(PYTHON) -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
 	@echo "rendered: site/index.html"
 
 bench: $(RUNTIME) ## measure speed

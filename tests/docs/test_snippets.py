@@ -1,0 +1,197 @@
+"""The documents hold what they say: Python blocks run, commands and links exist.
+
+The ```python blocks of a file are run in order, as one module, in an empty directory. A block
+that cannot run there is only compiled, if the line above it says why:
+
+    <!-- not run: needs a broker -->
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LINKED = [*DOCUMENTS, ROOT / "CHANGELOG.md"]
+
+_BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_NOT_RUN = re.compile(r"<!-- not run: [^\n]+ -->\n+\Z")
+_LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+_TARGET = re.compile(r"^(\w+):", re.MULTILINE)
+_OPTION = re.compile(r"--[a-z][a-z-]*")
+_STEPS = re.compile(r"\s(?:\|\||&&|\||;)\s")
+
+# Commands a reader is sure to have, or is told elsewhere to install.
+_OTHERS = {"cat", "cd", "curl", "docker", "echo", "export", "git", "kill", "pip", "printf", "rm"}
+
+_RUN_THALWEG = "import sys; sys.argv[0] = 'thalweg'; from streams.cli import main; main()"
+
+
+class Block(NamedTuple):
+    """A fenced block of a document."""
+
+    language: str
+    text: str
+    line: int
+    is_run: bool
+
+
+def blocks(path: Path) -> list[Block]:
+    """Returns the fenced blocks of a document, in order."""
+    document = path.read_text()
+    return [
+        Block(
+            language=match[1],
+            text=match[2],
+            line=document.count("\n", 0, match.start(2)) + 1,
+            is_run=_NOT_RUN.search(document, 0, match.start()) is None,
+        )
+        for match in _BLOCK.finditer(document)
+    ]
+
+
+def commands(path: Path) -> list[tuple[int, list[str]]]:
+    """Returns (line, words) of what a document's ```console blocks type after `$ `."""
+    found = []
+    for block in blocks(path):
+        if block.language == "console":
+            text = block.text.replace("\\\n", "  ")
+            for number, line in enumerate(text.splitlines(), block.line):
+                if line.startswith("$ "):
+                    for step in _STEPS.split(line[2:]):
+                        words = shlex.split(step, comments=True)
+                        while words and re.match(r"[A-Z_]+=", words[0]):
+                            del words[0]
+                        if words:
+                            found.append((number, words))
+    return found
+
+
+def name(path: Path) -> str:
+    """Returns a document's name within the project."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def in_project(words: list[str]) -> list[str]:
+    """Returns the arguments that look like files of the project."""
+    return [
+        word
+        for word in words
+        if re.fullmatch(r"(?:examples|bench|compose|docs|tests)/[\w./-]+", word)
+    ]
+
+
+def complaint(words: list[str]) -> str | None:
+    """Says what is wrong with a command, None if nothing is."""
+    program, *arguments = words
+    missing = [word for word in in_project(words) if not (ROOT / word).exists()]
+    if missing:
+        return f"no such file: {', '.join(missing)}"
+    if program == "make":
+        targets = set(_TARGET.findall((ROOT / "Makefile").read_text()))
+        unknown = [word for word in arguments if "=" not in word and word not in targets]
+        return f"the Makefile has no {', '.join(unknown)}" if unknown else None
+    if program.endswith("thalweg"):
+        return complaint_of_thalweg(arguments)
+    if Path(program).name.startswith("python") or program in _OTHERS:
+        return None
+    return f"{program} is not a command that readers have"
+
+
+def complaint_of_thalweg(arguments: list[str]) -> str | None:
+    """Says which command or option the command line does not know, None if it knows all."""
+    command = [word for word in arguments[:1] if not word.startswith("-")]
+    asked = subprocess.run(
+        [sys.executable, "-c", _RUN_THALWEG, *command, "--help"],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if asked.returncode != 0:
+        return f"there is no thalweg {' '.join(command)}: {asked.stderr.strip()[-200:]}"
+    known = set(_OPTION.findall(asked.stdout))
+    used = [option[0] for word in arguments if (option := _OPTION.match(word)) is not None]
+    unknown = [option for option in used if option not in known]
+    return f"thalweg {' '.join(command)} has no {', '.join(unknown)}" if unknown else None
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_python_blocks_run_in_order(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable in os.environ:
+        if variable.startswith("THALWEG_"):
+            monkeypatch.delenv(variable)
+    # A module of its own: msgspec and pickle look a class up where it says it lives.
+    module = ModuleType(f"snippets_of_{path.stem.lower()}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    for block in blocks(path):
+        if block.language == "python":
+            # Blank lines in front, so that a traceback names the document's own line.
+            code = compile("\n" * (block.line - 1) + block.text, name(path), "exec")
+            if block.is_run:
+                exec(code, module.__dict__)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_commands_exist(path: Path) -> None:
+    complaints = [
+        f"{name(path)}:{line}: {' '.join(words)}: {wrong}"
+        for line, words in commands(path)
+        if (wrong := complaint(words)) is not None
+    ]
+    assert complaints == []
+
+
+@pytest.mark.parametrize("path", LINKED, ids=name)
+def test_links_lead_somewhere(path: Path) -> None:
+    prose = _BLOCK.sub("", path.read_text())
+    dead = []
+    for target in _LINK.findall(prose):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        found = (path.parent / file) if file else path
+        if not found.exists() or (anchor and anchor not in anchors(found)):
+            dead.append(target)
+    assert dead == []
+
+
+def anchors(path: Path) -> set[str]:
+    """Returns the anchors of a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", _BLOCK.sub("", path.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_a_wrong_command_is_found(tmp_path: Path) -> None:
+    assert complaint(["make", "no-such-target"]) is not None
+    assert complaint(["python", "examples/no_such_example.py"]) is not None
+    assert complaint(["frobnicate"]) is not None
+    assert complaint(["make", "test", "ARGS=-x"]) is None
+
+
+def test_blocks_tell_line_language_and_mark(tmp_path: Path) -> None:
+    document = tmp_path / "document.md"
+    document.write_text(
+        "Text\n\n```python\na = 1\n```\n\n<!-- not run: needs a broker -->\n\n```python\nb\n```\n"
+        "\n```console\n$ A=1 make test && \\\n  cd x  # why\nprinted\n```\n"
+    )
+
+    assert blocks(document)[:2] == [
+        Block("python", "a = 1\n", 4, True),
+        Block("python", "b\n", 10, False),
+    ]
+    assert [words for _, words in commands(document)] == [["make", "test"], ["cd", "x"]]
