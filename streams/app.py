@@ -393,8 +393,8 @@ class App:
 
     @property
     def store_names(self) -> list[str]:
-        """The names of the topology's stores."""
-        return sorted(self.topology.stores)
+        """The names of the topology's stores, global ones among them."""
+        return sorted({*self.topology.stores, *self.topology.global_stores})
 
     def progress(self) -> Progress | None:
         """Returns what the worker has done so far, None before the start."""
@@ -435,9 +435,15 @@ class App:
                 "leave it out"
             )
             raise ConfigError(message)
-        from streams.transport.local import LocalTransport
+        # Kafka's and RocksDB's libraries take a while to load: only the one that is used is.
+        from streams.transport.local import LocalTransport  # noqa: PLC0415
 
-        return LocalTransport(self.config.data_dir)
+        return LocalTransport(
+            self.config.data_dir,
+            self.config.application_id,
+            default_partitions=self.config.default_partitions,
+            now_ms=self._clock.now_ms,
+        )
 
     def _new_worker(self) -> tuple[Worker, Transport]:
         transport = self._open_transport()

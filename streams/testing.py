@@ -22,10 +22,11 @@ from __future__ import annotations
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, NamedTuple, Self, TypeVar, Unpack
+from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, Self, TypeVar, Unpack
 
 from stores.api import StateStore
 from stores.formats import encode_partition_metadata
@@ -72,7 +73,8 @@ class ProducedRecord(NamedTuple):
     headers: HeaderList
 
 
-class TestRecord(NamedTuple, Generic[K, V]):
+@dataclass(frozen=True, slots=True)
+class TestRecord(Generic[K, V]):
     """A decoded record of a test's topic.
 
     Attributes:
@@ -82,12 +84,12 @@ class TestRecord(NamedTuple, Generic[K, V]):
         headers: its headers.
     """
 
-    __test__ = False  # not a test, whatever pytest thinks of its name
+    __test__: ClassVar[bool] = False  # not a test, whatever pytest thinks of its name
 
     key: K
     value: V
     timestamp: int | None = None
-    headers: Headers = Headers()
+    headers: Headers = field(default_factory=Headers)
 
 
 class _Capture:

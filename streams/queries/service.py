@@ -76,7 +76,7 @@ class QueryService:
         Raises:
             UnknownStoreError: the topology has no store of that name.
         """
-        stores = self._topology.stores
+        stores = {**self._topology.stores, **self._topology.global_stores}
         if name not in stores:
             known = ", ".join(sorted(stores)) or "none; name one, as in count(name=…)"
             message = f"there is no store {name!r}; the topology's stores: {known}"

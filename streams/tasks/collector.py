@@ -197,13 +197,12 @@ class RecordCollector:
 
     @staticmethod
     def _key_serde(task: TaskFace, node: SinkNode) -> Serde[Any]:
-        serde: Serde[Any] = node.key_serde or task.config.default_key_serde
-        return serde
+        return node.key_serde or task.config.default_key_serde
 
     def _encoders(
         self, task: TaskFace, node: SinkNode, topic: str
     ) -> tuple[Callable[[Any], bytes], Callable[[Any], bytes]]:
-        value_serde = node.value_serde or task.config.default_value_serde
+        value_serde: Any = node.value_serde or task.config.default_value_serde
         return self._key_serde(task, node).serializer(topic), value_serde.serializer(topic)
 
     def _failed(

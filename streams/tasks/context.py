@@ -128,8 +128,10 @@ class TaskProcessorContext:
             raise ValueError(message)
         start_ms = None
         if start_time is not None:
-            is_date = isinstance(start_time, datetime)
-            start_ms = int(start_time.timestamp() * 1000) if is_date else int(start_time)  # type: ignore[arg-type]
+            if isinstance(start_time, datetime):
+                start_ms = int(start_time.timestamp() * 1000)
+            else:
+                start_ms = int(start_time)
             if start_ms < 0:
                 message = f"a punctuation cannot start before 1970, got {start_time!r}"
                 raise ValueError(message)

@@ -26,6 +26,7 @@ class TaskPlan:
         topic_names: name in the topology -> name in the log (internal topics differ).
         changelog_topics: store name -> topic it is restored from.
         unlogged_stores: stores whose changelog is written by someone else or not at all.
+        persistent_stores: stores whose rows outlive the process.
     """
 
     topology: Topology
@@ -34,6 +35,7 @@ class TaskPlan:
     topic_names: Mapping[str, str]
     changelog_topics: Mapping[str, str]
     unlogged_stores: frozenset[str]
+    persistent_stores: frozenset[str]
 
 
 def plan_of(topology: Topology, part: Subtopology, config: StreamsConfig) -> TaskPlan:
@@ -59,4 +61,5 @@ def _plan(topology: Topology, node_names: Sequence[str], config: StreamsConfig) 
         unlogged_stores=frozenset(
             name for name in stores if name in topology.store_topics or not builders[name].logged
         ),
+        persistent_stores=frozenset(name for name in stores if builders[name].backend == "rocks"),
     )

@@ -225,7 +225,7 @@ class TaskManager:
         kept = {
             partition
             for name, partition in task.changelog_partitions().items()
-            if task.plan.topology.stores[name].persistent
+            if name in task.plan.persistent_stores
         }
         begins = self._transport.begin_offsets(changelogs)
         ends = self._transport.end_offsets(changelogs)
