@@ -112,6 +112,12 @@ def test_no_module_is_named_after_a_drawer() -> None:
     assert [path for path in files if path.stem in NAMES_OF_DRAWERS] == []
 
 
+def test_every_folder_of_modules_is_a_package() -> None:
+    # Without __init__.py the import contracts see some imports and not others, by chance.
+    folders = {path.parent for path in modules()}
+    assert [folder for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
+
+
 def test_every_package_says_that_it_is_typed() -> None:
     assert [name for name in PACKAGES if not (ROOT / name / "py.typed").is_file()] == []
 
