@@ -26,7 +26,7 @@ from typing import Any, Final, Self, TypeAlias, Unpack
 
 from stores.directory import StateDirectory
 from streams.clock import Clock, SystemClock
-from streams.config import Settings, StreamsConfig
+from streams.config import ENVIRONMENT_PREFIX, Settings, StreamsConfig
 from streams.errors import (
     AppStateError,
     ConfigError,
@@ -35,7 +35,9 @@ from streams.errors import (
     StreamsError,
 )
 from streams.metrics import Metric, collect
+from streams.producer import Producer
 from streams.queries.service import QueryService
+from streams.transport.opening import open_transport
 from streams.transport.port import Transport
 from streams.worker import Progress, Worker, WorkerState
 from topology.dsl.builder import StreamsBuilder
@@ -46,6 +48,13 @@ CLOSE_TIMEOUT: Final = timedelta(seconds=10)
 
 _WATCH_SECONDS: Final = 0.1
 """How often `run` looks up from waiting: bounds the answer to a signal, costs nothing."""
+
+_READ_BY_BUILD: Final = (
+    "topology_optimization",
+    "upgrade_from",
+    "ensure_explicit_internal_resource_naming",
+)
+"""Settings that shape the topology and cannot change behind it."""
 
 _log = logging.getLogger(__name__)
 
@@ -146,7 +155,7 @@ class App:
             raise TypeError(message)
         self.topology = topology
         self._clock = clock or SystemClock()
-        self._open_transport = transport or self._configured_transport
+        self._open_transport = transport or (lambda: open_transport(self.config, self._clock))
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._state = State.CREATED
@@ -157,15 +166,32 @@ class App:
         self._failed_workers = 0
         self._state_listener: StateListener | None = None
         self._uncaught_handler: UncaughtHandler = lambda _error: UncaughtResponse.SHUTDOWN_CLIENT
-        self._queries = QueryService(
-            topology,
-            self.config.default_key_serde,
-            self.config.default_value_serde,
-            self._faces,
-        )
+        self._queries = self._query_service()
 
     def __repr__(self) -> str:
         return f"App({self.config.application_id!r}, {self.state.name})"
+
+    def configure(self, **settings: Unpack[Settings]) -> None:
+        """Changes settings before the start, as the command line does for a script's application.
+
+        Args:
+            settings: as for `StreamsConfig`; what is not given stays.
+
+        Raises:
+            AppStateError: the application was started.
+            ConfigError: a setting is unknown or out of range, or has shaped the topology already.
+        """
+        self._refuse_started("change settings")
+        changed = self.config.replace(**settings)
+        for name in _READ_BY_BUILD:
+            if getattr(changed, name) != getattr(self.config, name):
+                message = (
+                    f"{name} cannot be changed any more: it was read when the topology was built; "
+                    f"give it to App(…) or set {ENVIRONMENT_PREFIX}{name.upper()}"
+                )
+                raise ConfigError(message)
+        self.config = changed
+        self._queries = self._query_service()
 
     # -- state ---------------------------------------------------------------------------
 
@@ -416,6 +442,25 @@ class App:
         """How many workers of this process died of an error."""
         return self._failed_workers
 
+    def producer(self) -> Producer:
+        """Returns a producer that writes to this application's log, with its default serdes.
+
+        It may be used before, while and after the application runs, one per thread; close it.
+
+        Raises:
+            ConfigError: the settings name a log that cannot be opened.
+            StoreLockedError: another process owns the embedded log.
+        """
+        return Producer(self.config, transport=self._open_transport)
+
+    def _query_service(self) -> QueryService:
+        return QueryService(
+            self.topology,
+            self.config.default_key_serde,
+            self.config.default_value_serde,
+            self._faces,
+        )
+
     def _faces(self, name: str) -> Sequence[Any]:
         state, worker = self._state, self._worker
         if state is State.CREATED or (worker is None and state.is_running_or_rebalancing):
@@ -427,23 +472,6 @@ class App:
         return worker.stores(name)
 
     # -- the worker's thread -------------------------------------------------------------
-
-    def _configured_transport(self) -> Transport:
-        if self.config.bootstrap_servers is not None:
-            message = (
-                "bootstrap_servers is set, but this version runs on the embedded log only; "
-                "leave it out"
-            )
-            raise ConfigError(message)
-        # Kafka's and RocksDB's libraries take a while to load: only the one that is used is.
-        from streams.transport.local import LocalTransport  # noqa: PLC0415
-
-        return LocalTransport(
-            self.config.data_dir,
-            self.config.application_id,
-            default_partitions=self.config.default_partitions,
-            now_ms=self._clock.now_ms,
-        )
 
     def _new_worker(self) -> tuple[Worker, Transport]:
         transport = self._open_transport()

@@ -28,7 +28,7 @@ import importlib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -501,7 +501,7 @@ class StreamsConfig:
         """
         environment = os.environ if environment is None else environment
         toml = toml if toml is not None else environment.get(CONFIG_FILE_VARIABLE)
-        merged: dict[str, Any] = {} if toml is None else _toml_settings(Path(toml))
+        merged: dict[str, Any] = {} if toml is None else settings_of_toml(Path(toml))
         for given in (_environment_settings(environment), _checked(settings, "argument")):
             for name, value in given.items():
                 is_mapping = _SETTINGS[name].is_mapping
@@ -560,7 +560,10 @@ class StreamsConfig:
         Raises:
             ConfigError: as the constructor.
         """
-        return type(self)(**cast("Settings", {**self.as_dict(), **_checked(settings, "argument")}))
+        values = self.as_dict()
+        if self.commit_interval_ms == _commit_interval_ms(values):
+            del values["commit_interval_ms"]  # it follows the log and the guarantee
+        return type(self)(**cast("Settings", {**values, **_checked(settings, "argument")}))
 
     def __repr__(self) -> str:
         """Shows what differs from the defaults, without secrets."""
@@ -659,7 +662,36 @@ def _environment_settings(environment: Mapping[str, str]) -> dict[str, Any]:
     return given
 
 
-def _toml_settings(path: Path) -> dict[str, Any]:
+def settings_of_text(texts: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Reads settings given as (name, text), as on a command line; the last of a name wins.
+
+    An entry of a mapping is named `topic_configs.retention.ms`.
+
+    Raises:
+        ConfigError: a name is unknown, a text is not what the setting takes.
+    """
+    given: dict[str, Any] = {}
+    for name, text in texts:
+        mapping, is_entry, entry = name.partition(".")
+        setting = _SETTINGS.get(mapping)
+        if setting is not None and setting.is_mapping:
+            if not entry:
+                raise ConfigError(f"{mapping} is a mapping; set its entries as {mapping}.<name>=…")
+            given.setdefault(mapping, {})[entry] = text
+        elif is_entry and setting is not None:
+            raise ConfigError(f"{name}: {mapping} is not a mapping")
+        else:
+            given.update(_checked({name: text}, "setting"))
+    return given
+
+
+def settings_of_toml(path: Path) -> dict[str, Any]:
+    """Reads the settings of a TOML file.
+
+    Raises:
+        ConfigError: the file cannot be read, a name is unknown, a value is not what the setting
+            takes; names the file.
+    """
     try:
         with path.open("rb") as file:
             given = tomllib.load(file)

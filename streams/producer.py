@@ -1,0 +1,213 @@
+"""Writing records into the log an application uses, from a script or another thread.
+
+Owns the producer: serdes bound once per topic, records sent without waiting, commits batch by
+batch. It must not know topologies or tasks, and it belongs to no group.
+
+Source: JVM `KafkaProducer` as scripts use it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias
+
+from stores.record import HeaderList, Headers
+from stores.serde import Serde
+from streams.clock import SystemClock
+from streams.config import StreamsConfig
+from streams.errors import AppStateError, StreamsError
+from streams.transport.opening import open_transport
+from streams.transport.port import NewTopic, TopicPartition, Transport
+
+COMMIT_RECORDS: Final = 10_000
+"""Records after which a producer commits by itself: bounds what waits in memory, and what
+is lost when the process dies."""
+
+_Encode: TypeAlias = Callable[[Any], bytes]
+_Bound: TypeAlias = tuple[Any, _Encode, _Encode]
+"""(send of the transport, encode key, encode value) of one topic and pair of serdes."""
+
+_log = logging.getLogger(__name__)
+
+
+class Producer:
+    """Writes decoded records to topics of the log an application runs on.
+
+    Records become visible, all or none of a batch, when they are committed: every
+    `COMMIT_RECORDS`, by `flush` and by `close`. On the embedded log an application and its
+    producers may live in one process; another process is refused.
+
+    Use a producer from one thread; each thread may have its own.
+
+        with app.producer() as producer:
+            producer.send("lines", "to be or not to be", value_serde=serdes.string)
+
+    Args:
+        config: names the log; default serdes are used where a record's are not given.
+        transport: opens the log to write to, instead of the one the settings name.
+
+    Raises:
+        ConfigError: the settings name a log that cannot be opened.
+        StoreLockedError: another process owns the embedded log.
+    """
+
+    def __init__(
+        self, config: StreamsConfig, *, transport: Callable[[], Transport] | None = None
+    ) -> None:
+        self._key_serde: Serde[Any] = config.default_key_serde
+        self._value_serde: Serde[Any] = config.default_value_serde
+        self._transport = (
+            open_transport(config, SystemClock()) if transport is None else transport()
+        )
+        self._bound: dict[tuple[str, Serde[Any] | None, Serde[Any] | None], _Bound] = {}
+        self._uncommitted = 0
+        self._is_closed = False
+        self.sent_records = 0
+
+    def send(
+        self,
+        topic: str,
+        value: Any,
+        *,
+        key: Any = None,
+        key_serde: Serde[Any] | None = None,
+        value_serde: Serde[Any] | None = None,
+        timestamp: int | datetime | None = None,
+        headers: Headers | Iterable[tuple[str, bytes | None]] | None = None,
+        partition: int | None = None,
+    ) -> None:
+        """Sends a record without waiting.
+
+        Args:
+            topic: where to; the embedded log creates a topic that does not exist.
+            value: the value; None deletes the key's row in a table.
+            key: the key, None for none.
+            key_serde: how the key is written; the settings' default if not given.
+            value_serde: how the value is written, likewise.
+            timestamp: event time in epoch milliseconds, or a moment (without a zone: local
+                time); the time of sending if not given.
+            headers: names and values.
+            partition: the partition; if not given it follows from the key's bytes as in the
+                JVM, round robin without a key.
+
+        Raises:
+            SerializationError: key or value is not of its serde's type; nothing was sent.
+            ProductionError: a record of this batch was refused by the log.
+            AppStateError: the producer is closed.
+        """
+        bound = self._bound.get((topic, key_serde, value_serde))
+        if bound is None:
+            bound = self._bind(topic, key_serde, value_serde)
+        send, encode_key, encode_value = bound
+        if timestamp.__class__ is not int and isinstance(timestamp, datetime):
+            timestamp = int(timestamp.timestamp() * 1000)
+        raw_headers: HeaderList | None = None if headers is None else list(headers)
+        send(
+            None if key is None else encode_key(key),
+            None if value is None else encode_value(value),
+            timestamp,
+            raw_headers,
+            partition,
+        )
+        self.sent_records += 1
+        self._uncommitted += 1
+        if self._uncommitted >= COMMIT_RECORDS:
+            self.flush()
+
+    def _bind(
+        self, topic: str, key_serde: Serde[Any] | None, value_serde: Serde[Any] | None
+    ) -> _Bound:
+        self._refuse_closed()
+        bound = (
+            self._transport.sender(topic),
+            (key_serde or self._key_serde).serializer(topic),
+            (value_serde or self._value_serde).serializer(topic),
+        )
+        self._bound[topic, key_serde, value_serde] = bound
+        return bound
+
+    def flush(self) -> None:
+        """Commits what was sent: it lasts, and readers see it.
+
+        Raises:
+            ProductionError: a record was refused; the batch is taken back where the log can.
+            BrokerError: the log cannot be reached.
+        """
+        if not self._uncommitted:
+            return
+        self._uncommitted = 0
+        try:
+            self._transport.flush()
+            self._transport.commit({})
+        except StreamsError:
+            self._transport.abort()
+            raise
+
+    def create_topic(
+        self, name: str, partitions: int, *, configs: Mapping[str, str] | None = None
+    ) -> None:
+        """Creates a topic; one that exists with as many partitions stays as it is.
+
+        Args:
+            name: its name.
+            partitions: partition count, at least 1.
+            configs: by Kafka's names, such as `retention.ms`.
+
+        Raises:
+            TransportError: it exists with another partition count, or the name is illegal.
+        """
+        self._refuse_closed()
+        self._transport.create_topics([NewTopic(name, partitions, configs=configs or {})])
+
+    def record_count(self, topic: str) -> int:
+        """Returns how many committed offsets a topic has; 0 where there is no such topic.
+
+        As long as nothing was deleted or compacted that is the number of its records.
+        """
+        self._refuse_closed()
+        count = self._transport.partition_count(topic) or 0
+        partitions = [TopicPartition(topic, number) for number in range(count)]
+        begins = self._transport.begin_offsets(partitions)
+        ends = self._transport.end_offsets(partitions)
+        return sum(ends[partition] - begins[partition] for partition in partitions)
+
+    def close(self) -> None:
+        """Commits what was sent and lets go of the log. Closing again does nothing.
+
+        Raises:
+            ProductionError: as `flush`; the log is let go of all the same.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            self.flush()
+        finally:
+            # A sender of a closed transport must not be found again.
+            self._bound.clear()
+            self._transport.close()
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            message = "the producer is closed; make a new one"
+            raise AppStateError(message)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Closes; what was sent before an error is committed too, as it was sent."""
+        try:
+            self.close()
+        except StreamsError as closing:
+            if error is None:
+                raise
+            _log.warning("while closing a producer: %s", closing)

@@ -1,0 +1,38 @@
+"""Which log an application runs on, by its settings.
+
+Owns the choice and nothing else. Kafka's and RocksDB's libraries take a while to load: only
+the one that is used is. It must not know who opens a transport or why.
+
+Source: design 4.
+"""
+
+from __future__ import annotations
+
+from streams.clock import Clock
+from streams.config import StreamsConfig
+from streams.errors import ConfigError
+from streams.transport.port import Transport
+
+
+def open_transport(config: StreamsConfig, clock: Clock) -> Transport:
+    """Opens the log the settings name; its caller closes it.
+
+    Each caller has a transport of its own. Those of one process share the embedded log.
+
+    Raises:
+        ConfigError: the settings name a log that cannot be opened.
+        StoreLockedError: another process owns the embedded log.
+    """
+    if config.bootstrap_servers is not None:
+        message = (
+            "bootstrap_servers is set, but this version runs on the embedded log only; leave it out"
+        )
+        raise ConfigError(message)
+    from streams.transport.local import LocalTransport  # noqa: PLC0415
+
+    return LocalTransport(
+        config.data_dir,
+        config.application_id,
+        default_partitions=config.default_partitions,
+        now_ms=clock.now_ms,
+    )
