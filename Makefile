@@ -60,7 +60,7 @@ hooks: $(DEV) ## run the checks before each git commit
 
 # The lock has hashes but no addresses, so it holds for any registry or mirror. To take newer
 # versions: make lock ARGS=--upgrade
-COMPILE = $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 \
+COMPILE = $(PYTHON) -m uv pip compile --no-config --quiet --universal --python-version 3.11 \
 	--generate-hashes --custom-compile-command "make lock" $(ARGS)
 lock: $(DEV) ## write the lock files anew from pyproject.toml
 	@$(COMPILE) pyproject.toml --group build -o requirements/runtime.txt
