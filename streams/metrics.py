@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from streams.app import App
     from streams.tasks.active_task import ActiveTask
     from streams.worker import Worker
 
@@ -45,6 +45,30 @@ class Metric:
     description: str = ""
 
 
+class Application(Protocol):
+    """What is told of an application as a whole."""
+
+    @property
+    def application_id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def state(self) -> Enum:
+        """Where it is in its life."""
+        ...
+
+    @property
+    def alive_worker_count(self) -> int:
+        """Workers that run."""
+        ...
+
+    @property
+    def failed_worker_count(self) -> int:
+        """Workers that died of an error."""
+        ...
+
+
 def thalweg_version() -> str:
     """Returns the version of the installed distribution, "unknown" in a bare source tree."""
     try:
@@ -53,7 +77,7 @@ def thalweg_version() -> str:
         return "unknown"
 
 
-def collect(app: App, worker: Worker | None) -> list[Metric]:
+def collect(app: Application, worker: Worker | None) -> list[Metric]:
     """Collects the metrics of an application and its worker."""
     client = {"client-id": app.application_id}
     metrics = [
