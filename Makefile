@@ -8,7 +8,7 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 DOCS := $(VENV)/.docs-installed
 
-# More arguments for the tool behind a target: make test ARGS="tests/unit -k window"
+# More arguments for what a target runs: make test ARGS="tests/unit -k window", make demo ARGS=book.txt
 ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -26,7 +26,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(RUNTIME) ## count the words of the standard library on the embedded log
-	@$(PYTHON) examples/word_count.py demo $(ARGS)
+	@$(PYTHON) -m examples.word_count $(ARGS)
 
 test: $(DEV) ## run all tests, those with a real broker too
 	@$(PYTHON) -m pytest $(ARGS)
