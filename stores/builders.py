@@ -22,6 +22,15 @@ from datetime import timedelta
 from typing import Any, Final, Literal, final
 
 from stores.api import StateStore, StoreHost
+from stores.backends.contract import ByteStore
+from stores.backends.memory import MemoryByteStore
+from stores.backends.rocks import RocksByteStore
+from stores.layers.caching import CachingKeyValueStore
+from stores.layers.caching_window import CachingWindowStore
+from stores.layers.lru import LruRows
+from stores.layers.metered import MeteredKeyValueStore, MeteredWindowStore
+from stores.layers.pending import PendingByteStore, RowStore
+from stores.segments import SegmentedRows
 from stores.serde import Serde
 from stores.windowed import FOREVER_MS
 
@@ -121,8 +130,49 @@ class StoreBuilder:
         }
 
     def build(self, host: StoreHost) -> StateStore:
-        """Opens the store for a task."""
-        raise NotImplementedError
+        """Opens the store for a task.
+
+        Args:
+            host: the task. Files are kept in `<its directory>/rocksdb/<name>`.
+
+        Raises:
+            ValueError: the store has no serdes, or is of no kind the backend can keep.
+            StoreLockedError: another process holds its directory.
+            BackendError: its files cannot be opened.
+        """
+        cache = host.record_cache if self.cached else None
+        if cache is not None and cache.max_bytes == 0:
+            cache = None
+        if self.is_window:
+            windows = MeteredWindowStore(self._segments(host), self, host)
+            # As in the JVM, duplicates are not cached: they would replace each other.
+            if cache is None or self.retain_duplicates:
+                return windows
+            return CachingWindowStore(windows, host, cache)
+        rows: RowStore
+        if self.backend == "lru":
+            rows = LruRows(self.name, self.lru_max_entries)
+        else:
+            rows = PendingByteStore(self._open_backend(host))
+        store = MeteredKeyValueStore(rows, self, host)
+        return store if cache is None else CachingKeyValueStore(store, host, cache)
+
+    def _segments(self, host: StoreHost) -> SegmentedRows:
+        if self.backend == "lru":
+            message = f"window store '{self.name}' cannot be kept by an LRU store; use in_memory"
+            raise ValueError(message)
+        return SegmentedRows(
+            PendingByteStore(self._open_backend(host)),
+            retention_ms=self.retention_ms,
+            segment_interval_ms=self.segment_interval_ms,
+            retain_duplicates=self.retain_duplicates,
+            expired=lambda: host.drop_expired(self.name),
+        )
+
+    def _open_backend(self, host: StoreHost) -> ByteStore:
+        if self.backend == "memory":
+            return MemoryByteStore(self.name)
+        return RocksByteStore(self.name, host.directory / "rocksdb" / self.name)
 
 
 def key_value_store(

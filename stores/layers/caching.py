@@ -9,6 +9,9 @@ Rows are kept decoded where that is safe: keys of serdes whose equality is byte 
 values of immutable types. Anything else is kept as bytes, because user code that mutates
 an aggregate in place would otherwise change what the cache believes is the old value.
 
+Other threads may read meanwhile. A row's way is cache, flush, store below, and it is never
+in none of them: readers look in that order.
+
 Source: JVM `CachingKeyValueStore`, `NamedCache`; kafka-streams semantics D15.
 """
 
@@ -18,22 +21,22 @@ from collections.abc import Callable, Hashable, Iterator
 from operator import attrgetter
 from typing import Any, Final
 
-from stores.api import FlushListener, StoreHost
-from stores.layers.metered import MeteredKeyValueStore
+from stores.api import CacheBudget, FlushListener, StoreHost
+from stores.layers.metered import MeteredKeyValueStore, Pair
+from stores.layers.pending import Change, Row, merge, within
 from stores.layers.record_cache import (
     CONTEXT_OVERHEAD_BYTES,
     ENTRY_OVERHEAD_BYTES,
     UNREAD,
     CacheEntry,
-    RecordCache,
     Unread,
     context_bytes,
 )
+from stores.record import CurrentRecord
 
 _last_use: Final = attrgetter("used")
 _last_update: Final = attrgetter("updated")
 
-Pair = tuple[Any, int]
 Process = Callable[[Any, Any, int], None]
 Failed = Callable[[Exception, Any, Any, int], None]
 
@@ -44,18 +47,125 @@ class EntryTable:
     Instead of a linked list that every access must mend, a row carries the tick of its last
     use. Only when something must be evicted are rows sorted by it, once for many evictions:
     a row used since it was sorted is skipped, it stands further back by now.
+
+    Args:
+        cache: the budget its rows count against.
+        current: the cell of the task; tells an entry where it came from, and the flush the
+            store below.
+        write_down: writes one row to the store below and forwards it.
     """
 
-    __slots__ = ("_queue", "cache", "dirty", "rows", "tick")
+    __slots__ = (
+        "_current", "_queue", "_write_down", "cache", "dirty", "flushing", "rows", "tick",
+    )  # fmt: skip
 
-    def __init__(self, cache: RecordCache) -> None:
+    def __init__(
+        self,
+        cache: CacheBudget,
+        current: CurrentRecord,
+        write_down: Callable[[CacheEntry], None],
+    ) -> None:
         self.cache = cache
         self.rows: dict[Hashable, CacheEntry] = {}
         self.dirty: list[CacheEntry] = []
+        self.flushing: list[CacheEntry] = []
         self.tick = 0
+        self._current = current
+        self._write_down = write_down
         self._queue: list[tuple[int, CacheEntry]] = []
 
-    def eldest(self) -> CacheEntry | None:
+    def update(self, entry: CacheEntry, pair: Pair, context_timestamp: int, size: int) -> None:
+        """Sets the newest value of a row, new or known, and what it weighs.
+
+        Evicts when the budget is exceeded.
+
+        Args:
+            entry: the row.
+            pair: its value, None for a deleted row, and timestamp.
+            context_timestamp: time of the record that updates it.
+            size: bytes of key and value as the JVM would cache them.
+        """
+        current, cache = self._current, self.cache
+        topic, origin = current.topic, current.origin
+        entry.pair = pair
+        entry.context_timestamp = context_timestamp
+        entry.topic = topic
+        entry.partition = current.partition
+        entry.origin = origin
+        self.tick = entry.used = entry.updated = self.tick + 1
+        if not entry.dirty:
+            entry.dirty = True
+            self.dirty.append(entry)
+            self.rows[entry.key] = entry
+        size += ENTRY_OVERHEAD_BYTES + context_bytes(topic, origin)
+        cache.size_bytes += size - entry.size_bytes
+        entry.size_bytes = size
+        if cache.size_bytes > cache.max_bytes:
+            self.evict()
+
+    def insert_clean(self, entry: CacheEntry, size: int) -> None:
+        """Takes in a row as it was read from the store below."""
+        cache = self.cache
+        self.tick = entry.used = self.tick + 1
+        entry.size_bytes = size + ENTRY_OVERHEAD_BYTES + CONTEXT_OVERHEAD_BYTES
+        self.rows[entry.key] = entry
+        cache.size_bytes += entry.size_bytes
+        if cache.size_bytes > cache.max_bytes:
+            self.evict()
+
+    def peek(self, key: Hashable) -> Pair | Unread:
+        """Returns the newest pair of a row, `UNREAD` if it is not here; for other threads."""
+        entry = self.rows.get(key)
+        if entry is not None:
+            return entry.pair
+        for entry in self.flushing:
+            if entry.key == key:
+                return entry.pair
+        return UNREAD
+
+    def differing(self, *, every: bool) -> Iterator[CacheEntry]:
+        """Yields rows the store below may not have as they are here; for other threads too.
+
+        Unordered; a row may come twice, the same.
+
+        Args:
+            every: yield all rows.
+        """
+        # Rows first: one that is clean by now was in `flushing` before it became so.
+        for entry in list(self.rows.values()):
+            if every or entry.dirty:
+                yield entry
+        yield from self.flushing
+
+    # -- giving way and flushing ---------------------------------------------------------
+
+    def evict(self) -> None:
+        """Evicts until the budget holds or no row is left.
+
+        A dirty victim takes all dirty rows of the store with it to be flushed, itself first.
+        """
+        cache = self.cache
+        while cache.size_bytes > cache.max_bytes:
+            entry = self._eldest()
+            if entry is None:
+                return
+            if entry.dirty:
+                self._flush(entry)
+            else:
+                self._remove(entry)
+
+    def flush(self) -> None:
+        """Writes every dirty row down and forwards it, in the order of last updates."""
+        if self.dirty:
+            self._flush(None)
+
+    def clear(self) -> None:
+        """Forgets every row."""
+        self.cache.size_bytes -= sum(entry.size_bytes for entry in self.rows.values())
+        self.rows.clear()
+        self.dirty, self._queue = [], []
+
+    def _eldest(self) -> CacheEntry | None:
         """Returns the least recently used row, or None when there is no row."""
         rows, queue = self.rows, self._queue
         while True:
@@ -67,32 +177,65 @@ class EntryTable:
                 return None
             queue.extend((e.used, e) for e in sorted(rows.values(), key=_last_use, reverse=True))
 
-    def remove(self, entry: CacheEntry) -> None:
+    def _remove(self, entry: CacheEntry) -> None:
         """Takes a row out; its bytes no longer count."""
         del self.rows[entry.key]
         self.cache.size_bytes -= entry.size_bytes
 
-    def take_dirty(self) -> list[CacheEntry]:
-        """Returns the dirty rows, last updated last, and marks them clean."""
+    def _take_dirty(self) -> list[CacheEntry]:
+        """Returns the dirty rows, last updated last."""
         flushed = self.dirty
         self.dirty = []
         flushed.sort(key=_last_update)
+        return flushed
+
+    def _flush(self, evicted: CacheEntry | None) -> None:
+        flushed = self._take_dirty()
+        before_this = self.flushing
+        self.flushing = [*flushed, *before_this]
+        # Clean from here on: what is forwarded may come back and update a row anew.
         for entry in flushed:
             entry.dirty = False
-        return flushed
+        if evicted is not None:
+            self._remove(evicted)
+            flushed.remove(evicted)
+            flushed.insert(0, evicted)
+        current = self._current
+        before = (
+            current.topic, current.partition, current.origin, current.timestamp,
+            current.raw_key, current.raw_value,
+        )  # fmt: skip
+        try:
+            current.raw_key = current.raw_value = None
+            for entry in flushed:
+                self._write_down(entry)
+        finally:
+            self.flushing = before_this
+            (
+                current.topic, current.partition, current.origin, current.timestamp,
+                current.raw_key, current.raw_value,
+            ) = before  # fmt: skip
+        rows = self.rows
+        for entry in flushed:
+            if entry.pair[0] is None and not entry.dirty and rows.get(entry.key) is entry:
+                self._remove(entry)
 
 
 class CachingKeyValueStore(MeteredKeyValueStore):
     """A key-value store whose writes wait in memory until commit or eviction.
 
     One worker writes; `read_only()` faces may read from other threads meanwhile.
+
+    Args:
+        inner: the store below; closed with this one.
+        host: the task it lives in.
+        cache: the budget of the worker's caches.
     """
 
-    def __init__(self, inner: MeteredKeyValueStore, host: StoreHost, cache: RecordCache) -> None:
+    def __init__(self, inner: MeteredKeyValueStore, host: StoreHost, cache: CacheBudget) -> None:
         super().__init__(inner.bytes_store, inner.builder, host)
         self._inner = inner
-        self._current = host.current
-        self._table = EntryTable(cache)
+        self._table = EntryTable(cache, host.current, self._write_down)
         self._listener: FlushListener | None = None
         self._send_old_values = False
         self._key_is_row = inner.key_serde.keyable
@@ -100,68 +243,59 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         self._fixed_bytes = inner.value_serde.fixed_size_bytes
         self._prefix_bytes = 8 if inner.timestamped else 0
         self._stored_is_lasting = not inner.evicts
-        self.cache_hits = 0
-        self.cache_misses = 0
+        self._lookups = 0
+        self._misses = 0
+        self._inserts = 0
+        self._slow_puts = 0
 
     # -- reading and writing -------------------------------------------------------------
 
     def get_pair(self, key: Any) -> Pair | None:
         """Reads the newest (value, timestamp) of a key, cached or stored."""
         table = self._table
+        self._lookups += 1
         row_key = key if self._key_is_row else self.encode_key(key)
         entry = table.rows.get(row_key)
         if entry is None:
+            self._misses += 1
             raw_key = self.encode_key(key) if self._key_is_row else row_key
             pair = self._inner.get_pair_raw(raw_key)
             if pair is not None:
                 self._insert_clean(row_key, raw_key, pair)
             return pair
         table.tick = entry.used = table.tick + 1
-        if entry.value is None:
-            return None
-        value = entry.value if self._value_is_row else self.decode_value(entry.value)
-        return value, entry.timestamp
+        return self._decoded_pair(entry.pair)
 
     def put_pair(self, key: Any, value: Any | None, timestamp: int) -> None:
         """Writes a row into the cache; None deletes. Evicts when the budget is exceeded."""
-        self._put(key, value, timestamp, UNREAD)
+        time = timestamp if value is None else self.current.timestamp
+        self._put(key, value, timestamp, time, UNREAD)
 
     def _put(
-        self, key: Any, value: Any | None, timestamp: int, stored: Pair | Unread | None
+        self,
+        key: Any,
+        value: Any | None,
+        timestamp: int,
+        context_timestamp: int,
+        stored: Pair | Unread | None,
     ) -> None:
-        table, current = self._table, self._current
+        row, value_bytes = value, 0
+        if value is not None:
+            value_bytes = self._prefix_bytes
+            if self._value_is_row:
+                value_bytes += self._value_bytes(value)
+            else:
+                row = self.encode_value(value)
+                value_bytes += len(row)
         row_key = key if self._key_is_row else self.encode_key(key)
-        entry = table.rows.get(row_key)
+        entry = self._table.rows.get(row_key)
         if entry is None:
             raw_key = self.encode_key(key) if self._key_is_row else row_key
-            entry = table.rows[row_key] = CacheEntry(row_key, raw_key)
+            entry = CacheEntry(row_key, raw_key)
             entry.stored = stored
-        row = value
-        if value is None:
-            size = 0
-        elif self._value_is_row:
-            size = self._prefix_bytes + self._value_bytes(value)
-        else:
-            row = self.encode_value(value)
-            size = self._prefix_bytes + len(row)
-        entry.value = row
-        entry.timestamp = timestamp
-        entry.context_timestamp = current.timestamp
-        entry.topic = current.topic
-        entry.partition = current.partition
-        entry.origin = current.origin
-        table.tick = entry.used = entry.updated = table.tick + 1
-        if not entry.dirty:
-            entry.dirty = True
-            table.dirty.append(entry)
-        size += (
-            len(entry.raw_key) + ENTRY_OVERHEAD_BYTES + context_bytes(current.topic, current.origin)
-        )
-        cache = table.cache
-        cache.size_bytes += size - entry.size_bytes
-        entry.size_bytes = size
-        if cache.size_bytes > cache.max_bytes:
-            self._evict()
+        self._slow_puts += 1
+        size = value_bytes + len(entry.raw_key)
+        self._table.update(entry, (row, timestamp), context_timestamp, size)
 
     def fold(
         self, step: Callable[[Any, Any, Any | None], Any], on_null: Process, failed: Failed
@@ -193,7 +327,7 @@ class CachingKeyValueStore(MeteredKeyValueStore):
 
             return fold_bytes
 
-        table, current = self._table, self._current
+        table, current = self._table, self.current
         find = table.rows.get
 
         def fold(key: Any, value: Any, timestamp: int) -> None:
@@ -202,27 +336,30 @@ class CachingKeyValueStore(MeteredKeyValueStore):
                 return
             try:
                 entry = find(key)
+                origin = current.origin
                 # The short way is for a row whose weight cannot change: already dirty, written
                 # by a record of the same topic, and neither that nor this record has headers.
                 if (
                     entry is None
                     or not entry.dirty
                     or entry.topic is not current.topic
-                    or current.origin.__class__ is tuple
+                    or origin.__class__ is tuple
                     or entry.origin.__class__ is tuple
-                    or entry.value is None
                 ):
                     slow(key, value, timestamp, step)
                     return
-                result = step(key, value, entry.value)
+                old, newest = entry.pair
+                if old is None:
+                    slow(key, value, timestamp, step)
+                    return
+                result = step(key, value, old)
                 if result is None:
                     slow(key, value, timestamp, lambda _key, _value, _old: None)
                     return
-                entry.value = result
-                entry.timestamp = max(entry.timestamp, timestamp)
+                entry.pair = result, timestamp if timestamp > newest else newest
                 entry.context_timestamp = timestamp
                 entry.partition = current.partition
-                entry.origin = current.origin
+                entry.origin = origin
                 table.tick = entry.used = entry.updated = table.tick + 1
             except Exception as error:
                 failed(error, key, value, timestamp)
@@ -233,32 +370,30 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         self, key: Any, value: Any, timestamp: int, step: Callable[[Any, Any, Any | None], Any]
     ) -> None:
         pair = self.get_pair(key)
+        stored: Unread | None = UNREAD
         if pair is None:
-            result = step(key, value, None)
+            old, newest = None, timestamp
             # What was read just now is still so: remember it, and flush need not read again.
-            self._put(key, result, timestamp, None if self._stored_is_lasting else UNREAD)
+            stored = None if self._stored_is_lasting else UNREAD
         else:
-            result = step(key, value, pair[0])
-            self._put(key, result, max(timestamp, pair[1]), UNREAD)
+            old, newest = pair[0], max(timestamp, pair[1])
+        result = step(key, value, old)
+        self._put(key, result, timestamp if result is None else newest, timestamp, stored)
 
     def _insert_clean(self, row_key: Hashable, raw_key: bytes, pair: Pair) -> None:
-        table = self._table
-        entry = table.rows[row_key] = CacheEntry(row_key, raw_key)
-        value, entry.timestamp = pair
-        size = self._prefix_bytes
+        self._inserts += 1
+        entry = CacheEntry(row_key, raw_key)
+        value = pair[0]
         if self._value_is_row:
-            entry.value = value
-            size += self._value_bytes(value)
+            entry.pair = pair
+            size = self._value_bytes(value)
         else:
-            entry.value = self.encode_value(value)
-            size += len(entry.value)
+            row = self.encode_value(value)
+            entry.pair = row, pair[1]
+            size = len(row)
         if self._stored_is_lasting:
-            entry.stored = (entry.value, entry.timestamp)
-        table.tick = entry.used = table.tick + 1
-        entry.size_bytes = size + len(raw_key) + ENTRY_OVERHEAD_BYTES + CONTEXT_OVERHEAD_BYTES
-        table.cache.size_bytes += entry.size_bytes
-        if table.cache.size_bytes > table.cache.max_bytes:
-            self._evict()
+            entry.stored = entry.pair
+        self._table.insert_clean(entry, self._prefix_bytes + size + len(raw_key))
 
     def _value_bytes(self, value: Any) -> int:
         if self._fixed_bytes is not None:
@@ -267,9 +402,14 @@ class CachingKeyValueStore(MeteredKeyValueStore):
             return len(value)
         return len(self.encode_value(value))
 
+    def _decoded_pair(self, pair: Pair) -> Pair | None:
+        if pair[0] is None:
+            return None
+        return pair if self._value_is_row else (self.decode_value(pair[0]), pair[1])
+
     # -- flushing ------------------------------------------------------------------------
 
-    def set_flush_listener(self, listener: FlushListener, send_old_values: bool) -> bool:
+    def set_flush_listener(self, listener: Callable[..., None], send_old_values: bool) -> bool:
         """Takes the function that hears of every flushed change."""
         self._listener = listener
         self._send_old_values = send_old_values
@@ -277,45 +417,10 @@ class CachingKeyValueStore(MeteredKeyValueStore):
 
     def flush_cache(self) -> None:
         """Writes every dirty row down and forwards it, in the order of last updates."""
-        if self._table.dirty:
-            self._flush(self._table.take_dirty())
-
-    def _evict(self) -> None:
-        table = self._table
-        cache = table.cache
-        while cache.size_bytes > cache.max_bytes:
-            entry = table.eldest()
-            if entry is None:
-                return
-            table.remove(entry)
-            if entry.dirty:
-                flushed = table.take_dirty()
-                flushed.remove(entry)
-                flushed.insert(0, entry)
-                self._flush(flushed)
-
-    def _flush(self, flushed: list[CacheEntry]) -> None:
-        current = self._current
-        before = (
-            current.topic, current.partition, current.origin, current.timestamp,
-            current.raw_key, current.raw_value,
-        )  # fmt: skip
-        try:
-            current.raw_key = current.raw_value = None
-            for entry in flushed:
-                self._write_down(entry)
-        finally:
-            (
-                current.topic, current.partition, current.origin, current.timestamp,
-                current.raw_key, current.raw_value,
-            ) = before  # fmt: skip
-        table = self._table
-        for entry in flushed:
-            if entry.value is None and not entry.dirty and table.rows.get(entry.key) is entry:
-                table.remove(entry)
+        self._table.flush()
 
     def _write_down(self, entry: CacheEntry) -> None:
-        row, timestamp, listener = entry.value, entry.timestamp, self._listener
+        (row, timestamp), listener = entry.pair, self._listener
         stored = entry.stored
         if listener is not None and (row is None or self._send_old_values):
             if stored is UNREAD:
@@ -325,7 +430,7 @@ class CachingKeyValueStore(MeteredKeyValueStore):
                 return  # came and went within the interval: leaves no trace
         if self._stored_is_lasting:
             entry.stored = None if row is None else (row, timestamp)
-        current = self._current
+        current = self.current
         current.topic, current.partition = entry.topic, entry.partition
         current.origin, current.timestamp = entry.origin, entry.context_timestamp
         value = row if self._value_is_row or row is None else self.decode_value(row)
@@ -340,24 +445,77 @@ class CachingKeyValueStore(MeteredKeyValueStore):
             assert not isinstance(stored, Unread)
             old = stored[0] if self._value_is_row else self.decode_value(stored[0])
         key = entry.key if self._key_is_row else self.decode_key(entry.raw_key)
-        listener(key, value, old, entry.context_timestamp if row is None else timestamp)
+        current.timestamp = entry.context_timestamp if row is None else timestamp
+        listener(key, value, old, current.timestamp)
 
     def _to_row(self, value: Any) -> Any:
         return value if self._value_is_row else self.encode_value(value)
 
-    # -- scans ---------------------------------------------------------------------------
+    def close(self) -> None:
+        """Forgets what is cached and releases what the store holds."""
+        self._table.clear()
+        self._inner.close()
+        super().close()
 
-    def cached_rows(self) -> Iterator[tuple[bytes, bytes | None]]:
+    # -- scans, and reads of other threads -----------------------------------------------
+
+    def cached_rows(self) -> Iterator[Change]:
         """Yields (stored key, stored value) of the rows that differ from the store below.
 
         Rows of a store that forgets on its own (LRU) are yielded whole. Unordered; safe to
         call from any thread.
         """
-        every = not self._stored_is_lasting
-        for entry in list(self._table.rows.values()):
-            if entry.dirty or every:
-                row = entry.value
-                if row is not None:
-                    raw = self.encode_value(row) if self._value_is_row else row
-                    row = self.pack(raw, entry.timestamp)
-                yield entry.raw_key, row
+        for entry in self._table.differing(every=not self._stored_is_lasting):
+            row, timestamp = entry.pair
+            if row is not None:
+                row = self.pack(self.encode_value(row) if self._value_is_row else row, timestamp)
+            yield entry.raw_key, row
+
+    def scan_rows(self, lower: bytes | None, upper: bytes | None, reverse: bool) -> Iterator[Row]:
+        """Scans stored rows with the cached ones over them; for the worker."""
+        overlay = within(dict(self.cached_rows()).items(), lower, upper, reverse)
+        return merge(self.bytes_store.scan(lower, upper, reverse), overlay, reverse)
+
+    def snapshot_rows(
+        self, lower: bytes | None, upper: bytes | None, reverse: bool
+    ) -> Iterator[Row]:
+        """Scans as `scan_rows`; any thread may call it."""
+        # What is above comes first: a row on its way down is then seen twice, not missed.
+        overlay = within(dict(self.cached_rows()).items(), lower, upper, reverse)
+        return merge(self.bytes_store.snapshot(lower, upper, reverse), overlay, reverse)
+
+    def peek_pair(self, key: Any) -> Pair | None:
+        """Reads as `get_pair`, without a trace in the cache; any thread may call it."""
+        raw_key = self.encode_key(key)
+        found = self._table.peek(key if self._key_is_row else raw_key)
+        if isinstance(found, Unread):
+            return self._inner.peek_pair_raw(raw_key)
+        return self._decoded_pair(found)
+
+    # -- counts --------------------------------------------------------------------------
+
+    @property
+    def _fast_folds(self) -> int:
+        # Every use of a row moves the tick; what the slow ways did not do was folded fast.
+        slow = self._lookups - self._misses + self._inserts + self._slow_puts
+        return self._table.tick - slow
+
+    @property
+    def cache_hits(self) -> int:
+        """Reads that the cache answered."""
+        return self._lookups - self._misses + self._fast_folds
+
+    @property
+    def cache_misses(self) -> int:
+        """Reads that went to the store below."""
+        return self._misses
+
+    @property
+    def gets_total(self) -> int:
+        """Reads, cached or not."""
+        return self._lookups + self._fast_folds
+
+    @property
+    def puts_total(self) -> int:
+        """Writes into the cache."""
+        return self._slow_puts + self._fast_folds

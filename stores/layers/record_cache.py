@@ -37,8 +37,10 @@ UNREAD: Final = Unread()
 class CacheEntry:
     """One cached row: a mutable record, made once per key and reused by every update.
 
-    `stored` is the (value, timestamp) pair in the store below, None when it has no such
-    row, `UNREAD` when that is not known. `used` and `updated` are ticks of the store's own
+    `pair` is the newest (value, timestamp), the value None where the row is deleted; it is
+    one tuple, replaced and never changed, so that readers of other threads see no half of
+    an update. `stored` is the pair in the store below, None when it has no such row,
+    `UNREAD` when that is not known. `used` and `updated` are ticks of the store's own
     counter: they order entries for eviction (last use) and for flushing (last update).
     """
 
@@ -47,22 +49,20 @@ class CacheEntry:
         "dirty",
         "key",
         "origin",
+        "pair",
         "partition",
         "raw_key",
         "size_bytes",
         "stored",
-        "timestamp",
         "topic",
         "updated",
         "used",
-        "value",
     )
 
     def __init__(self, key: Hashable, raw_key: bytes) -> None:
         self.key = key
         self.raw_key = raw_key
-        self.value: Any = None
-        self.timestamp = -1
+        self.pair: tuple[Any, int] = (None, -1)
         self.stored: tuple[Any, int] | Unread | None = UNREAD
         self.dirty = False
         self.topic: str | None = ""
