@@ -221,9 +221,7 @@ def _uuid_of(data: bytes) -> uuid_module.UUID:
     return uuid_module.UUID(data.decode())
 
 
-def _number(
-    name: str, layout: str, wanted: str, *, keyable: bool
-) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any], dict[str, Any]]:
+def _number(name: str, layout: str, wanted: str, *, keyable: bool) -> Serde[Any]:
     form = Struct(layout)
     unpack = form.unpack
 
@@ -231,18 +229,15 @@ def _number(
         (value,) = unpack(data)
         return value
 
-    facts = {
-        "wanted": wanted,
-        "keyable": keyable,
-        "immutable": True,
-        "fixed_size_bytes": form.size,
-    }
-    return form.pack, number_of, facts
-
-
-def _numbers(name: str, layout: str, wanted: str, *, keyable: bool) -> Serde[Any]:
-    pack, number_of, facts = _number(name, layout, wanted, keyable=keyable)
-    return _Functions(name, pack, number_of, **facts)
+    return _Functions(
+        name,
+        form.pack,
+        number_of,
+        wanted=wanted,
+        keyable=keyable,
+        immutable=True,
+        fixed_size_bytes=form.size,
+    )
 
 
 # -- JSON and msgpack ----------------------------------------------------------------------
@@ -485,14 +480,14 @@ class Serdes:
         keyable=True,
         immutable=True,
     )
-    int32: Final[Serde[int]] = _numbers(
+    int32: Final[Serde[int]] = _number(
         "int32", ">i", "an int from -2**31 to 2**31 - 1", keyable=True
     )
-    int64: Final[Serde[int]] = _numbers(
+    int64: Final[Serde[int]] = _number(
         "int64", ">q", "an int from -2**63 to 2**63 - 1", keyable=True
     )
     # 0.0 and -0.0 are equal with unlike bytes, NaN is unequal to itself: not keyable.
-    float64: Final[Serde[float]] = _numbers("float64", ">d", "a float", keyable=False)
+    float64: Final[Serde[float]] = _number("float64", ">d", "a float", keyable=False)
     bool: Final[Serde[builtins.bool]] = _Functions(
         "bool",
         _bool_to_bytes,

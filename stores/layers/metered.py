@@ -30,10 +30,10 @@ from stores.api import (
     WindowStoreIterator,
 )
 from stores.backends.contract import prefix_end
-from stores.formats import WINDOW_SUFFIX_BYTES, decode_value_and_timestamp, pack_int64
+from stores.formats import decode_value_and_timestamp, pack_int64
 from stores.layers.changelog import (
-    Write,
     WindowWrite,
+    Write,
     key_value_write,
     log_evictions,
     window_write,

@@ -1,8 +1,9 @@
 """Aggregations per key: of streams (count, reduce, aggregate) and of grouped tables.
 
 Owns the step each aggregation takes from an old aggregate to a new one, null rules and
-result timestamps (the later of record and stored aggregate). Whether a result goes
-downstream at once or when the cache is flushed is the store's affair.
+result timestamps (the later of record and stored aggregate; a deletion is stored with the
+time of the record that deletes). Whether a result goes downstream at once or when the cache
+is flushed is the store's affair.
 
 Source: JVM `KStreamAggregate`, `KStreamReduce`, `KTableAggregate`, `KTableReduce`,
 `KTableRepartitionMap`, `TimestampedTupleForwarder`.
@@ -53,7 +54,7 @@ class KeyedAggregate(Node):
                 else:
                     old, newest = pair[0], max(timestamp, pair[1])
                 new = step(key, value, old)
-                put(key, new, newest)
+                put(key, new, timestamp if new is None else newest)
                 forward(key, new, old if send_old else None, newest)
             except Exception as error:
                 failed(error, key, value, timestamp)
@@ -199,7 +200,7 @@ class GroupedTableAggregate(Node):
                     after = add(key, new, after)
                     if pair is not None:
                         newest = max(timestamp, pair[1])
-                put(key, after, newest)
+                put(key, after, timestamp if after is None else newest)
                 if not cached:
                     forward(key, after, before if send_old else None, newest)
             except Exception as error:

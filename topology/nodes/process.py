@@ -40,6 +40,8 @@ class ProcessorApiNode(Node):
         record_type: Any = FixedKeyRecord if self.fixed_key else Record
 
         def process(key: Any, value: Any, timestamp: int) -> None:
+            # A node before this one may have changed it, and stores log with it.
+            current.timestamp = timestamp
             try:
                 work(record_type(key, value, timestamp, Headers(current.headers() or ())))
             except Exception as error:

@@ -85,7 +85,7 @@ class WindowedAggregate(Node):
                         old = pair[0]
                         newest = max(pair[1], timestamp)
                     new = step(key, value, old)
-                    put(key, start, new, newest)
+                    put(key, start, new, timestamp if new is None else newest)
                     if not cached:
                         flushed(key, start, new, old if send_old else None, newest)
             except Exception as error:
