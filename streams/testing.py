@@ -351,8 +351,11 @@ class TopologyTestDriver:
         if task is None:
             return
         task.flush_caches()
-        for partition, (_, partition_time_ms) in task.committable().items():
-            self._metadata[partition.topic] = encode_partition_metadata(partition_time_ms)
+        # With exactly-once offsets go into the producer's transaction: as in the JVM's driver,
+        # the consumer, whose commits are reported, hears nothing of them.
+        if not self.config.is_exactly_once:
+            for partition, (_, partition_time_ms) in task.committable().items():
+                self._metadata[partition.topic] = encode_partition_metadata(partition_time_ms)
         task.committed()
 
     def _capture_outputs(self) -> None:
@@ -441,7 +444,7 @@ class TopologyTestDriver:
         return 0 if self._task is None else self._task.dropped_records_total
 
     def committed_metadata(self) -> Mapping[str, str]:
-        """Returns source topic -> metadata committed last with its offset."""
+        """Returns source topic -> metadata the consumer committed last with its offset."""
         return dict(self._metadata)
 
     def metrics(self) -> list[Metric]:

@@ -129,7 +129,10 @@ class RecordCollector:
                 failed(error, key, value)
                 return
             headers = headers_of(current.origin)
-            for partition in choose(key, value):
+            chosen = choose(key, value)
+            if not chosen:
+                task.dropped_records_total += 1
+            for partition in chosen:
                 send(raw_key, raw_value, timestamp, headers, partition)
 
         return sink
