@@ -118,8 +118,13 @@ class TopologyDescription:
         return "Topologies:\n " + "".join(f"  {part}" for part in self.subtopologies)
 
     def mermaid(self) -> str:
-        """Returns a Mermaid flowchart: a box per subtopology, topics and stores as barrels."""
+        """Returns a Mermaid flowchart.
+
+        A frame per subtopology with its nodes, and its stores as barrels on dotted lines;
+        topics, which join subtopologies, stand outside.
+        """
         lines, edges = ["flowchart TD"], []
+        barrels: list[str] = []
         topics: dict[str, str] = {}
         nodes = 0
         for part in self.subtopologies:
@@ -135,14 +140,15 @@ class TopologyDescription:
                     barrel = stores.setdefault(store, f"s{part.id}_{len(stores)}")
                     edges.append(f"  {own} -.- {barrel}")
                 for topic in node.topics:
-                    barrel = topics.setdefault(topic, f"t{len(topics)}")
+                    queue = topics.setdefault(topic, f"t{len(topics)}")
                     is_source = node.kind is NodeKind.SOURCE
-                    edges.append(f"  {barrel} --> {own}" if is_source else f"  {own} --> {barrel}")
+                    edges.append(f"  {queue} --> {own}" if is_source else f"  {own} --> {queue}")
                 edges.extend(f"  {own} --> {ids[child]}" for child in node.successors)
             lines.extend(f"    {barrel}[({_quoted(store)})]" for store, barrel in stores.items())
             lines.append("  end")
-        lines.extend(f"  {barrel}[({_quoted(topic)})]" for topic, barrel in topics.items())
-        return "\n".join(lines + edges) + "\n"
+            barrels.extend(stores.values())
+        lines.extend(f"  {queue}[[{_quoted(topic)}]]" for topic, queue in topics.items())
+        return "\n".join([*lines, *edges, *_styled(topics.values(), barrels)]) + "\n"
 
 
 def bracketed(names: Iterable[str]) -> str:
@@ -160,6 +166,18 @@ def _shape(node: NodeDescription) -> str:
     if node.topics:
         return f"([{_quoted(node.name)}])"
     return f"([{_quoted(f'{node.name}<br>{node.detail}')}])"
+
+
+def _styled(topics: Iterable[str], stores: Iterable[str]) -> list[str]:
+    """Colours topics and stores, legibly on light and on dark pages."""
+    lines = []
+    for name, ids, style in (
+        ("topic", topics, "fill:#dbeafe,stroke:#2563eb,color:#1e3a5f"),
+        ("store", stores, "fill:#fef3c7,stroke:#b45309,color:#5f370e"),
+    ):
+        if members := ",".join(ids):
+            lines += [f"  classDef {name} {style}", f"  class {members} {name}"]
+    return lines
 
 
 def _quoted(text: str) -> str:

@@ -380,9 +380,9 @@ def test_a_flowchart_shows_topics_and_stores() -> None:
         '    n5(["again"])\n'
         '    n6(["dyn<br>extractor class: by-key"])\n'
         "  end\n"
-        '  t0[("gt")]\n'
-        '  t1[("in")]\n'
-        '  t2[("out")]\n'
+        '  t0[["gt"]]\n'
+        '  t1[["in"]]\n'
+        '  t2[["out"]]\n'
         "  t0 --> n0\n"
         "  n0 --> n1\n"
         "  n1 -.- s0_0\n"
@@ -393,4 +393,8 @@ def test_a_flowchart_shows_topics_and_stores() -> None:
         "  n4 --> t2\n"
         "  t2 --> n5\n"
         "  n5 --> n6\n"
+        "  classDef topic fill:#dbeafe,stroke:#2563eb,color:#1e3a5f\n"
+        "  class t0,t1,t2 topic\n"
+        "  classDef store fill:#fef3c7,stroke:#b45309,color:#5f370e\n"
+        "  class s0_0,s1_0 store\n"
     )
