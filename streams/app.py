@@ -24,6 +24,7 @@ from enum import Enum
 from types import FrameType, TracebackType
 from typing import Any, Final, Self, TypeAlias, Unpack
 
+from stores.builders import StoreBuilder
 from stores.directory import StateDirectory
 from streams.clock import Clock, SystemClock
 from streams.config import ENVIRONMENT_PREFIX, Settings, StreamsConfig
@@ -130,6 +131,11 @@ class App:
         transport: opens the log to run on, instead of the one the settings name.
         settings: as for `StreamsConfig`.
 
+    Attributes:
+        config: the settings.
+        topology: the topology.
+        open_transport: opens the application's log once more; whoever calls it closes it.
+
     Raises:
         ConfigError: a setting is unknown, missing or out of range.
         TopologyError: the topology cannot be built.
@@ -155,7 +161,7 @@ class App:
             raise TypeError(message)
         self.topology = topology
         self._clock = clock or SystemClock()
-        self._open_transport = transport or (lambda: open_transport(self.config, self._clock))
+        self.open_transport = transport or (lambda: open_transport(self.config, self._clock))
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._state = State.CREATED
@@ -422,6 +428,14 @@ class App:
         """The names of the topology's stores, global ones among them."""
         return sorted({*self.topology.stores, *self.topology.global_stores})
 
+    def store_builder(self, name: str) -> StoreBuilder:
+        """Returns the description of a store: its kind, its serdes, how it is kept.
+
+        Raises:
+            UnknownStoreError: no such store; names those there are.
+        """
+        return self._queries.builder(name)
+
     def progress(self) -> Progress | None:
         """Returns what the worker has done so far, None before the start."""
         worker = self._worker
@@ -451,7 +465,7 @@ class App:
             ConfigError: the settings name a log that cannot be opened.
             StoreLockedError: another process owns the embedded log.
         """
-        return Producer(self.config, transport=self._open_transport)
+        return Producer(self.config, transport=self.open_transport)
 
     def _query_service(self) -> QueryService:
         return QueryService(
@@ -474,7 +488,7 @@ class App:
     # -- the worker's thread -------------------------------------------------------------
 
     def _new_worker(self) -> tuple[Worker, Transport]:
-        transport = self._open_transport()
+        transport = self.open_transport()
         try:
             worker = Worker(
                 self.topology,
@@ -528,8 +542,11 @@ class App:
         if not isinstance(response, UncaughtResponse):
             message = f"the handler of uncaught errors returned {response!r}, no UncaughtResponse"
             raise TypeError(message)
-        _log.error("worker failed, %s: %s", response.name, error, exc_info=error)
-        return response is UncaughtResponse.REPLACE_WORKER
+        is_replaced = response is UncaughtResponse.REPLACE_WORKER
+        # Whoever shows what `run` raises need not show this too.
+        extra = {"is_raised": not is_replaced}
+        _log.error("worker failed, %s: %s", response.name, error, exc_info=error, extra=extra)
+        return is_replaced
 
 
 def _run(worker: Worker, transport: Transport) -> StreamsError | None:

@@ -49,6 +49,9 @@ class Producer:
         config: names the log; default serdes are used where a record's are not given.
         transport: opens the log to write to, instead of the one the settings name.
 
+    Attributes:
+        committed_records: how many records were committed so far.
+
     Raises:
         ConfigError: the settings name a log that cannot be opened.
         StoreLockedError: another process owns the embedded log.
@@ -65,7 +68,7 @@ class Producer:
         self._bound: dict[tuple[str, Serde[Any] | None, Serde[Any] | None], _Bound] = {}
         self._uncommitted = 0
         self._is_closed = False
-        self.sent_records = 0
+        self.committed_records = 0
 
     def send(
         self,
@@ -112,7 +115,6 @@ class Producer:
             raw_headers,
             partition,
         )
-        self.sent_records += 1
         self._uncommitted += 1
         if self._uncommitted >= COMMIT_RECORDS:
             self.flush()
@@ -138,13 +140,14 @@ class Producer:
         """
         if not self._uncommitted:
             return
-        self._uncommitted = 0
+        sent, self._uncommitted = self._uncommitted, 0
         try:
             self._transport.flush()
             self._transport.commit({})
         except StreamsError:
             self._transport.abort()
             raise
+        self.committed_records += sent
 
     def create_topic(
         self, name: str, partitions: int, *, configs: Mapping[str, str] | None = None

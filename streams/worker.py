@@ -73,6 +73,8 @@ class Progress:
         remaining_restore_records: changelog offsets still to go.
         commits: commits since the start.
         lag_records: records in the log that are not processed yet, as far as known.
+        is_idle: whether everything is processed and committed: the last two commits found
+            nothing left, and there was nothing to do between them.
     """
 
     state: WorkerState
@@ -83,6 +85,7 @@ class Progress:
     remaining_restore_records: int
     commits: int
     lag_records: int
+    is_idle: bool
 
 
 class Worker:
@@ -138,6 +141,8 @@ class Worker:
         self._last_commit_ms = 0
         self._last_purge_ms = 0
         self._next_wall_due_ms = 0
+        self._drained_at = -1
+        self._is_idle = False
 
     # -- from any thread -----------------------------------------------------------------
 
@@ -191,6 +196,7 @@ class Worker:
             remaining_restore_records=restoration.remaining,
             commits=manager.committer.commits_total,
             lag_records=self._lag(running),
+            is_idle=self._is_idle,
         )
 
     def _lag(self, tasks: list[ActiveTask]) -> int:
@@ -425,6 +431,26 @@ class Worker:
         manager.committer.commit([manager.running[task_id] for task_id in sorted(manager.running)])
         if manager.global_task is not None:
             manager.global_task.commit()
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        """Notes whether there is nothing left to do, now that everything is committed.
+
+        A commit may send records on to the next subtopology; what it sent is seen by the poll
+        that follows. So two commits in a row must have found everything read.
+        """
+        manager = self._manager
+        running, reader = manager.running.values(), manager.reader
+        if not (manager.restorer.is_idle and self.state is WorkerState.RUNNING) or any(
+            task.group.buffered_count()
+            or any(reader.known_end_offset(p) != reader.position(p) for p in task.partitions)
+            for task in running
+        ):
+            self._drained_at, self._is_idle = -1, False
+            return
+        processed = self._processed_closed + sum(task.processed_records_total for task in running)
+        self._is_idle = processed == self._drained_at
+        self._drained_at = processed
 
     def _purge(self) -> None:
         """Lets the log forget repartition records that were processed and committed."""
@@ -452,7 +478,9 @@ class Worker:
         is_committed = clean and not errors
         if not is_committed:
             attempt(self._transport.abort)
+        processed = sum(task.processed_records_total for task in self._manager.running.values())
         attempt(lambda: self._manager.close_all(clean=is_committed))
+        self._processed_closed += processed
         attempt(self._member.leave)
         attempt(self._directory.close)
         self._set_state(WorkerState.DEAD)

@@ -1,0 +1,131 @@
+"""`thalweg produce`: lines of standard input into a topic.
+
+Owns the reading of standard input and the count. The forms of a line are those of `lines`.
+It must not know how records are written.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+from typing import TYPE_CHECKING, Annotated, Final, cast
+
+import typer
+
+from streams.cli import options
+from streams.cli.exits import UsageError, tell, told
+
+if TYPE_CHECKING:
+    from io import BufferedReader
+
+    from streams.cli.lines import Parse
+    from streams.producer import Producer
+
+_CHUNK_BYTES: Final = 1024 * 1024
+
+
+@told
+def produce(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="Where to.", show_default=False)],
+    *,
+    as_json: Annotated[
+        bool,
+        options.flag(
+            "--json",
+            "Each line is an object with value and, if you like, key, timestamp (epoch "
+            "milliseconds or ISO 8601), headers, partition.",
+        ),
+    ] = False,
+    key_separator: Annotated[
+        str | None,
+        typer.Option(
+            "--key-separator",
+            metavar="TEXT",
+            help=r"Stands between key and value of a line; \t is a tab. Without it lines have "
+            "no key.",
+        ),
+    ] = None,
+    key_serde: options.KeySerde = "auto",
+    value_serde: options.ValueSerde = "auto",
+    partitions: Annotated[
+        int | None,
+        typer.Option(
+            "--partitions", metavar="N", min=1, help="Create the topic with so many partitions."
+        ),
+    ] = None,
+    settings: options.Set = None,
+    config: options.Config = None,
+    bootstrap_servers: options.BootstrapServers = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Writes each line of standard input to a topic, as a record.
+
+    A topic that does not exist is created. Lines that were read are committed before standard
+    input is waited for, and at the end; at a bad line it stops, and those before it stay.
+    """
+    from streams.cli.lines import json_lines, plain_lines, serde_or_none
+    from streams.cli.script import given_settings, log_config
+    from streams.producer import Producer
+
+    given = given_settings(
+        settings or (), config, {"bootstrap_servers": bootstrap_servers, "data_dir": data_dir}
+    )
+    keys, values = serde_or_none(key_serde), serde_or_none(value_serde)
+    if as_json and key_separator is not None:
+        message = "--json and --key-separator are two forms of a line; give one"
+        raise UsageError(message)
+    if key_separator == "":
+        message = "--key-separator must not be empty"
+        raise UsageError(message)
+    if as_json:
+        parse = json_lines(keys, values)
+    else:
+        separator = None if key_separator is None else key_separator.replace("\\t", "\t")
+        parse = plain_lines(keys, values, separator)
+    producer = Producer(log_config(given))
+    try:
+        with producer:
+            if partitions is not None:
+                producer.create_topic(topic, partitions)
+            _send_lines(producer, topic, parse)
+    finally:
+        count = producer.committed_records
+        tell(f"{count:,} {'record' if count == 1 else 'records'} written to {topic}")
+
+
+def _send_lines(producer: Producer, topic: str, parse: Parse) -> None:
+    from streams.cli.lines import chunks_of_lines
+
+    source = cast("BufferedReader", sys.stdin.buffer)
+    number = 0
+    for lines in chunks_of_lines(lambda: source.read1(_CHUNK_BYTES)):
+        for line in lines:
+            number += 1
+            try:
+                row = parse(line)
+            except UsageError as error:
+                message = f"line {number}: {error}"
+                raise UsageError(message) from error
+            if row is None:
+                continue
+            producer.send(
+                topic,
+                row.value,
+                key=row.key,
+                key_serde=row.key_serde,
+                value_serde=row.value_serde,
+                timestamp=row.timestamp,
+                headers=row.headers,
+                partition=row.partition,
+            )
+        if not _has_more():
+            producer.flush()
+
+
+def _has_more() -> bool:
+    """Tells whether standard input can be read without waiting."""
+    try:
+        ready, _, _ = select.select([sys.stdin.fileno()], [], [], 0)
+    except (OSError, ValueError):  # standard input is no file: nobody waits for it
+        return True
+    return bool(ready)
