@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.golden.builders import BUILDERS
-from tests.golden.runner import Case, load_cases
+from tests.golden.runner import Case, load_cases, restorable_stores
 
 SHIPPED = Path(__file__).parent / "cases"
 
@@ -43,13 +43,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _has(case: Case, metafunc: pytest.Metafunc) -> bool:
-    marker = metafunc.definition.get_closest_marker("needs_steps")
-    return marker is None or case.has_steps
+    markers = {marker.name for marker in metafunc.definition.iter_markers()}
+    if "needs_changelog" in markers:
+        return case.has_steps and bool(restorable_stores(case))
+    return "needs_steps" not in markers or case.has_steps
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declares the marker of tests that run records."""
-    config.addinivalue_line("markers", "needs_steps: skips golden cases that are names only")
+    for marker in (
+        "needs_steps: leaves out golden cases that are names only",
+        "needs_changelog: leaves out golden cases without a store that can be restored",
+    ):
+        config.addinivalue_line("markers", marker)
 
 
 def pytest_terminal_summary(

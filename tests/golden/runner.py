@@ -199,8 +199,6 @@ def _headers(headers: Sequence[Sequence[Any]]) -> list[tuple[str, bytes | None]]
 def check_restoration(case: Case, build: Build) -> None:
     """Restores empty stores from the recorded changelogs and compares their entries."""
     changelogs = restorable_stores(case)
-    if not changelogs:
-        pytest.skip("no logged store")
     with _driver(case, build) as driver:
         for name, topic in changelogs.items():
             driver.restore_entries(name, _records_of(case, topic))

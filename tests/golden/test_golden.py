@@ -20,7 +20,7 @@ def test_records(case: Case) -> None:
     check_records(case, BUILDERS[case.name])
 
 
-@pytest.mark.needs_steps
+@pytest.mark.needs_changelog
 def test_restoration(case: Case) -> None:
     """A changelog of the JVM restores the stores."""
     check_restoration(case, BUILDERS[case.name])
