@@ -17,7 +17,7 @@ import uuid as uuid_module
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from struct import Struct
-from typing import Any, Final, Generic, NoReturn, TypeVar, final, overload
+from typing import Any, Final, Generic, TypeVar, final, is_typeddict, overload
 
 import msgspec
 from msgspec import inspect
@@ -99,8 +99,8 @@ class Serde(ABC, Generic[T]):
         return f"<serde {self.name}>"
 
 
-def _refuse_value(serde: Serde[Any], topic: str, value: object, wanted: str) -> NoReturn:
-    raise SerializationError(
+def _unwritable(serde: Serde[Any], topic: str, value: object, wanted: str) -> SerializationError:
+    return SerializationError(
         f"serde {serde.name} cannot write a value of type {type(value).__name__}: it takes "
         f"{wanted}; give the operator or store the serde of its type "
         "(key_serde=, value_serde=)",
@@ -108,12 +108,12 @@ def _refuse_value(serde: Serde[Any], topic: str, value: object, wanted: str) -> 
     )
 
 
-def _refuse_bytes(serde: Serde[Any], topic: str, data: object, why: object) -> NoReturn:
+def _unreadable(serde: Serde[Any], topic: str, data: object, why: object) -> DeserializationError:
     shown = f"a {type(data).__name__}"
     if isinstance(data, bytes):
         more = " …" if len(data) > _HEAD_BYTES else ""
         shown = f"{len(data)} bytes ({data[:_HEAD_BYTES].hex(' ')}{more})"
-    raise DeserializationError(
+    return DeserializationError(
         f"serde {serde.name} cannot read {shown}: {why}; give the source or store the serde "
         "its bytes were written with (key_serde=, value_serde=)",
         topic=topic or None,
@@ -121,7 +121,10 @@ def _refuse_bytes(serde: Serde[Any], topic: str, data: object, why: object) -> N
 
 
 class _Functions(Serde[T]):
-    """A serde of two functions that do not ask for the topic."""
+    """A serde of two functions that do not ask for the topic.
+
+    The functions are called as they are; only what they raise is looked at.
+    """
 
     def __init__(
         self,
@@ -149,7 +152,7 @@ class _Functions(Serde[T]):
 
     def serializer(self, topic: str) -> Callable[[T], bytes]:
         """Returns the function that writes values."""
-        serialize, wanted = self._serialize, self._wanted
+        serialize = self._serialize
 
         def encode(value: T) -> bytes:
             try:
@@ -157,10 +160,7 @@ class _Functions(Serde[T]):
             except SerializationError:
                 raise
             except Exception as error:
-                try:
-                    _refuse_value(self, topic, value, wanted)
-                except SerializationError as refused:
-                    raise refused from error
+                raise _unwritable(self, topic, value, self._wanted) from error
 
         return encode
 
@@ -174,10 +174,7 @@ class _Functions(Serde[T]):
             except DeserializationError:
                 raise
             except Exception as error:
-                try:
-                    _refuse_bytes(self, topic, data, error)
-                except DeserializationError as refused:
-                    raise refused from error
+                raise _unreadable(self, topic, data, error) from error
 
         return decode
 
@@ -287,11 +284,13 @@ def _is_immutable(info: inspect.Type, seen: set[int]) -> bool:
     return all(_is_immutable(part, seen) for part in parts)
 
 
-def _class_to_check(type_: Any) -> builtins.type | tuple[builtins.type, ...] | None:
-    """Returns the class whose instances a serialiser takes; None where no class tells."""
+def _class_to_check(type_: Any) -> Any:
+    """Returns the class (or classes) a serialiser takes; None where no class tells."""
     if type_ is float:
         return (float, int)
-    if isinstance(type_, builtins.type) and not hasattr(type_, "__origin__"):
+    if is_typeddict(type_):
+        return dict
+    if isinstance(type_, builtins.type):
         return type_
     origin = getattr(type_, "__origin__", None)
     return origin if isinstance(origin, builtins.type) else None
@@ -308,7 +307,7 @@ class _Schemaless(Serde[Any]):
     def __init__(self, module: Any) -> None:
         self._module = module
         self._name: str = module.__name__.rpartition(".")[2]
-        self._inner: Serde[Any] = _typed(module, self._name, Any)
+        self._inner = _typed(module, self._name, Any, "what msgspec can encode")
 
     @overload
     def __call__(self, type: builtins.type[T], /) -> Serde[T]: ...
@@ -326,8 +325,8 @@ class _Schemaless(Serde[Any]):
         Raises:
             TypeError: msgspec cannot.
         """
-        shown = getattr(type, "__name__", None) if isinstance(type, builtins.type) else None
-        return _typed(self._module, f"{self._name}({shown or type})", type)
+        shown = type.__name__ if isinstance(type, builtins.type) else str(type)
+        return _typed(self._module, f"{self._name}({shown})", type, f"a value of type {shown}")
 
     @property
     def name(self) -> str:
@@ -358,25 +357,22 @@ class _Typed(_Functions[T]):
         return hash(self._identity[0])
 
 
-def _typed(module: Any, name: str, type_: Any) -> Serde[Any]:
+def _typed(module: Any, name: str, type_: Any, wanted: str) -> Serde[Any]:
     # Sorted, so that equal keys are the same bytes and go to the same partition.
     write = module.Encoder(order="deterministic").encode
     read = module.Decoder(type_).decode
-    wanted = "what msgspec can encode"
-    immutable = False
     checked = None if type_ is Any else _class_to_check(type_)
-    serialize = write
-    if checked is not None:
-        # A class is checked, for the reader decodes to it and the cache may rely on it.
-        immutable = _is_immutable(inspect.type_info(type_), set())
-        wanted = f"an instance of {name.partition('(')[2].rstrip(')')}"
+    if checked is None:
+        return _Typed(name, module, type_, serialize=write, deserialize=read, wanted=wanted)
 
-        def serialize(value: Any) -> bytes:
-            if not isinstance(value, checked):
-                raise TypeError
-            encoded: bytes = write(value)
-            return encoded
+    def serialize(value: Any) -> bytes:
+        # The reader decodes to this class, and the cache may rely on what it is.
+        if not isinstance(value, checked):
+            raise TypeError
+        encoded: bytes = write(value)
+        return encoded
 
+    immutable = _is_immutable(inspect.type_info(type_), set())
     return _Typed(
         name,
         module,
@@ -425,7 +421,7 @@ class WindowedSerde(Serde[Windowed[T]]):
 
         def encode(windowed: Windowed[T]) -> bytes:
             if not isinstance(windowed, Windowed):
-                _refuse_value(self, topic, windowed, "a Windowed key")
+                raise _unwritable(self, topic, windowed, "a Windowed key")
             return encode_windowed_key(encode_inner(windowed.key), windowed.window.start_ms)
 
         return encode
@@ -435,9 +431,12 @@ class WindowedSerde(Serde[Windowed[T]]):
         decode_inner, size_ms = self.inner.deserializer(topic), self.window_size_ms
 
         def decode(data: bytes) -> Windowed[T]:
-            key, start = decode_windowed_key(data)
-            if start < 0:
-                _refuse_bytes(self, topic, data, f"a window cannot start at {start}")
+            try:
+                key, start = decode_windowed_key(data)
+            except DeserializationError as error:
+                raise _unreadable(self, topic, data, error) from error
+            if not 0 <= start < FOREVER_MS:
+                raise _unreadable(self, topic, data, f"a window cannot start at {start}")
             return Windowed(decode_inner(key), TimeWindow(start, min(start + size_ms, FOREVER_MS)))
 
         return decode
