@@ -131,7 +131,9 @@ def json_lines(key_serde: Serde[Any] | None, value_serde: Serde[Any] | None) -> 
         headers = None
         if row.headers is not None:
             items = row.headers.items() if isinstance(row.headers, dict) else row.headers
-            headers = [(name, None if t is None else text.bytes_of(t)) for name, t in items]
+            headers = [
+                (name, None if t is None else text.value_of(t, serdes.bytes)) for name, t in items
+            ]
         at = row.timestamp
         key, own_key_serde = _value("key", row.key, key_serde)
         value, own_value_serde = _value("value", row.value, value_serde)

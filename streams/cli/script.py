@@ -10,7 +10,6 @@ It must not know what is done with the application.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 import sys
@@ -21,6 +20,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from streams.app import App, State
+from streams.cli import modules
 from streams.cli.exits import UsageError
 from streams.config import (
     CONFIG_FILE_VARIABLE,
@@ -152,18 +152,12 @@ def _load(source: str) -> ModuleType:
     if path.suffix == ".py" or len(path.parts) > 1:
         message = f"there is no file {source}"
         raise ScriptError(message)
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        spec = importlib.util.find_spec(source)
-    except (ImportError, ValueError):
-        spec = None
+    spec = modules.spec_of(source)
     if spec is None:
         message = f"there is neither a file nor a module {source!r}"
         raise ScriptError(message)
     origin = Path(spec.origin) if spec.has_location and spec.origin else path
-    return _guarded(source, origin, lambda: importlib.import_module(source))
+    return _guarded(source, origin, lambda: modules.load(source))
 
 
 def _load_file(path: Path) -> ModuleType:

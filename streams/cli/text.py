@@ -1,30 +1,25 @@
-"""Text and values: serdes by name, keys typed on a command line, values shown.
+"""Text and values: serdes by name, what is typed on a command line, values shown.
 
-Owns how a key or value is written as text, both ways. It must not know stores, topics or
-commands.
-
-    string    as it is                  uuid              550e8400-e29b-41d4-a716-446655440000
-    int32     -5                        json, msgpack     JSON text
-    int64     -5                        bytes             text, or 0x and hex digits
-    float64   1.5                       of one type       JSON text
-    bool      true                      of your own       what its deserializer takes, as UTF-8
+Owns the names of serdes and how a value is shown. How a key is typed is the same for every
+asker (`streams.queries.keys`); here what is wrong with it becomes an error of usage. It must
+not know stores, topics or commands.
 """
 
 from __future__ import annotations
 
-import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 
-from stores.errors import DeserializationError, SerdeError
 from stores.serde import Serde, serdes
 from stores.windowed import FOREVER_MS, Windowed
+from streams.cli import modules
 from streams.cli.exits import UsageError
+from streams.queries import keys
 
 SERDES: Final[Mapping[str, Serde[Any]]] = {
     name: getattr(serdes, name)
@@ -35,7 +30,6 @@ SERDES: Final[Mapping[str, Serde[Any]]] = {
 SERDE_FORMS: Final = f"{', '.join(SERDES)}, windowed(SERDE,SIZE_MS), or module:attribute"
 
 _WINDOWED: Final = re.compile(r"windowed\((.+),\s*(\d+)\)")
-_HEX: Final = re.compile(r"0x(?:[0-9a-fA-F]{2})*")
 
 
 def serde_named(name: str) -> Serde[Any]:
@@ -55,7 +49,7 @@ def serde_named(name: str) -> Serde[Any]:
     if ":" in name:
         module, _, attribute = name.partition(":")
         try:
-            found = getattr(importlib.import_module(module), attribute)
+            found = attrgetter(attribute)(modules.load(module))
         except Exception as error:  # whatever a module of the user's raises when it is loaded
             message = f"serde {name!r} cannot be loaded: {type(error).__name__}: {error}"
             raise UsageError(message) from error
@@ -70,110 +64,40 @@ def serde_named(name: str) -> Serde[Any]:
 # -- text to values ------------------------------------------------------------------------
 
 
-def value_of(text: str, serde: Serde[Any]) -> Any:
+def value_of(typed: str, serde: Serde[Any]) -> Any:
     """Reads a key or value typed as text, by the serde it will be written with.
 
     Raises:
         UsageError: the text is not of the serde's form; names the form.
     """
-    name = serde.name
-    reader = _READERS.get(name)
     try:
-        if reader is not None:
-            value = reader(text)
-        elif name.startswith("msgpack"):
-            packed = msgspec.msgpack.encode(msgspec.json.decode(text))
-            value = serde.deserializer("")(packed)
-        else:
-            value = serde.deserializer("")(text.encode())
-        serde.serializer("")(value)  # a number may be out of the serde's range
-    except (ValueError, SerdeError, msgspec.MsgspecError) as error:
-        message = f"{text!r} is not {_FORMS.get(name, f'what serde {name} takes')}"
-        reason = _reason(error)
-        raise UsageError(f"{message}: {reason}" if reason else message) from error
-    return value
+        return keys.parse_key(serde, typed)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
-def _reason(error: Exception) -> str:
-    """Returns why JSON was refused; other forms say it all by their name."""
-    cause = error.__cause__ if isinstance(error, DeserializationError) else error
-    return str(cause) if isinstance(cause, msgspec.MsgspecError) else ""
-
-
-def _bool(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError
-    return text.lower() == "true"
-
-
-def bytes_of(text: str) -> bytes:
-    """Returns the bytes of a text, or of 0x and hex digits."""
-    return bytes.fromhex(text[2:]) if _HEX.fullmatch(text) else text.encode()
-
-
-def _json(text: str) -> Any:
-    return msgspec.json.decode(text)
-
-
-_READERS: Final[Mapping[str, Callable[[str], Any]]] = {
-    "string": str,
-    "bytes": bytes_of,
-    "int32": int,
-    "int64": int,
-    "float64": float,
-    "bool": _bool,
-    "uuid": UUID,
-    "json": _json,
-    "msgpack": _json,
-}
-_FORMS: Final[Mapping[str, str]] = {
-    "string": "a text without lone surrogates",
-    "bytes": "a text, or 0x and hex digits",
-    "int32": "an int from -2**31 to 2**31 - 1",
-    "int64": "an int from -2**63 to 2**63 - 1",
-    "float64": "a number",
-    "bool": "true or false",
-    "uuid": "a UUID",
-    "json": "JSON",
-    "msgpack": "JSON",
-}
-
-
-def prefix_of(text: str, serde: Serde[Any]) -> bytes:
+def prefix_of(typed: str, serde: Serde[Any]) -> bytes:
     """Returns the bytes with which the keys that are asked for begin.
 
     Raises:
-        UsageError: the text is not of the serde's form.
+        UsageError: the text is not of the serde's form; names the form.
     """
-    if _HEX.fullmatch(text):
-        return bytes.fromhex(text[2:])
-    if serde.fixed_size_bytes is not None and serde.name != "uuid":
-        return serde.serializer("")(value_of(text, serde))
-    # Of keys that are text the prefix need not be a whole key.
-    return text.encode()
+    try:
+        return keys.parse_prefix(serde, typed)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
-def moment_ms(text: str) -> int:
+def moment_ms(typed: str) -> int:
     """Reads a moment: epoch milliseconds, or ISO 8601, in UTC where it names no zone.
 
     Raises:
         UsageError: it is neither, or before 1970.
     """
     try:
-        if re.fullmatch(r"[+-]?\d+", text):
-            moment = int(text)
-        else:
-            given = datetime.fromisoformat(text)
-            moment = int((given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp() * 1000)
-        if not 0 <= moment <= FOREVER_MS:
-            raise ValueError
-    except (ValueError, OverflowError) as error:
-        message = (
-            f"{text!r} is no moment from 1970 on: give epoch milliseconds, or a date and time "
-            "such as 2026-01-31T12:00:00 (UTC, if no zone is named)"
-        )
-        raise UsageError(message) from error
-    return moment
+        return keys.parse_moment_ms(typed)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 # -- values to text ------------------------------------------------------------------------
