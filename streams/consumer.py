@@ -78,10 +78,14 @@ class Consumer:
             follow: go on with what comes later, for ever; else end where the topic ends now.
 
         Raises:
+            ValueError: `start` is none of these.
             TransportError: the topic or a partition does not exist.
             DeserializationError: a record cannot be decoded; names it.
             BrokerError: the log cannot be read.
         """
+        if not isinstance(start, int) and start not in ("beginning", "end"):
+            message = f'start is "beginning", "end" or an offset, got {start!r}'
+            raise ValueError(message)
         wanted = self._partitions(topic, partitions)
         begins = self._transport.begin_offsets(wanted)
         ends = self._transport.end_offsets(wanted)
