@@ -342,13 +342,15 @@ class Membership:
         sent = self._arrived(number)
         if sent is None:
             return
-        self._doubt()
+        self._last_sent = None
         if sent.is_leaving or self.state not in _HEARTBEATS:
             return
         match consequence(code, message, is_joining=sent.is_joining):
             case Consequence.RETRY:
                 self._fail(now_ms)
             case Consequence.REDISCOVER:
+                # A coordinator that just lost its log answers so, too.
+                self._doubt()
                 self._has_coordinator = False
                 self._fail(now_ms, is_first_free=True)
             case Consequence.REJOIN:

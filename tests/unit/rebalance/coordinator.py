@@ -1,0 +1,132 @@
+"""A group coordinator as strict as Kafka's, without topics, sockets or time.
+
+It follows Kafka 4.2 in what decides about tasks: epochs, the three lists, when an answer
+carries lists, and when a task is free. What it accepts, a broker accepts; what a broker
+refuses, it refuses. Topics are taken to exist.
+
+Source: Kafka 4.2 `GroupMetadataManager.streamsGroupHeartbeat`, `CurrentAssignmentBuilder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from rebalance.actions import Answer, Heartbeat
+from rebalance.errors import Code
+from rebalance.heartbeat import Refusal
+from rebalance.member import TaskAssignment, TaskId
+
+NOTHING: frozenset[TaskId] = frozenset()
+
+
+@dataclass
+class KnownMember:
+    """A member as the coordinator has it; only active tasks are modelled."""
+
+    epoch: int
+    previous_epoch: int = 0
+    assigned: frozenset[TaskId] = NOTHING
+    revoking: frozenset[TaskId] = NOTHING
+
+    @property
+    def holds(self) -> frozenset[TaskId]:
+        """What nobody else may be given."""
+        return self.assigned | self.revoking
+
+
+@dataclass
+class Coordinator:
+    """One group. Whoever joins or leaves makes it share the tasks out anew."""
+
+    tasks: frozenset[TaskId]
+    interval_ms: int = 500
+    epoch: int = 0
+    members: dict[str, KnownMember] = field(default_factory=dict)
+    target: dict[str, frozenset[TaskId]] = field(default_factory=dict)
+    exists: bool = False
+
+    def heartbeat(self, member_id: str, sent: Heartbeat) -> Answer | Refusal:
+        """Takes a heartbeat and answers it."""
+        if sent.is_leaving:
+            return self._leave(member_id)
+        owned = None if sent.owned is None else sent.owned.active
+        if sent.is_joining:
+            if sent.owned != TaskAssignment():
+                return Refusal(Code.INVALID_REQUEST, "ActiveTasks must be empty when (re-)joining.")
+            self.exists = True
+            if member_id not in self.members:
+                self.members[member_id] = KnownMember(0)
+                self.share_out()
+        elif not self.exists:
+            return Refusal(Code.GROUP_ID_NOT_FOUND, "Group g not found.")
+        member = self.members.get(member_id)
+        if member is None:
+            return Refusal(Code.UNKNOWN_MEMBER_ID, f"Member {member_id} is not a member.")
+        if not sent.is_joining and not self._is_epoch_right(member, sent.epoch, owned):
+            return Refusal(Code.FENCED_MEMBER_EPOCH, f"The epoch {sent.epoch} is wrong.")
+        if owned is not None and not owned <= self.tasks:
+            return Refusal(Code.INVALID_REQUEST, "Unknown tasks are owned.")
+        before = member.assigned
+        self._progress(member_id, member, owned)
+        has_lists = sent.is_joining or member.assigned != before
+        return Answer(
+            member.epoch,
+            self.interval_ms,
+            tasks=TaskAssignment(member.assigned) if has_lists else None,
+        )
+
+    @staticmethod
+    def _is_epoch_right(member: KnownMember, epoch: int, owned: frozenset[TaskId] | None) -> bool:
+        if epoch == member.epoch:
+            return True
+        is_repeated = epoch == member.previous_epoch and owned is not None
+        return is_repeated and owned is not None and owned <= member.holds
+
+    def _progress(
+        self, member_id: str, member: KnownMember, owned: frozenset[TaskId] | None
+    ) -> None:
+        """Moves a member as far towards its target as it can go in one heartbeat."""
+        target = self.target.get(member_id, NOTHING)
+        if member.revoking and (owned is None or owned & member.revoking):
+            return
+        kept = member.assigned & target
+        revoking = member.assigned - target
+        if revoking and (owned is None or owned & revoking):
+            member.assigned, member.revoking = kept, revoking
+            return
+        taken = {
+            task for other in self.members.values() if other is not member for task in other.holds
+        }
+        member.assigned, member.revoking = kept | (target - taken), NOTHING
+        if member.epoch != self.epoch:
+            member.previous_epoch, member.epoch = member.epoch, self.epoch
+
+    def _leave(self, member_id: str) -> Answer | Refusal:
+        if member_id not in self.members:
+            return Refusal(Code.UNKNOWN_MEMBER_ID, f"Member {member_id} is not a member.")
+        self.expire(member_id)
+        return Answer(-1, 0)
+
+    def expire(self, member_id: str) -> None:
+        """Removes a member whose session is over."""
+        if self.members.pop(member_id, None) is not None:
+            self.share_out()
+
+    def delete(self) -> None:
+        """Deletes the group under its members."""
+        self.members.clear()
+        self.target.clear()
+        self.exists = False
+
+    def share_out(self, order: Iterable[str] | None = None) -> None:
+        """Makes new targets, tasks in turn over the members in the order given."""
+        self.epoch += 1
+        members = [one for one in (order or sorted(self.members)) if one in self.members]
+        ordered = sorted(self.tasks)
+        count = max(1, len(members))
+        self.target = {one: frozenset(ordered[index::count]) for index, one in enumerate(members)}
+
+    def has(self) -> Mapping[str, frozenset[TaskId]]:
+        """Returns what each member was given and has not given back."""
+        return {member_id: member.holds for member_id, member in self.members.items()}

@@ -1,0 +1,316 @@
+"""Members against a strict coordinator, under every order of events hypothesis thinks of.
+
+Answers and requests get lost, coordinators move, sessions end, owners dawdle or hang. What
+must hold at any time: nobody runs a task that was not given or was taken back, no
+acknowledgement is skipped, no epoch goes back, no broker is flooded. What must hold in the
+end, once the faults stop: every member runs exactly its target.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from rebalance.actions import Action, Describe, FindCoordinator, Heartbeat, Send, Tell, Wait
+from rebalance.errors import Code, UnreachableError
+from rebalance.events import Assigned, Event, Fatal, Lost, Revoked
+from rebalance.heartbeat import Refusal
+from rebalance.member import MemberSettings, TaskAssignment, TaskId
+from rebalance.membership import ACTIVE, Membership, State
+from tests.unit.rebalance.coordinator import Coordinator
+
+TASKS = frozenset(TaskId(part, partition) for part in ("0", "1") for partition in range(3))
+NAMES = ("m0", "m1", "m2")
+POLL_MS = 20_000
+FLOOD = 6
+"""Requests one member may send at one moment without an answer that is a success."""
+
+
+@dataclass
+class Process:
+    """A member, its owner's loop, and what is on the wire between them and the broker."""
+
+    name: str
+    machine: Membership
+    inbox: deque[Event] = field(default_factory=deque)
+    wire: Action | None = None
+    runs: frozenset[TaskId] = frozenset()
+    owed: TaskAssignment | None = None
+    epoch: int = 0
+    sent_at: tuple[float, int] = (0.0, 0)
+
+    def note(self, action: Action, now_ms: float) -> None:
+        """Checks what may be sent."""
+        if isinstance(action, Wait):
+            return
+        at, count = self.sent_at
+        self.sent_at = (now_ms, count + 1 if at == now_ms else 1)
+        assert self.sent_at[1] <= FLOOD, f"{self.name} floods the broker"
+        if isinstance(action, Send):
+            self.note_heartbeat(action.heartbeat)
+
+    def note_heartbeat(self, sent: Heartbeat) -> None:
+        if self.owed is not None and not sent.is_leaving:
+            assert sent.owned == self.owed, "an acknowledgement was skipped"
+        self.owed = None
+        if sent.owned is not None and not sent.is_joining:
+            claimed = sent.owned.active
+            assert self.runs <= claimed or self.machine.state not in ACTIVE, (
+                "it runs what it does not tell of"
+            )
+
+
+class MembersAndCoordinator(RuleBasedStateMachine):
+    @initialize(seed=st.integers(0, 2**16))
+    def start(self, seed: int) -> None:
+        self.now_ms = 1_000.0
+        self.coordinator = Coordinator(TASKS)
+        self.removed: set[str] = set()  # thrown out and not back yet
+        self.processes = {
+            name: Process(
+                name,
+                Membership(
+                    MemberSettings(
+                        "g", name, name, frozenset({"0", "1"}), rebalance_timeout_ms=POLL_MS
+                    ),
+                    random.Random(seed + index),
+                ),
+            )
+            for index, name in enumerate(NAMES)
+        }
+
+        for name in NAMES:
+            self.join(name)
+        self.pass_time(10, 300)
+
+    # -- the members ---------------------------------------------------------------------
+
+    @rule(rounds=st.integers(1, 4), step_ms=st.sampled_from([20, 300, 600]))
+    def pass_time(self, rounds: int, step_ms: int) -> None:
+        """Everything goes well for a while."""
+        for _ in range(rounds):
+            for name in NAMES:
+                self.act(name)
+                self.deliver(name, "ok")
+                self.own(name)
+                self.check()
+            self.now_ms += step_ms
+
+    @rule(name=st.sampled_from(NAMES), fate=st.sampled_from(["ok", "drop", "lose", 14, 15, 16, 29]))
+    def exchange(self, name: str, fate: str | int) -> None:
+        """One process's next request, which may go wrong; its owner does not look."""
+        for _ in range(3):
+            self.act(name)
+            if isinstance(fate, int) and isinstance(self.processes[name].wire, Send):
+                self.refuse(name, fate)
+                return
+            self.deliver(name, fate if isinstance(fate, str) else "ok")
+
+    @rule(name=st.sampled_from(NAMES), fate=st.sampled_from(["drop", 14, 15, 16]))
+    def storm(self, name: str, fate: str | int) -> None:
+        """Everything one process tries goes wrong, as often as it tries."""
+        for _ in range(20):
+            self.exchange(name, fate)
+
+    @precondition(lambda self: any(one.machine.is_out for one in self.processes.values()))
+    @rule(name=st.sampled_from(NAMES))
+    def join(self, name: str) -> None:
+        process = self.processes[name]
+        if process.machine.state is State.UNSUBSCRIBED:
+            process.machine.join(self.now_ms)
+
+    @rule(name=st.sampled_from(NAMES))
+    def act(self, name: str) -> None:
+        """One process takes its next steps, until something has to come back."""
+        process = self.processes[name]
+        if process.wire is not None:
+            return
+        while True:
+            action = process.machine.next_action(self.now_ms)
+            if not isinstance(action, Tell):
+                break
+            process.inbox.extend(action.events)
+        process.note(action, self.now_ms)
+        if isinstance(action, Wait):
+            if action.until_ms is not None:
+                assert action.until_ms - self.now_ms <= POLL_MS
+            return
+        process.wire = action
+
+    @rule(name=st.sampled_from(NAMES), fate=st.sampled_from(["ok", "drop", "lose"]))
+    def deliver(self, name: str, fate: str) -> None:
+        """What is on the wire arrives, or only one way, or not at all."""
+        process = self.processes[name]
+        wire, process.wire = process.wire, None
+        machine, broken = process.machine, UnreachableError("broken")
+        if isinstance(wire, FindCoordinator):
+            if fate in ("drop", "lose"):
+                machine.coordinator_failed(broken, self.now_ms)
+            else:
+                machine.coordinator_found()
+        elif isinstance(wire, Describe):
+            known = self.coordinator.members.get(name)
+            if fate in ("drop", "lose") or known is None:
+                machine.described(None, TaskAssignment())
+            else:
+                machine.described(known.epoch, TaskAssignment(known.assigned))
+        elif isinstance(wire, Send):
+            number = wire.heartbeat.number
+            if fate == "drop":
+                machine.failed(number, broken, self.now_ms)
+                return
+            answer = self.coordinator.heartbeat(name, wire.heartbeat)
+            if wire.heartbeat.is_joining:
+                assert not process.runs, "it joins with tasks still running"
+                self.removed.discard(name)
+            if fate == "lose":
+                machine.failed(number, broken, self.now_ms)
+            elif isinstance(answer, Refusal):
+                assert answer.code != Code.INVALID_REQUEST, answer.message
+                machine.refused(number, answer.code, answer.message, self.now_ms)
+            else:
+                machine.answered(number, answer, self.now_ms)
+                process.sent_at = (self.now_ms, 0)
+
+    @rule(name=st.sampled_from(NAMES), code=st.sampled_from([14, 15, 16, 29]))
+    def refuse(self, name: str, code: int) -> None:
+        """The coordinator has moved, or is loading, or somebody took a right away."""
+        process = self.processes[name]
+        wire = process.wire
+        if isinstance(wire, Send):
+            process.wire = None
+            process.machine.refused(wire.heartbeat.number, code, "", self.now_ms)
+
+    # -- their owners --------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(NAMES), count=st.integers(1, 4))
+    def own(self, name: str, count: int = 99) -> None:
+        """The loop polls, and handles some of what it was told."""
+        process = self.processes[name]
+        process.machine.note_poll(self.now_ms)
+        for _ in range(min(count, len(process.inbox))):
+            self.handle(process, process.inbox.popleft())
+
+    def handle(self, process: Process, event: Event) -> None:
+        assert not isinstance(event, Fatal), event
+        if isinstance(event, Revoked):
+            assert event.tasks <= process.runs or not process.runs
+            process.runs -= event.tasks
+        elif isinstance(event, Assigned):
+            process.runs = event.tasks.active
+            if process.machine.acknowledge(event.number, event.tasks, self.now_ms):
+                process.owed = event.tasks
+            else:
+                # Overtaken: whatever comes next in the inbox, or a good-bye, takes it away.
+                assert self.is_overtaken(process)
+        elif isinstance(event, Lost):
+            process.runs = frozenset()
+            process.owed = None
+            process.machine.acknowledge(event.number, TaskAssignment(), self.now_ms)
+
+    def is_overtaken(self, process: Process) -> bool:
+        """Tells whether a loss follows, told or not."""
+        while isinstance(action := process.machine.next_action(self.now_ms), Tell):
+            process.inbox.extend(action.events)
+        if process.wire is None:
+            process.note(action, self.now_ms)
+            process.wire = None if isinstance(action, Wait) else action
+        return any(isinstance(event, Lost) for event in process.inbox)
+
+    @rule(name=st.sampled_from(NAMES))
+    def leave(self, name: str) -> None:
+        """The owner closes its tasks and leaves."""
+        process = self.processes[name]
+        process.runs = frozenset()
+        process.inbox.clear()
+        process.owed = None
+        process.machine.leave()
+
+    # -- the world -----------------------------------------------------------------------
+
+    @rule(duration_ms=st.sampled_from([1, 50, 200, 500, 2_000, 9_000]))
+    def wait(self, duration_ms: int) -> None:
+        self.now_ms += duration_ms
+
+    @rule(order=st.permutations(NAMES))
+    def share_out(self, order: list[str]) -> None:
+        if self.coordinator.members:
+            self.coordinator.share_out(order)
+
+    @rule(name=st.sampled_from(NAMES))
+    def expire(self, name: str) -> None:
+        if name in self.coordinator.members:
+            self.removed.add(name)
+            self.coordinator.expire(name)
+
+    @rule()
+    def delete(self) -> None:
+        self.removed.update(self.coordinator.members)
+        self.coordinator.delete()
+
+    # -- what must hold ------------------------------------------------------------------
+
+    def check(self) -> None:
+        self.nobody_runs_what_was_not_given_or_was_taken_back()
+        self.no_epoch_goes_back_but_to_nothing()
+
+    @invariant()
+    def nobody_runs_what_was_not_given_or_was_taken_back(self) -> None:
+        for name, holds in self.coordinator.has().items():
+            process = self.processes[name]
+            # Whoever the coordinator has let in anew had to let go of everything before.
+            assert process.runs <= holds or name in self.removed, (name, process.runs, holds)
+
+    @invariant()
+    def no_epoch_goes_back_but_to_nothing(self) -> None:
+        for process in self.processes.values():
+            epoch = process.machine.identity.epoch
+            assert epoch == 0 or epoch >= process.epoch
+            process.epoch = epoch
+
+    @invariant()
+    def who_is_out_runs_nothing_for_long(self) -> None:
+        for process in self.processes.values():
+            if process.machine.is_out and not process.inbox:
+                assert not process.runs
+
+    def teardown(self) -> None:
+        """The faults stop: everybody comes to run its target, and nothing else."""
+        if not hasattr(self, "coordinator"):
+            return
+        for process in self.processes.values():
+            self.own(process.name)
+            self.join(process.name)
+        for _ in range(400):
+            for name in NAMES:
+                self.own(name)
+                self.act(name)
+                self.deliver(name, "ok")
+                self.nobody_runs_what_was_not_given_or_was_taken_back()
+            self.now_ms += 100
+        for name, process in self.processes.items():
+            target = self.coordinator.target.get(name, frozenset())
+            if process.machine.state is State.STABLE:
+                assert process.runs == target, (name, process.runs, target)
+            else:
+                assert process.machine.is_out, process.machine.state
+                assert not process.runs
+        everything = [task for process in self.processes.values() for task in process.runs]
+        assert sorted(everything) == (sorted(TASKS) if self.coordinator.members else [])
+
+
+TestMembersAndCoordinator = MembersAndCoordinator.TestCase
+TestMembersAndCoordinator.settings = settings(
+    max_examples=150, stateful_step_count=60, deadline=None
+)
