@@ -212,19 +212,27 @@ class CurrentRecord:
         partition: partition read from, -1 in a punctuation.
         origin: offset and headers.
         timestamp: event time as read, epoch milliseconds.
-        raw_key: the key as read, for dead letters.
-        raw_value: the value as read, for dead letters.
+        record: the record as read, None in a punctuation and while a cache is flushed.
     """
 
-    __slots__ = ("origin", "partition", "raw_key", "raw_value", "timestamp", "topic")
+    __slots__ = ("origin", "partition", "record", "timestamp", "topic")
 
     def __init__(self) -> None:
         self.topic: str | None = None
         self.partition = -1
         self.origin: Origin = None
         self.timestamp = -1
-        self.raw_key: bytes | None = None
-        self.raw_value: bytes | None = None
+        self.record: RawRecord | None = None
+
+    @property
+    def raw_key(self) -> bytes | None:
+        """The key as read, for dead letters."""
+        return None if self.record is None else self.record[1]
+
+    @property
+    def raw_value(self) -> bytes | None:
+        """The value as read, for dead letters."""
+        return None if self.record is None else self.record[2]
 
     def offset(self) -> int:
         """Returns the record's offset, -1 where there is no record."""

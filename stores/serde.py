@@ -66,6 +66,18 @@ class Serde(ABC, Generic[T]):
         The function raises DeserializationError for bytes the serde cannot have written.
         """
 
+    def bare_serializer(self, topic: str) -> Callable[[T], bytes]:
+        """Returns the fastest function that writes right values; for the runtime.
+
+        What it does with a wrong value is to raise anything: the caller catches that and asks
+        the function of `serializer` for the error to show.
+        """
+        return self.serializer(topic)
+
+    def bare_deserializer(self, topic: str) -> Callable[[bytes], T]:
+        """Returns the fastest function that reads right bytes; see `bare_serializer`."""
+        return self.deserializer(topic)
+
     @staticmethod
     def of(
         serialize: Callable[[U], bytes],
@@ -177,6 +189,14 @@ class _Functions(Serde[T]):
                 raise _unreadable(self, topic, data, error) from error
 
         return decode
+
+    def bare_serializer(self, topic: str) -> Callable[[T], bytes]:
+        """Returns the function itself."""
+        return self._serialize
+
+    def bare_deserializer(self, topic: str) -> Callable[[bytes], T]:
+        """Returns the function itself."""
+        return self._deserialize
 
 
 # -- the JVM's basic types -----------------------------------------------------------------

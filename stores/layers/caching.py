@@ -203,17 +203,17 @@ class EntryTable:
         current = self._current
         before = (
             current.topic, current.partition, current.origin, current.timestamp,
-            current.raw_key, current.raw_value,
+            current.record,
         )  # fmt: skip
         try:
-            current.raw_key = current.raw_value = None
+            current.record = None
             for entry in flushed:
                 self._write_down(entry)
         finally:
             self.flushing = before_this
             (
                 current.topic, current.partition, current.origin, current.timestamp,
-                current.raw_key, current.raw_value,
+                current.record,
             ) = before  # fmt: skip
         rows = self.rows
         for entry in flushed:
@@ -356,7 +356,7 @@ class CachingKeyValueStore(MeteredKeyValueStore):
                 if result is None:
                     slow(key, value, timestamp, lambda _key, _value, _old: None)
                     return
-                entry.pair = result, timestamp if timestamp > newest else newest
+                entry.pair = result, max(newest, timestamp)
                 entry.context_timestamp = timestamp
                 entry.partition = current.partition
                 entry.origin = origin

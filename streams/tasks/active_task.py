@@ -221,7 +221,7 @@ class ActiveTask:
         before = current.topic, current.partition, current.origin, current.timestamp
         current.topic, current.partition, current.origin = None, -1, None
         current.timestamp = now_ms
-        current.raw_key = current.raw_value = None
+        current.record = None
         try:
             schedule.callback(now_ms)
         except Exception as error:

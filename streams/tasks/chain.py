@@ -16,12 +16,17 @@ from typing import Any
 from stores.errors import StreamsError
 from stores.formats import decode_change
 from stores.record import Headers, RawRecord, headers_of, offset_of
+from stores.serde import serdes
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.task import TaskFace
 from streams.transport.port import TopicPartition
 from topology.compiler import Chain
 from topology.nodes.table import ChangeSerde
-from topology.processor import ConsumedRecord
+from topology.processor import (
+    ConsumedRecord,
+    fail_on_invalid_timestamp,
+    wallclock_timestamp,
+)
 
 Decode = Callable[[bytes], Any]
 
@@ -56,14 +61,16 @@ class SourceRun:
         self.partition = partition.partition
         self.partition_time_ms = -1
         self._newest_stamped_ms = -1
-        self._extract = chain.source.timestamp_extractor or task.config.default_timestamp_extractor
+        extract = chain.source.timestamp_extractor or task.config.default_timestamp_extractor
+        # Taking the record's own timestamp needs no call; a negative one fails in the loop.
+        self._extract = None if extract is fail_on_invalid_timestamp else extract
         self.run: Callable[[Sequence[RawRecord]], None] = self._loop()
 
     def decoders(self) -> tuple[Decode, Decode]:
         """Returns the functions that decode keys and values of this topic."""
         source, config = self._chain.source, self._task.config
+        value_serde: Any = source.value_serde or config.default_value_serde
         key_serde = source.key_serde or config.default_key_serde
-        value_serde: Any = source.value_serde
         if isinstance(value_serde, ChangeSerde):
             inner = (value_serde.inner or config.default_value_serde).deserializer(self.topic)
 
@@ -72,8 +79,19 @@ class SourceRun:
                 return (None if new is None else inner(new)), (None if old is None else inner(old))
 
             return key_serde.deserializer(self.topic), change
-        value_serde = value_serde or config.default_value_serde
         return key_serde.deserializer(self.topic), value_serde.deserializer(self.topic)
+
+    def _bare_decoders(self) -> tuple[Decode | None, Decode | None]:
+        """Returns the fastest functions that decode right bytes, None for bytes as they are."""
+        source, config = self._chain.source, self._task.config
+        key_serde = source.key_serde or config.default_key_serde
+        value_serde: Any = source.value_serde or config.default_value_serde
+        decode_key = None if key_serde is serdes.bytes else key_serde.bare_deserializer(self.topic)
+        if isinstance(value_serde, ChangeSerde):
+            return decode_key, self.decoders()[1]
+        if value_serde is serdes.bytes:
+            return decode_key, None
+        return decode_key, value_serde.bare_deserializer(self.topic)
 
     def stamped(self, records: Sequence[RawRecord]) -> Sequence[RawRecord]:
         """Puts the extractor's timestamps in place of the records' own.
@@ -83,6 +101,11 @@ class SourceRun:
         extract = self._extract
         if extract is None or not records:
             return records
+        if extract is wallclock_timestamp:
+            now_ms = self._task.now_ms()
+            return [
+                (now_ms, raw_key, raw_value, origin) for _, raw_key, raw_value, origin in records
+            ]
         decode_key, decode_value = self.decoders()
         seen = max(self.partition_time_ms, self._newest_stamped_ms)
         stamped = []
@@ -108,8 +131,9 @@ class SourceRun:
 
     def _loop(self) -> Callable[[Sequence[RawRecord]], None]:
         task, policy, current = self._task, self._policy, self._task.current
-        process, changes = self._chain.process, self._chain.takes_changes
-        decode_key, decode_value = self.decoders()
+        process: Any = self._chain.process
+        changes = self._chain.takes_changes
+        decode_key, decode_value = self._bare_decoders()
         punctuations = task.stream_punctuations
         source, topic = self._chain.source, self.topic
 
@@ -118,16 +142,17 @@ class SourceRun:
             current.partition = self.partition
             stream_time = task.stream_time_ms
             newest = self.partition_time_ms
-            for timestamp, raw_key, raw_value, origin in records:
-                current.origin = origin
+            for record in records:
+                timestamp, key, value, current.origin = record
                 current.timestamp = timestamp
-                current.raw_key = raw_key
-                current.raw_value = raw_value
+                current.record = record
                 try:
-                    key = None if raw_key is None else decode_key(raw_key)
-                    value = None if raw_value is None else decode_value(raw_value)
+                    if decode_key is not None and key is not None:
+                        key = decode_key(key)
+                    if decode_value is not None and value is not None:
+                        value = decode_value(value)
                 except Exception as error:
-                    policy.deserialization_failed(task, source.name, error)
+                    policy.deserialization_failed(task, source.name, self._clear(record, error))
                     continue
                 if timestamp > newest:
                     self.partition_time_ms = newest = timestamp
@@ -145,6 +170,18 @@ class SourceRun:
                     task.punctuate_stream_time()
 
         return run
+
+    def _clear(self, record: RawRecord, error: Exception) -> Exception:
+        """Returns the error the checked decoders raise for a record, which says more."""
+        decode_key, decode_value = self.decoders()
+        try:
+            if record[1] is not None:
+                decode_key(record[1])
+            if record[2] is not None:
+                decode_value(record[2])
+        except Exception as clear:
+            return clear
+        return error
 
     def _reject_timestamp(self, timestamp: int) -> None:
         """Drops a record whose extractor returned a negative timestamp; without one, fails."""

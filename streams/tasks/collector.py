@@ -16,7 +16,7 @@ from stores.api import Log
 from stores.errors import StreamsError
 from stores.formats import encode_change
 from stores.record import Headers, RecordContext, headers_of
-from stores.serde import Serde
+from stores.serde import Serde, serdes
 from streams.errors import SerializationError
 from streams.tasks.failures import FailurePolicy, Outlet
 from streams.tasks.task import TaskFace
@@ -61,30 +61,32 @@ class RecordCollector:
         topic = self._topic_names.get(node.topic, node.topic)
         if takes_changes:
             return self._change_sink(task, node, topic)
-        encode_key, encode_value = self._encoders(task, node, topic)
+        if node.partitioner is not None:
+            return self._partitioned_sink(task, node, topic)
+        encode_key, encode_value = self._bare_encoders(task, node, topic)
         send, failed, current = (
             self._transport.sender(topic),
             self._failed(task, node, topic),
             task.current,
         )
-        if node.partitioner is not None:
-            return self._partitioned_sink(task, node, topic)
 
         def sink(key: Any, value: Any, timestamp: int) -> None:
             try:
-                raw_key = None if key is None else encode_key(key)
-                raw_value = None if value is None else encode_value(value)
+                # Bytes need no call where the serde is that of bytes.
+                raw_key = key
+                if key is not None and (encode_key is not None or key.__class__ is not bytes):
+                    raw_key = encode_key(key)  # type: ignore[misc]
+                raw_value = value
+                if value is not None and (encode_value is not None or value.__class__ is not bytes):
+                    raw_value = encode_value(value)  # type: ignore[misc]
             except Exception as error:
                 failed(error, key, value)
                 return
             origin = current.origin
-            send(
-                raw_key,
-                raw_value,
-                timestamp,
-                None if origin.__class__ is int else headers_of(origin),
-                None,
-            )
+            if origin.__class__ is int:
+                send(raw_key, raw_value, timestamp, None, None)
+            else:
+                send(raw_key, raw_value, timestamp, headers_of(origin), None)
 
         return sink
 
@@ -207,6 +209,17 @@ class RecordCollector:
     ) -> tuple[Callable[[Any], bytes], Callable[[Any], bytes]]:
         value_serde: Any = node.value_serde or task.config.default_value_serde
         return self._key_serde(task, node).serializer(topic), value_serde.serializer(topic)
+
+    def _bare_encoders(
+        self, task: TaskFace, node: SinkNode, topic: str
+    ) -> tuple[Callable[[Any], bytes] | None, Callable[[Any], bytes] | None]:
+        """Returns the fastest encoders, None where bytes go out as they are."""
+        key_serde: Any = self._key_serde(task, node)
+        value_serde: Any = node.value_serde or task.config.default_value_serde
+        return (
+            None if key_serde is serdes.bytes else key_serde.bare_serializer(topic),
+            None if value_serde is serdes.bytes else value_serde.bare_serializer(topic),
+        )
 
     def _failed(
         self, task: TaskFace, node: SinkNode, topic: str
