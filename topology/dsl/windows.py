@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from stores.murmur2 import murmur2
 from stores.serde import Serde
 from stores.windowed import Windowed
 
@@ -140,18 +141,3 @@ class WindowedStreamPartitioner:
     def __call__(self, topic: str, key: Windowed[Any], _value: Any, num_partitions: int) -> int:
         """Returns the partition of `key` in `topic`."""
         return (murmur2(self.inner.serializer(topic)(key.key)) & 0x7FFFFFFF) % num_partitions
-
-
-def murmur2(data: bytes) -> int:
-    """Returns Kafka's 32-bit murmur2 hash (seed 0x9747b28c), unsigned."""
-    multiplier, length = 0x5BD1E995, len(data)
-    hashed = 0x9747B28C ^ length
-    whole = length & ~3
-    for at in range(0, whole, 4):
-        block = int.from_bytes(data[at : at + 4], "little") * multiplier & 0xFFFFFFFF
-        block = (block ^ block >> 24) * multiplier & 0xFFFFFFFF
-        hashed = hashed * multiplier & 0xFFFFFFFF ^ block
-    if whole < length:
-        hashed = (hashed ^ int.from_bytes(data[whole:], "little")) * multiplier & 0xFFFFFFFF
-    hashed = (hashed ^ hashed >> 13) * multiplier & 0xFFFFFFFF
-    return hashed ^ hashed >> 15

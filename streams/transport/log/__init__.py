@@ -1,0 +1,1 @@
+"""The embedded log: topics, records and committed offsets on one byte store."""
