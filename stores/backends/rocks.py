@@ -25,6 +25,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 from weakref import WeakSet
@@ -55,6 +56,7 @@ from stores.errors import (
     StoreError,
     StoreLockedError,
 )
+from stores.files import make_directory
 
 BLOCK_CACHE_BYTES: Final = 50 * 1024 * 1024
 WRITE_BUFFER_BYTES: Final = 64 * 1024 * 1024
@@ -74,6 +76,8 @@ _CHUNK_COUNT_MAX: Final = 512
 _RANGE_DELETIONS_MAX: Final = 200
 """Range deletions after which the write buffer is written to a file: RocksDB sorts all that a
 buffer holds anew for the first read after each, 2 µs apiece."""
+
+_key_of: Final = itemgetter(0)
 
 
 class RocksBudget:
@@ -96,9 +100,19 @@ class RocksBudget:
         self._lock = threading.Lock()
         self._databases: list[Rdict] = []
         self._write_buffer_bytes = write_buffer_bytes
-        self.cache = Cache(block_cache_bytes)
-        self.write_buffers = WriteBufferManager(write_buffer_bytes, allow_stall=False)
+        self._cache = Cache(block_cache_bytes)
+        self._write_buffers = WriteBufferManager(write_buffer_bytes, allow_stall=False)
         self._share_bytes = self._share()
+
+    @property
+    def block_cache_used_bytes(self) -> int:
+        """What the cache holds now."""
+        return self._cache.get_usage()
+
+    @property
+    def write_buffer_used_bytes(self) -> int:
+        """What the write buffers of all stores hold now."""
+        return self._write_buffers.get_usage()
 
     @property
     def share_bytes(self) -> int:
@@ -109,9 +123,28 @@ class RocksBudget:
         """Sets both bounds, also of stores that are open."""
         with self._lock:
             self._write_buffer_bytes = write_buffer_bytes
-            self.cache.set_capacity(block_cache_bytes)
-            self.write_buffers.set_buffer_size(write_buffer_bytes)
+            self._cache.set_capacity(block_cache_bytes)
+            self._write_buffers.set_buffer_size(write_buffer_bytes)
             self._tell_share()
+
+    def options(self) -> Options:
+        """Makes the options of a store that shares this budget."""
+        table = BlockBasedOptions()
+        table.set_block_cache(self._cache)
+        table.set_bloom_filter(10, block_based=False)
+        options = Options(raw_mode=True)
+        options.set_block_based_table_factory(table)
+        options.set_write_buffer_manager(self._write_buffers)
+        options.set_write_buffer_size(self._share_bytes)
+        options.set_max_write_buffer_number(3)
+        options.set_compaction_style(DBCompactionStyle.universal())
+        options.set_compression_type(DBCompressionType.none())
+        # The log is the only place of rows that a checkpoint file speaks of: a hole in it must
+        # not pass for its end.
+        options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+        options.set_keep_log_file_num(2)
+        options.set_stats_dump_period_sec(0)
+        return options
 
     def join(self, database: Rdict) -> None:
         """Counts a store that was opened."""
@@ -225,11 +258,11 @@ class RocksByteStore(ByteStore):
         self._path = Path(path)
         self._budget = process_budget() if budget is None else budget
         self._is_open = True
-        self._options = _options(self._budget)
+        self._options = self._budget.options()
         self._scans: WeakSet[_Scan] = WeakSet()
         self._range_deletion_count = 0
         try:
-            self._path.mkdir(parents=True, exist_ok=True)
+            make_directory(self._path)
             main = Rdict(str(path), self._options, {"default": self._options})
             # Reads of the column family itself spare RocksDB a look-up by name.
             self._db = main.get_column_family("default")
@@ -335,11 +368,12 @@ class RocksByteStore(ByteStore):
 
     def write_batch(self, changes: Iterable[Change], *, durable: bool = False) -> None:
         """Applies changes in order, all or none; the last of one key wins."""
+        # In the order of keys RocksDB takes them up to eight times faster.
+        rows = sorted(dict(changes).items(), key=_key_of)
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
         try:
-            # In the order of keys: RocksDB then takes them up to eight times faster.
-            for key, value in sorted(dict(changes).items()):
+            for key, value in rows:
                 if value is None:
                     delete(key)
                 else:
@@ -353,11 +387,12 @@ class RocksByteStore(ByteStore):
     def load(self, changes: Iterable[Change]) -> None:
         """Applies many changes at once, as `write_batch`, and durably.
 
-        Meant for the restoration of an empty store: 100,000 changes and more at a time are
+        Meant for the restoration of an empty store, 50,000 to 200,000 changes at a time:
         sorted and written as a table file that the database takes in as it is, past log and
-        write buffer. Some 3 times as fast as batches of 10,000 scattered rows. Right for any
-        store; but every load that meets rows of another in its range makes RocksDB merge them
-        later. Less than `LOAD_MIN_COUNT` changes go to `write_batch`.
+        write buffer. A tenth to a third faster than batches of 10,000 scattered rows, and
+        nothing is left for `close` to write. Right for any store, but each load that meets
+        rows in its range is merged with them later. Less than `LOAD_MIN_COUNT` changes go to
+        `write_batch`.
         """
         batch = dict(changes)
         if len(batch) < LOAD_MIN_COUNT:
@@ -365,7 +400,7 @@ class RocksByteStore(ByteStore):
             return
         file = self._path / "load.sst.tmp"
         try:
-            if self._is_empty():
+            if None in batch.values() and self._is_empty():
                 batch = {key: value for key, value in batch.items() if value is not None}
             if batch:
                 self._write_table(file, batch)
@@ -385,7 +420,7 @@ class RocksByteStore(ByteStore):
     def _write_table(self, file: Path, batch: dict[bytes, bytes | None]) -> None:
         table = SstFileWriter(self._options)
         table.open(str(file))
-        for key, value in sorted(batch.items()):
+        for key, value in sorted(batch.items(), key=_key_of):
             if value is None:
                 del table[key]
             else:
@@ -489,22 +524,3 @@ class RocksByteStore(ByteStore):
             f"the store is then restored from its changelog"
         )
         return CorruptDataError(message)
-
-
-def _options(budget: RocksBudget) -> Options:
-    table = BlockBasedOptions()
-    table.set_block_cache(budget.cache)
-    table.set_bloom_filter(10, block_based=False)
-    options = Options(raw_mode=True)
-    options.set_block_based_table_factory(table)
-    options.set_write_buffer_manager(budget.write_buffers)
-    options.set_write_buffer_size(budget.share_bytes)
-    options.set_max_write_buffer_number(3)
-    options.set_compaction_style(DBCompactionStyle.universal())
-    options.set_compression_type(DBCompressionType.none())
-    # The log is the only place of rows that a checkpoint file speaks of: a hole in it must
-    # not pass for its end.
-    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
-    options.set_keep_log_file_num(2)
-    options.set_stats_dump_period_sec(0)
-    return options

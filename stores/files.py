@@ -1,0 +1,56 @@
+"""Files and directories that are there after a loss of power.
+
+Owns the order of writing, syncing and renaming that makes them so. It must not know what is
+in them.
+
+A new name lasts only when the directory it stands in was synced, and a renamed file may be
+empty when its bytes were not synced before.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def make_directory(path: Path) -> None:
+    """Makes a directory with its missing parents; one that is there stays as it is.
+
+    Raises:
+        OSError: it cannot be made, or is no directory.
+    """
+    missing = [path, *path.parents]
+    del missing[next((at for at, one in enumerate(missing) if one.exists()), len(missing)) :]
+    path.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        sync_directory(made.parent)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Writes a file so that at any moment the old one or the new one is there, whole.
+
+    Raises:
+        OSError: it cannot be written; the old one is there then.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Waits until the names in a directory are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,569 @@
+"""The conformance suite of byte stores: every guarantee of the contract, for anyone's backend.
+
+Owns the proof of `stores.backends.contract`, against a plain dict and with hypothesis. A
+test class inherits the suite and says how to open the store; pytest does the rest::
+
+    class TestMine(ByteStoreSuite):
+        def open_store(self, directory):
+            return MyByteStore("mine", directory / "rows")
+
+What outlives a process or a loss of power is not tried here: that needs a process to kill.
+
+Needs pytest and hypothesis, which the distribution itself does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, TypeAlias
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from stores.backends.contract import ByteStore, Change, Row, prefix_end
+from stores.errors import StoreClosedError
+from stores.testing.key_value import readers
+
+Rows: TypeAlias = dict[bytes, bytes]
+
+MANY: Final = 2_000
+"""Rows of a scan that no backend reads in one go."""
+
+_EDGES: Final = [
+    b"",
+    b"\x00",
+    b"\x00\x00",
+    b"\x00\xff",
+    b"a",
+    b"a\x00",
+    b"ab",
+    b"b",
+    b"\x7f",
+    b"\x80",
+    b"\xff",
+    b"\xff\x00",
+    b"\xff\xff",
+]
+"""Keys in order, at which orders of signed bytes, of text and of padded keys go wrong."""
+
+_bytes = st.lists(st.sampled_from([0, 1, 0x61, 0x80, 0xFE, 0xFF]), max_size=3).map(bytes)
+_values = st.binary(max_size=4)
+_changes = st.lists(st.tuples(_bytes, st.none() | _values), max_size=8)
+_bounds = st.none() | _bytes
+
+
+def between(rows: Rows, lower: bytes | None, upper: bytes | None, reverse: bool) -> list[Row]:
+    """Returns what a scan of [lower, upper) must give."""
+    found = [
+        row
+        for row in rows.items()
+        if (lower is None or row[0] >= lower) and (upper is None or row[0] < upper)
+    ]
+    return sorted(found, reverse=reverse)
+
+
+def numbered(count: int, value: bytes = b"", prefix: bytes = b"row") -> list[Change]:
+    """Makes rows in order of their keys."""
+    return [(prefix + number.to_bytes(2, "big"), value) for number in range(count)]
+
+
+class ByteStoreSuite:
+    """What any byte store must do.
+
+    Attributes:
+        example_count: how many random histories are tried.
+    """
+
+    example_count: int = 50
+
+    def open_store(self, directory: Path) -> ByteStore:
+        """Opens the store, if it is persistent as it was left in `directory`.
+
+        Every call for one directory opens the same store; it is never open twice.
+        """
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[ByteStore]:
+        """An empty store."""
+        with self.open_store(tmp_path) as store:
+            yield store
+
+    # -- against a model -----------------------------------------------------------------
+
+    def test_it_is_a_sorted_map(self) -> None:
+        """Reads, writes, scans and reopenings in any order, all against a dict."""
+        suite = self
+
+        class Machine(_Machine):
+            def open_store(self, directory: Path) -> ByteStore:
+                return suite.open_store(directory)
+
+        run_state_machine_as_test(
+            Machine,
+            settings=settings(
+                max_examples=30,
+                stateful_step_count=40,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+
+    # -- rows ----------------------------------------------------------------------------
+
+    def test_an_absent_key_has_no_value(self, store: ByteStore) -> None:
+        """Also next to keys that are there."""
+        store.put(b"a", b"1")
+        assert store.get(b"") is None
+        assert store.get(b"a\x00") is None
+        assert store.get(b"b") is None
+
+    def test_an_empty_value_is_a_value(self, store: ByteStore) -> None:
+        """An absent row and an empty one differ, in reads and in scans."""
+        store.put(b"a", b"")
+        store.write_batch([(b"b", b""), (b"c", None)])
+        assert store.get(b"a") == b""
+        assert store.get(b"b") == b""
+        assert store.get(b"c") is None
+        assert list(store.range()) == [(b"a", b""), (b"b", b"")]
+
+    def test_the_empty_key_is_a_key(self, store: ByteStore) -> None:
+        """It stands before all others."""
+        store.put(b"\x00", b"2")
+        store.put(b"", b"1")
+        assert store.get(b"") == b"1"
+        assert list(store.range()) == [(b"", b"1"), (b"\x00", b"2")]
+        store.delete(b"")
+        assert store.get(b"") is None
+
+    def test_the_last_put_wins(self, store: ByteStore) -> None:
+        """Of one key there is one row."""
+        store.put(b"a", b"1")
+        store.put(b"a", b"2")
+        assert store.get(b"a") == b"2"
+        assert list(store.range()) == [(b"a", b"2")]
+
+    def test_deleting_what_is_not_there_is_no_error(self, store: ByteStore) -> None:
+        """Nor does it do anything."""
+        store.put(b"a", b"1")
+        store.delete(b"b")
+        store.write_batch([(b"c", None)])
+        assert list(store.range()) == [(b"a", b"1")]
+        store.delete(b"a")
+        store.delete(b"a")
+        assert store.get(b"a") is None
+        assert list(store.range()) == []
+
+    def test_large_keys_and_values_come_back(self, store: ByteStore) -> None:
+        """Neither has a bound that state would meet."""
+        key, value = b"k" * 10_000, bytes(range(256)) * 8_192
+        store.put(key, value)
+        assert store.get(key) == value
+        assert list(store.range()) == [(key, value)]
+
+    # -- scans ---------------------------------------------------------------------------
+
+    def test_keys_stand_in_the_order_of_unsigned_bytes(self, store: ByteStore) -> None:
+        """A key stands before those it begins."""
+        store.write_batch([(key, b"") for key in reversed(_EDGES)])
+        assert [key for key, _ in store.range()] == _EDGES
+        assert [key for key, _ in store.range(reverse=True)] == _EDGES[::-1]
+
+    @pytest.mark.parametrize("reverse", [False, True])
+    def test_a_range_is_half_open(self, store: ByteStore, reverse: bool) -> None:
+        """All pairs of bounds: equal, crossed, between keys, on keys, open."""
+        rows = {key: key[::-1] for key in _EDGES}
+        store.write_batch(rows.items())
+        bounds = [None, *_EDGES, b"\x00\x01", b"aa", b"\xff\xff\xff"]
+        for lower in bounds:
+            for upper in bounds:
+                found = list(store.range(lower, upper, reverse=reverse))
+                assert found == between(rows, lower, upper, reverse), (lower, upper)
+
+    @pytest.mark.parametrize("prefix", [b"", b"a", b"\xff", b"\xff\xff", b"a\xff", b"zz"])
+    def test_a_prefix_is_a_range(self, store: ByteStore, prefix: bytes) -> None:
+        """`prefix_end` bounds the keys that begin with it, 0xFF or not."""
+        keys = sorted({*_EDGES, b"a\xff", b"a\xff\xff", b"\xff\xff\xff", b"b\x00"})
+        store.write_batch([(key, b"") for key in keys])
+        found = [key for key, _ in store.range(prefix, prefix_end(prefix))]
+        assert found == [key for key in keys if key.startswith(prefix)]
+
+    @pytest.mark.parametrize("reverse", [False, True])
+    def test_a_long_scan_gives_every_row_once(self, store: ByteStore, reverse: bool) -> None:
+        """However many rows a backend reads at a time."""
+        rows = dict(numbered(MANY, b"v"))
+        store.write_batch(rows.items())
+        for lower, upper in [(None, None), (b"row\x01", b"row\x05"), (b"row\x00\x03", None)]:
+            expected = between(rows, lower, upper, reverse)  # type: ignore[arg-type]
+            assert list(store.range(lower, upper, reverse=reverse)) == expected
+
+    @pytest.mark.parametrize("reverse", [False, True])
+    @pytest.mark.parametrize("read_count", [0, 1, 20, MANY // 2])
+    def test_a_scan_keeps_to_the_rows_of_its_opening(
+        self, store: ByteStore, reverse: bool, read_count: int
+    ) -> None:
+        """Rows are added, changed and deleted before, behind and where it stands."""
+        rows = dict(numbered(MANY, b"old"))
+        store.write_batch(rows.items())
+        scan = store.range(reverse=reverse)
+        found = [next(scan) for _ in range(read_count)]
+        store.write_batch([(key + b"\x00", b"new") for key in rows])
+        store.write_batch([(key, b"new") for key in list(rows)[::2]])
+        store.write_batch([(key, None) for key in list(rows)[::3]])
+        store.put(b"row", b"new")
+        store.delete(b"row\x04\x00")
+        store.delete_range(b"row\x02", b"row\x03")
+        store.delete_range(b"row\x05\x00\x00", b"s")
+        store.write_batch(numbered(MANY, b"newer"))
+        found += scan
+        assert found == between(rows, None, None, reverse)  # type: ignore[arg-type]
+
+    def test_open_scans_do_not_disturb_each_other(self, store: ByteStore) -> None:
+        """Each keeps to its own moment."""
+        first = dict(numbered(MANY, b"1"))
+        store.write_batch(first.items())
+        scans = [(store.range(), first)]
+        for number in (2, 3):
+            changed = dict(numbered(MANY // number, b"%d" % number))
+            store.write_batch(changed.items())
+            scans.append((store.range(), {**scans[-1][1], **changed}))
+        for rows in zip(*(scan for scan, _ in scans), strict=True):
+            assert len({key for key, _ in rows}) == 1
+            assert [value for _, value in rows] == [then[rows[0][0]] for _, then in scans]
+
+    def test_rows_may_be_deleted_while_they_are_scanned(self, store: ByteStore) -> None:
+        """As user code does that clears a store."""
+        store.write_batch(numbered(MANY, b"v"))
+        count = 0
+        for key, _ in store.range():
+            store.delete(key)
+            count += 1
+        assert count == MANY
+        assert list(store.range()) == []
+
+    def test_a_scan_can_be_given_up(self, store: ByteStore) -> None:
+        """With `close`, where it has one, or by forgetting it, before or after its start."""
+        store.write_batch(numbered(MANY, b"v"))
+        for read_count in (0, 1, 30):
+            scan = store.range()
+            for _ in range(read_count):
+                next(scan)
+            release = getattr(scan, "close", None)
+            if release is not None:
+                release()
+                assert list(scan) == []
+        store.range()
+        next(store.range())
+        store.put(b"a", b"1")
+        assert next(store.range()) == (b"a", b"1")
+
+    # -- batches -------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("durable", [False, True])
+    def test_a_batch_applies_in_order(self, store: ByteStore, durable: bool) -> None:
+        """The last change of one key wins, be it a value or a deletion."""
+        store.put(b"c", b"before")
+        changes: list[Change] = [
+            (b"a", b"1"),
+            (b"b", b"1"),
+            (b"a", None),
+            (b"c", None),
+            (b"b", b"2"),
+            (b"c", b"after"),
+            (b"d", b"1"),
+            (b"d", None),
+        ]
+        store.write_batch(changes, durable=durable)
+        assert list(store.range()) == [(b"b", b"2"), (b"c", b"after")]
+
+    def test_a_batch_may_be_any_iterable(self, store: ByteStore) -> None:
+        """Also one that can be read once only, an empty one, and one of many rows."""
+        store.write_batch([])
+        store.write_batch({b"a": b"1"}.items())
+        store.write_batch(iter([(b"b", b"2")]))
+        store.write_batch(change for change in [(b"a", None)])
+        assert list(store.range()) == [(b"b", b"2")]
+        many = dict(numbered(20_000, b"v"))
+        store.write_batch(many.items())
+        assert list(store.range(b"row")) == list(many.items())
+
+    def test_a_batch_that_fails_changes_nothing(self, store: ByteStore) -> None:
+        """Whoever makes the changes may fail at any of them."""
+
+        def failing() -> Iterator[Change]:
+            yield b"a", b"2"
+            yield b"b", None
+            raise RuntimeError
+
+        store.write_batch([(b"a", b"1"), (b"b", b"1")])
+        with pytest.raises(RuntimeError):
+            store.write_batch(failing())
+        assert list(store.range()) == [(b"a", b"1"), (b"b", b"1")]
+
+    def test_a_range_can_be_deleted(self, store: ByteStore) -> None:
+        """All pairs of bounds; equal and crossed ones delete nothing."""
+        rows: Rows = dict.fromkeys(_EDGES, b"v")
+        for lower in _EDGES:
+            for upper in _EDGES:
+                store.write_batch(rows.items())
+                store.delete_range(lower, upper)
+                left = {key: b"v" for key in _EDGES if not lower <= key < upper}
+                assert dict(store.range()) == left, (lower, upper)
+                assert all(store.get(key) == left.get(key) for key in _EDGES)
+
+    def test_a_deleted_range_can_be_written_again(self, store: ByteStore) -> None:
+        """As windows expire again and again from the beginning."""
+        for number in range(500):
+            store.write_batch(numbered(3, b"%d" % number, prefix=b"%04d" % number))
+            store.delete_range(b"", b"%04d" % number)
+            store.put(b"0000", b"again")
+        assert [key[:4] for key, _ in store.range()] == [b"0000", b"0499", b"0499", b"0499"]
+
+    def test_rows_are_counted(self, store: ByteStore) -> None:
+        """A count may be wrong after rows were overwritten or deleted, not before."""
+        assert store.approximate_count() == 0
+        store.write_batch(numbered(100))
+        assert store.approximate_count() == 100
+
+    # -- other threads -------------------------------------------------------------------
+
+    def test_threads_that_read_see_batches_whole(self, store: ByteStore) -> None:
+        """A scan sees one batch; of two reads the second sees no older one."""
+        count = 700
+        first, last = b"row\x00\x00", (b"row" + (count - 1).to_bytes(2, "big"))
+        store.write_batch(numbered(count, b"0"))
+
+        def number_of(key: bytes) -> int:
+            value = store.get(key)
+            assert value is not None
+            return int(value)
+
+        def read(_: Any) -> None:
+            assert number_of(first) <= number_of(last) <= number_of(first)
+            rows = list(store.range())
+            assert len(rows) in (count, count + 1)
+            assert len({value for _, value in rows}) == 1
+            falling = list(store.range(b"row", b"s", reverse=True))
+            assert len({value for _, value in falling}) == 1
+            assert int(falling[0][1]) >= int(rows[0][1])
+
+        with readers(read):
+            for number in range(1, 60):
+                value = b"%d" % number
+                extra = value if number % 2 else None
+                store.write_batch([*numbered(count, value), (b"row\xff\xff", extra)])
+
+    def test_threads_that_read_never_see_half_a_deleted_range(self, store: ByteStore) -> None:
+        """All rows or none."""
+        count = 300
+        rows = numbered(count, b"v")
+
+        def read(_: Any) -> None:
+            assert len(list(store.range(b"row", b"s"))) in (0, count)
+
+        with readers(read):
+            for _ in range(60):
+                store.write_batch(rows)
+                store.delete_range(b"row", b"s")
+
+    # -- the end -------------------------------------------------------------------------
+
+    def test_a_closed_store_refuses(self, tmp_path: Path) -> None:
+        """Also whoever bound `get` before, for keys that were there and others."""
+        store = self.open_store(tmp_path)
+        store.put(b"a", b"1")
+        get = store.get
+        assert store.is_open
+        store.close()
+        assert not store.is_open
+        for call in (
+            lambda: get(b"a"),
+            lambda: get(b"b"),
+            lambda: store.get(b"a"),
+            lambda: store.put(b"a", b"1"),
+            lambda: store.delete(b"a"),
+            lambda: store.write_batch([(b"a", b"1")]),
+            lambda: store.write_batch([], durable=True),
+            lambda: store.delete_range(b"a", b"b"),
+            store.range,
+            lambda: store.range(b"b", b"a", reverse=True),
+            store.approximate_count,
+            store.flush,
+            lambda: store.flush(durable=True),
+        ):
+            with pytest.raises(StoreClosedError, match=store.name):
+                call()
+
+    def test_closing_again_does_nothing(self, tmp_path: Path) -> None:
+        """Nor does leaving a `with` block afterwards."""
+        with self.open_store(tmp_path) as store:
+            store.close()
+            store.close()
+        assert not store.is_open
+
+    @pytest.mark.parametrize("row_count", [1, 30, MANY])
+    @pytest.mark.parametrize("reverse", [False, True])
+    def test_scans_that_are_open_at_the_end_fail(
+        self, tmp_path: Path, row_count: int, reverse: bool
+    ) -> None:
+        """At the latest where they would have ended; and the store can be opened again."""
+        store = self.open_store(tmp_path)
+        store.write_batch(numbered(row_count, b"v"))
+        unread, read = store.range(reverse=reverse), store.range(reverse=reverse)
+        next(read)
+        store.close()
+        with self.open_store(tmp_path) as again:
+            assert len(list(again.range())) == (row_count if again.persistent else 0)
+            for scan in (unread, read):
+                with pytest.raises(StoreClosedError):
+                    list(scan)
+
+    def test_rows_outlive_the_store_if_it_is_persistent(self, tmp_path: Path) -> None:
+        """Whichever way they were written."""
+        with self.open_store(tmp_path) as store:
+            store.write_batch(numbered(MANY, b"v"))
+            store.put(b"a", b"1")
+            store.flush()
+            store.delete(b"row\x00\x00")
+            store.flush(durable=True)
+            store.delete_range(b"row\x01", b"s")
+            store.write_batch([(b"", b"")], durable=True)
+            rows = list(store.range())
+            persistent = store.persistent
+        with self.open_store(tmp_path) as store:
+            assert store.persistent == persistent
+            assert list(store.range()) == (rows if persistent else [])
+
+
+class _OpenScan:
+    """A scan of the machine, with the rows it has still to give."""
+
+    def __init__(self, scan: Iterator[Row], expected: list[Row]) -> None:
+        self.scan = scan
+        self.expected = expected
+
+
+class _Machine(RuleBasedStateMachine):
+    """A byte store and a dict, told the same things."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = TemporaryDirectory()
+        self.rows: Rows = {}
+        self.scans: list[_OpenScan] = []
+        self.store: ByteStore
+
+    def open_store(self, directory: Path) -> ByteStore:
+        """Opens the store; the suite's."""
+        raise NotImplementedError
+
+    @initialize()
+    def open(self) -> None:
+        """Opens it for the first time."""
+        self.store = self.open_store(Path(self.directory.name))
+
+    @rule(key=_bytes, value=_values)
+    def put(self, key: bytes, value: bytes) -> None:
+        """Writes a row."""
+        self.store.put(key, value)
+        self.rows[key] = value
+
+    @rule(key=_bytes)
+    def delete(self, key: bytes) -> None:
+        """Deletes a row."""
+        self.store.delete(key)
+        self.rows.pop(key, None)
+
+    @rule(changes=_changes, durable=st.booleans())
+    def write_batch(self, changes: list[Change], durable: bool) -> None:
+        """Writes a few changes."""
+        self.store.write_batch(iter(changes), durable=durable)
+        for key, value in changes:
+            self.rows.pop(key, None)
+            if value is not None:
+                self.rows[key] = value
+
+    @rule(prefix=_bytes, count=st.integers(1, 600), value=_values)
+    def write_many(self, prefix: bytes, count: int, value: bytes) -> None:
+        """Writes more rows than a scan reads at a time."""
+        many = dict(numbered(count, value, prefix))
+        self.store.write_batch(many.items())
+        self.rows.update(many)  # type: ignore[arg-type]
+
+    @rule(lower=_bytes, upper=_bytes)
+    def delete_range(self, lower: bytes, upper: bytes) -> None:
+        """Deletes what lies between."""
+        self.store.delete_range(lower, upper)
+        self.rows = {key: v for key, v in self.rows.items() if not lower <= key < upper}
+
+    @rule(key=_bytes)
+    def get(self, key: bytes) -> None:
+        """Reads a row."""
+        assert self.store.get(key) == self.rows.get(key)
+
+    @rule(lower=_bounds, upper=_bounds, reverse=st.booleans())
+    def scan(self, lower: bytes | None, upper: bytes | None, reverse: bool) -> None:
+        """Scans a range to its end."""
+        found = list(self.store.range(lower, upper, reverse=reverse))
+        assert found == between(self.rows, lower, upper, reverse)
+
+    @precondition(lambda self: len(self.scans) < 3)
+    @rule(lower=_bounds, upper=_bounds, reverse=st.booleans())
+    def open_scan(self, lower: bytes | None, upper: bytes | None, reverse: bool) -> None:
+        """Opens a scan that stays open."""
+        scan = self.store.range(lower, upper, reverse=reverse)
+        self.scans.append(_OpenScan(scan, between(self.rows, lower, upper, reverse)))
+
+    @precondition(lambda self: self.scans)
+    @rule(data=st.data(), count=st.integers(1, 300))
+    def go_on(self, data: st.DataObject, count: int) -> None:
+        """Reads on in an open scan."""
+        scan = data.draw(st.sampled_from(self.scans))
+        for _ in range(min(count, len(scan.expected))):
+            assert next(scan.scan) == scan.expected.pop(0)
+
+    @precondition(lambda self: self.scans)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        """Reads an open scan to its end."""
+        scan = data.draw(st.sampled_from(self.scans))
+        self.scans.remove(scan)
+        assert list(scan.scan) == scan.expected
+
+    @rule(durable=st.booleans())
+    def flush(self, durable: bool) -> None:
+        """Flushes, which changes nothing to be seen."""
+        self.store.flush(durable=durable)
+
+    @precondition(lambda self: self.store.persistent)
+    @rule()
+    def reopen(self) -> None:
+        """Closes it and opens it again."""
+        self.store.close()
+        self.store = self.open_store(Path(self.directory.name))
+        for scan in self.scans:
+            with pytest.raises(StoreClosedError):
+                list(scan.scan)
+        self.scans = []
+
+    def teardown(self) -> None:
+        """Compares everything."""
+        try:
+            with closing(self.store):
+                for scan in self.scans:
+                    assert list(scan.scan) == scan.expected
+                assert list(self.store.range()) == between(self.rows, None, None, False)
+                assert all(self.store.get(key) == value for key, value in self.rows.items())
+        finally:
+            self.directory.cleanup()
