@@ -27,6 +27,7 @@ from stores.layers.pending import Change, Row, merge, within
 from stores.layers.record_cache import (
     CONTEXT_OVERHEAD_BYTES,
     ENTRY_OVERHEAD_BYTES,
+    HEAVY,
     UNREAD,
     CacheEntry,
     Unread,
@@ -92,6 +93,8 @@ class EntryTable:
         entry.topic = topic
         entry.partition = current.partition
         entry.origin = origin
+        is_heavy = pair[0] is None or topic is None or origin.__class__ is tuple
+        entry.light_topic = HEAVY if is_heavy else topic
         self.tick = entry.used = entry.updated = self.tick + 1
         if not entry.dirty:
             entry.dirty = True
@@ -196,6 +199,7 @@ class EntryTable:
         # Clean from here on: what is forwarded may come back and update a row anew.
         for entry in flushed:
             entry.dirty = False
+            entry.light_topic = HEAVY
         if evicted is not None:
             self._remove(evicted)
             flushed.remove(evicted)
@@ -219,6 +223,10 @@ class EntryTable:
         for entry in flushed:
             if entry.pair[0] is None and not entry.dirty and rows.get(entry.key) is entry:
                 self._remove(entry)
+
+
+def _add_one(_key: Any, _value: Any, old: int | None) -> int:
+    return 1 if old is None else old + 1
 
 
 class CachingKeyValueStore(MeteredKeyValueStore):
@@ -337,34 +345,59 @@ class CachingKeyValueStore(MeteredKeyValueStore):
             try:
                 entry = find(key)
                 origin = current.origin
-                # The short way is for a row whose weight cannot change: already dirty, written
-                # by a record of the same topic, and neither that nor this record has headers.
                 if (
                     entry is None
-                    or not entry.dirty
-                    or entry.topic is not current.topic
+                    or entry.light_topic is not current.topic
                     or origin.__class__ is tuple
-                    or entry.origin.__class__ is tuple
                 ):
                     slow(key, value, timestamp, step)
                     return
                 old, newest = entry.pair
-                if old is None:
-                    slow(key, value, timestamp, step)
-                    return
                 result = step(key, value, old)
                 if result is None:
                     slow(key, value, timestamp, lambda _key, _value, _old: None)
                     return
-                entry.pair = result, max(newest, timestamp)
+                entry.pair = result, timestamp if timestamp > newest else newest
+                # The partition is that of the topic already: a task reads one of each.
                 entry.context_timestamp = timestamp
-                entry.partition = current.partition
                 entry.origin = origin
                 table.tick = entry.used = entry.updated = table.tick + 1
             except Exception as error:
                 failed(error, key, value, timestamp)
 
         return fold
+
+    def count(self, on_null: Process, failed: Failed) -> Process:
+        """Binds the counting of records; equals `fold` with a step that adds one."""
+        slow = self._fold_slow
+        if not (self._key_is_row and self._value_is_row and self._fixed_bytes is not None):
+            return self.fold(_add_one, on_null, failed)
+        table, current = self._table, self.current
+        find = table.rows.get
+
+        def count(key: Any, value: Any, timestamp: int) -> None:
+            if key is None or value is None:
+                on_null(key, value, timestamp)
+                return
+            try:
+                entry = find(key)
+                origin = current.origin
+                if (
+                    entry is None
+                    or entry.light_topic is not current.topic
+                    or origin.__class__ is tuple
+                ):
+                    slow(key, value, timestamp, _add_one)
+                    return
+                old, newest = entry.pair
+                entry.pair = old + 1, timestamp if timestamp > newest else newest
+                entry.context_timestamp = timestamp
+                entry.origin = origin
+                table.tick = entry.used = entry.updated = table.tick + 1
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return count
 
     def _fold_slow(
         self, key: Any, value: Any, timestamp: int, step: Callable[[Any, Any, Any | None], Any]

@@ -33,6 +33,9 @@ class Unread:
 
 UNREAD: Final = Unread()
 
+HEAVY: Final = object()
+"""No topic: an update has to weigh the row."""
+
 
 class CacheEntry:
     """One cached row: a mutable record, made once per key and reused by every update.
@@ -42,12 +45,17 @@ class CacheEntry:
     an update. `stored` is the pair in the store below, None when it has no such row,
     `UNREAD` when that is not known. `used` and `updated` are ticks of the store's own
     counter: they order entries for eviction (last use) and for flushing (last update).
+
+    `light_topic` is the topic whose records may update a row without weighing it anew: the
+    row is dirty, has a value, and was written by a record of that topic without headers. Where
+    that does not hold it is `HEAVY`.
     """
 
     __slots__ = (
         "context_timestamp",
         "dirty",
         "key",
+        "light_topic",
         "origin",
         "pair",
         "partition",
@@ -65,6 +73,7 @@ class CacheEntry:
         self.pair: tuple[Any, int] = (None, -1)
         self.stored: tuple[Any, int] | Unread | None = UNREAD
         self.dirty = False
+        self.light_topic: object = HEAVY
         self.topic: str | None = ""
         self.partition = -1
         self.origin: Origin = None

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stores.errors import StreamsError
-from topology.nodes.node import Node, NodeScope, Process
+from topology.nodes.node import Failed, Node, NodeScope, Process
 
 Step = Callable[[Any, Any, Any], Any]
 
@@ -34,13 +34,17 @@ class KeyedAggregate(Node):
         """Returns the function (key, value, old aggregate or None) -> new aggregate or None."""
         raise NotImplementedError
 
+    def bind(self, store: Any, drop: Process, failed: Failed) -> Process:
+        """Returns the closure of a store whose cache forwards by itself."""
+        process: Process = store.fold(self.step(), drop, failed)
+        return process
+
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         store = scope.task.store(self.store_name)
         step, forward, failed, drop = self.step(), scope.forward, scope.failed, scope.drop
         if store.set_flush_listener(forward, self.send_old_values):
-            process: Process = store.fold(step, drop, failed)
-            return process
+            return self.bind(store, drop, failed)
         get, put, send_old = store.get_pair, store.put_pair, self.send_old_values
 
         def aggregate(key: Any, value: Any, timestamp: int) -> None:
@@ -68,6 +72,11 @@ class Count(KeyedAggregate):
     def step(self) -> Step:
         """Returns the counting step."""
         return count_step
+
+    def bind(self, store: Any, drop: Process, failed: Failed) -> Process:
+        """Returns the store's own counting, which saves the call of a step."""
+        process: Process = store.count(drop, failed)
+        return process
 
 
 class Reduce(KeyedAggregate):
