@@ -203,6 +203,14 @@ class StateStore(ABC):
     def read_only(self) -> Any:
         """Returns a read-only face that any thread may use while the worker writes."""
 
+    @abstractmethod
+    def dump(self) -> tuple[str, list[dict[str, Any]]]:
+        """Returns kind and rows as the store keeps them, below its cache; for test drivers.
+
+        Rows are dicts with bytes as hex: `key` and `value`, where a value's timestamp stands
+        in front of it; of window stores also `start`, and `raw_key` where they are on disk.
+        """
+
 
 class ReadOnlyKeyValueStore(ABC, Generic[K, V]):
     """Reads of a key-value store. Keys are ordered by their serialised bytes."""

@@ -9,8 +9,8 @@ deleted range. A row stands at::
 
     segment(8) ‖ key ‖ start(8) ‖ seqnum(4)        segment = start // segment interval
 
-Inside a segment rows are ordered by key, then time, as in the JVM's segment databases. A
-scan of one key visits each segment of its time span; there are few: retention / interval
+Inside a segment rows are in the byte order of what follows it, by key and then time, as in
+the JVM's segment databases. A scan of one key visits each segment of its time span; there are few: retention / interval
 and one or two more.
 
 In memory the segment interval is 1 ms, which orders rows by time first and expires them one
@@ -36,6 +36,7 @@ from sortedcontainers import SortedList
 from stores.backends.contract import prefix_end
 from stores.formats import WINDOW_SUFFIX_BYTES, decode_window_key, encode_window_key, pack_int64
 from stores.layers.pending import Change, PendingByteStore, Row
+from stores.windowed import FOREVER_MS
 
 SEGMENT_BYTES: Final = 8
 _LARGEST_SEQNUM: Final = 2**31 - 1
@@ -60,7 +61,8 @@ class SegmentedRows:
         expired: hears of a put that was dropped.
 
     Attributes:
-        observed_ms: the highest start that was put, -1 before the first.
+        observed_ms: the highest start that was put, -1 before the first; of a store opened
+            again the start of its newest segment, until something newer is put.
     """
 
     def __init__(
@@ -78,6 +80,8 @@ class SegmentedRows:
         self._interval_ms = segment_interval_ms if rows.persistent else 1
         self._retain_duplicates = retain_duplicates
         self._expired = expired
+        # No row starts later: the observed time, or more where that is not known exactly.
+        self._rows_until_ms = _NO_TIME_MS
         self._live_from_ms = 0
         self._accepted_from_ms = 0
         self._seqnum = 0
@@ -89,9 +93,11 @@ class SegmentedRows:
             self._resume()
 
     def _resume(self) -> None:
-        """Finds out, of a store opened again, how far time had come: at least its last segment."""
+        """Finds out how far time had come in a store opened again: to its newest segment."""
         for row_key, _ in self.rows.scan(None, None, reverse=True):
-            self._observe(_segment.unpack_from(row_key)[0] * self._interval_ms)
+            newest_segment: int = _segment.unpack_from(row_key)[0]
+            self._observe(newest_segment * self._interval_ms)
+            self._rows_until_ms = (newest_segment + 1) * self._interval_ms - 1
             self._may_collide = self._retain_duplicates
             break
 
@@ -154,6 +160,7 @@ class SegmentedRows:
 
     def _observe(self, start_ms: int) -> None:
         self.observed_ms = start_ms
+        self._rows_until_ms = max(self._rows_until_ms, start_ms)
         self._live_from_ms = start_ms - self._retention_ms + 1
         starts, interval = self._starts, self._interval_ms
         if starts is None:
@@ -261,11 +268,11 @@ class SegmentedRows:
 
     def all(self, *, reverse: bool = False, shared: bool = False) -> Iterator[Row]:
         """Scans every live row."""
-        return self.fetch_range(None, None, 0, self.observed_ms, reverse=reverse, shared=shared)
+        return self.fetch_range(None, None, 0, FOREVER_MS, reverse=reverse, shared=shared)
 
     def _span(self, from_ms: int, to_ms: int) -> tuple[int, int]:
         """Cuts a span to the time in which there can be live rows."""
-        return max(from_ms, self._live_from_ms, 0), min(to_ms, self.observed_ms)
+        return max(from_ms, self._live_from_ms, 0), min(to_ms, self._rows_until_ms)
 
     def _segments(self, from_ms: int, to_ms: int, shared: bool) -> list[int] | None:
         """Returns the segments that may hold rows of a span; None if it is cheaper to scan all."""

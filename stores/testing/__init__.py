@@ -1,10 +1,22 @@
 """Public conformance suites: proof that anyone's backend keeps the contracts of `stores`.
 
+`ByteStoreSuite` is for backends, `KeyValueStoreSuite` and `WindowStoreSuite` are for typed
+stores, whatever layers they have; `RecordingHost` is the task such a store is opened in.
+
 Needs pytest and hypothesis, which the distribution itself does not.
 """
 
 from __future__ import annotations
 
 from stores.testing.byte_store import ByteStoreSuite
+from stores.testing.host import LoggedChange, RecordingHost
+from stores.testing.key_value import KeyValueStoreSuite
+from stores.testing.window import WindowStoreSuite
 
-__all__ = ["ByteStoreSuite"]
+__all__ = [
+    "ByteStoreSuite",
+    "KeyValueStoreSuite",
+    "LoggedChange",
+    "RecordingHost",
+    "WindowStoreSuite",
+]
