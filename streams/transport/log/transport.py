@@ -93,6 +93,7 @@ class LogTransport(Transport):
         self._refused: ProductionError | None = None
         self._written: dict[TopicPartition, int] = {}
         self._flushed: dict[TopicPartition, int] = {}
+        self._sent: dict[str, int] = {}
         self._is_closed = False
 
     # -- topics --------------------------------------------------------------------------
@@ -261,6 +262,10 @@ class LogTransport(Transport):
         """Returns the offset behind the last flushed record of every tracked partition."""
         return self._written | self._flushed
 
+    def sent_records(self) -> Mapping[str, int]:
+        """Returns topic -> records committed to it."""
+        return dict(self._sent)
+
     # -- committing ----------------------------------------------------------------------
 
     def committed(
@@ -286,6 +291,7 @@ class LogTransport(Transport):
         unsent = self._unsent()
         if not unsent and not offsets:
             return
+        sent = [(outbox.partition.at.topic, len(outbox.records)) for outbox in unsent]
         try:
             written = self._log.commit(unsent, self._group, offsets, self._now_ms())
         except ProductionError as error:
@@ -293,6 +299,8 @@ class LogTransport(Transport):
             raise
         self._written.update(written)
         self._flushed.clear()
+        for topic, count in sent:
+            self._sent[topic] = self._sent.get(topic, 0) + count
 
     def abort(self) -> None:
         """Takes back what was sent since the last commit.
