@@ -1,0 +1,1144 @@
+"""Kafka as a log: the one door to librdkafka.
+
+Owns the clients of one worker: a consumer for each reader, one producer, an admin client. It
+must not know tasks or stores, nor how the application's group works: committed positions and
+the member's identity come from `GroupOffsets`.
+
+Readers are assigned partitions at explicit positions and never subscribe. Changes of
+assignment take effect before they return: librdkafka then drops what it has fetched under the
+old one. A paused partition's records are held here at first, because pausing in librdkafka
+throws away what was fetched; only when much is held, it is paused there too.
+
+At-least-once, records last as they are sent, offsets when the group has them. Exactly-once,
+one transaction follows the other: the next begins as soon as one ends, which costs the broker
+nothing while nothing is sent. A producer that cannot go on is replaced by `abort`.
+
+Kafka cannot tell timestamp 0 from none: it is sent as 1.
+
+Source: design 4; JVM `StreamsProducer`, `StoreChangelogReader`, `InternalTopicManager`;
+librdkafka INTRODUCTION.md and its sources; kafka-streams reference D19.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+)
+from confluent_kafka import TopicPartition as Position
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are no explicit exports
+    AdminClient,
+    OffsetSpec,
+)
+from confluent_kafka.cimpl import NewTopic as TopicToCreate
+
+from stores.record import HeaderList, RawRecord, offset_of
+from streams.clock import Clock, SystemClock
+from streams.config import StreamsConfig
+from streams.errors import (
+    BrokerError,
+    ConfigError,
+    StreamsError,
+    TransportError,
+)
+from streams.transport.kafka_errors import (
+    CREDENTIALS,
+    MISSING,
+    PASSING,
+    UNREACHABLE,
+    delivery_failure,
+    failure_of,
+    remedy_of,
+    told,
+)
+from streams.transport.kafka_group import (
+    GroupOffsets,
+    MemberIdentity,
+    consumer_group_metadata,
+)
+from streams.transport.kafka_settings import KafkaSettings, kafka_settings
+from streams.transport.partitioning import partition_of
+from streams.transport.port import (
+    Batch,
+    NewTopic,
+    OffsetAndMetadata,
+    Reader,
+    Send,
+    TopicPartition,
+    Transport,
+)
+from streams.transport.written import WrittenOffsets
+
+HELD_RECORDS_MAX: Final = 20_000
+"""A paused partition with more records held here is paused in librdkafka too."""
+
+REQUEST_MS: Final = 30_000
+"""How long a question to the brokers may take; a broker restarts in less."""
+
+CLOSE_MS: Final = 5_000
+"""How long `close` and `abort` wait for brokers that do not answer."""
+
+_RETRY_MS: Final = 100
+_TLS_ATTEMPTS: Final = 2
+"""A handshake may break once because the broker is starting; twice it is the settings."""
+
+_BROKERS_OWN: Final = frozenset(
+    {"__cluster_metadata", "__consumer_offsets", "__share_group_state", "__transaction_state"}
+)
+_PURGED: Final = frozenset({"_PURGE_INFLIGHT", "_PURGE_QUEUE"})
+
+_log = logging.getLogger(__name__)
+_librdkafka_log = logging.getLogger(f"{__name__}.librdkafka")
+
+K = TypeVar("K")
+R = TypeVar("R")
+
+# Methods of messages, called through `map`: a call less per field and record.
+_error = Message.error
+_headers = Message.headers
+_key = Message.key
+_offset = Message.offset
+_partition = Message.partition
+_timestamp = Message.timestamp
+_topic = Message.topic
+_value = Message.value
+_second = itemgetter(1)
+
+
+_EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+
+def raw_records(messages: Sequence[Any]) -> list[RawRecord]:
+    """Returns messages without errors as raw records.
+
+    The hot path of reading: nothing is done per record in Python but where there are headers.
+    """
+    if any(map(_headers, messages)):
+        return [
+            (
+                message.timestamp()[1],
+                message.key(),
+                message.value(),
+                (message.offset(), headers) if (headers := message.headers()) else message.offset(),
+            )
+            for message in messages
+        ]
+    return list(
+        zip(
+            map(_second, map(_timestamp, messages)),
+            map(_key, messages),
+            map(_value, messages),
+            map(_offset, messages),
+            strict=True,
+        )
+    )
+
+
+class _Assigned:
+    """One partition a reader reads.
+
+    Attributes:
+        partition: its name.
+        handle: its name for librdkafka.
+        position: offset behind all that was taken from librdkafka.
+        end_seen: where the end of the partition was met last, -1 before.
+        is_paused: whether records are held back.
+        is_stopped: whether it is paused in librdkafka too.
+        held: records held back, oldest first.
+    """
+
+    __slots__ = (
+        "end_seen",
+        "handle",
+        "held",
+        "is_paused",
+        "is_stopped",
+        "partition",
+        "position",
+    )
+
+    def __init__(self, partition: TopicPartition, position: int) -> None:
+        self.partition = partition
+        self.handle = Position(partition.topic, partition.partition)
+        self.position = position
+        self.end_seen = -1
+        self.is_paused = False
+        self.is_stopped = False
+        self.held: list[RawRecord] = []
+
+
+class KafkaReader(Reader):
+    """Reads partitions with a consumer of its own. Made by `KafkaTransport.reader`.
+
+    Args:
+        consumer: the consumer, not assigned anything.
+        check: raises TransportError where a partition does not exist.
+        serve: called once per poll: lets the transport's other clients do their callbacks.
+        reads_committed: whether records of open transactions are passed over.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        check: Callable[[Collection[TopicPartition]], None],
+        serve: Callable[[], None],
+        *,
+        reads_committed: bool,
+    ) -> None:
+        self._consumer = consumer
+        self._check = check
+        self._serve = serve
+        self._reads_committed = reads_committed
+        self._assigned: dict[tuple[str, int], _Assigned] = {}
+        self._topics: frozenset[str] = frozenset()
+        self._released: deque[_Assigned] = deque()
+        self._failures: deque[StreamsError] = deque()
+        self._is_closed = False
+
+    def add(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Begins to read partitions; see `Reader.add`."""
+        if not positions:
+            return
+        self._check(positions.keys())
+        self.remove([partition for partition in positions if partition in self._assigned])
+        starts = [Position(*partition, offset) for partition, offset in positions.items()]
+        self._change("read", self._consumer.incremental_assign, starts)
+        for partition, offset in positions.items():
+            self._assigned[partition] = _Assigned(partition, offset)
+        self._topics = frozenset(topic for topic, _ in self._assigned)
+
+    def remove(self, partitions: Collection[TopicPartition]) -> None:
+        """Stops reading partitions; see `Reader.remove`."""
+        leaving = [self._assigned.pop(p) for p in partitions if p in self._assigned]
+        if not leaving:
+            return
+        stopped = [one.handle for one in leaving if one.is_stopped]
+        if stopped:
+            # librdkafka would remember the pause beyond this assignment.
+            self._change("resume", self._consumer.resume, stopped)
+        self._change(
+            "give up", self._consumer.incremental_unassign, [one.handle for one in leaving]
+        )
+        for one in leaving:
+            if one in self._released:
+                self._released.remove(one)
+        self._topics = frozenset(topic for topic, _ in self._assigned)
+
+    def poll(self, most: int, timeout_ms: float) -> Sequence[Batch]:
+        """Returns records; see `Reader.poll`."""
+        self._serve()
+        if self._failures:
+            raise self._failures.popleft()
+        if self._released:
+            return self._taken_from_held(most)
+        # With a time-out, consume() would wait for `most` records instead of for one.
+        messages = self._consume(most, 0.0)
+        if not messages and timeout_ms > 0:
+            messages = self._consume(1, -(-timeout_ms // 1) / 1000)
+            if messages and most > 1:
+                messages += self._consume(most - 1, 0.0)
+        batches = self._batches(messages) if messages else ()
+        if not batches and self._failures:
+            raise self._failures.popleft()
+        return batches
+
+    def _consume(self, most: int, seconds: float) -> list[Message]:
+        try:
+            return self._consumer.consume(most, seconds)
+        except KafkaException as error:
+            raise failure_of("cannot read", error.args[0]) from error
+        except RuntimeError as error:
+            message = "the reader is closed"
+            raise TransportError(message) from error
+
+    def _batches(self, messages: list[Message]) -> list[Batch]:
+        if any(map(_error, messages)):
+            messages = self._without_events(messages)
+        batches: list[Batch] = []
+        for key, run in self._runs(messages).items():
+            one = self._assigned.get(key)
+            if one is None:
+                continue
+            records = raw_records(run)
+            one.position = offset_of(records[-1][3]) + 1
+            if one.is_paused:
+                self._hold(one, records)
+            else:
+                batches.append((one.partition, records))
+        return batches
+
+    def _runs(self, messages: list[Message]) -> Mapping[tuple[str, int], list[Message]]:
+        """Groups messages by partition, in their order."""
+        if not messages:
+            return {}
+        if len(self._assigned) == 1:
+            return {next(iter(self._assigned)): messages}
+        runs: dict[tuple[str, int], list[Message]] = {}
+        for number, group in groupby(messages, _partition):
+            run = list(group)
+            topics: Any = None
+            if len(self._topics) > 1:
+                topics = list(map(_topic, run))
+                if topics.count(topics[0]) == len(topics):
+                    topics = None
+            # Partitions of one number, but of several topics, stand next to each other.
+            parts = ((_topic(run[0]), run),) if topics is None else groupby(run, _topic)
+            for topic, part in parts:
+                key: Any = (topic, number)
+                known = runs.get(key)
+                if known is None:
+                    runs[key] = list(part)
+                else:
+                    known.extend(part)
+        return runs
+
+    def _without_events(self, messages: list[Message]) -> list[Message]:
+        """Takes note of what is told among the records, and returns the records."""
+        records = []
+        for message in messages:
+            fault = message.error()
+            if fault is None:
+                records.append(message)
+                continue
+            key: Any = (message.topic(), message.partition())
+            one = self._assigned.get(key)
+            if fault.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                if one is not None:
+                    one.end_seen = message.offset() or 0
+                    one.position = max(one.position, one.end_seen)
+            elif one is not None:
+                what = f"cannot read {one.partition} at offset {one.position}"
+                self._failures.append(
+                    failure_of(
+                        what,
+                        fault,
+                        topic=one.partition.topic,
+                        partition=one.partition.partition,
+                        offset=one.position,
+                    )
+                )
+            else:
+                # Not about a partition of ours; the consumer's own group is of no use to us.
+                _log.debug("a reader heard: %s (%s)", fault.str(), fault.name())
+        return records
+
+    # -- pausing -------------------------------------------------------------------------
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """Holds partitions back; see `Reader.pause`."""
+        for partition in partitions:
+            one = self._assigned.get(partition)
+            if one is not None:
+                one.is_paused = True
+                if one.held:
+                    self._released.remove(one)
+
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        """Reads partitions on; see `Reader.resume`."""
+        stopped = []
+        for partition in partitions:
+            one = self._assigned.get(partition)
+            if one is None or not one.is_paused:
+                continue
+            one.is_paused = False
+            if one.held:
+                self._released.append(one)
+            if one.is_stopped:
+                one.is_stopped = False
+                stopped.append(one.handle)
+        if stopped:
+            self._change("resume", self._consumer.resume, stopped)
+
+    def _hold(self, one: _Assigned, records: list[RawRecord]) -> None:
+        one.held += records
+        if len(one.held) > HELD_RECORDS_MAX and not one.is_stopped:
+            one.is_stopped = True
+            self._change("pause", self._consumer.pause, [one.handle])
+
+    def _taken_from_held(self, most: int) -> list[Batch]:
+        batches: list[Batch] = []
+        while self._released and most > 0:
+            one = self._released[0]
+            taken, one.held = one.held[:most], one.held[most:]
+            most -= len(taken)
+            batches.append((one.partition, taken))
+            if not one.held:
+                self._released.popleft()
+        return batches
+
+    def _change(
+        self, what: str, call: Callable[[list[Position]], Any], handles: list[Position]
+    ) -> None:
+        try:
+            call(handles)
+        except KafkaException as error:
+            names = ", ".join(f"{handle.topic}-{handle.partition}" for handle in handles)
+            raise failure_of(f"cannot {what} {names}", error.args[0]) from error
+        except RuntimeError as error:
+            message = "the reader is closed"
+            raise TransportError(message) from error
+
+    # -- positions -----------------------------------------------------------------------
+
+    def position(self, partition: TopicPartition) -> int:
+        """Returns the offset of the next record; see `Reader.position`.
+
+        Raises:
+            TransportError: the partition is not read.
+        """
+        one = self._assigned.get(partition)
+        if one is None:
+            message = f"{partition} is not read here"
+            raise TransportError(message, topic=partition.topic, partition=partition.partition)
+        held = one.held
+        return offset_of(held[0][3]) if held else one.position
+
+    def known_end_offset(self, partition: TopicPartition) -> int | None:
+        """Returns the end as last heard of; see `Reader.known_end_offset`."""
+        one = self._assigned.get(partition)
+        if one is None:
+            return None
+        if self._reads_committed and one.end_seen == one.position:
+            # The broker tells the end with records of open transactions, which no one may read.
+            return one.position
+        try:
+            _, end_offset = self._consumer.get_watermark_offsets(one.handle, cached=True)
+        except (KafkaException, RuntimeError):  # not fetched yet, or just closed
+            return None
+        return end_offset if end_offset >= 0 else None
+
+    def close(self) -> None:
+        """Releases the consumer."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._assigned.clear()
+        self._released.clear()
+        self._consumer.close()
+
+
+class _Heard:
+    """What the clients of a transport were told about their connections.
+
+    Attributes:
+        last: the latest error, None after a success.
+        refusal: the credentials were refused, or TLS cannot be agreed on.
+        fatal: the producer cannot go on.
+    """
+
+    def __init__(self) -> None:
+        self.last: KafkaError | None = None
+        self.refusal: KafkaError | None = None
+        self.fatal: KafkaError | None = None
+        self._tls_failures = 0
+
+    def client(self, fault: KafkaError) -> None:
+        """Takes note of an error of any client."""
+        _log.debug("librdkafka: %s (%s)", fault.str(), fault.name())
+        name = fault.name()
+        # "All brokers are down" follows the reason and would hide it.
+        if name != "_ALL_BROKERS_DOWN" or self.last is None:
+            self.last = fault
+        if name == "_SSL":
+            self._tls_failures += 1
+        if name in CREDENTIALS or self._tls_failures >= _TLS_ATTEMPTS:
+            self.refusal = self.refusal or fault
+
+    def producer(self, fault: KafkaError) -> None:
+        """Takes note of an error of the producer."""
+        if fault.fatal():
+            self.fatal = self.fatal or fault
+        self.client(fault)
+
+    def forget(self) -> None:
+        """Forgets everything: the connection works."""
+        self.last = self.refusal = None
+        self._tls_failures = 0
+
+
+class KafkaTransport(Transport):
+    """A Kafka cluster, as one worker uses it.
+
+    Args:
+        config: the application's settings; `bootstrap_servers` names the cluster.
+        group: the group's committed positions. None keeps them under the application's id
+            without being a member: for tools, while no worker runs.
+        clock: where time and identifiers come from.
+        process_id: tells processes of the application apart; None draws one.
+        worker: tells workers of one process apart.
+
+    Raises:
+        ConfigError: a setting of a Kafka client is unknown, wrong or the runtime's own.
+        BrokerError: the cluster cannot be reached, or refuses the credentials.
+    """
+
+    def __init__(
+        self,
+        config: StreamsConfig,
+        *,
+        group: GroupOffsets | None = None,
+        clock: Clock | None = None,
+        process_id: str | None = None,
+        worker: int = 1,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        if process_id is None:
+            process_id = str(UUID(int=self._clock.random.getrandbits(128), version=4))
+        client_id = f"{config.application_id}-{process_id}-{worker}"
+        self._is_transactional = config.is_exactly_once
+        self.settings: KafkaSettings = kafka_settings(
+            config,
+            client_id=client_id,
+            transactional_id=client_id if self._is_transactional else None,
+        )
+        self._servers = config.bootstrap_servers
+        self._group_id = config.application_id
+        self._heard = _Heard()
+        self._counts: dict[str, int] = {}
+        self._senders: dict[tuple[str, bool], tuple[Send, Callable[[], None]]] = {}
+        self._failure: StreamsError | None = None
+        self._deletions: dict[TopicPartition, Future[Any]] = {}
+        self._unkeyed = 0
+        self._written = WrittenOffsets(self._end_of, transactional=self._is_transactional)
+        self._is_closed = False
+        self._admin = _made("admin_configs", AdminClient, self.settings.admin, self._heard.client)
+        self._connect()
+        self._producer = self._new_producer()
+        self._group: GroupOffsets = group or _IdleGroup(self._admin_call, self._group_id)
+
+    def _connect(self) -> None:
+        """Reaches a broker, or tells why not."""
+        seconds = self.settings.setup_timeout_ms / 1000
+        future = self._admin.describe_cluster(request_timeout=seconds)
+        what = f"cannot reach Kafka at {self._servers}"
+        try:
+            self._awaited(what, future)
+        except KafkaException as error:
+            reason = self._heard.last or error.args[0]
+            # "Connection refused" says more than "timed out".
+            raise BrokerError(
+                f"{what} within {seconds:g} s: {reason.str()} ({reason.name()}); "
+                + (remedy_of(reason.name()) or remedy_of("_TRANSPORT"))
+            ) from error
+        self._heard.forget()
+
+    def _new_producer(self) -> Producer:
+        settings = {**self.settings.producer, "on_delivery": self._undelivered}
+        producer: Producer = _made("producer_configs", Producer, settings, self._heard.producer)
+        if self._is_transactional:
+            self._transact("cannot open transactions", producer.init_transactions)
+            producer.begin_transaction()
+        return producer
+
+    # -- questions to the brokers --------------------------------------------------------
+
+    def _awaited(self, what: str, future: Future[R]) -> R:
+        """Waits for an answer; credentials that are refused end the wait at once."""
+        while True:
+            try:
+                return future.result(timeout=_RETRY_MS / 1000)
+            except TimeoutError:
+                self._admin.poll(0)
+                self._raise_refusal(what)
+            finally:
+                self._admin.poll(0)
+
+    def _raise_refusal(self, what: str) -> None:
+        fault = self._heard.refusal
+        if fault is not None:
+            raise BrokerError(told(what, fault))
+
+    def _admin_call(
+        self, what: str, ask: Callable[[AdminClient], Mapping[K, Future[R]]]
+    ) -> dict[K, R | KafkaError]:
+        """Asks the brokers, again where the reason against an answer passes.
+
+        Returns:
+            What was asked about -> the answer, or what came instead.
+        """
+        deadline_ms = self._clock.monotonic_ms() + REQUEST_MS
+        while True:
+            answers: dict[K, R | KafkaError] = {}
+            for key, future in ask(self._admin).items():
+                try:
+                    answers[key] = self._awaited(what, future)
+                except KafkaException as error:
+                    answers[key] = error.args[0]
+            passing = [
+                answer
+                for answer in answers.values()
+                if isinstance(answer, KafkaError) and answer.name() in PASSING - UNREACHABLE
+            ]
+            if not passing or self._clock.monotonic_ms() > deadline_ms:
+                return answers
+            self._clock.sleep_ms(_RETRY_MS)
+
+    # -- topics --------------------------------------------------------------------------
+
+    def topics(self) -> Sequence[str]:
+        """Returns the names of all topics but the brokers' own."""
+        try:
+            found = self._admin.list_topics(timeout=REQUEST_MS / 1000).topics
+        except KafkaException as error:
+            raise failure_of("cannot list the topics", error.args[0]) from error
+        finally:
+            self._admin.poll(0)
+        return sorted(found.keys() - _BROKERS_OWN)
+
+    def partition_counts(self, topics: Collection[str]) -> Mapping[str, int]:
+        """Returns partition counts; see `Transport.partition_counts`."""
+        if not topics:
+            return {}
+        names = TopicCollection(list(dict.fromkeys(topics)))
+        what = f"cannot describe topics {', '.join(sorted(set(topics)))}"
+        answers = self._admin_call(
+            what,
+            lambda admin: admin.describe_topics(names, request_timeout=REQUEST_MS / 1000),
+        )
+        counts = {}
+        for topic, answer in answers.items():
+            if not isinstance(answer, KafkaError):
+                counts[topic] = len(answer.partitions)
+            elif answer.name() not in MISSING:
+                raise failure_of(f"cannot describe topic {topic!r}", answer, topic=topic)
+        self._counts.update(counts)
+        return counts
+
+    def _check(self, partitions: Collection[TopicPartition]) -> None:
+        """Raises TransportError where a partition does not exist."""
+        unsure = {p.topic for p in partitions if p.partition >= self._counts.get(p.topic, 0)}
+        counts = self.partition_counts(unsure)
+        for partition in partitions:
+            if partition.topic in unsure and partition.partition >= counts.get(partition.topic, 0):
+                there = counts.get(partition.topic)
+                message = (
+                    f"topic {partition.topic!r} does not exist; create it, or correct its name"
+                    if there is None
+                    else f"topic {partition.topic!r} has {there} partitions, no {partition}"
+                )
+                raise TransportError(message, topic=partition.topic, partition=partition.partition)
+
+    def create_topics(self, topics: Iterable[NewTopic]) -> None:
+        """Creates topics; see `Transport.create_topics`. Returns when they can be used."""
+        wanted = {topic.name: topic for topic in topics}
+        if not wanted:
+            return
+        new = [
+            TopicToCreate(
+                topic.name,
+                num_partitions=topic.partitions,
+                replication_factor=topic.replication_factor,
+                config=dict(topic.configs),
+            )
+            for topic in wanted.values()
+        ]
+        seconds = REQUEST_MS / 1000
+        answers = self._admin_call(
+            f"cannot create topics {', '.join(wanted)}",
+            lambda admin: admin.create_topics(
+                new, request_timeout=seconds, operation_timeout=seconds
+            ),
+        )
+        for name, answer in answers.items():
+            if isinstance(answer, KafkaError) and answer.name() != "TOPIC_ALREADY_EXISTS":
+                raise failure_of(f"cannot create topic {name!r}", answer, topic=name)
+        counts = self._visible(wanted)
+        for name, topic in wanted.items():
+            if counts[name] != topic.partitions:
+                message = (
+                    f"topic {name!r} exists with {counts[name]} partitions, not "
+                    f"{topic.partitions}; delete it, or change the partition count"
+                )
+                raise TransportError(message, topic=name)
+
+    def _visible(self, names: Collection[str]) -> Mapping[str, int]:
+        """Waits until the brokers know topics that were just created."""
+        deadline_ms = self._clock.monotonic_ms() + REQUEST_MS
+        while True:
+            counts = self.partition_counts(names)
+            missing = [name for name in names if name not in counts]
+            if not missing:
+                return counts
+            if self._clock.monotonic_ms() > deadline_ms:
+                message = (
+                    f"topic {missing[0]!r} was created, but no broker knows it; it may be being "
+                    "deleted: try again"
+                )
+                raise TransportError(message, topic=missing[0])
+            self._clock.sleep_ms(_RETRY_MS)
+
+    def delete_topics(self, topics: Collection[str]) -> None:
+        """Deletes topics; see `Transport.delete_topics`."""
+        if not topics:
+            return
+        names = list(dict.fromkeys(topics))
+        seconds = REQUEST_MS / 1000
+        answers = self._admin_call(
+            f"cannot delete topics {', '.join(names)}",
+            lambda admin: admin.delete_topics(
+                names, request_timeout=seconds, operation_timeout=seconds
+            ),
+        )
+        for name, answer in answers.items():
+            self._counts.pop(name, None)
+            if isinstance(answer, KafkaError) and answer.name() not in MISSING:
+                raise failure_of(f"cannot delete topic {name!r}", answer, topic=name)
+
+    # -- reading -------------------------------------------------------------------------
+
+    def reader(self) -> KafkaReader:
+        """Returns a new reader with a consumer of its own."""
+        consumer: Consumer = _made(
+            "consumer_configs", Consumer, self.settings.consumer, self._heard.client
+        )
+        return KafkaReader(
+            consumer,
+            self._check,
+            self._serve,
+            reads_committed=self.settings.reads_committed,
+        )
+
+    def _serve(self) -> None:
+        """Hears what became of records sent; once per poll of any reader."""
+        self._producer.poll(0)
+        if self._heard.refusal is not None:
+            self._raise_refusal(f"Kafka at {self._servers} refuses the connection")
+
+    def begin_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Returns the first offset of each partition."""
+        return self._listed(partitions, _EARLIEST)
+
+    def end_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Returns the end of each partition; exactly-once, of what is committed."""
+        ends = self._listed(partitions, _LATEST)
+        for partition, end_offset in ends.items():
+            self._written.note_end(partition, end_offset)
+        return ends
+
+    def offsets_for_time(
+        self, partitions: Collection[TopicPartition], timestamp_ms: int
+    ) -> Mapping[TopicPartition, int]:
+        """Returns the first offset not older; see `Transport.offsets_for_time`."""
+        found = self._listed(partitions, OffsetSpec.for_timestamp(timestamp_ms))
+        none = [partition for partition, offset in found.items() if offset < 0]
+        return {**found, **self.end_offsets(none)}
+
+    def _end_of(self, partition: TopicPartition) -> int:
+        return self._listed((partition,), _LATEST)[partition]
+
+    def _listed(
+        self, partitions: Collection[TopicPartition], spec: OffsetSpec
+    ) -> dict[TopicPartition, int]:
+        if not partitions:
+            return {}
+        asked = {Position(*partition): spec for partition in partitions}
+        isolation = (
+            IsolationLevel.READ_COMMITTED
+            if self.settings.reads_committed
+            else IsolationLevel.READ_UNCOMMITTED
+        )
+        answers = self._admin_call(
+            f"cannot list offsets of {', '.join(map(str, partitions))}",
+            lambda admin: admin.list_offsets(
+                asked, isolation_level=isolation, request_timeout=REQUEST_MS / 1000
+            ),
+        )
+        offsets = {}
+        for position, answer in answers.items():
+            partition = TopicPartition(position.topic, position.partition)
+            if isinstance(answer, KafkaError):
+                what = f"cannot list offsets of {partition}"
+                raise failure_of(what, answer, topic=partition.topic, partition=partition.partition)
+            offsets[partition] = answer.offset
+        return offsets
+
+    # -- writing -------------------------------------------------------------------------
+
+    def sender(self, topic: str, *, track_offsets: bool = False) -> Send:
+        """Returns the function that sends to a topic; see `Transport.sender`."""
+        known = self._senders.get((topic, track_offsets))
+        if known is None:
+            known = self._tracked(topic) if track_offsets else self._untracked(topic)
+            self._senders[topic, track_offsets] = known
+        return known[0]
+
+    def _untracked(self, topic: str) -> tuple[Send, Callable[[], None]]:
+        produce: Callable[..., None] = self._producer.produce
+        failed = self._not_taken
+
+        def send(
+            key: bytes | None,
+            value: bytes | None,
+            timestamp: int | None,
+            headers: HeaderList | None,
+            partition: int | None,
+        ) -> None:
+            try:
+                produce(
+                    topic,
+                    value,
+                    key,
+                    -1 if partition is None else partition,
+                    None,
+                    None,
+                    timestamp or (0 if timestamp is None else 1),
+                    headers,
+                )
+            except (BufferError, KafkaException) as error:
+                failed(error, topic, key, value, timestamp, headers, partition)
+
+        def rebind() -> None:
+            nonlocal produce
+            produce = self._producer.produce
+
+        return send, rebind
+
+    def _tracked(self, topic: str) -> tuple[Send, Callable[[], None]]:
+        send_on, rebind = self._untracked(topic)
+        counts, choose = self._written.counts(topic), self._chosen
+
+        def send(
+            key: bytes | None,
+            value: bytes | None,
+            timestamp: int | None,
+            headers: HeaderList | None,
+            partition: int | None,
+        ) -> None:
+            if partition is None:
+                partition = choose(topic, key)
+            counts[partition] += 1
+            send_on(key, value, timestamp, headers, partition)
+
+        return send, rebind
+
+    def _chosen(self, topic: str, key: bytes | None) -> int:
+        """Chooses a partition here, where it must be known which one it is."""
+        count = self._counts.get(topic) or self.partition_count(topic)
+        if count is None:
+            message = f"topic {topic!r} does not exist; create it, or correct its name"
+            raise TransportError(message, topic=topic)
+        if key is None:
+            self._unkeyed += 1
+            return self._unkeyed % count
+        return partition_of(key, count)
+
+    def _not_taken(
+        self,
+        error: BufferError | KafkaException,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp: int | None,
+        headers: HeaderList | None,
+        partition: int | None,
+    ) -> None:
+        """Sends a record as soon as the buffer has room, or remembers that it never will be."""
+        produce: Callable[..., None] = self._producer.produce
+        chosen = -1 if partition is None else partition
+        stamp = timestamp or (0 if timestamp is None else 1)
+        while isinstance(error, BufferError):
+            self._producer.poll(_RETRY_MS / 1000)
+            self._raise_refusal(f"cannot send to topic {topic!r}")
+            try:
+                produce(topic, value, key, chosen, None, None, stamp, headers)
+            except (BufferError, KafkaException) as again:
+                error = again
+            else:
+                return
+        self._fail(error.args[0], topic, len(key or b"") + len(value or b""))
+
+    def _undelivered(self, fault: KafkaError | None, message: Message) -> None:
+        """Remembers a record that did not reach its topic."""
+        if fault is not None and fault.name() not in _PURGED:
+            size_bytes = len(message.key() or b"") + len(message.value() or b"")
+            self._fail(fault, message.topic() or "", size_bytes)
+
+    def _fail(self, fault: KafkaError, topic: str, size_bytes: int) -> None:
+        if self._failure is None:
+            self._failure = delivery_failure(fault, topic, size_bytes)
+
+    def flush(self) -> None:
+        """Waits until everything sent is in the log; see `Transport.flush`.
+
+        An error is raised again until `abort`: the batch it belongs to is not whole.
+        """
+        while self._producer.flush(_RETRY_MS / 1000):
+            self._raise_refusal("cannot deliver what was sent")
+        self._raise_failure()
+        self._written.flushed()
+
+    def _raise_failure(self) -> None:
+        if self._failure is None and self._heard.fatal is not None:
+            self._failure = failure_of("the producer cannot go on", self._heard.fatal)
+        if self._failure is not None:
+            raise self._failure
+
+    def written_offsets(self) -> Mapping[TopicPartition, int]:
+        """Returns how far tracked partitions were written; see `Transport.written_offsets`.
+
+        Counted, not asked for: never too high, too low only where others write as well.
+        """
+        return self._written.offsets()
+
+    # -- committing ----------------------------------------------------------------------
+
+    def committed(
+        self, partitions: Collection[TopicPartition]
+    ) -> Mapping[TopicPartition, OffsetAndMetadata]:
+        """Returns committed positions; see `Transport.committed`."""
+        return self._group.committed(partitions) if partitions else {}
+
+    def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        """Makes positions and records last; see `Transport.commit`.
+
+        Raises:
+            TaskMigratedError: the group refuses the member; or the broker has given up the
+                transaction. Call `abort`, then go on.
+            BrokerError: it is not known whether the commit happened, or it did not.
+            ProductionError: a record was refused; nothing is committed.
+        """
+        self._raise_failure()
+        if self._is_transactional:
+            self._commit_transaction(offsets)
+        elif offsets:
+            self._group.commit(offsets)
+        self._written.committed()
+
+    def _commit_transaction(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        producer = self._producer
+        if offsets:
+            positions = [
+                Position(*partition, known.offset, known.metadata)
+                for partition, known in offsets.items()
+            ]
+            identity = consumer_group_metadata(self._group.identity())
+            self._transact(
+                "cannot commit offsets",
+                lambda seconds: producer.send_offsets_to_transaction(positions, identity, seconds),
+            )
+        self._transact("cannot commit the transaction", producer.commit_transaction)
+        producer.begin_transaction()
+
+    def _transact(
+        self, what: str, call: Callable[[float], None], wait_ms: int = REQUEST_MS
+    ) -> None:
+        """Makes a step of a transaction, again while the reason against it passes."""
+        deadline_ms = self._clock.monotonic_ms() + wait_ms
+        while True:
+            left_ms = deadline_ms - self._clock.monotonic_ms()
+            try:
+                call(max(left_ms, 1) / 1000)
+            except KafkaException as error:
+                fault: KafkaError = error.args[0]
+                if not fault.retriable() or left_ms <= _RETRY_MS:
+                    if fault.fatal():
+                        self._heard.fatal = fault
+                    # Records that were refused say more than the transaction they broke.
+                    raise self._failure or failure_of(what, fault) from error
+                self._raise_refusal(what)
+                self._clock.sleep_ms(_RETRY_MS)
+            else:
+                return
+
+    def abort(self) -> None:
+        """Takes back what was sent since the last commit; at-least-once, lets it land.
+
+        Afterwards the transport can be used again, whatever happened before.
+
+        Raises:
+            BrokerError: the brokers do not answer.
+        """
+        if self._heard.fatal is not None:
+            self._replace_producer()
+        elif self._is_transactional:
+            producer = self._producer
+            try:
+                self._transact("cannot abort the transaction", producer.abort_transaction)
+                producer.begin_transaction()
+            except (StreamsError, KafkaException) as error:
+                _log.warning("the producer is replaced: %s", error)
+                self._replace_producer()
+        else:
+            # So that whoever asks for a partition's end afterwards sees all there will be.
+            self._drain()
+        self._failure = None
+        self._written.aborted()
+
+    def _replace_producer(self) -> None:
+        self._discard_producer()
+        self._heard.fatal = None
+        self._producer = self._new_producer()
+        for _, rebind in self._senders.values():
+            rebind()
+
+    def _discard_producer(self) -> None:
+        # Without the purge, closing waits until records time out.
+        self._producer.purge()
+        self._producer.close()
+
+    def _drain(self) -> None:
+        deadline_ms = self._clock.monotonic_ms() + CLOSE_MS
+        while self._producer.flush(_RETRY_MS / 1000):
+            if self._clock.monotonic_ms() > deadline_ms:
+                _log.warning("%d records were not delivered in time", len(self._producer))
+                return
+
+    def delete_records(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Asks the brokers to forget records, without waiting; see `Transport`."""
+        self._note_deletions()
+        asked = [Position(*partition, offset) for partition, offset in offsets.items()]
+        if not asked:
+            return
+        try:
+            futures = self._admin.delete_records(asked, request_timeout=REQUEST_MS / 1000)
+        except KafkaException as error:
+            raise failure_of("cannot delete records", error.args[0]) from error
+        for position, future in futures.items():
+            self._deletions[TopicPartition(position.topic, position.partition)] = future
+
+    def _note_deletions(self) -> None:
+        """Looks what became of earlier deletions; they are asked for again in time."""
+        self._admin.poll(0)
+        for partition, future in list(self._deletions.items()):
+            if not future.done():
+                continue
+            del self._deletions[partition]
+            error = future.exception()
+            if error is not None:
+                _log.warning("records of %s were not deleted: %s", partition, error)
+
+    def delete_offsets(self) -> None:
+        """Deletes the application's group; it must have no members.
+
+        Raises:
+            BrokerError: a worker of the application still runs.
+        """
+        answers = self._admin_call(
+            f"cannot delete the offsets of {self._group_id!r}",
+            lambda admin: admin.delete_consumer_groups(
+                [self._group_id], request_timeout=REQUEST_MS / 1000
+            ),
+        )
+        for answer in answers.values():
+            if isinstance(answer, KafkaError) and answer.name() != "GROUP_ID_NOT_FOUND":
+                raise failure_of(f"cannot delete the offsets of {self._group_id!r}", answer)
+
+    def close(self) -> None:
+        """Releases the clients; see `Transport.close`. Takes at most some `CLOSE_MS`."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._is_transactional:
+            try:
+                self._transact(
+                    "cannot abort the transaction", self._producer.abort_transaction, CLOSE_MS
+                )
+            except StreamsError as error:  # the broker ends it by itself, in time
+                _log.debug("%s", error)
+        else:
+            self._drain()
+        self._discard_producer()
+        self._note_deletions()
+
+
+class _IdleGroup:
+    """The positions of a group that has no members, kept by whoever comes.
+
+    Args:
+        call: asks the brokers.
+        group_id: the group.
+    """
+
+    def __init__(self, call: Callable[..., dict[Any, Any]], group_id: str) -> None:
+        self._call = call
+        self._group_id = group_id
+
+    def committed(
+        self, partitions: Collection[TopicPartition]
+    ) -> Mapping[TopicPartition, OffsetAndMetadata]:
+        """Returns committed positions."""
+        asked = ConsumerGroupTopicPartitions(self._group_id, [Position(*p) for p in partitions])
+        answer = self._answer(
+            f"cannot read the offsets of group {self._group_id!r}",
+            lambda admin: admin.list_consumer_group_offsets(
+                [asked], require_stable=True, request_timeout=REQUEST_MS / 1000
+            ),
+        )
+        found = {}
+        for one in () if answer is None else answer.topic_partitions:
+            if one.error is not None:
+                raise failure_of(
+                    f"cannot read the offset of {one.topic}-{one.partition}", one.error
+                )
+            if one.offset >= 0:
+                found[TopicPartition(one.topic, one.partition)] = OffsetAndMetadata(
+                    one.offset, one.metadata or ""
+                )
+        return found
+
+    def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        """Makes positions last."""
+        what = f"cannot commit offsets of group {self._group_id!r}"
+        asked = ConsumerGroupTopicPartitions(
+            self._group_id,
+            [
+                Position(*partition, known.offset, known.metadata)
+                for partition, known in offsets.items()
+            ],
+        )
+        answer = self._answer(
+            what,
+            lambda admin: admin.alter_consumer_group_offsets(
+                [asked], request_timeout=REQUEST_MS / 1000
+            ),
+        )
+        for one in () if answer is None else answer.topic_partitions:
+            if one.error is not None:
+                raise failure_of(f"{what}: {one.topic}-{one.partition}", one.error)
+
+    def identity(self) -> MemberIdentity:
+        """Returns nobody: only the producer's own identity is checked."""
+        return MemberIdentity(self._group_id)
+
+    def _answer(self, what: str, ask: Callable[[AdminClient], Any]) -> Any:
+        answer = self._call(what, ask)[self._group_id]
+        if not isinstance(answer, KafkaError):
+            return answer
+        if answer.name() == "GROUP_ID_NOT_FOUND":
+            return None
+        raise failure_of(what, answer)
+
+
+def _made(
+    mapping: str,
+    client: Callable[..., Any],
+    settings: Mapping[str, Any],
+    on_error: Callable[[KafkaError], None],
+) -> Any:
+    """Makes a client, whose log and errors come to us.
+
+    Raises:
+        ConfigError: a setting is unknown or wrong.
+    """
+    try:
+        return client({**settings, "error_cb": on_error}, logger=_librdkafka_log)
+    except KafkaException as error:
+        raise ConfigError(f"{mapping}: {error.args[0].str()}") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{mapping}: {error}") from error
