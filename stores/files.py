@@ -47,6 +47,19 @@ def replace_file(path: Path, text: str) -> None:
     sync_directory(path.parent)
 
 
+def delete_file(path: Path) -> None:
+    """Deletes a file so that it stays deleted; an absent one is no error.
+
+    Raises:
+        OSError: it cannot be deleted.
+    """
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    sync_directory(path.parent)
+
+
 def sync_directory(path: Path) -> None:
     """Waits until the names in a directory are on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
