@@ -165,6 +165,11 @@ class Producer:
         self._refuse_closed()
         self._transport.create_topics([NewTopic(name, partitions, configs=configs or {})])
 
+    def has_topic(self, name: str) -> bool:
+        """Tells whether a topic exists."""
+        self._refuse_closed()
+        return self._transport.partition_count(name) is not None
+
     def record_count(self, topic: str) -> int:
         """Returns how many committed offsets a topic has; 0 where there is no such topic.
 

@@ -62,7 +62,7 @@ def consume(
     """
     from stores.serde import serdes
     from streams.cli.lines import json_line, plain_line, serde_or_none
-    from streams.cli.script import given_settings, log_config, refuse_missing_log
+    from streams.cli.settings import given_settings, log_config, refuse_missing_log
     from streams.consumer import Consumer, Start
 
     if from_end and offset is not None:

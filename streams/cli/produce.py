@@ -64,7 +64,7 @@ def produce(
     input is waited for, and at the end; at a bad line it stops, and those before it stay.
     """
     from streams.cli.lines import json_lines, plain_lines, serde_or_none
-    from streams.cli.script import given_settings, log_config
+    from streams.cli.settings import given_settings, log_config
     from streams.producer import Producer
 
     given = given_settings(
@@ -82,15 +82,23 @@ def produce(
     else:
         separator = None if key_separator is None else key_separator.replace("\\t", "\t")
         parse = plain_lines(keys, values, separator)
-    producer = Producer(log_config(given))
+    settled = log_config(given)
+    producer = Producer(settled)
     try:
         with producer:
-            if partitions is not None:
-                producer.create_topic(topic, partitions)
+            if partitions is not None or not producer.has_topic(topic):
+                producer.create_topic(topic, partitions or settled.default_partitions)
             _send_lines(producer, topic, parse)
-    finally:
-        count = producer.committed_records
-        tell(f"{count:,} {'record' if count == 1 else 'records'} written to {topic}")
+    except BaseException:
+        if producer.committed_records:
+            _tell_count(producer, topic)
+        raise
+    _tell_count(producer, topic)
+
+
+def _tell_count(producer: Producer, topic: str) -> None:
+    count = producer.committed_records
+    tell(f"{count:,} {'record' if count == 1 else 'records'} written to {topic}")
 
 
 def _send_lines(producer: Producer, topic: str, parse: Parse) -> None:

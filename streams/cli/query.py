@@ -106,7 +106,8 @@ def query(
     """
     from streams import logs
     from streams.cli.question import Question, planned, write_json, write_rows
-    from streams.cli.script import given_settings, load_app, refuse_missing_log
+    from streams.cli.script import load_app
+    from streams.cli.settings import given_settings, refuse_missing_log
 
     logs.install("people", log_level.value, traces=is_debug())
     given = given_settings(settings or (), config, {"data_dir": data_dir, "state_dir": state_dir})

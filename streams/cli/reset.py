@@ -89,7 +89,8 @@ def reset(
 
     The application must not be running.
     """
-    from streams.cli.script import given_settings, load_app, refuse_missing_log
+    from streams.cli.script import load_app
+    from streams.cli.settings import given_settings, refuse_missing_log
 
     target = Target(to_earliest, to_latest, to_offset, to_datetime)
     if sum((to_earliest, to_latest, to_offset is not None, to_datetime is not None)) > 1:

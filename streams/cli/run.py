@@ -54,7 +54,8 @@ def run(
     """
     from streams import logs
     from streams.cli.progress import Report, display
-    from streams.cli.script import given_settings, load_app
+    from streams.cli.script import load_app
+    from streams.cli.settings import given_settings
     from streams.clock import SystemClock
     from streams.worker import Progress
 

@@ -14,7 +14,7 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -22,84 +22,13 @@ from typing import Any, cast
 from streams.app import App, State
 from streams.cli import modules
 from streams.cli.exits import UsageError
-from streams.config import (
-    CONFIG_FILE_VARIABLE,
-    Settings,
-    StreamsConfig,
-    settings_of_text,
-    settings_of_toml,
-)
+from streams.config import CONFIG_FILE_VARIABLE, Settings
 from streams.errors import StreamsError
 from streams.logs import error_text
 
 
 class ScriptError(UsageError):
     """A script cannot be loaded, or has no application."""
-
-
-# -- settings ------------------------------------------------------------------------------
-
-
-def given_settings(
-    pairs: Iterable[str], config: Path | None, options: Mapping[str, object]
-) -> dict[str, Any]:
-    """Returns the settings given on a command line.
-
-    Args:
-        pairs: `name=value` of each `--set`.
-        config: a TOML file.
-        options: settings that have an option of their own; those that are None are left out.
-
-    Raises:
-        ConfigError: a setting is unknown or out of range, the file cannot be read.
-        UsageError: a pair has no "=".
-    """
-    texts = []
-    for pair in pairs:
-        name, has_value, text = pair.partition("=")
-        if not has_value:
-            message = f"--set takes name=value, got {pair!r}"
-            raise UsageError(message)
-        texts.append((name.strip(), text))
-    given: dict[str, Any] = {} if config is None else settings_of_toml(config)
-    own = {name: value for name, value in options.items() if value is not None}
-    for source in (settings_of_text(texts), own):
-        for name, value in source.items():
-            given[name] = _merged(given.get(name), value)
-    return given
-
-
-def _merged(old: object, new: object) -> object:
-    """Returns a setting given twice: the later value, of mappings the entries of both."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        return {**old, **new}
-    return new
-
-
-def log_config(given: Mapping[str, Any]) -> StreamsConfig:
-    """Returns settings for commands that need a log, not an application.
-
-    Raises:
-        ConfigError: a setting is unknown or out of range.
-    """
-    return StreamsConfig.load(**cast("Settings", {"application_id": "thalweg", **given}))
-
-
-def refuse_missing_log(config: StreamsConfig) -> None:
-    """Refuses to read an embedded log that is not there, instead of making an empty one.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if config.is_local and not config.data_dir.exists():
-        message = (
-            f"there is no log in {config.data_dir}: nothing has been written here yet; "
-            "go to where it is, or name its --data-dir"
-        )
-        raise UsageError(message)
-
-
-# -- scripts -------------------------------------------------------------------------------
 
 
 def load_app(target: str, given: Mapping[str, Any], config: Path | None = None) -> App:

@@ -27,7 +27,7 @@ def topics(
 
     The number is that of the offsets a topic has: a compacted topic has fewer records.
     """
-    from streams.cli.script import given_settings, log_config, refuse_missing_log
+    from streams.cli.settings import given_settings, log_config, refuse_missing_log
     from streams.cli.tables import write_table
     from streams.consumer import Consumer
 

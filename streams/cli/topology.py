@@ -42,7 +42,8 @@ def topology(
     Nothing is started and nothing is written. A Mermaid flowchart is shown as a picture by
     many readers of Markdown, in a block that begins with ```mermaid.
     """
-    from streams.cli.script import given_settings, load_app
+    from streams.cli.script import load_app
+    from streams.cli.settings import given_settings
 
     app = load_app(script, given_settings(settings or (), config, {}), config)
     description = app.topology.describe()
