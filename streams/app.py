@@ -22,8 +22,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from enum import Enum
 from types import FrameType, TracebackType
-from typing import Any, Final, Self, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack
 
+from rebalance.member import Endpoint
 from stores.builders import StoreBuilder
 from stores.directory import StateDirectory
 from streams.clock import Clock, SystemClock
@@ -37,12 +38,24 @@ from streams.errors import (
 )
 from streams.metrics import Metric, collect
 from streams.producer import Producer
+from streams.queries.metadata import (
+    NO_ENDPOINT,
+    GroupView,
+    KeyQueryMetadata,
+    StoreDirectory,
+    StreamsMetadata,
+    endpoint_of,
+)
 from streams.queries.service import QueryService
 from streams.transport.opening import open_transport
 from streams.transport.port import Transport
 from streams.worker import Progress, Worker, WorkerState
 from topology.dsl.builder import StreamsBuilder
+from topology.subtopologies import subtopologies
 from topology.topology import Topology
+
+if TYPE_CHECKING:
+    from streams.queries.server import QueryServer
 
 CLOSE_TIMEOUT: Final = timedelta(seconds=10)
 """How long `run` waits for a clean stop after a signal."""
@@ -168,11 +181,13 @@ class App:
         self._error: StreamsError | None = None
         self._worker: Worker | None = None
         self._thread: threading.Thread | None = None
+        self._server: QueryServer | None = None
         self._is_paused = False
         self._failed_workers = 0
         self._state_listener: StateListener | None = None
         self._uncaught_handler: UncaughtHandler = lambda _error: UncaughtResponse.SHUTDOWN_CLIENT
         self._queries = self._query_service()
+        self._directory: StoreDirectory | None = None
 
     def __repr__(self) -> str:
         return f"App({self.config.application_id!r}, {self.state.name})"
@@ -198,6 +213,7 @@ class App:
                 raise ConfigError(message)
         self.config = changed
         self._queries = self._query_service()
+        self._directory = None
 
     # -- state ---------------------------------------------------------------------------
 
@@ -274,17 +290,31 @@ class App:
     def start(self) -> None:
         """Opens log and state and starts processing in a thread of its own.
 
+        With `application_server` it answers queries over HTTP from then on until it is closed,
+        after a failure too.
+
         Raises:
             AppStateError: the application was started before; make a new one.
             StoreLockedError: another process owns the log or the state directory.
-            ConfigError: the settings name a log that cannot be opened.
+            ConfigError: the settings name a log that cannot be opened, or an address that
+                cannot be listened on.
         """
         self._refuse_started("an application starts once: call start()")
-        worker, transport = self._new_worker()
-        if not self._set_state(State.REBALANCING):
-            transport.close()
-            self._refuse_started("an application starts once: call start()")
+        address = self.config.application_server
+        server = self._new_server(address) if address else None
+        # The group is told where queries are answered, so the worker may ask for it.
+        self._server = server
+        try:
+            worker, transport = self._new_worker()
+            if not self._set_state(State.REBALANCING):
+                transport.close()
+                self._refuse_started("an application starts once: call start()")
+        except BaseException:
+            self._close_server()
+            raise
         self._worker = worker
+        if server is not None:
+            server.start()
         self._thread = threading.Thread(
             target=self._work, args=(worker, transport), name=f"{self.application_id}-worker-1"
         )
@@ -308,12 +338,27 @@ class App:
             return True
         self._set_state(State.PENDING_SHUTDOWN)
         worker, thread = self._worker, self._thread
+        if self._state is State.ERROR:
+            self._close_server()
         if worker is not None:
             worker.stop()
         if thread is None or thread is threading.current_thread():
             return self._state.has_finished
         thread.join(None if timeout is None else max(0.0, timeout.total_seconds()))
+        if self._state is State.ERROR:
+            self._close_server()
         return not thread.is_alive()
+
+    def _new_server(self, address: str) -> QueryServer:
+        # An HTTP server takes a while to load: only who wants one waits for it.
+        from streams.queries.server import QueryServer  # noqa: PLC0415
+
+        return QueryServer(address, self)
+
+    def _close_server(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
 
     def run(self, *, on_progress: Callable[[Progress], None] | None = None) -> None:
         """Starts, and blocks until the application is closed or fails.
@@ -347,6 +392,7 @@ class App:
                     raise KeyboardInterrupt
             if self._thread is not None:
                 self._thread.join()
+            self._close_server()
         if on_progress is not None and (progress := self.progress()) is not None:
             on_progress(progress)
         if self._error is not None:
@@ -404,7 +450,7 @@ class App:
 
     # -- questions -----------------------------------------------------------------------
 
-    def store(self, name: str, *, timestamped: bool = False) -> Any:
+    def store(self, name: str, *, timestamped: bool = False, partition: int | None = None) -> Any:
         """Returns the read-only face of a store, over all its partitions in this process.
 
         A key-value store answers `get range reverse_range prefix_scan all reverse_all
@@ -415,13 +461,15 @@ class App:
         Args:
             name: name of the store, as in `count(name=…)`.
             timestamped: give values as `ValueAndTimestamp`, where the store keeps them so.
+            partition: read this partition only, whether or not others are restored.
 
         Raises:
             UnknownStoreError: no such store; names those there are.
             StoreNotReadyError: not started, or restoring: ask again.
+            StoreMovedError: the partition is not in this instance.
             AppStateError: the application was closed or has failed.
         """
-        return self._queries.store(name, timestamped=timestamped)
+        return self._queries.store(name, timestamped=timestamped, partition=partition)
 
     @property
     def store_names(self) -> list[str]:
@@ -436,6 +484,71 @@ class App:
         """
         return self._queries.builder(name)
 
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where this instance answers queries over HTTP, host "" and port 0 where it does not.
+
+        With port 0 in `application_server` the port is known once it is started.
+        """
+        server, address = self._server, self.config.application_server
+        if server is not None:
+            return server.endpoint
+        return endpoint_of(address) if address else NO_ENDPOINT
+
+    @property
+    def directory(self) -> StoreDirectory:
+        """Who has which store, by what is known of the group; see `group_view`."""
+        directory = self._directory
+        if directory is None:
+            parts = subtopologies(self.topology, self.config.topology_config)
+            directory = self._directory = StoreDirectory(self.topology, parts)
+        return directory
+
+    def group_view(self) -> GroupView:
+        """Returns what this instance knows of its group now."""
+        worker, endpoint = self._worker, self.endpoint
+        if worker is None or not self._state.is_running_or_rebalancing:
+            return GroupView(endpoint=endpoint)
+        return worker.group_view(endpoint)
+
+    def metadata_for_all(self) -> list[StreamsMetadata]:
+        """Returns what each instance of the application has, as far as known; this one first.
+
+        Instances whose `application_server` is not set are not known to others.
+
+        Source: JVM `KafkaStreams.metadataForAllStreamsClients`.
+        """
+        return self.directory.instances(self.group_view())
+
+    def metadata_for_store(self, name: str) -> list[StreamsMetadata]:
+        """Returns the instances that have active partitions of a store.
+
+        Raises:
+            UnknownStoreError: no such store; names those there are.
+
+        Source: JVM `KafkaStreams.streamsMetadataForStore`.
+        """
+        self._queries.builder(name)
+        return [one for one in self.metadata_for_all() if name in one.store_names]
+
+    def key_query_metadata(self, name: str, key: Any) -> KeyQueryMetadata:
+        """Returns which instance has the row of a key, by the default partitioner.
+
+        Args:
+            name: the store.
+            key: the key, as the store's serde takes it.
+
+        Raises:
+            UnknownStoreError: no such store; names those there are.
+            SerializationError: the store cannot have such a key.
+
+        Source: JVM `KafkaStreams.queryMetadataForKey`.
+        """
+        builder = self._queries.builder(name)
+        assert builder.key_serde is not None
+        raw_key = builder.key_serde.serializer(name)(key)
+        return self.directory.key_metadata(name, raw_key, self.group_view())
+
     def progress(self) -> Progress | None:
         """Returns what the worker has done so far, None before the start."""
         worker = self._worker
@@ -444,6 +557,12 @@ class App:
     def metrics(self) -> list[Metric]:
         """Collects all metrics now, by the JVM's groups and names."""
         return collect(self, self._worker)
+
+    def metrics_text(self) -> str:
+        """Returns all metrics in Prometheus' text form."""
+        from streams.prometheus import render_prometheus  # noqa: PLC0415 - as the server
+
+        return render_prometheus(self.metrics(), with_process=True)
 
     @property
     def alive_worker_count(self) -> int:
@@ -475,7 +594,7 @@ class App:
             self._faces,
         )
 
-    def _faces(self, name: str) -> Sequence[Any]:
+    def _faces(self, name: str, partition: int | None) -> Sequence[Any]:
         state, worker = self._state, self._worker
         if state is State.CREATED or (worker is None and state.is_running_or_rebalancing):
             message = f"store {name!r}: the application is not started; call start() first"
@@ -483,7 +602,7 @@ class App:
         if not state.is_running_or_rebalancing or worker is None:
             message = f"store {name!r}: the application is {state.name}"
             raise AppStateError(message)
-        return worker.stores(name)
+        return worker.stores(name, partition)
 
     # -- the worker's thread -------------------------------------------------------------
 
@@ -533,6 +652,7 @@ class App:
                 worker.stop()
         self._set_state(State.PENDING_SHUTDOWN)
         if not self._set_state(State.ERROR):
+            self._close_server()
             self._set_state(State.NOT_RUNNING)
 
     def _is_replaced(self, error: StreamsError) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from rebalance.member import Endpoint, EndpointPartitions
 from streams.config import StreamsConfig
 from streams.errors import MissingTopicsError, TopologyError
 from streams.tasks.task import TaskId
@@ -74,6 +75,13 @@ class GroupMember(ABC):
     @abstractmethod
     def leave(self) -> None:
         """Leaves the group. Leaving again does nothing."""
+
+    def endpoints(self) -> Mapping[Endpoint, EndpointPartitions]:
+        """Returns what the group says of its instances, for queries; any thread may ask.
+
+        Empty where there are no others, or none that answer queries.
+        """
+        return {}
 
 
 class SoleMember(GroupMember):

@@ -1,10 +1,14 @@
 """Metrics by the JVM's groups and names, collected when asked.
 
 Owns the list of metrics and where each number comes from. Stores and tasks count with plain
-integers and never hear of this module: a record pays nothing for being counted here.
+integers and never hear of this module: a record pays nothing for being counted here. Durations
+are milliseconds, as in the JVM. It must not know who asks; `streams.prometheus` is one who does.
 
-Source: JVM `StreamsMetricsImpl`, `ThreadMetrics`, `TaskMetrics`, `StateStoreMetrics`;
-kafka-streams reference A16.
+A rate is not told: whoever keeps the totals can derive it over any time. Averages and extremes
+are of the last half minute to minute (`streams.measures`).
+
+Source: JVM `StreamsMetricsImpl`, `ThreadMetrics`, `TaskMetrics`, `StateStoreMetrics`,
+`ProcessorNodeMetrics`, `TopicMetrics`; kafka-streams reference A12.
 """
 
 from __future__ import annotations
@@ -15,6 +19,9 @@ from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from stores.errors import StreamsError
+from streams.measures import Measure
+
 if TYPE_CHECKING:
     from streams.tasks.active_task import ActiveTask
     from streams.worker import Worker
@@ -22,8 +29,11 @@ if TYPE_CHECKING:
 CLIENT_GROUP: Final = "stream-metrics"
 THREAD_GROUP: Final = "stream-thread-metrics"
 TASK_GROUP: Final = "stream-task-metrics"
+NODE_GROUP: Final = "stream-processor-node-metrics"
+TOPIC_GROUP: Final = "stream-topic-metrics"
 STATE_GROUP: Final = "stream-state-metrics"
 CACHE_GROUP: Final = "stream-record-cache-metrics"
+CONSUMER_GROUP: Final = "consumer-fetch-manager-metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ def thalweg_version() -> str:
 
 
 def collect(app: Application, worker: Worker | None) -> list[Metric]:
-    """Collects the metrics of an application and its worker."""
+    """Collects the metrics of an application and its worker. Any thread may call it."""
     client = {"client-id": app.application_id}
     metrics = [
         Metric("state", CLIENT_GROUP, app.state.name, client, "state of the application"),
@@ -94,40 +104,152 @@ def collect(app: Application, worker: Worker | None) -> list[Metric]:
         ),
     ]
     if worker is not None:
-        metrics.extend(_of_worker(worker))
+        metrics.extend(_of_worker(worker, client))
         for task in worker.tasks:
-            metrics.extend(of_task(task))
+            metrics.extend(of_task(task, client))
+            metrics.extend(_lags(worker, task, client))
+            metrics.extend(_restoration(worker, task, client))
     return metrics
 
 
-def _of_worker(worker: Worker) -> Iterator[Metric]:
-    progress = worker.progress()
-    tags = {"thread-id": f"{worker.config.application_id}-worker-1"}
+# -- the worker ----------------------------------------------------------------------------
+
+
+def _of_worker(worker: Worker, client: Mapping[str, str]) -> Iterator[Metric]:
+    progress, measures, manager = worker.progress(), worker.measures, worker.manager
+    tags = {**client, "thread-id": f"{worker.config.application_id}-worker-1"}
     for name, value, description in (
         ("process-total", progress.processed_records, "records processed"),
+        ("poll-records-total", measures.polled_records, "records polled"),
         ("commit-total", progress.commits, "commits"),
+        ("poll-total", measures.poll.count, "polls"),
+        ("punctuate-total", measures.punctuate.count, "rounds with wall-clock punctuations"),
+        ("rebalance-total", measures.rebalance.count, "assignments taken over"),
+        ("task-created-total", manager.created_total, "tasks made"),
+        ("task-closed-total", manager.closed_total, "tasks closed"),
         ("restore-total", progress.restored_records, "changelog records restored"),
         ("restore-remaining-records-total", progress.remaining_restore_records, "left to restore"),
-        ("running-tasks", progress.running_tasks, "tasks that process"),
-        ("restoring-tasks", progress.restoring_tasks, "tasks that are being restored"),
         ("records-lag", progress.lag_records, "records known to be in the log, not processed"),
     ):
         yield Metric(name, THREAD_GROUP, value, tags, description)
+    for name, measure, description in (
+        ("poll", measures.poll, "waiting for records, a round"),
+        ("process", measures.process, "processing what was polled, a round"),
+        ("punctuate", measures.punctuate, "wall-clock punctuations, a round"),
+        ("commit", measures.commit, "a commit"),
+        ("rebalance", measures.rebalance, "taking over an assignment"),
+    ):
+        yield from _durations(f"{name}-latency", THREAD_GROUP, measure, tags, description, worker)
+        yield Metric(
+            *(f"{name}-latency-total", THREAD_GROUP, measure.total, tags),
+            f"{description}: all of them together",
+        )
+    for state, count in (
+        ("running", progress.running_tasks),
+        ("restoring", progress.restoring_tasks),
+        ("standby", worker.standby_task_count),
+    ):
+        tagged = {**tags, "state": state}
+        yield Metric("tasks", THREAD_GROUP, count, tagged, "tasks, by their state")
+    for topic, count in worker.sent_records().items():
+        tagged = {**tags, "topic-name": topic}
+        yield Metric("records-produced-total", TOPIC_GROUP, count, tagged, "records sent")
+    cache = manager.cache
+    if cache is not None:
+        yield Metric("size-bytes", CACHE_GROUP, cache.size_bytes, tags, "what is cached")
+        yield Metric("max-bytes", CACHE_GROUP, cache.max_bytes, tags, "what may be cached")
 
 
-def of_task(task: ActiveTask) -> Iterator[Metric]:
-    """Returns the metrics of a task and its stores."""
-    tags = {"task-id": task.task_id}
+def _durations(
+    name: str,
+    group: str,
+    measure: Measure,
+    tags: Mapping[str, str],
+    description: str,
+    worker: Worker,
+    *,
+    has_least: bool = False,
+) -> Iterator[Metric]:
+    recent = measure.recent(worker.now_ms())
+    if recent is None:
+        return
+    yield Metric(f"{name}-avg", group, recent.average, tags, f"{description}: mean, lately")
+    yield Metric(f"{name}-max", group, recent.most, tags, f"{description}: the most, lately")
+    if has_least:
+        yield Metric(f"{name}-min", group, recent.least, tags, f"{description}: the least, lately")
+
+
+def _lags(worker: Worker, task: ActiveTask, client: Mapping[str, str]) -> Iterator[Metric]:
+    for partition, lag in worker.lag_of(task).items():
+        tags = {
+            **client,
+            "task-id": task.task_id,
+            "topic-name": partition.topic,
+            "partition": str(partition.partition),
+        }
+        yield Metric(
+            *("records-lag", CONSUMER_GROUP, lag, tags),
+            "records of a partition known to be in the log, not processed",
+        )
+    for source in task.sources:
+        tags = {
+            **client,
+            "task-id": task.task_id,
+            "processor-node-id": source.source_name,
+            "topic-name": source.topic,
+            "partition": str(source.partition),
+        }
+        description = "from a record's timestamp to its turn, of the ends of each batch"
+        yield from _durations(
+            *("record-e2e-latency", NODE_GROUP, source.latency, tags, description, worker),
+            has_least=True,
+        )
+
+
+def _restoration(worker: Worker, task: ActiveTask, client: Mapping[str, str]) -> Iterator[Metric]:
+    tags = {**client, "task-id": task.task_id}
+    stores = worker.manager.restorer.of_task(task.task_id)
+    restored = task.restored_records_total + sum(one.restored for one in stores)
+    remaining = sum(one.remaining for one in stores)
+    yield Metric("restore-total", TASK_GROUP, restored, tags, "changelog records restored")
+    yield Metric(
+        *("restore-remaining-records-total", TASK_GROUP, remaining, tags), "left to restore"
+    )
+
+
+# -- tasks ---------------------------------------------------------------------------------
+
+
+def of_task(task: ActiveTask, client: Mapping[str, str] | None = None) -> Iterator[Metric]:
+    """Returns the metrics of a task and its stores.
+
+    Args:
+        task: the task.
+        client: tags of the application it belongs to.
+    """
+    tags = {**(client or {}), "task-id": task.task_id}
     for name, value, description in (
         ("process-total", task.processed_records_total, "records processed"),
         ("dropped-records-total", task.dropped_records_total, "records dropped"),
         ("active-buffer-count", task.group.buffered_count(), "records buffered"),
     ):
         yield Metric(name, TASK_GROUP, value, tags, description)
+    for source in task.sources:
+        source_tags = {
+            **tags,
+            "processor-node-id": source.source_name,
+            "topic-name": source.topic,
+            "partition": str(source.partition),
+        }
+        yield Metric(
+            *("records-consumed-total", TOPIC_GROUP, source.records_total, source_tags),
+            "records processed of a partition",
+        )
     for store_name, store in list(task.stores.items()):
         store_tags = {**tags, "state-id": store_name}
         yield from _counters(store, STATE_GROUP, store_tags, _STORE_COUNTERS)
         yield from _counters(store, CACHE_GROUP, store_tags, _CACHE_COUNTERS)
+        yield from _entries(store, store_tags)
 
 
 _STORE_COUNTERS: Final[Mapping[str, tuple[str, str]]] = {
@@ -148,3 +270,15 @@ def _counters(
         value = getattr(store, attribute, None)
         if isinstance(value, int):
             yield Metric(name, group, value, tags, description)
+
+
+def _entries(store: Any, tags: Mapping[str, str]) -> Iterator[Metric]:
+    """Asks a store how many rows it has, by the face that any thread may use."""
+    estimate = getattr(store.read_only(), "approximate_num_entries", None)
+    if estimate is None:
+        return
+    try:
+        count = estimate()
+    except StreamsError:  # it was just closed
+        return
+    yield Metric("estimate-num-keys", STATE_GROUP, count, tags, "about how many rows it has")

@@ -15,17 +15,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+from rebalance.member import Endpoint
 from stores.directory import StateDirectory
 from stores.errors import Reaction, StoreNotReadyError
 from streams.clock import Clock, SystemClock
 from streams.config import StreamsConfig
 from streams.errors import BrokerError, OffsetOutOfRangeError, StreamsError
 from streams.group import Assignment, GroupMember, SoleMember
+from streams.measures import LoopMeasures, Measure
+from streams.queries.metadata import GroupView, InstanceTasks, topics_read
 from streams.tasks.active_task import ActiveTask
 from streams.tasks.task_manager import TaskManager
 from streams.transport.port import TopicPartition, Transport
@@ -123,6 +127,7 @@ class Worker:
         self._on_state = on_state
         self._parts = subtopologies(topology, config.topology_config)
         local = [part for part in self._parts if not part.is_global]
+        self._has_patterns = any(part.source_patterns for part in local)
         self._member = member or SoleMember(local, config, transport)
         self._directory = StateDirectory(config.state_dir, config.application_id)
         try:
@@ -133,6 +138,8 @@ class Worker:
             self._directory.close()
             raise
         self._assignment = Assignment()
+        self._counts: Mapping[str, int] = {}
+        self.measures = LoopMeasures()
         self._stop_asked = threading.Event()
         self._is_paused = False
         self._paused_partitions: set[TopicPartition] = set()
@@ -158,23 +165,36 @@ class Worker:
         """Goes on after `pause`."""
         self._is_paused = False
 
-    def stores(self, name: str) -> list[Any]:
-        """Returns the read-only faces of a store's tasks.
+    def stores(self, name: str, partition: int | None = None) -> list[Any]:
+        """Returns the read-only faces of a store's tasks, or of the one task of a partition.
 
         Raises:
             StoreNotReadyError: a task that has the store is not running yet.
+            StoreMovedError: no task of the partition is here.
         """
-        faces = self._manager.read_only_stores(name)
+        faces = self._manager.read_only_stores(name, partition)
         if faces is None or self.state in (WorkerState.CREATED, WorkerState.STARTING):
             message = f"store {name!r} is not ready: its tasks are being assigned or restored"
             raise StoreNotReadyError(message)
         return faces
 
+    def group_view(self, endpoint: Endpoint) -> GroupView:
+        """Returns what is known of the group now, for queries.
+
+        Args:
+            endpoint: where this instance answers.
+        """
+        active = frozenset((task.id.subtopology, task.id.partition) for task in self.tasks)
+        standby = frozenset(self._assignment.standby) - active
+        tasks = InstanceTasks(active, frozenset((one[0], one[1]) for one in standby))
+        return GroupView(self._counts, tasks, endpoint, self._member.endpoints())
+
     @property
     def tasks(self) -> list[ActiveTask]:
         """The tasks at this moment, for metrics."""
-        manager = self._manager
-        return [*list(manager.running.values()), *list(manager.restoring.values())]
+        # A task on its way from restoring to running is in both: no moment finds it in neither.
+        restoring = dict(self._manager.restoring)
+        return list({**restoring, **self._manager.running}.values())
 
     @property
     def manager(self) -> TaskManager:
@@ -195,22 +215,33 @@ class Worker:
             restored_records=restoration.restored_total,
             remaining_restore_records=restoration.remaining,
             commits=manager.committer.commits_total,
-            lag_records=self._lag(running),
+            lag_records=sum(sum(self.lag_of(task).values()) for task in running),
             is_idle=self._is_idle,
         )
 
-    def _lag(self, tasks: list[ActiveTask]) -> int:
-        reader, lag = self._manager.reader, 0
-        for task in tasks:
-            lag += task.group.buffered_count()
-            for partition in task.partitions:
-                try:
-                    end, position = reader.known_end_offset(partition), reader.position(partition)
-                except StreamsError:  # the partition was just taken away
-                    continue
-                if end is not None:
-                    lag += max(0, end - position)
-        return lag
+    def lag_of(self, task: ActiveTask) -> dict[TopicPartition, int]:
+        """Returns partition -> records of it not processed yet, as far as known."""
+        reader, lags = self._manager.reader, {}
+        for partition, queue in list(task.group.queues.items()):
+            try:
+                end, position = reader.known_end_offset(partition), reader.position(partition)
+            except StreamsError:  # the partition was just taken away
+                continue
+            lags[partition] = len(queue) + max(0, 0 if end is None else end - position)
+        return lags
+
+    @property
+    def standby_task_count(self) -> int:
+        """How many standby tasks the group has assigned."""
+        return len(self._assignment.standby)
+
+    def sent_records(self) -> Mapping[str, int]:
+        """Returns topic -> records sent to it, as far as the log counts them."""
+        return self._transport.sent_records()
+
+    def now_ms(self) -> int:
+        """Returns wall-clock time in epoch milliseconds, as this worker sees it."""
+        return self._clock.now_ms()
 
     # -- the loop ------------------------------------------------------------------------
 
@@ -244,7 +275,8 @@ class Worker:
         manager, now_ms = self._manager, self._clock.now_ms()
         change = self._member.poll(now_ms)
         if change is not None:
-            self._reassign(change.assignment, is_lost=change.is_lost)
+            with self._timed(self.measures.rebalance):
+                self._reassign(change.assignment, is_lost=change.is_lost)
         restored = 0
         if not manager.restorer.is_idle:
             busy = bool(manager.running) and not self._is_paused
@@ -257,11 +289,28 @@ class Worker:
             if not restored:
                 self._stop_asked.wait(self.config.poll_ms / 1000)
         elif manager.running:
-            self._poll(self._poll_timeout_ms(now_ms, restored))
-            self._process()
+            self._poll_and_process(self._poll_timeout_ms(now_ms, restored))
         elif not restored:
             self._stop_asked.wait(min(self.config.poll_ms, _RETRY_MS) / 1000)
         self._commit_if_due(self._clock.now_ms())
+
+    def _poll_and_process(self, timeout_ms: float) -> None:
+        clock, measures = self._clock, self.measures
+        began_ms = clock.monotonic_ms()
+        self._poll(timeout_ms)
+        polled_ms = clock.monotonic_ms()
+        processed = self._process()
+        now_ms = clock.now_ms()
+        measures.poll.note(polled_ms - began_ms, now_ms)
+        if processed:
+            measures.process.note(clock.monotonic_ms() - polled_ms, now_ms)
+
+    @contextmanager
+    def _timed(self, measure: Measure) -> Iterator[None]:
+        """Notes how long a step takes that does not come every round."""
+        began_ms = self._clock.monotonic_ms()
+        yield
+        measure.note(self._clock.monotonic_ms() - began_ms, self._clock.now_ms())
 
     def _reassign(self, assignment: Assignment, *, is_lost: bool) -> None:
         manager = self._manager
@@ -276,6 +325,8 @@ class Worker:
             self._commit()
             self._close_tasks(keep, clean=True)
         self._set_state(WorkerState.PARTITIONS_ASSIGNED)
+        read = topics_read(self._parts, self._transport.topics() if self._has_patterns else ())
+        self._counts = self._transport.partition_counts(read)
         manager.create(keep)
         self._assignment = assignment
         self._member.acknowledge(assignment)
@@ -347,6 +398,7 @@ class Worker:
             return
         full = []
         for partition, records in batches:
+            self.measures.polled_records += len(records)
             task = manager.by_partition[partition]
             if task.add(partition, records) > most and len(task.partitions) > 1:
                 full.append(partition)
@@ -364,8 +416,12 @@ class Worker:
         _log.warning("%s; going on at offset %d", error, position)
         self._manager.reader.add({partition: position})
 
-    def _process(self) -> None:
-        """Processes what is buffered, round after round, until it is time for something else."""
+    def _process(self) -> int:
+        """Processes what is buffered, round after round, until it is time for something else.
+
+        Returns:
+            How many records were processed.
+        """
         manager, clock = self._manager, self._clock
         tasks = list(manager.running.values())
         for task in tasks:
@@ -373,11 +429,13 @@ class Worker:
                 self._note_lag(task)
         now_ms = clock.now_ms()
         deadline_ms = self._last_commit_ms + max(1, self.config.commit_interval_ms)
-        work = True
+        work, processed = True, 0
         while work:
             work = False
             for task in tasks:
-                if task.process(now_ms, PROCESS_RECORDS):
+                done = task.process(now_ms, PROCESS_RECORDS)
+                if done:
+                    processed += done
                     work = work or bool(task.group.buffered_count())
             now_ms = clock.now_ms()
             self._punctuate(tasks, now_ms)
@@ -387,6 +445,7 @@ class Worker:
                 break
         if self._paused_partitions:
             self._resume_drained()
+        return processed
 
     def _note_lag(self, task: ActiveTask) -> None:
         """Tells the task's group which empty partitions have records that were not polled yet."""
@@ -396,8 +455,11 @@ class Worker:
             group.set_lagging(partition, end is None or reader.position(partition) < end)
 
     def _punctuate(self, tasks: list[ActiveTask], now_ms: int) -> None:
+        began_ms, has_run = self._clock.monotonic_ms(), False
         for task in tasks:
-            task.punctuate_wall_clock(now_ms)
+            has_run = task.punctuate_wall_clock(now_ms) or has_run
+        if has_run:
+            self.measures.punctuate.note(self._clock.monotonic_ms() - began_ms, now_ms)
         self._next_wall_due_ms = min(
             (task.wall_punctuations.next_due_ms for task in tasks), default=now_ms + 1_000
         )
@@ -420,7 +482,8 @@ class Worker:
         if now_ms - self._last_commit_ms >= self.config.commit_interval_ms or any(
             task.commit_requested for task in running
         ):
-            self._commit()
+            with self._timed(self.measures.commit):
+                self._commit()
             self._last_commit_ms = self._clock.now_ms()
         if now_ms - self._last_purge_ms >= self.config.repartition_purge_interval_ms:
             self._purge()

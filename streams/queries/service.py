@@ -54,8 +54,9 @@ class QueryService:
         topology: knows which stores there are and of which kind.
         default_key_serde: of stores that name none.
         default_value_serde: of stores that name none.
-        faces: name -> the read-only faces of the tasks that have it now; raises
-            StoreNotReadyError while they cannot answer.
+        faces: (name, partition) -> the read-only faces of the tasks that have it now, of all
+            partitions here where it is None; raises StoreNotReadyError while they cannot
+            answer, StoreMovedError where the partition is not here.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class QueryService:
         topology: Topology,
         default_key_serde: Serde[Any],
         default_value_serde: Serde[Any],
-        faces: Callable[[str], Sequence[Any]],
+        faces: Callable[[str, int | None], Sequence[Any]],
     ) -> None:
         self._topology = topology
         self._default_key_serde = default_key_serde
@@ -85,23 +86,25 @@ class QueryService:
         return builder.with_default_serdes(self._default_key_serde, self._default_value_serde)
 
     def store(
-        self, name: str, *, timestamped: bool = False
+        self, name: str, *, timestamped: bool = False, partition: int | None = None
     ) -> CompositeKeyValueStore[Any, Any] | CompositeWindowStore[Any, Any]:
         """Returns the read-only face of a store.
 
         Args:
             name: the store.
             timestamped: give values as `ValueAndTimestamp`, where the store keeps them so.
+            partition: read this partition only; None for all that are here.
 
         Raises:
             UnknownStoreError: the topology has no store of that name.
             StoreNotReadyError: its tasks are not running yet.
+            StoreMovedError: the partition is not here.
         """
         builder = self.builder(name)
         unwrap = _value_of if builder.kind.startswith("timestamped") and not timestamped else _same
 
         def faces() -> Sequence[Any]:
-            return self._faces(name)
+            return self._faces(name, partition)
 
         faces()  # a store that cannot answer is told here, not at the first read
         if builder.is_window:

@@ -81,6 +81,7 @@ class ActiveTask:
         self.stream_time_ms = -1
         self.dropped_records_total = 0
         self.processed_records_total = 0
+        self.restored_records_total = 0
         self.commit_requested = False
         self.now_ms = now_ms
         self.stores: dict[str, StateStore] = {}
@@ -188,21 +189,40 @@ class ActiveTask:
                 partition, offset and node.
         """
         group, done = self.group, 0
+        ran: dict[SourceRun, Sequence[RawRecord]] = {}
         while done < most and group.is_ready(now_ms):
             taken = group.next_run(most - done)
             assert taken is not None
             queue, records = taken
+            source: SourceRun = queue.source
             try:
-                queue.source.run(records)
+                source.run(records)
             except StreamsError as error:
                 self._locate(error)
                 raise
             except Exception as error:
                 raise self._located(error) from error
             self.consumed[queue.partition] = offset_of(records[-1][3]) + 1
-            done += len(records)
+            count = len(records)
+            source.records_total += count
+            ran[source] = records
+            done += count
         self.processed_records_total += done
+        if ran:
+            self._note_latency(ran, now_ms)
         return done
+
+    def _note_latency(self, ran: Mapping[SourceRun, Sequence[RawRecord]], began_ms: int) -> None:
+        """Notes how old records were at their turn: of each source's last run its two ends."""
+        now_ms = self.now_ms()
+        for source, records in ran.items():
+            source.latency.note(began_ms - records[0][0], now_ms)
+            source.latency.note(now_ms - records[-1][0], now_ms)
+
+    @property
+    def sources(self) -> list[SourceRun]:
+        """The sources' entries, one per partition, for metrics."""
+        return list(self._runs.values())
 
     def punctuate_stream_time(self) -> bool:
         """Runs the stream-time punctuations that are due."""

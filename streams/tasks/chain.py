@@ -17,6 +17,7 @@ from stores.errors import StreamsError
 from stores.formats import decode_change
 from stores.record import Headers, RawRecord, headers_of, offset_of
 from stores.serde import serdes
+from streams.measures import Measure
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.task import TaskFace
 from streams.transport.port import TopicPartition
@@ -37,6 +38,10 @@ class SourceRun:
     Attributes:
         run: the hot loop, a closure bound to task, chain and decoders.
         partition_time_ms: highest timestamp of the partition that was processed, -1 before.
+        source_name: the source node.
+        records_total: records fed so far; its task counts.
+        latency: from a record's timestamp to its turn; its task notes the first and the last
+            of what it processes at once.
     """
 
     __slots__ = (
@@ -45,9 +50,12 @@ class SourceRun:
         "_newest_stamped_ms",
         "_policy",
         "_task",
+        "latency",
         "partition",
         "partition_time_ms",
+        "records_total",
         "run",
+        "source_name",
         "topic",
     )
 
@@ -60,6 +68,9 @@ class SourceRun:
         self.topic = partition.topic
         self.partition = partition.partition
         self.partition_time_ms = -1
+        self.source_name = chain.source.name
+        self.records_total = 0
+        self.latency = Measure()
         self._newest_stamped_ms = -1
         extract = chain.source.timestamp_extractor or task.config.default_timestamp_extractor
         # Taking the record's own timestamp needs no call; a negative one fails in the loop.

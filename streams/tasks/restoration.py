@@ -104,6 +104,10 @@ class Restorer:
             self._reader.remove(left)
         return stores
 
+    def of_task(self, task_id: str) -> list[StoreRestoration]:
+        """Returns a task's stores that are being restored, for metrics."""
+        return list(self._by_task.get(task_id, ()))
+
     @property
     def is_idle(self) -> bool:
         """Whether nothing is being restored."""

@@ -12,13 +12,13 @@ Source: JVM `TaskManager`, `Tasks`, `StreamTask.initializeIfNeeded`, `GlobalStat
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stores.api import StateStore
 from stores.directory import StateDirectory, read_checkpoint
-from stores.errors import CorruptDataError, StreamsError
+from stores.errors import CorruptDataError, StoreMovedError, StreamsError
 from stores.formats import decode_partition_metadata
 from stores.layers.record_cache import RecordCache
 from streams.clock import Clock
@@ -77,10 +77,16 @@ class TaskManager:
         self.running: dict[TaskId, ActiveTask] = {}
         self.restoring: dict[TaskId, ActiveTask] = {}
         self.by_partition: dict[TopicPartition, ActiveTask] = {}
-        self._collectors: dict[int, RecordCollector] = {}
+        self.created_total = 0
+        self.closed_total = 0
         self.global_task = GlobalTask.of(
             topology, parts, config, transport, directory, clock, self.policy, self._cache
         )
+
+    @property
+    def cache(self) -> RecordCache | None:
+        """The stores' record cache, None where caching is off."""
+        return self._cache
 
     # -- assignment ----------------------------------------------------------------------
 
@@ -127,6 +133,7 @@ class TaskManager:
             ProcessingError: a processor's `close` raised.
         """
         task = self.running.pop(task_id, None) or self.restoring.pop(task_id)
+        self.closed_total += 1
         partitions = [p for p in task.partitions if self.by_partition.pop(p, None) is not None]
         if partitions:
             self.reader.remove(partitions)
@@ -140,6 +147,7 @@ class TaskManager:
             task.close()
 
     def _create(self, task_id: TaskId) -> None:
+        self.created_total += 1
         plan = self._plan(task_id.subtopology)
         directory = self._directory.task_directory(str(task_id))
         task = ActiveTask(
@@ -298,12 +306,15 @@ class TaskManager:
         task = self.restoring[task_id]
         for one in self.restorer.remove(task.task_id):
             task.set_store_position(one.partition, one.position)
+            task.restored_records_total += one.restored
         if task.store_positions():
             self.committer.checkpoint(task)
         committed = self._transport.committed(task.partitions)
         positions, times = self._start_positions(task, committed)
         task.start(times)
-        self.running[task_id] = self.restoring.pop(task_id)
+        # A query that comes in between must find the task, if only as one that is not ready.
+        self.running[task_id] = task
+        del self.restoring[task_id]
         self.by_partition.update(dict.fromkeys(task.partitions, task))
         self.reader.add(positions)
         _log.info("task %s is running", task_id)
@@ -353,17 +364,32 @@ class TaskManager:
 
     # -- queries -------------------------------------------------------------------------
 
-    def read_only_stores(self, name: str) -> list[Any] | None:
+    def read_only_stores(self, name: str, partition: int | None = None) -> list[Any] | None:
         """Returns the read-only faces of a store, None if a task that has it is not running.
 
         Any thread may call this.
+
+        Args:
+            name: the store.
+            partition: only of this one; a global store has none.
+
+        Raises:
+            StoreMovedError: no task of the partition is here.
         """
         if self.global_task is not None and name in self.global_task.stores:
             return [self.global_task.stores[name].read_only()]
-        if any(name in task.plan.store_names for task in list(self.restoring.values())):
+
+        def has(task: ActiveTask) -> bool:
+            is_asked = partition is None or task.id.partition == partition
+            return is_asked and name in task.plan.store_names
+
+        if any(map(has, list(self.restoring.values()))):
             return None
-        tasks: Iterable[ActiveTask] = list(self.running.values())
-        return [task.stores[name].read_only() for task in tasks if name in task.stores] or None
+        faces = [task.stores[name].read_only() for task in list(self.running.values()) if has(task)]
+        if partition is not None and not faces:
+            message = f"partition {partition} of store {name!r} is not in this instance; ask again"
+            raise StoreMovedError(message)
+        return faces or None
 
     def close_all(self, *, clean: bool) -> None:
         """Closes every task, the global stores and the readers; the first error is raised."""

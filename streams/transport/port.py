@@ -210,6 +210,14 @@ class Transport(ABC):
         Only of partitions sent to since the transport was opened.
         """
 
+    def sent_records(self) -> Mapping[str, int]:
+        """Returns topic -> records sent to it since the transport was opened, for metrics.
+
+        Any thread may ask. A transport that does not count leaves it empty; one that does may
+        count late, and again what is sent again.
+        """
+        return {}
+
     # -- committing ----------------------------------------------------------------------
 
     @abstractmethod
