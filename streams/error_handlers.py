@@ -205,9 +205,14 @@ def dead_letters(context: ErrorContext, error: Exception) -> tuple[DeadLetter, .
     return () if topic is None else (dead_letter(context, error, topic=topic),)
 
 
+_IS_RAISED: Final = {"is_raised": True}
+"""Marks a log record about an error that stops the application: whoever catches it there and
+tells it need not tell this too."""
+
+
 def log_and_fail(context: ErrorContext, record: Any, error: Exception) -> Response:  # noqa: ARG001
     """Logs the error and stops the application; the default for decoding and processing."""
-    _log.error("%s; stopping", _told(context, error))
+    _log.error("%s; stopping", _told(context, error), extra=_IS_RAISED)
     return Response.fail(*dead_letters(context, error))
 
 
@@ -221,7 +226,7 @@ def retry_or_fail(context: ErrorContext, record: Any, error: Exception) -> Respo
     """Sends again what failed for a passing reason, else fails; the default for production."""
     if isinstance(error, BrokerError) and error.retriable:
         return Response.retry()
-    _log.error("%s; stopping", _told(context, error))
+    _log.error("%s; stopping", _told(context, error), extra=_IS_RAISED)
     return Response.fail(*dead_letters(context, error))
 
 

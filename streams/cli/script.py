@@ -120,8 +120,9 @@ def _guarded(source: str, path: Path, load: Callable[[], ModuleType]) -> ModuleT
     except ScriptError:
         raise
     except SyntaxError as error:
-        where = f"{error.filename or path}:{error.lineno or 0}"
-        message = f"{where}: {type(error).__name__}: {error.msg}"
+        is_own = error.filename is None or Path(error.filename).resolve() == path.resolve()
+        file = path if is_own else error.filename
+        message = f"{file}:{error.lineno or 0}: {type(error).__name__}: {error.msg}"
         raise ScriptError(message) from error
     except SystemExit as error:
         message = f"{_place(error, path)}: the script ended itself when it was loaded"

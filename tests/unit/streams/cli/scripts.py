@@ -38,6 +38,6 @@ def parse(value):
     return int(value)
 
 builder = StreamsBuilder()
-builder.stream("lines", value_serde=serdes.string).map_values(parse, name="parse").to("out")
+builder.stream("lines", value_serde=serdes.string).map_values(parse, name="parse").to("out", value_serde=serdes.int64)
 app = App(builder, application_id="failing", commit_interval_ms=50, poll_ms=10)
 """

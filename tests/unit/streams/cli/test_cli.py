@@ -347,10 +347,10 @@ def test_lines_that_trickle_in_are_committed_as_they_come(monkeypatch: pytest.Mo
         Consumer(log_config({})) as consumer,
     ):
         monkeypatch.setattr("sys.stdin", stdin)
-        thread = threading.Thread(target=produce, args=("t",))
+        thread = threading.Thread(target=produce, kwargs={"topic": "t"})
         typing.write("first\n")
         thread.start()
-        while "t" not in consumer.topics():
+        while "t" not in consumer.topics() and thread.is_alive():
             thread.join(0.01)
         records = consumer.read("t", follow=True)
         assert next(records).value == b"first"
