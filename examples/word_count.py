@@ -75,7 +75,7 @@ class Feed(threading.Thread):
         self.error: Exception | None = None
         self._app = app
         self._paths = paths
-        self._stop = threading.Event()
+        self._stop_asked = threading.Event()
 
     def run(self) -> None:
         """Writes until all is written or `stop` is called."""
@@ -86,7 +86,7 @@ class Feed(threading.Thread):
                     if number < there:
                         self.skipped = number + 1
                         continue
-                    if self._stop.is_set():
+                    if self._stop_asked.is_set():
                         return
                     producer.send(
                         "lines",
@@ -101,7 +101,7 @@ class Feed(threading.Thread):
 
     def stop(self) -> None:
         """Stops writing after the record in hand."""
-        self._stop.set()
+        self._stop_asked.set()
 
 
 def demo(app: App, paths: list[Path], console: Console) -> None:

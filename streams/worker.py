@@ -424,9 +424,6 @@ class Worker:
         """
         manager, clock = self._manager, self._clock
         tasks = list(manager.running.values())
-        for task in tasks:
-            if len(task.partitions) > 1:
-                self._note_lag(task)
         now_ms = clock.now_ms()
         deadline_ms = self._last_commit_ms + max(1, self.config.commit_interval_ms)
         work, processed = True, 0
@@ -446,13 +443,6 @@ class Worker:
         if self._paused_partitions:
             self._resume_drained()
         return processed
-
-    def _note_lag(self, task: ActiveTask) -> None:
-        """Tells the task's group which empty partitions have records that were not polled yet."""
-        group, reader = task.group, self._manager.reader
-        for partition in group.empty_partitions():
-            end = reader.known_end_offset(partition)
-            group.set_lagging(partition, end is None or reader.position(partition) < end)
 
     def _punctuate(self, tasks: list[ActiveTask], now_ms: int) -> None:
         began_ms, has_run = self._clock.monotonic_ms(), False

@@ -112,16 +112,22 @@ class ActiveTask:
             )
             self.stores[name] = builder.build(self)
 
-    def start(self, partition_times: Mapping[TopicPartition, int] | None = None) -> None:
+    def start(
+        self,
+        partition_times: Mapping[TopicPartition, int] | None = None,
+        has_more: Callable[[TopicPartition], bool] = lambda _partition: False,
+    ) -> None:
         """Compiles the chains, sets user processors up and begins to take records.
 
         Args:
             partition_times: last known event time of each partition, from the committed
                 metadata; stream time goes on from the latest of them.
+            has_more: tells whether the log holds records of a partition that were not handed
+                over yet; the task waits for those before it goes on with later ones.
         """
         self._chains = compile_chains(self.plan.topology, self.plan.node_names, self)
         times = partition_times or {}
-        self.group = PartitionGroup((), self.config.max_task_idle_ms)
+        self.group = PartitionGroup((), self.config.max_task_idle_ms, has_more)
         for partition in self._partitions:
             self._open_queue(partition, times.get(partition, -1))
         self.current.topic, self.current.partition, self.current.origin = None, -1, None

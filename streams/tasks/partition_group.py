@@ -14,7 +14,7 @@ Source: JVM `PartitionGroup`, `RecordQueue`; KIP-353, KIP-695; semantics D14.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from stores.record import RawRecord
@@ -70,6 +70,10 @@ class RecordQueue:
         return self.take(end - position)
 
 
+def _nothing_more(_partition: Any) -> bool:
+    return False
+
+
 class PartitionGroup:
     """The queues of one task. Not thread-safe: one worker owns it.
 
@@ -77,14 +81,21 @@ class PartitionGroup:
         queues: one per partition.
         max_task_idle_ms: how long to wait for an empty partition that is known to have
             nothing more; -1 does not wait even for partitions known to have more.
+        has_more: tells whether the log is known to hold records of a partition that were not
+            handed over yet; asked once per run of records, and only about empty partitions.
     """
 
-    def __init__(self, queues: Iterable[RecordQueue], max_task_idle_ms: int = 0) -> None:
+    def __init__(
+        self,
+        queues: Iterable[RecordQueue],
+        max_task_idle_ms: int = 0,
+        has_more: Callable[[Any], bool] = _nothing_more,
+    ) -> None:
         self.queues = {queue.partition: queue for queue in queues}
         self._max_task_idle_ms = max_task_idle_ms
         self._heap: list[RecordQueue] = []
         self._idle_since_ms: int | None = None
-        self._lagging: set[Any] = set()
+        self._has_more = has_more
 
     def open(self, queue: RecordQueue) -> None:
         """Takes up a partition, with an empty queue."""
@@ -97,15 +108,7 @@ class PartitionGroup:
         queue.add(records)
         if was_empty and records:
             _push(self._heap, queue)
-            self._lagging.discard(partition)
         return len(queue)
-
-    def set_lagging(self, partition: Any, is_lagging: bool) -> None:
-        """Notes whether the log is known to hold records of a partition not handed over yet."""
-        if is_lagging:
-            self._lagging.add(partition)
-        else:
-            self._lagging.discard(partition)
 
     def empty_partitions(self) -> list[Any]:
         """Returns the partitions of which nothing is buffered."""
@@ -124,7 +127,7 @@ class PartitionGroup:
         if len(heap) == len(self.queues) or self._max_task_idle_ms < 0:
             self._idle_since_ms = None
             return True
-        if self._lagging:
+        if any(map(self._has_more, self.empty_partitions())):
             self._idle_since_ms = None
             return False
         if self._max_task_idle_ms == 0:

@@ -236,7 +236,7 @@ class TaskManager:
             if name in task.plan.persistent_stores
         }
         begins = self._transport.begin_offsets(changelogs)
-        ends = self._transport.end_offsets(changelogs)
+        ends = self._transport.high_watermarks(changelogs)
         for partition in kept:
             position = known.get(partition)
             if position is None:
@@ -263,8 +263,11 @@ class TaskManager:
     def _restore_ends(
         self, task: ActiveTask, changelogs: Collection[TopicPartition]
     ) -> Mapping[TopicPartition, int]:
-        """Returns where restoring ends: the log's end, for a source topic what was processed."""
-        ends = dict(self._transport.end_offsets(changelogs))
+        """Returns where restoring ends: the log's end, for a source topic what was processed.
+
+        A commit just before, of a task that moved here, may be on its way to the changelog.
+        """
+        ends = dict(self._transport.high_watermarks(changelogs))
         sources = [partition for partition in changelogs if partition in task.partitions]
         if sources:
             committed = self._transport.committed(sources)
@@ -311,7 +314,7 @@ class TaskManager:
             self.committer.checkpoint(task)
         committed = self._transport.committed(task.partitions)
         positions, times = self._start_positions(task, committed)
-        task.start(times)
+        task.start(times, self._has_more)
         # A query that comes in between must find the task, if only as one that is not ready.
         self.running[task_id] = task
         del self.restoring[task_id]
@@ -331,6 +334,10 @@ class TaskManager:
                 positions[partition] = known.offset
                 times[partition] = _partition_time(known)
         return positions, times
+
+    def _has_more(self, partition: TopicPartition) -> bool:
+        end = self.reader.known_end_offset(partition)
+        return end is None or self.reader.position(partition) < end
 
     def reset_position(self, task: ActiveTask, partition: TopicPartition) -> int:
         """Returns where a source without a usable committed offset begins.
