@@ -46,8 +46,8 @@ class CachingWindowStore(MeteredWindowStore):
         self._send_old_values = False
         self._key_is_row = inner.key_serde.keyable
         self._value_is_row = inner.value_serde.immutable
-        self._fixed_bytes = inner.value_serde.fixed_size_bytes
-        self._prefix_bytes = SEGMENT_BYTES + (8 if inner.timestamped else 0)
+        has_fixed_size = inner.value_serde.fixed_size_bytes is not None
+        self._has_simple_values = self._value_is_row and has_fixed_size
         self._lookups = 0
         self._misses = 0
 
@@ -66,25 +66,31 @@ class CachingWindowStore(MeteredWindowStore):
 
     def put_pair(self, key: Any, start_ms: int, value: Any | None, timestamp: int) -> None:
         """Writes a row into the cache; None deletes. Evicts when the budget is exceeded."""
-        row, size = value, 0
-        if value is not None:
-            if not self._value_is_row:
-                row = self.encode_value(value)
-                size = len(row)
-            elif self._fixed_bytes is not None:
-                size = self._fixed_bytes
-            else:
-                size = len(self.encode_value(value))
-            size += self._prefix_bytes
-        else:
-            size = SEGMENT_BYTES
+        table, current = self._table, self.current
         row_key: Hashable = (key if self._key_is_row else self.encode_key(key), start_ms)
-        entry = self._table.rows.get(row_key)
+        entry = table.rows.get(row_key)
+        self._puts += 1
+        if (
+            entry is not None
+            and value is not None
+            and self._has_simple_values
+            and entry.light_topic is current.topic
+            and current.origin.__class__ is not tuple
+        ):
+            entry.pair = value, timestamp
+            entry.context_timestamp = current.timestamp
+            entry.origin = current.origin
+            table.tick = entry.used = entry.updated = table.tick + 1
+            return
+        row, size = value, SEGMENT_BYTES
+        if value is not None:
+            encoded = self.encode_value(value)
+            size += len(encoded) + (8 if self.timestamped else 0)
+            row = value if self._value_is_row else encoded
         if entry is None:
             entry = CacheEntry(row_key, encode_window_key(self.encode_key(key), start_ms))
-        self._puts += 1
-        time = timestamp if value is None else self.current.timestamp
-        self._table.update(entry, (row, timestamp), time, size + len(entry.raw_key))
+        time = timestamp if value is None else current.timestamp
+        table.update(entry, (row, timestamp), time, size + len(entry.raw_key))
 
     def _decoded_pair(self, pair: Pair) -> Pair | None:
         if pair[0] is None:

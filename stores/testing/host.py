@@ -6,7 +6,6 @@ cache of any size. It must not know what kind of store it hosts.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,12 +18,14 @@ class LoggedChange(NamedTuple):
     """A record a store sent to its changelog.
 
     Attributes:
+        store: the store that logged it.
         key: the stored key.
         value: the value without its timestamp, None for a deletion.
         timestamp: the record's.
         headers: the record's, None where it has none.
     """
 
+    store: str
     key: bytes
     value: bytes | None
     timestamp: int | None
@@ -37,7 +38,6 @@ class RecordingHost:
     Args:
         directory: where stores keep their files.
         cache_bytes: budget of the record cache; None for none.
-        on_expired: hears the store's name when a put came too late.
 
     Attributes:
         current: the cell that says which record is being processed.
@@ -48,18 +48,12 @@ class RecordingHost:
     task_id = "0_0"
     application_id = "app"
 
-    def __init__(
-        self,
-        directory: Path,
-        cache_bytes: int | None = None,
-        on_expired: Callable[[str], None] | None = None,
-    ) -> None:
+    def __init__(self, directory: Path, cache_bytes: int | None = None) -> None:
         self.directory = directory
         self.current = CurrentRecord()
         self.record_cache = None if cache_bytes is None else RecordCache(cache_bytes)
         self.changes: list[LoggedChange] = []
         self.expired = 0
-        self._on_expired = on_expired
         self.set_record(0)
 
     def set_record(
@@ -87,15 +81,13 @@ class RecordingHost:
         def log(
             key: bytes, value: bytes | None, timestamp: int | None, headers: HeaderList | None
         ) -> None:
-            self.changes.append(LoggedChange(key, value, timestamp, headers))
+            self.changes.append(LoggedChange(store_name, key, value, timestamp, headers))
 
         return log
 
     def drop_expired(self, store_name: str) -> None:
         """Counts a put that came too late."""
         self.expired += 1
-        if self._on_expired is not None:
-            self._on_expired(store_name)
 
     def restore_records(self) -> list[RestoreRecord]:
         """Returns what was logged as it would be read back."""

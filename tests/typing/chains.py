@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, assert_type
 
+import msgspec
+
 from stores.record import RecordContext
-from stores.serde import serdes
+from stores.serde import Serde, serdes
 from stores.windowed import Windowed
 from topology.dsl import (
     KGroupedStream,
@@ -21,6 +23,23 @@ from topology.dsl import (
 )
 
 builder = StreamsBuilder()
+
+
+class Order(msgspec.Struct):
+    """A typed value."""
+
+    amount: int
+
+
+# Serdes know what they read.
+assert_type(serdes.json(Order), Serde[Order])
+assert_type(serdes.msgpack(list[Order]), Serde[list[Order]])
+assert_type(serdes.json(Order | None), Serde[Any])
+assert_type(serdes.string.serializer("t")("text"), bytes)
+assert_type(serdes.windowed(serdes.int64, 10).deserializer("t")(b""), Windowed[int])
+assert_type(Serde.of(str.encode, bytes.decode, name="text"), Serde[str])
+assert_type(builder.stream("t", value_serde=serdes.json(Order)), KStream[Any, Order])
+assert_type(builder.stream("t", value_serde=serdes.json), KStream[Any, Any])
 
 assert_type(builder.stream("t"), KStream[Any, Any])
 assert_type(builder.stream("t", key_serde=serdes.string), KStream[str, Any])
