@@ -11,19 +11,21 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 import typer
 
 from streams import logs
 from streams.clock import Clock
-from streams.worker import Progress
+from streams.worker import Progress, WorkerState
 
 Show: TypeAlias = Callable[[Progress], None]
 
 LINE_EVERY_MS: Final = 5_000
 """How often a plain line is written while something happens."""
 
+_ENDING: Final = (WorkerState.PENDING_SHUTDOWN, WorkerState.DEAD)
 _RATE_OVER_MS: Final = 2_000
 _DRAWS_PER_SECOND: Final = 8
 
@@ -71,10 +73,16 @@ class Report:
 
     def note(self, progress: Progress) -> str:
         """Takes over how far it is, and returns it as one line."""
+        last = self.last
+        if last is not None and progress.processed_records < last.processed_records:
+            # Tasks that are being closed are not counted for a moment.
+            progress = replace(progress, processed_records=last.processed_records)
         self.last = progress
         rate = self._processed.rate(progress.processed_records)
         restoring = self._restored.rate(progress.restored_records)
         state = progress.state.value.lower().replace("_", " ")
+        if progress.restoring_tasks and not progress.running_tasks:
+            state = "restoring"
         parts = [f"{state}, {_counted(progress.running_tasks, 'task')}"]
         if progress.restoring_tasks:
             parts.append(
@@ -133,7 +141,11 @@ def _live(name: str, report: Report) -> Iterator[Show]:
     from rich.text import Text
 
     console = Console(stderr=True)
-    spinner = Spinner("dots", Text(f"{name}: starting"))
+
+    def line(text: str) -> Text:
+        return Text(f"{name}: {text}", no_wrap=True, overflow="ellipsis")
+
+    spinner = Spinner("dots", line("starting"))
     with Live(
         spinner,
         console=console,
@@ -144,7 +156,7 @@ def _live(name: str, report: Report) -> Iterator[Show]:
     ):
 
         def show(progress: Progress) -> None:
-            spinner.update(text=Text(f"{name}: {report.note(progress)}"))
+            spinner.update(text=line(report.note(progress)))
 
         yield show
 
@@ -161,6 +173,8 @@ class _Lines:
 
     def __call__(self, progress: Progress) -> None:
         text = self._report.note(progress)
+        if progress.state in _ENDING:
+            return  # the summary follows
         now_ms, shown = self._clock.monotonic_ms(), self._shown
         is_news = shown is None or (shown.state, shown.running_tasks) != (
             progress.state,
