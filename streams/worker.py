@@ -222,12 +222,14 @@ class Worker:
     def lag_of(self, task: ActiveTask) -> dict[TopicPartition, int]:
         """Returns partition -> records of it not processed yet, as far as known."""
         reader, lags = self._manager.reader, {}
-        for partition, queue in list(task.group.queues.items()):
+        # What is processed is looked at, not what is read: a run of records in hand is in
+        # neither the log's rest nor a queue.
+        for partition, processed in list(task.next_offsets.items()):
             try:
-                end, position = reader.known_end_offset(partition), reader.position(partition)
+                end = reader.known_end_offset(partition)
             except StreamsError:  # the partition was just taken away
                 continue
-            lags[partition] = len(queue) + max(0, 0 if end is None else end - position)
+            lags[partition] = 0 if end is None else max(0, end - processed)
         return lags
 
     @property
@@ -414,6 +416,7 @@ class Worker:
             raise error
         position = self._manager.reset_position(task, partition)
         _log.warning("%s; going on at offset %d", error, position)
+        task.next_offsets[partition] = position
         self._manager.reader.add({partition: position})
 
     def _process(self) -> int:
@@ -440,6 +443,10 @@ class Worker:
                 break
             if self._stop_asked.is_set():
                 break
+        for task in tasks:
+            # Where all that was read is processed, offsets without a record count as well.
+            for partition in task.group.empty_partitions():
+                task.next_offsets[partition] = manager.reader.position(partition)
         if self._paused_partitions:
             self._resume_drained()
         return processed

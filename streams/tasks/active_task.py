@@ -88,6 +88,7 @@ class ActiveTask:
         self.stream_punctuations = PunctuationQueue()
         self.wall_punctuations = PunctuationQueue()
         self.consumed: dict[TopicPartition, int] = {}
+        self.next_offsets: dict[TopicPartition, int] = {}
         self._partitions = list(partitions)
         self._positions: dict[TopicPartition, int] = {}
         self._collector = collector
@@ -208,7 +209,8 @@ class ActiveTask:
                 raise
             except Exception as error:
                 raise self._located(error) from error
-            self.consumed[queue.partition] = offset_of(records[-1][3]) + 1
+            next_offset = offset_of(records[-1][3]) + 1
+            self.consumed[queue.partition] = self.next_offsets[queue.partition] = next_offset
             count = len(records)
             source.records_total += count
             ran[source] = records

@@ -112,7 +112,8 @@ class TaskManager:
             if partition not in task.partitions:
                 task.add_partition(partition)
                 self.by_partition[partition] = task
-                self.reader.add({partition: self.reset_position(task, partition)})
+                task.next_offsets[partition] = self.reset_position(task, partition)
+                self.reader.add({partition: task.next_offsets[partition]})
 
     def close_unwanted(self, wanted: Collection[TaskId], *, clean: bool = True) -> list[TaskId]:
         """Closes the tasks that are not wanted any more; commit them before.
@@ -314,6 +315,7 @@ class TaskManager:
             self.committer.checkpoint(task)
         committed = self._transport.committed(task.partitions)
         positions, times = self._start_positions(task, committed)
+        task.next_offsets.update(positions)
         task.start(times, self._has_more)
         # A query that comes in between must find the task, if only as one that is not ready.
         self.running[task_id] = task
