@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stores.api import ValueAndTimestamp
@@ -36,13 +36,6 @@ RowKey: TypeAlias = tuple[str, int]
 RETENTION_MS = 100
 SEGMENT_INTERVAL_MS = 30
 WINDOW_SIZE_MS = 10
-
-_MODEL = settings(
-    max_examples=40,
-    deadline=None,
-    # One suite runs in many classes.
-    suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
-)
 
 # Few, so that operations meet; with the bytes that ranges go wrong at.
 _keys = st.sampled_from(["", "a", "a\0", "ab", "b", "é"])
@@ -74,34 +67,40 @@ class WindowStoreSuite:
         logged: whether it logs its changes.
         cache_bytes: budget of the record cache it is given; None for none. A small one
             makes it evict.
+        examples: how many sequences of operations are tried against the model.
     """
 
     timestamped: bool = False
     logged: bool = True
     cache_bytes: int | None = None
+    examples: int = 50
 
     def open_store(self, host: RecordingHost) -> Any:
         """Opens the store, as it was left in the host's directory."""
         raise NotImplementedError
 
-    @_MODEL
-    @given(operations=_operations)
-    @example(operations=[("put", "", 10, 0), ("reopen",), ("put", "", 100, 0), ("reopen",)])
-    def test_it_is_a_sorted_map_of_live_windows(self, operations: list[Operation]) -> None:
+    def test_it_is_a_sorted_map_of_live_windows(self) -> None:
         """Reads, scans, commits, crashes and restores, all against a dict."""
-        with TemporaryDirectory() as directory:
-            run = _Run(self, Path(directory))
-            try:
-                for operation in operations:
-                    run.apply(*operation)
-                    run.check_budget()
-                run.check_all()
-                run.commit()
-                run.check_all()
-                run.check_rows_below()
-                run.check_restoration()
-            finally:
-                run.store.close()
+
+        @settings(max_examples=self.examples, deadline=None)
+        @given(_operations)
+        @example([("put", "", 10, 0), ("reopen",), ("put", "", 100, 0), ("reopen",)])
+        def behaves(operations: list[Operation]) -> None:
+            with TemporaryDirectory() as directory:
+                run = _Run(self, Path(directory))
+                try:
+                    for operation in operations:
+                        run.apply(*operation)
+                        run.check_budget()
+                    run.check_all()
+                    run.commit()
+                    run.check_all()
+                    run.check_rows_below()
+                    run.check_restoration()
+                finally:
+                    run.store.close()
+
+        behaves()
 
     def test_threads_that_read_see_whole_updates_in_order(self, tmp_path: Path) -> None:
         """Reads while one thread writes, flushes, evicts and commits."""

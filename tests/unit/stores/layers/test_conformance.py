@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from stores.builders import StoreBuilder, key_value_store, window_store
 from stores.serde import Serde, serdes
@@ -17,14 +17,44 @@ from stores.testing.window import (
     WindowStoreSuite,
 )
 
-Layers = Literal["bare", "logged", "cached", "both"]
 SMALL_CACHE_BYTES = 200
 
 
-def with_layers(builder: StoreBuilder, layers: Layers) -> StoreBuilder:
-    if layers in ("bare", "cached"):
-        builder = builder.without_logging()
-    return builder.with_caching() if layers in ("cached", "both") else builder
+class Stack(NamedTuple):
+    """Which layers stand over which backend."""
+
+    is_timestamped: bool
+    in_memory: bool
+    is_logged: bool
+    is_cached: bool
+    is_decoded: bool = True
+
+    @property
+    def test_name(self) -> str:
+        words = [
+            "Timestamped" if self.is_timestamped else "Plain",
+            "Memory" if self.in_memory else "Rocks",
+            "Logged" if self.is_logged else "",
+            "Cached" if self.is_cached else "",
+            "" if self.is_decoded else "Bytes",
+        ]
+        return f"Test{''.join(words)}"
+
+    def describe(self, plain: StoreBuilder) -> StoreBuilder:
+        """Returns the description of such a store."""
+        builder = replace(
+            plain,
+            backend="memory" if self.in_memory else "rocks",
+            logged=self.is_logged,
+            cached=self.is_cached,
+        )
+        if self.is_timestamped:
+            kinds: Any = {"key-value": "timestamped-key-value", "window": "timestamped-window"}
+            builder = replace(builder, kind=kinds[plain.kind])
+        if not self.is_decoded:
+            key_serde, value_serde = _mutable(serdes.string), _mutable(serdes.int64)
+            builder = replace(builder, key_serde=key_serde, value_serde=value_serde)
+        return builder
 
 
 def _mutable(inner: Serde[Any]) -> Serde[Any]:
@@ -32,81 +62,48 @@ def _mutable(inner: Serde[Any]) -> Serde[Any]:
     return Serde.of(inner.serializer(""), inner.deserializer(""), name=f"mutable {inner.name}")
 
 
-def _key_value_suites() -> Iterator[type[KeyValueStoreSuite]]:
-    every: tuple[Layers, ...] = ("bare", "logged", "cached", "both")
-    for in_memory in (True, False):
-        for layers in every:
-            for kind in ("key-value", "timestamped-key-value"):
-                yield _key_value_suite(layers, in_memory=in_memory, kind=kind)
-    yield _key_value_suite("both", kind="timestamped-key-value", is_decoded=False)
-    yield _key_value_suite("both", kind="key-value", is_decoded=False)
+def stacks() -> Iterator[Stack]:
+    for is_logged in (False, True):
+        for is_cached in (False, True):
+            for is_timestamped in (False, True):
+                yield Stack(is_timestamped, True, is_logged, is_cached)
+            # RocksDB takes its time to open: the one or the other kind of store.
+            yield Stack(is_logged, False, is_logged, is_cached)
+    yield Stack(False, True, True, True, is_decoded=False)
+    yield Stack(True, True, True, True, is_decoded=False)
 
 
-def _key_value_suite(
-    chosen: Layers, *, in_memory: bool = True, kind: Any, is_decoded: bool = True
-) -> type[KeyValueStoreSuite]:
-    key_serde, value_serde = serdes.string, serdes.int64
-    if not is_decoded:
-        key_serde, value_serde = _mutable(key_serde), _mutable(value_serde)
-    plain = key_value_store("st", key_serde, value_serde, in_memory=in_memory)
-    builder = replace(with_layers(plain, chosen), kind=kind)
+def suite_of(base: Any, builder: StoreBuilder, name: str) -> Any:
+    """Returns the suite over stores of one description."""
 
-    class Suite(KeyValueStoreSuite):
+    class Suite(base):
         timestamped = builder.is_timestamped
         logged = builder.logged
         cache_bytes = SMALL_CACHE_BYTES if builder.cached else None
+        examples = 50 if builder.backend == "memory" else 10
 
         def open_store(self, host: RecordingHost) -> Any:
             return builder.build(host)
 
-    backend = "Memory" if in_memory else "Rocks"
-    words = ["Timestamped" if builder.is_timestamped else "Plain", backend, chosen.capitalize()]
-    Suite.__name__ = Suite.__qualname__ = f"Test{''.join(words)}{'' if is_decoded else 'Bytes'}"
-    return Suite
-
-
-globals().update({suite.__name__: suite for suite in _key_value_suites()})
-
-
-def _window_suites() -> Iterator[type[WindowStoreSuite]]:
-    every: tuple[Layers, ...] = ("bare", "logged", "cached", "both")
-    for in_memory in (True, False):
-        for layers in every:
-            for kind in ("window", "timestamped-window"):
-                yield _window_suite(layers, in_memory=in_memory, kind=kind)
-    yield _window_suite("both", kind="timestamped-window", is_decoded=False)
-
-
-def _window_suite(
-    chosen: Layers, *, in_memory: bool = True, kind: Any, is_decoded: bool = True
-) -> type[WindowStoreSuite]:
-    key_serde, value_serde = serdes.string, serdes.int64
-    if not is_decoded:
-        key_serde, value_serde = _mutable(key_serde), _mutable(value_serde)
-    plain = window_store(
-        "st",
-        key_serde,
-        value_serde,
-        retention_ms=RETENTION_MS,
-        window_size_ms=WINDOW_SIZE_MS,
-        segment_interval_ms=SEGMENT_INTERVAL_MS,
-        in_memory=in_memory,
-    )
-    builder = replace(with_layers(plain, chosen), kind=kind)
-
-    class Suite(WindowStoreSuite):
-        timestamped = builder.is_timestamped
-        logged = builder.logged
-        cache_bytes = SMALL_CACHE_BYTES if builder.cached else None
-
-        def open_store(self, host: RecordingHost) -> Any:
-            return builder.build(host)
-
-    backend = "Memory" if in_memory else "Rocks"
-    words = ["Timestamped" if builder.is_timestamped else "Plain", backend, chosen.capitalize()]
-    name = f"Test{''.join(words)}Window{'' if is_decoded else 'Bytes'}"
     Suite.__name__ = Suite.__qualname__ = name
     return Suite
 
 
-globals().update({suite.__name__: suite for suite in _window_suites()})
+KEY_VALUE = key_value_store("st", serdes.string, serdes.int64)
+WINDOW = window_store(
+    "st",
+    serdes.string,
+    serdes.int64,
+    retention_ms=RETENTION_MS,
+    window_size_ms=WINDOW_SIZE_MS,
+    segment_interval_ms=SEGMENT_INTERVAL_MS,
+)
+
+for stack in stacks():
+    for suite, plain, ending in (
+        (KeyValueStoreSuite, KEY_VALUE, "KeyValue"),
+        (WindowStoreSuite, WINDOW, "Window"),
+    ):
+        name = f"{stack.test_name}{ending}"
+        globals()[name] = suite_of(suite, stack.describe(plain), name)
+del suite  # else pytest would take it for one more test
