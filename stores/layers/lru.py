@@ -48,6 +48,7 @@ class LruRows:
 
     def peek(self, key: bytes) -> bytes | None:
         """Reads a row without using it; any thread may call it."""
+        self._check_open()
         return self._rows.get(key)
 
     def _put(self, key: bytes, value: bytes | None) -> None:
@@ -70,8 +71,7 @@ class LruRows:
         self, lower: bytes | None, upper: bytes | None, reverse: bool = False
     ) -> Iterator[Row]:
         """Scans [lower, upper) in byte order, which is no use of a row."""
-        if not self.is_open:
-            raise closed(self.name)
+        self._check_open()
         rows: list[Change] = within(dict.copy(self._rows).items(), lower, upper, reverse)
         return iter([(key, value) for key, value in rows if value is not None])
 
@@ -79,6 +79,7 @@ class LruRows:
 
     def approximate_count(self) -> int:
         """Counts the rows."""
+        self._check_open()
         return len(self._rows)
 
     def apply(self, *, durable: bool = False) -> None:
@@ -86,6 +87,7 @@ class LruRows:
 
     def restore(self, batch: Iterable[Change]) -> None:
         """Puts the rows of a changelog, in order; evictions are not logged again."""
+        self._check_open()
         for key, value in batch:
             self._write(key, value)
 
@@ -93,3 +95,7 @@ class LruRows:
         """Forgets every row."""
         self.is_open = False
         self._rows.clear()
+
+    def _check_open(self) -> None:
+        if not self.is_open:
+            raise closed(self.name)

@@ -5,7 +5,8 @@ uncommitted state: `apply` moves the buffer down, as one batch, after the task's
 succeeded; until then the buffer exists in memory only, and a crash or an abort forgets it.
 That gives exactly-once without wiping state. It must not know keys, values or windows.
 
-One worker writes and scans. Other threads may call `get` and `snapshot`.
+One worker writes and scans. Other threads may call `get`, `snapshot` and
+`approximate_count`.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class PendingByteStore:
         self._pending: dict[bytes, bytes | None] = {}
         self._sorted: SortedList[bytes] | None = None
         self._expired_below: bytes | None = None
+        self._apply_count = 0
         self.put: Callable[[bytes, bytes | None], None] = self._pending.__setitem__
         self.get: Callable[[bytes], bytes | None] = self._bind_get()
 
@@ -134,10 +136,16 @@ class PendingByteStore:
         self, lower: bytes | None, upper: bytes | None, reverse: bool = False
     ) -> Iterator[Row]:
         """Scans as `scan` from any thread, at the price of a pass over the buffer."""
-        # The copy is one step under the GIL, and must come before the backend is opened:
-        # a commit in between then shows rows twice, the same, rather than not at all.
-        overlay = within(self._pending.copy().items(), lower, upper, reverse)
-        return merge(self.backend.range(lower, upper, reverse=reverse), overlay, reverse)
+        while True:
+            apply_count = self._apply_count
+            # The copy is one step under the GIL, and must come before the backend is opened:
+            # a commit in between then shows rows twice, the same, rather than not at all.
+            pending = self._pending.copy()
+            rows = self.backend.range(lower, upper, reverse=reverse)
+            if self._apply_count == apply_count:
+                return merge(rows, within(pending.items(), lower, upper, reverse), reverse)
+            # A commit began in between, of rows newer than the copy perhaps: it would hide
+            # them, and not those it does not have.
 
     def _sorted_keys(self) -> SortedList[bytes]:
         # Only stores that are scanned pay for order. A dict keeps insertion order, and keys
@@ -150,14 +158,18 @@ class PendingByteStore:
         return keys
 
     def expire_below(self, upper: bytes) -> None:
-        """Deletes, on the next `apply`, every row whose key is below `upper`."""
-        self._expired_below = upper
+        """Deletes, on the next `apply`, every row whose key is below `upper`.
+
+        Until then the rows are still there.
+        """
+        if self._expired_below is None or upper > self._expired_below:
+            self._expired_below = upper
 
     def approximate_count(self) -> int:
         """Estimates the rows of both; exact where the backend can tell cheaply."""
         backend = self.backend
         count = backend.approximate_count()
-        for key, value in self._pending.items():
+        for key, value in self._pending.copy().items():
             if backend.persistent:
                 count += value is not None
             else:
@@ -171,6 +183,7 @@ class PendingByteStore:
             items: Iterable[Change] = pending.items()
             if upper is not None:
                 items = [item for item in items if item[0] >= upper]
+            self._apply_count += 1
             self.backend.write_batch(items, durable=durable)
             pending.clear()
             self._sorted = None
