@@ -24,7 +24,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, TypeVar
@@ -93,6 +93,7 @@ REQUEST_MS: Final = 30_000
 CLOSE_MS: Final = 5_000
 """How long `close` and `abort` wait for brokers that do not answer."""
 
+_DELETION_MS: Final = 1_000
 _RETRY_MS: Final = 100
 _TLS_ATTEMPTS: Final = 2
 """A handshake may break once because the broker is starting; twice it is the settings."""
@@ -190,6 +191,7 @@ class KafkaReader(Reader):
         consumer: the consumer, not assigned anything.
         check: raises TransportError where a partition does not exist.
         serve: called once per poll: lets the transport's other clients do their callbacks.
+        monotonic_ms: a clock that never goes back.
         reads_committed: whether records of open transactions are passed over.
     """
 
@@ -198,17 +200,20 @@ class KafkaReader(Reader):
         consumer: Consumer,
         check: Callable[[Collection[TopicPartition]], None],
         serve: Callable[[], None],
+        monotonic_ms: Callable[[], float],
         *,
         reads_committed: bool,
     ) -> None:
         self._consumer = consumer
         self._check = check
         self._serve = serve
+        self._monotonic_ms = monotonic_ms
         self._reads_committed = reads_committed
         self._assigned: dict[tuple[str, int], _Assigned] = {}
         self._topics: frozenset[str] = frozenset()
         self._released: deque[_Assigned] = deque()
         self._failures: deque[StreamsError] = deque()
+        self._has_moved = False
         self._is_closed = False
 
     def add(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -241,7 +246,10 @@ class KafkaReader(Reader):
         self._topics = frozenset(topic for topic, _ in self._assigned)
 
     def poll(self, most: int, timeout_ms: float) -> Sequence[Batch]:
-        """Returns records; see `Reader.poll`."""
+        """Returns records; see `Reader.poll`.
+
+        Returns early without any when a position moves over offsets that are no records.
+        """
         self._serve()
         if self._failures:
             raise self._failures.popleft()
@@ -249,14 +257,26 @@ class KafkaReader(Reader):
             return self._taken_from_held(most)
         # With a time-out, consume() would wait for `most` records instead of for one.
         messages = self._consume(most, 0.0)
-        if not messages and timeout_ms > 0:
+        if messages:
+            batches = self._batches(messages)
+            if batches:
+                return batches
+        return self._waited_for(most, timeout_ms)
+
+    def _waited_for(self, most: int, timeout_ms: float) -> Sequence[Batch]:
+        deadline_ms = self._monotonic_ms() + timeout_ms
+        while not self._failures and not self._has_moved and timeout_ms > 0:
             messages = self._consume(1, -(-timeout_ms // 1) / 1000)
             if messages and most > 1:
                 messages += self._consume(most - 1, 0.0)
-        batches = self._batches(messages) if messages else ()
-        if not batches and self._failures:
+            batches = self._batches(messages)
+            if batches:
+                return batches
+            timeout_ms = deadline_ms - self._monotonic_ms()
+        self._has_moved = False
+        if self._failures:
             raise self._failures.popleft()
-        return batches
+        return ()
 
     def _consume(self, most: int, seconds: float) -> list[Message]:
         try:
@@ -321,7 +341,9 @@ class KafkaReader(Reader):
             if fault.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                 if one is not None:
                     one.end_seen = message.offset() or 0
-                    one.position = max(one.position, one.end_seen)
+                    if one.end_seen > one.position:
+                        one.position = one.end_seen
+                        self._has_moved = True
             elif one is not None:
                 what = f"cannot read {one.partition} at offset {one.position}"
                 self._failures.append(
@@ -704,6 +726,7 @@ class KafkaTransport(Transport):
 
     def reader(self) -> KafkaReader:
         """Returns a new reader with a consumer of its own."""
+        self._refuse_closed()
         consumer: Consumer = _made(
             "consumer_configs", Consumer, self.settings.consumer, self._heard.client
         )
@@ -711,6 +734,7 @@ class KafkaTransport(Transport):
             consumer,
             self._check,
             self._serve,
+            self._clock.monotonic_ms,
             reads_committed=self.settings.reads_committed,
         )
 
@@ -725,8 +749,21 @@ class KafkaTransport(Transport):
         return self._listed(partitions, _EARLIEST)
 
     def end_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Returns the end of each partition; exactly-once, of what is committed."""
-        ends = self._listed(partitions, _LATEST)
+        """Returns the end of each partition; exactly-once, of what is committed.
+
+        A commit is known to its partitions some milliseconds after it returns.
+        """
+        return self._listed(partitions, _LATEST)
+
+    def high_watermarks(
+        self, partitions: Collection[TopicPartition]
+    ) -> Mapping[TopicPartition, int]:
+        """Returns the end of each partition, records of open transactions included.
+
+        Asked for a changelog before its store is restored up to there: what is written to it
+        later is counted from there, see `written_offsets`.
+        """
+        ends = self._listed(partitions, _LATEST, IsolationLevel.READ_UNCOMMITTED)
         for partition, end_offset in ends.items():
             self._written.note_end(partition, end_offset)
         return ends
@@ -740,19 +777,23 @@ class KafkaTransport(Transport):
         return {**found, **self.end_offsets(none)}
 
     def _end_of(self, partition: TopicPartition) -> int:
-        return self._listed((partition,), _LATEST)[partition]
+        return self._listed((partition,), _LATEST, IsolationLevel.READ_UNCOMMITTED)[partition]
 
     def _listed(
-        self, partitions: Collection[TopicPartition], spec: OffsetSpec
+        self,
+        partitions: Collection[TopicPartition],
+        spec: OffsetSpec,
+        isolation: IsolationLevel | None = None,
     ) -> dict[TopicPartition, int]:
         if not partitions:
             return {}
         asked = {Position(*partition): spec for partition in partitions}
-        isolation = (
-            IsolationLevel.READ_COMMITTED
-            if self.settings.reads_committed
-            else IsolationLevel.READ_UNCOMMITTED
-        )
+        if isolation is None:
+            isolation = (
+                IsolationLevel.READ_COMMITTED
+                if self.settings.reads_committed
+                else IsolationLevel.READ_UNCOMMITTED
+            )
         answers = self._admin_call(
             f"cannot list offsets of {', '.join(map(str, partitions))}",
             lambda admin: admin.list_offsets(
@@ -878,10 +919,16 @@ class KafkaTransport(Transport):
 
         An error is raised again until `abort`: the batch it belongs to is not whole.
         """
+        self._refuse_closed()
         while self._producer.flush(_RETRY_MS / 1000):
             self._raise_refusal("cannot deliver what was sent")
         self._raise_failure()
         self._written.flushed()
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            message = "the transport is closed"
+            raise TransportError(message)
 
     def _raise_failure(self) -> None:
         if self._failure is None and self._heard.fatal is not None:
@@ -913,6 +960,7 @@ class KafkaTransport(Transport):
             BrokerError: it is not known whether the commit happened, or it did not.
             ProductionError: a record was refused; nothing is committed.
         """
+        self._refuse_closed()
         self._raise_failure()
         if self._is_transactional:
             self._commit_transaction(offsets)
@@ -1000,7 +1048,7 @@ class KafkaTransport(Transport):
                 return
 
     def delete_records(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Asks the brokers to forget records, without waiting; see `Transport`."""
+        """Lets the brokers forget records; waits for them only for a moment."""
         self._note_deletions()
         asked = [Position(*partition, offset) for partition, offset in offsets.items()]
         if not asked:
@@ -1009,11 +1057,13 @@ class KafkaTransport(Transport):
             futures = self._admin.delete_records(asked, request_timeout=REQUEST_MS / 1000)
         except KafkaException as error:
             raise failure_of("cannot delete records", error.args[0]) from error
+        wait(futures.values(), _DELETION_MS / 1000)
         for position, future in futures.items():
             self._deletions[TopicPartition(position.topic, position.partition)] = future
+        self._note_deletions()
 
     def _note_deletions(self) -> None:
-        """Looks what became of earlier deletions; they are asked for again in time."""
+        """Looks what became of deletions; what failed is asked for again by the next purge."""
         self._admin.poll(0)
         for partition, future in list(self._deletions.items()):
             if not future.done():

@@ -91,6 +91,17 @@ MISSING: Final = frozenset(
 )
 """A topic or partition does not exist."""
 
+IMPOSSIBLE: Final = MISSING | {
+    "INVALID_CONFIG",
+    "INVALID_PARTITIONS",
+    "INVALID_REPLICATION_FACTOR",
+    "INVALID_REPLICA_ASSIGNMENT",
+    "POLICY_VIOLATION",
+    "TOPIC_DELETION_DISABLED",
+    "TOPIC_EXCEPTION",
+}
+"""The cluster cannot do what it was asked for."""
+
 TOO_LARGE: Final = frozenset({"MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE"})
 
 CREDENTIALS: Final = frozenset(
@@ -169,7 +180,7 @@ def failure_of(
         return TaskMigratedError(message, topic=topic, partition=partition, offset=offset)
     if name in OUT_OF_RANGE:
         return OffsetOutOfRangeError(message, topic=topic, partition=partition, offset=offset)
-    if name in MISSING:
+    if name in IMPOSSIBLE:
         return TransportError(message, topic=topic, partition=partition, offset=offset)
     return BrokerError(
         message,

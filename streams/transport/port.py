@@ -175,6 +175,17 @@ class Transport(ABC):
     def end_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Returns the offset behind the last committed record of each partition."""
 
+    def high_watermarks(
+        self, partitions: Collection[TopicPartition]
+    ) -> Mapping[TopicPartition, int]:
+        """Returns the end of each partition, records of open transactions included.
+
+        Whoever has read up to there has read all that was committed before the call. The end
+        of what is committed does not promise that where a commit returns before all
+        partitions know of it.
+        """
+        return self.end_offsets(partitions)
+
     @abstractmethod
     def offsets_for_time(
         self, partitions: Collection[TopicPartition], timestamp_ms: int

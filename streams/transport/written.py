@@ -74,7 +74,11 @@ class WrittenOffsets:
             self._ends[partition] = self._end_of(partition)
 
     def note_end(self, partition: TopicPartition, end_offset: int) -> None:
-        """Takes over an end the log told, unless records of ours are under way to it."""
+        """Begins to count from an end the log told, unless records of ours are under way.
+
+        Told of a partition whose store is about to be restored up to there: whatever others
+        wrote to it meanwhile, the store will hold.
+        """
         counts = self._pending.get(partition.topic)
         if partition in self._before or (counts and partition.partition in counts):
             return

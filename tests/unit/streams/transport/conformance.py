@@ -199,7 +199,7 @@ class TransportConformance:
         send(b"key", b"value", 1, None, None)
         send(None, None, 2, headers, None)
         send(b"", b"", 3, [], 0)
-        send(b"\x00\xff", b"\xc1" * 300, 2**41, None, 0)
+        send(b"\x00\xff", b"\xc1" * 300, 2**40, None, 0)
         transport.flush()
         transport.commit({})
 
@@ -209,7 +209,7 @@ class TransportConformance:
             (1, b"key", b"value"),
             (2, None, None),
             (3, b"", b""),
-            (2**41, b"\x00\xff", b"\xc1" * 300),
+            (2**40, b"\x00\xff", b"\xc1" * 300),
         ]
         assert [headers_of(record[3]) or [] for record in records] == [[], headers, [], []]
         offsets = [offset_of(record[3]) for record in records]
