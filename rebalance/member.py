@@ -80,6 +80,12 @@ class TaskAssignment:
             and self.warmup <= other.warmup
         )
 
+    def __or__(self, other: TaskAssignment) -> TaskAssignment:
+        """Returns the tasks of both; see `of` for those that change their role."""
+        return TaskAssignment.of(
+            self.active | other.active, self.standby | other.standby, self.warmup | other.warmup
+        )
+
     def __str__(self) -> str:
         roles = (("active", self.active), ("standby", self.standby), ("warm-up", self.warmup))
         told = [f"{role} {' '.join(map(str, sorted(ids)))}" for role, ids in roles if ids]

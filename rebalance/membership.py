@@ -19,6 +19,8 @@ The rules that matter most:
 * After any failure the next heartbeat carries all lists again. The broker accepts that, but
   never repeats an assignment whose answer got lost; so after the first answer without lists
   the group is asked what this member has.
+* Lists name every task that may run, those the owner was told to open included: a task given
+  and not named is one the broker may give to others at once.
 * Before it joins again, the owner has to let go of its tasks: a join says that it has none.
 
 The JVM's member sends without a pause while it joins, and clears its back-off at codes 15, 16,
@@ -158,7 +160,7 @@ class Membership:
         self._target = NO_TASKS
         self._offered = NO_TASKS
         self._owned = NO_TASKS
-        self._last_sent: TaskAssignment | None = None
+        self._must_list = True
         # Numbers of what the owner has still to acknowledge.
         self._numbers = 0
         self._offer: int | None = None
@@ -255,7 +257,7 @@ class Membership:
         """Takes no new tasks any more, while the owner closes those it has."""
         if self.state in ACTIVE:
             self._move(State.PREPARE_LEAVING)
-            self._offer = None
+            self._withdraw()
 
     def leave(self) -> None:
         """Leaves; the owner has closed its tasks. Does nothing when it is no member."""
@@ -342,7 +344,7 @@ class Membership:
         sent = self._arrived(number)
         if sent is None:
             return
-        self._last_sent = None
+        self._must_list = True
         if sent.is_leaving or self.state not in _HEARTBEATS:
             return
         match consequence(code, message, is_joining=sent.is_joining):
@@ -438,10 +440,9 @@ class Membership:
             owned = NO_TASKS
         elif self.state is State.LEAVING:
             epoch = LEAVE_EPOCH
-        elif self.state is State.ACKNOWLEDGING or self._owned != self._last_sent:
-            owned = self._owned
-        if owned is not None:
-            self._last_sent = owned
+        elif self.state is State.ACKNOWLEDGING or self._must_list:
+            owned = self._may_run()
+        self._must_list = False
         self._numbers += 1
         self._sent_ms, self._due_ms = now_ms, now_ms + self.interval_ms
         self._has_sent_shutdown = self._wants_shutdown
@@ -457,6 +458,15 @@ class Membership:
         elif self.state is State.LEAVING:
             self._finish_leaving(now_ms)
         return self._in_flight
+
+    def _may_run(self) -> TaskAssignment:
+        """Returns what the owner runs, is told to run, or will be told before the answer."""
+        may_run = self._owned
+        if self._offer is not None:
+            may_run |= self._offered
+        if self._target != self._offered:
+            may_run |= self._target
+        return may_run
 
     # -- moves ---------------------------------------------------------------------------
 
@@ -475,7 +485,7 @@ class Membership:
         """Forgets all tasks."""
         self._target = self._offered = self._owned = NO_TASKS
         self._offer = None
-        self._last_sent = None
+        self._must_list = True
 
     def _take_tasks(self, sent: Heartbeat, tasks: TaskAssignment | None) -> None:
         if sent.is_joining:
@@ -529,12 +539,18 @@ class Membership:
 
     def _lose(self, reason: str) -> None:
         """Tells the owner that its tasks are gone, if it has or may be opening some."""
-        self._events = [one for one in self._events if not isinstance(one, Revoked | Assigned)]
-        if self._owned or self._offer is not None:
+        had_tasks = bool(self._owned) or self._offer is not None
+        self._withdraw()
+        if had_tasks:
             self._numbers += 1
             self._loss = self._numbers
             self._events.append(Lost(self._loss, reason))
         self._release()
+
+    def _withdraw(self) -> None:
+        """Takes back the assignment that the owner has not acknowledged yet."""
+        self._offer = None
+        self._events = [one for one in self._events if not isinstance(one, Revoked | Assigned)]
 
     def _check_poll(self, now_ms: float) -> None:
         """Leaves when the owner hangs, and joins again when it does not any more."""
@@ -583,7 +599,7 @@ class Membership:
 
     def _doubt(self) -> None:
         """The broker may have changed what this member has without our hearing of it."""
-        self._last_sent = None
+        self._must_list = True
         self._is_doubtful = True
 
     def _fail(self, now_ms: float, *, is_first_free: bool = False) -> None:

@@ -81,7 +81,7 @@ class Coordinator:
         if epoch == member.epoch:
             return True
         is_repeated = epoch == member.previous_epoch and owned is not None
-        return is_repeated and owned is not None and owned <= member.holds
+        return is_repeated and owned is not None and owned <= member.assigned
 
     def _progress(
         self, member_id: str, member: KnownMember, owned: frozenset[TaskId] | None

@@ -430,6 +430,32 @@ def test_a_newer_assignment_waits_for_the_acknowledgement_of_the_older() -> None
     assert member.heartbeat().owned == B
 
 
+def test_what_is_opened_before_the_answer_is_named_with_the_acknowledgement() -> None:
+    """Else the broker may give it to others, while the owner opens it."""
+    member = joining()
+    member.answer(1, NONE)
+    member.later(5_000)
+    member.heartbeat()
+    member.answer(2, A)
+    member.acknowledge(NONE)
+
+    assert member.heartbeat().owned == A
+    assert [event.tasks for event in member.told(Assigned)] == [NONE, A]
+
+
+def test_what_is_being_opened_and_closed_is_named_when_lists_are_sent_again() -> None:
+    member = due(stable(tasks("0_0", "0_1")))
+    member.answer(4, tasks("0_0", "1_0"))
+    due(member)
+    member.refuse(14)
+    member.later(200)
+
+    assert member.heartbeat().owned == tasks("0_0", "0_1", "1_0")
+    member.answer(4)
+    member.acknowledge()
+    assert member.heartbeat().owned == tasks("0_0", "1_0")
+
+
 def test_an_assignment_that_went_and_came_back_is_acknowledged_once() -> None:
     member = reconciling(A)
     for given in (B, A):
@@ -549,17 +575,9 @@ def test_an_acknowledgement_from_before_a_rejoin_does_not_count_after_it() -> No
     assert member.state is State.RECONCILING
 
 
-def test_events_of_an_assignment_that_is_lost_are_not_told() -> None:
-    member = due(stable())
-    member.answer(3, B)  # not told yet
-    member.later(5_000)
-    member.machine.next_action(member.now_ms)  # told here
-    member.events.clear()
-    member.heartbeat()
-    member.answer(4, tasks("0_0", "0_1", "1_1"))
-    member.later(5_000)
-    member.heartbeat()
-    member.refuse(Code.UNKNOWN_MEMBER_ID)
+def test_an_assignment_that_is_lost_before_it_is_told_is_not_told() -> None:
+    member = reconciling()
+    member.later(POLL_MS + 1)
 
     assert [type(event) for event in self_events(member)] == [Lost]
 
@@ -640,6 +658,14 @@ def test_who_is_out_already_leaves_without_a_word(make: Any) -> None:
 
     assert member.waits() is None
     assert member.machine.is_out
+
+
+def test_who_leaves_is_told_of_no_more_tasks() -> None:
+    member = joining()
+    member.answer(3, A)
+    member.machine.leave()
+
+    assert member.told(Assigned) == []
 
 
 def test_leaving_twice_is_leaving_once() -> None:
@@ -1107,7 +1133,7 @@ def test_what_the_group_says_waits_for_an_acknowledgement_on_its_way() -> None:
     member.acknowledge()
     member.machine.described(4, tasks("0_0", "1_0"))
 
-    assert member.heartbeat().owned == B
+    assert member.heartbeat().owned == tasks("0_0", "1_0"), "what is opened before the answer too"
     assert member.told(Assigned)[-1].tasks == tasks("0_0", "1_0")
 
 
@@ -1324,3 +1350,56 @@ def test_a_task_of_another_topology_is_the_end() -> None:
     (end,) = member.told(Fatal)
     assert "assigns tasks of subtopology 7, which this topology does not have" in end.error.message
     assert member.state is State.FATAL
+
+
+# Every state meets every input.
+
+STATES = {
+    State.UNSUBSCRIBED: Member,
+    State.JOINING: joining,
+    State.RECONCILING: reconciling,
+    State.ACKNOWLEDGING: acknowledging,
+    State.STABLE: stable,
+    State.FENCED: fenced,
+    State.PREPARE_LEAVING: prepared,
+    State.LEAVING: leaving,
+    State.STALE: stale,
+    State.FATAL: fatal,
+}
+INPUTS = {
+    "poll": lambda one: one.machine.note_poll(one.now_ms),
+    "prepare": lambda one: one.machine.prepare_leave(),
+    "leave": lambda one: one.machine.leave(),
+    "shutdown": lambda one: one.machine.request_shutdown(),
+    "suspect": lambda one: one.machine.suspect(one.now_ms),
+    "answer": lambda one: one.sent and one.answer(4, B),
+    "answer without lists": lambda one: one.sent and one.answer(4),
+    "refuse 25": lambda one: one.sent and one.refuse(25),
+    "refuse 16": lambda one: one.sent and one.refuse(16),
+    "refuse 42": lambda one: one.sent and one.refuse(42),
+    "fail": lambda one: one.sent and one.fail(),
+    "fail for good": lambda one: one.sent and one.fail(AuthenticationError("no")),
+    "wrong acknowledgement": lambda one: one.machine.acknowledge(-1, A, one.now_ms),
+    "silence": lambda one: one.later(POLL_MS + 1),
+    "no coordinator": lambda one: one.machine.coordinator_failed(
+        UnreachableError("no"), one.now_ms
+    ),
+    "description": lambda one: one.machine.described(3, B),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("first", INPUTS)
+@pytest.mark.parametrize("in_flight", [False, True])
+def test_every_state_takes_every_input_twice(state: State, first: str, in_flight: bool) -> None:
+    for second in INPUTS:
+        member = STATES[state]()
+        assert member.state is state
+        if in_flight:
+            member.later(5_000)
+            member.step_events()
+        for name in (first, second):
+            INPUTS[name](member)
+            member.step_events()
+        assert member.machine.identity.epoch in (0, 3, 4)
+        assert member.state in ACTIVE or member.told(Lost) or member.state is not State.FENCED
