@@ -33,7 +33,20 @@ _OPTION = re.compile(r"--[a-z][a-z-]*")
 _STEPS = re.compile(r"\s(?:\|\||&&|\||;)\s")
 
 # Commands a reader is sure to have, or is told elsewhere to install.
-_OTHERS = {"cat", "cd", "curl", "docker", "echo", "export", "git", "kill", "pip", "printf", "rm"}
+_OTHERS = {
+    "cat",
+    "cd",
+    "curl",
+    "docker",
+    "echo",
+    "export",
+    "git",
+    "kill",
+    "pip",
+    "printf",
+    "rm",
+    "source",
+}
 
 _RUN_THALWEG = "import sys; sys.argv[0] = 'thalweg'; from streams.cli import main; main()"
 
