@@ -22,13 +22,13 @@ class Recent(NamedTuple):
     """What was measured in the last half minute to minute.
 
     Attributes:
-        count: how many values.
+        value_count: how many values.
         total: their sum.
         least: the least of them.
         most: the greatest.
     """
 
-    count: int
+    value_count: int
     total: float
     least: float
     most: float
@@ -36,7 +36,7 @@ class Recent(NamedTuple):
     @property
     def average(self) -> float:
         """Their mean."""
-        return self.total / self.count
+        return self.total / self.value_count
 
 
 class Measure:
@@ -76,7 +76,7 @@ class Measure:
             self._now = Recent(1, value, value, value)
         else:
             self._now = Recent(
-                now.count + 1, now.total + value, min(now.least, value), max(now.most, value)
+                now.value_count + 1, now.total + value, min(now.least, value), max(now.most, value)
             )
 
     def recent(self, now_ms: int) -> Recent | None:
@@ -87,7 +87,7 @@ class Measure:
         if before is None or now_ms >= until_ms:
             return now
         return Recent(
-            now.count + before.count,
+            now.value_count + before.value_count,
             now.total + before.total,
             min(now.least, before.least),
             max(now.most, before.most),
