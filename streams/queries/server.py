@@ -211,10 +211,11 @@ def _listening(address: str) -> tuple[socket.socket, Endpoint]:
     host, port = endpoint_of(address)
     bare = host.removeprefix("[").removesuffix("]")
     try:
-        family, kind, _, _, where = socket.getaddrinfo(
+        family, kind, protocol, _, where = socket.getaddrinfo(
             bare, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, kind)
+        # With the protocol named, asyncio sends answers at once, not 40 ms later (Nagle).
+        listener = socket.socket(family, kind, protocol)
     except (OSError, OverflowError) as error:
         raise _refused(address, error) from error
     try:
