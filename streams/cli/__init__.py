@@ -15,7 +15,9 @@ Nothing else in the project may import it.
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -75,8 +77,12 @@ def thalweg(
 
 def main() -> None:
     """Runs the command line, as `thalweg` and `python -m streams.cli`."""
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character gets an escape, not an error.
-        if hasattr(stream, "reconfigure"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed by whoever started the process
+            nothing = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - till the end
+            setattr(sys, name, nothing)
+        elif name != "stdin":
+            # A terminal that cannot show a character gets an escape, not an error.
             stream.reconfigure(errors="backslashreplace")
     cli(prog_name="thalweg")

@@ -9,9 +9,12 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import IntEnum
 from typing import Annotated, Any, Final
@@ -108,8 +111,9 @@ def told(command: Callable[..., None]) -> Callable[..., None]:
     def run(*, debug: bool = False, **options: Any) -> None:
         _is_debug.set(debug)
         try:
-            command(**options)
-            sys.stdout.flush()
+            with _terminable():
+                command(**options)
+                sys.stdout.flush()
         except (typer.Exit, typer.Abort):
             raise
         except BrokenPipeError as error:
@@ -135,6 +139,19 @@ def told(command: Callable[..., None]) -> Callable[..., None]:
     run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets SIGTERM end a command as SIGINT does, so that it closes what it has opened."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def is_debug() -> bool:

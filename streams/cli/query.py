@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from streams.cli import options
-from streams.cli.exits import is_debug, tell, told
+from streams.cli.exits import UsageError, is_debug, tell, told
 
 if TYPE_CHECKING:
     from streams.app import App
@@ -117,6 +117,12 @@ def query(
         return
     question = Question(key, lower, upper, prefix, time_from, time_to, reverse)
     rows_of = planned(app, store, question)
+    if not app.config.is_local:
+        message = (
+            "an application on Kafka is asked while it runs, over HTTP (application_server); "
+            "started here it would take tasks from the others"
+        )
+        raise UsageError(message)
     refuse_missing_log(app.config)
     with _restored(app):
         rows = rows_of(app)
@@ -167,8 +173,8 @@ def _restored(app: App) -> Iterator[None]:
         app.start()
     except StoreLockedError as error:
         message = (
-            f"{error}; while an application runs it alone can answer: ask it in its own process "
-            f"(app.store(…)), or stop it first"
+            f"{error}. While an application runs it alone can answer: ask it in its own process "
+            "(app.store(…)), over HTTP (application_server), or stop it first"
         )
         raise StoreLockedError(message) from error
     try:

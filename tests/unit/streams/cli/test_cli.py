@@ -360,6 +360,34 @@ def test_lines_that_trickle_in_are_committed_as_they_come(monkeypatch: pytest.Mo
         thread.join()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_read_is_committed_at_a_signal(
+    thalweg: Thalweg, script: Script, started: Started, number: signal.Signals
+) -> None:
+    script(
+        "noisy.py",
+        "import sys\nfrom streams import Serde\n"
+        "def encode(value):\n"
+        "    print('seen', file=sys.stderr, flush=True)\n"
+        "    return value.encode()\n"
+        "serde = Serde.of(encode, bytes.decode, name='noisy')\n",
+    )
+    process = started("produce", "t", "--value-serde", "noisy:serde")
+    assert process.stdin is not None
+    assert process.stderr is not None
+    for line, looks in (("first", 2), ("second", 1)):
+        process.stdin.write(f"{line}\n")
+        process.stdin.flush()
+        for _ in range(looks):  # a line is looked at when it is read, and when it is sent
+            line_with(process, "seen")
+
+    process.send_signal(number)
+
+    assert "written to t\n" in process.stderr.read()
+    assert process.wait(SECONDS) == INTERRUPTED
+    assert thalweg("consume", "t").stdout.startswith("first\n")
+
+
 def test_following_ends_at_a_signal(thalweg: Thalweg, started: Started) -> None:
     thalweg("produce", "t", stdin="first\n")
     process = started("consume", "t", "--follow")
@@ -466,6 +494,15 @@ def test_a_wrong_question_is_told(
     thalweg: Thalweg, word_count: str, options: list[str], said: str
 ) -> None:
     refused(thalweg("query", word_count, *options), said)
+
+
+def test_an_application_on_kafka_is_not_started_for_a_question(
+    thalweg: Thalweg, word_count: str
+) -> None:
+    on_kafka = ("--set", "bootstrap_servers=localhost:1")
+
+    refused(thalweg("query", word_count, "counts", *on_kafka), "is asked while it runs, over HTTP")
+    assert rows(thalweg("query", word_count, *on_kafka))[0][0] == "counts"
 
 
 def test_a_log_that_is_not_there_is_not_made(thalweg: Thalweg, word_count: str) -> None:
