@@ -14,6 +14,7 @@ Source: JVM `KafkaStreams`, KIP-671 (uncaught errors), KIP-834 (pause); kafka-st
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import threading
@@ -69,6 +70,8 @@ _READ_BY_BUILD: Final = (
     "ensure_explicit_internal_resource_naming",
 )
 """Settings that shape the topology and cannot change behind it."""
+
+_COLLECTOR_THRESHOLDS: Final = (100_000, 20, 50)
 
 _log = logging.getLogger(__name__)
 
@@ -363,6 +366,9 @@ class App:
     def run(self, *, on_progress: Callable[[Progress], None] | None = None) -> None:
         """Starts, and blocks until the application is closed or fails.
 
+        The process is taken to be the application's own: Python's garbage collector is told to
+        look less often, for records leave no cycles behind, and looking costs a tenth of the time.
+
         In the main thread SIGINT and SIGTERM stop it cleanly; a second one raises
         KeyboardInterrupt at once. In other threads signals are left alone.
 
@@ -374,7 +380,7 @@ class App:
             KeyboardInterrupt: a second signal came during the clean stop.
         """
         asked: list[int] = []
-        with _signals(asked):
+        with _signals(asked), _calm_collector():
             self.start()
             deadline_ms: float | None = None
             while not self.wait_for(timeout=timedelta(seconds=_WATCH_SECONDS)):
@@ -684,6 +690,20 @@ def _run(worker: Worker, transport: Transport) -> StreamsError | None:
     except StreamsError as error:
         failure = failure or error
     return failure
+
+
+@contextmanager
+def _calm_collector() -> Iterator[None]:
+    """Lets the garbage collector look at young objects a hundred times less often."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTOR_THRESHOLDS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 @contextmanager

@@ -236,6 +236,11 @@ def decode_offset(row: bytes) -> OffsetAndMetadata:
 # -- chunks --------------------------------------------------------------------------------
 
 
+_INTS: Final = frozenset({int})
+_BYTES: Final = frozenset({bytes})
+_BYTES_OR_NONE: Final = frozenset({bytes, type(None)})
+
+
 class Chunk(NamedTuple):
     """Records as they are kept.
 
@@ -301,6 +306,20 @@ def _chunks(
 
 def _check(records: Sequence[RawRecord], at: TopicPartition, *, needs_keys: bool) -> int:
     """Refuses what would be read back as something else; returns the newest timestamp."""
+    timestamps, keys, values, origins = zip(*records, strict=True)
+    if (
+        _INTS.issuperset(map(type, timestamps))
+        and (_BYTES if needs_keys else _BYTES_OR_NONE).issuperset(map(type, keys))
+        and _BYTES_OR_NONE.issuperset(map(type, values))
+        and _INTS.issuperset(map(type, origins))
+        and (newest_ms := max(timestamps)) <= TIMESTAMP_MAX
+    ):
+        return newest_ms
+    return _check_each(records, at, needs_keys=needs_keys)
+
+
+def _check_each(records: Sequence[RawRecord], at: TopicPartition, *, needs_keys: bool) -> int:
+    """Checks records one by one: some have headers, or there is one to refuse."""
     newest_ms = -1
     for timestamp, key, value, origin in records:
         if timestamp.__class__ is not int:
