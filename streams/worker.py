@@ -287,6 +287,7 @@ class Worker:
                 self._set_state(WorkerState.RUNNING)
         if manager.global_task is not None:
             manager.global_task.update()
+        restored += manager.update_standby(RESTORE_RECORDS)
         if self._is_paused:
             if not restored:
                 self._stop_asked.wait(self.config.poll_ms / 1000)
@@ -326,10 +327,13 @@ class Worker:
             self._set_state(WorkerState.PARTITIONS_REVOKED)
             self._commit()
             self._close_tasks(keep, clean=True)
+        # One that becomes active goes on from the checkpoint it leaves behind now.
+        manager.close_standby(assignment.standby - keep)
         self._set_state(WorkerState.PARTITIONS_ASSIGNED)
         read = topics_read(self._parts, self._transport.topics() if self._has_patterns else ())
         self._counts = self._transport.partition_counts(read)
         manager.create(keep)
+        manager.create_standby(assignment.standby - keep)
         self._assignment = assignment
         self._member.acknowledge(assignment)
         if manager.restorer.is_idle:
@@ -491,6 +495,7 @@ class Worker:
         manager.committer.commit([manager.running[task_id] for task_id in sorted(manager.running)])
         if manager.global_task is not None:
             manager.global_task.commit()
+        manager.checkpoint_standby()
         self._note_idle()
 
     def _note_idle(self) -> None:

@@ -74,6 +74,12 @@ class Committer:
         task.committed(durable=True)
         self._write_checkpoint(task)
 
+    def checkpoint_if_due(self, task: ActiveTask) -> None:
+        """Checkpoints a standby task once enough came since the last time."""
+        due = task.changelog_records_total - self._checkpointed.get(task.task_id, 0)
+        if due >= CHECKPOINT_RECORDS:
+            self.checkpoint(task)
+
     def forget(self, task: ActiveTask) -> None:
         """Forgets a task that was closed."""
         self._checkpointed.pop(task.task_id, None)

@@ -12,10 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from stores.api import StateStore
 from stores.record import offset_of
 from streams.transport.port import Reader, TopicPartition, Transport
+
+
+NO_END: Final = 1 << 62
+"""Where the restoration of a standby task ends: nowhere, it follows the changelog."""
 
 
 @dataclass(slots=True)
@@ -28,7 +33,7 @@ class StoreRestoration:
         partition: where they come from.
         start_offset: where restoring began.
         position: the next record to come.
-        end_offset: where it ends.
+        end_offset: where it ends, `NO_END` to follow the changelog.
         restored: records applied so far.
     """
 
@@ -48,7 +53,7 @@ class StoreRestoration:
     @property
     def remaining(self) -> int:
         """How many offsets are left; compaction may leave fewer records."""
-        return max(0, self.end_offset - self.position)
+        return 0 if self.end_offset == NO_END else max(0, self.end_offset - self.position)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from streams.tasks.commit import CHECKPOINT_FILE, Committer, positions_of
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.global_task import GlobalTask
 from streams.tasks.plan import TaskPlan, plan_of
-from streams.tasks.restoration import Restorer, StoreRestoration
+from streams.tasks.restoration import NO_END, Restorer, StoreRestoration
 from streams.tasks.task import TaskId
 from streams.transport.port import OffsetAndMetadata, Reader, TopicPartition, Transport
 from topology.processor import AutoOffsetReset
@@ -76,6 +76,8 @@ class TaskManager:
         self.reader: Reader = transport.reader()
         self.running: dict[TaskId, ActiveTask] = {}
         self.restoring: dict[TaskId, ActiveTask] = {}
+        self.standby: dict[TaskId, ActiveTask] = {}
+        self.follower = Restorer(transport)
         self.by_partition: dict[TopicPartition, ActiveTask] = {}
         self.created_total = 0
         self.closed_total = 0
@@ -138,7 +140,10 @@ class TaskManager:
         partitions = [p for p in task.partitions if self.by_partition.pop(p, None) is not None]
         if partitions:
             self.reader.remove(partitions)
-        for one in self.restorer.remove(task.task_id):
+        self._close_stores(task, self.restorer, clean=clean)
+
+    def _close_stores(self, task: ActiveTask, restorer: Restorer, *, clean: bool) -> None:
+        for one in restorer.remove(task.task_id):
             task.set_store_position(one.partition, one.position)
         try:
             if clean:
@@ -149,6 +154,13 @@ class TaskManager:
 
     def _create(self, task_id: TaskId) -> None:
         self.created_total += 1
+        task, starts = self._open(task_id)
+        self.restoring[task_id] = task
+        ends = self._restore_ends(task, set(task.changelog_partitions().values()))
+        self.restorer.add(task.task_id, self._restorations(task, starts, ends))
+
+    def _open(self, task_id: TaskId) -> tuple[ActiveTask, Mapping[TopicPartition, int]]:
+        """Makes a task with its stores open; returns it and where its changelogs go on."""
         plan = self._plan(task_id.subtopology)
         directory = self._directory.task_directory(str(task_id))
         task = ActiveTask(
@@ -175,16 +187,60 @@ class TaskManager:
         except BaseException:
             task.close()
             raise
-        self.restoring[task_id] = task
-        ends = self._restore_ends(task, changelogs)
+        return task, starts
+
+    def _restorations(
+        self,
+        task: ActiveTask,
+        starts: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+    ) -> list[StoreRestoration]:
         restorations = []
         for name, partition in task.changelog_partitions().items():
             store = task.stores[name]
             start = starts[partition] if store.persistent else self._begin(partition)
-            restorations.append(
-                StoreRestoration(task.task_id, store, partition, start, start, ends[partition])
-            )
-        self.restorer.add(task.task_id, restorations)
+            end = ends.get(partition, NO_END)
+            restorations.append(StoreRestoration(task.task_id, store, partition, start, start, end))
+        return restorations
+
+    # -- standby tasks -------------------------------------------------------------------
+
+    def close_standby(self, keep: Collection[TaskId], *, clean: bool = True) -> None:
+        """Closes the standby tasks that are not to be kept."""
+        for task_id in [one for one in self.standby if one not in keep]:
+            self.closed_total += 1
+            self._close_stores(self.standby.pop(task_id), self.follower, clean=clean)
+
+    def create_standby(self, wanted: Collection[TaskId]) -> None:
+        """Opens standby tasks that are not there yet; their stores follow the changelogs."""
+        for task_id in sorted(wanted):
+            if task_id not in self.standby:
+                self.created_total += 1
+                task, starts = self._open(task_id)
+                self.standby[task_id] = task
+                self.follower.add(task.task_id, self._restorations(task, starts, {}))
+
+    def update_standby(self, most: int) -> int:
+        """Applies what came into the changelogs of standby tasks; returns the records."""
+        if self.follower.is_idle:
+            return 0
+        try:
+            return self.follower.restore(most, 0)
+        except OffsetOutOfRangeError as error:
+            for task_id, task in list(self.standby.items()):
+                if _has_changelog(task, error):
+                    _log.warning("standby task %s: %s; its stores are rebuilt", task_id, error)
+                    self.close_standby(set(self.standby) - {task_id}, clean=False)
+                    self._directory.remove_task(str(task_id))
+                    self.create_standby((task_id,))
+            return 0
+
+    def checkpoint_standby(self) -> None:
+        """Notes how far standby tasks are, where enough came to make that worth while."""
+        for task in self.standby.values():
+            for one in self.follower.of_task(task.task_id):
+                task.set_store_position(one.partition, one.position)
+            self.committer.checkpoint_if_due(task)
 
     def _plan(self, subtopology: int) -> TaskPlan:
         plan = self._plans.get(subtopology)
@@ -297,10 +353,7 @@ class TaskManager:
 
     def _rebuild(self, error: OffsetOutOfRangeError) -> None:
         for task_id, task in list(self.restoring.items()):
-            if any(
-                (p.topic, p.partition) == (error.topic, error.partition)
-                for p in task.changelog_partitions().values()
-            ):
+            if _has_changelog(task, error):
                 _log.warning("task %s: %s; its stores are rebuilt", task_id, error)
                 self.close(task_id, clean=False)
                 self._directory.remove_task(str(task_id))
@@ -408,12 +461,22 @@ class TaskManager:
                 self.close(task_id, clean=clean)
             except Exception as error:
                 first = first or error
+        try:
+            self.close_standby((), clean=clean)
+        except Exception as error:
+            first = first or error
         if self.global_task is not None:
             self.global_task.close(clean=clean)
         self.restorer.close()
+        self.follower.close()
         self.reader.close()
         if first is not None:
             raise first
+
+
+def _has_changelog(task: ActiveTask, error: OffsetOutOfRangeError) -> bool:
+    place = (error.topic, error.partition)
+    return any(tuple(partition) == place for partition in task.changelog_partitions().values())
 
 
 def _partition_time(known: OffsetAndMetadata) -> int:
