@@ -18,7 +18,6 @@ from stores.api import StateStore
 from stores.record import offset_of
 from streams.transport.port import Reader, TopicPartition, Transport
 
-
 NO_END: Final = 1 << 62
 """Where the restoration of a standby task ends: nowhere, it follows the changelog."""
 

@@ -312,9 +312,9 @@ def _check(records: Sequence[RawRecord], at: TopicPartition, *, needs_keys: bool
         and (_BYTES if needs_keys else _BYTES_OR_NONE).issuperset(map(type, keys))
         and _BYTES_OR_NONE.issuperset(map(type, values))
         and _INTS.issuperset(map(type, origins))
-        and (newest_ms := max(timestamps)) <= TIMESTAMP_MAX
+        and max(timestamps) <= TIMESTAMP_MAX
     ):
-        return newest_ms
+        return int(max(timestamps))
     return _check_each(records, at, needs_keys=needs_keys)
 
 
