@@ -70,7 +70,7 @@ class Measure:
             # A sample that ended long ago tells nothing of the last minute.
             is_recent = now_ms < self._until_ms + SAMPLE_MS
             self._before = now if is_recent else None
-            self._until_ms = now_ms + SAMPLE_MS
+            self._until_ms = (self._until_ms if is_recent else now_ms) + SAMPLE_MS
             now = None
         if now is None:
             self._now = Recent(1, value, value, value)
