@@ -121,10 +121,13 @@ def test_an_interrupted_log_is_whole_when_it_is_opened_again(tmp_path: Path) -> 
         "from streams.transport.port import TopicPartition\n"
         "r.add({TopicPartition('t', 0): 0})\n"
         "s(b'k', b'lost', 0, None, None); t.flush()\n"
-        "assert r.poll(10, 0) and r.poll(10, 0)\n"
+        "assert len(r.poll(10, 0)[0][1]) == 2\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, cwd=ROOT, timeout=60)
+    died = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], check=False, cwd=ROOT, timeout=60
+    )
+    assert died.returncode == -9
     at = TopicPartition("t", 0)
     with LocalTransport(tmp_path, "app") as transport:
         assert all_records(transport, [at]) == {at: [(0, b"k", b"committed")]}
