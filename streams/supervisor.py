@@ -277,17 +277,20 @@ def _signals(ask: Callable[[int], None]) -> Iterator[None]:
 # -- the child's side ----------------------------------------------------------------------
 
 
-def stop_with_supervisor() -> None:
+def stop_with_supervisor() -> bool:
     """Stops this process when the supervisor that started it is gone, however it went.
 
     It is sent SIGTERM, which is a clean stop, and SIGKILL when that takes too long. Does
     nothing in a process that no supervisor started.
 
+    Returns:
+        Whether this process has a supervisor.
+
     """
     # What this process starts in turn is none of the supervisor's children.
     listening = os.environ.pop(SUPERVISOR_VARIABLE, None)
     if listening is None:
-        return
+        return False
     pipe = int(listening)
     os.set_inheritable(pipe, False)
 
@@ -299,3 +302,4 @@ def stop_with_supervisor() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=listen, name="supervisor-watch", daemon=True).start()
+    return True

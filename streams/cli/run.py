@@ -6,6 +6,7 @@ the application's affair (`App.run`). It must not know how records are processed
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Annotated
 
@@ -51,14 +52,20 @@ def run(
     SIGINT or SIGTERM stops it cleanly: the record in hand is finished, everything is committed
     and closed, within ten seconds. A second signal stops it at once; nothing that was committed
     is lost, the rest is processed again.
+
+    With several workers each is a process with state of its own. One that crashes is started
+    again after a pause; if it crashes more than five times in ten minutes, all are stopped.
     """
     from streams import logs
     from streams.cli.progress import Report, display
     from streams.cli.script import load_app
     from streams.cli.settings import given_settings
+    from streams.cli.workers import worker_command
     from streams.clock import SystemClock
+    from streams.supervisor import stop_with_supervisor, supervise
     from streams.worker import Progress
 
+    is_supervised = stop_with_supervisor()
     logs.install(log_format.value, log_level.value, traces=is_debug())
     given = given_settings(
         settings or (),
@@ -70,7 +77,28 @@ def run(
             "state_dir": state_dir,
         },
     )
-    app = load_app(script, given, config)
+    try:
+        app = load_app(script, given, config)
+    except KeyboardInterrupt:
+        if is_supervised:  # it is stopped with the others, and there is nothing to stop yet
+            raise typer.Exit(ExitCode.DONE) from None
+        raise
+    if app.config.num_workers > 1:
+        typed = _typed(
+            (("--set", pair) for pair in settings or ()),
+            [
+                ("--config", config),
+                ("--bootstrap-servers", bootstrap_servers),
+                ("--log-format", log_format.value),
+                ("--log-level", log_level.value),
+            ],
+            ["--until-idle"] * until_idle + ["--debug"] * is_debug(),
+            "--progress" if progress else "--no-progress",
+        )
+        count = app.config.num_workers
+        raise typer.Exit(
+            supervise(lambda worker: worker_command(script, typed, app.config, worker), count)
+        )
     clock = SystemClock()
     report = Report(clock)
     try:
@@ -88,3 +116,14 @@ def run(
     finally:
         if report.last is not None:
             tell(f"{app.application_id}: {report.summary()}")
+
+
+def _typed(
+    settings: Iterable[tuple[str, str]],
+    valued: Iterable[tuple[str, object]],
+    flags: Iterable[str],
+    progress: str,
+) -> list[str]:
+    """Returns options as they are typed; those without a value are left out."""
+    given = [(name, value) for name, value in (*settings, *valued) if value is not None]
+    return [text for name, value in given for text in (name, str(value))] + [*flags, progress]

@@ -270,7 +270,7 @@ print({SUPERVISOR_VARIABLE!r} in os.environ, flush=True)
 def test_a_process_without_a_supervisor_listens_to_nobody() -> None:
     threads = threading.active_count()
 
-    stop_with_supervisor()
+    assert stop_with_supervisor() is False
 
     assert threading.active_count() == threads
 

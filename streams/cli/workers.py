@@ -1,0 +1,45 @@
+"""`thalweg run --workers N`: the command lines of the worker processes.
+
+Owns what the workers have in common with the command that was typed, and what each has for
+itself: its state's directory, its port. How they are kept running is the supervisor's affair.
+
+    --state-dir DIR                        DIR/worker-1 … DIR/worker-N
+    application_server = HOST:PORT         HOST:PORT … HOST:PORT+N-1; port 0 stays 0
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from streams.config import StreamsConfig
+from streams.queries.metadata import endpoint_of
+
+
+def worker_command(
+    script: str, options: Sequence[str], config: StreamsConfig, worker: int
+) -> list[str]:
+    """Returns the command line of one worker process.
+
+    Args:
+        script: the script as it was typed.
+        options: the options as they were typed, without those of workers.
+        config: the settings of the application.
+        worker: its number, from 1.
+    """
+    command = [sys.executable, "-m", "streams.cli", "run", script, *options, "--workers", "1"]
+    command += ["--state-dir", str(config.state_dir / f"worker-{worker}")]
+    if config.application_server:
+        command += ["--set", f"application_server={address_of(config.application_server, worker)}"]
+    return command
+
+
+def address_of(address: str, worker: int) -> str:
+    """Returns where a worker answers queries: each has a port of its own.
+
+    Args:
+        address: that of the first worker.
+        worker: the worker's number, from 1.
+    """
+    host, port = endpoint_of(address)
+    return f"{host}:{port and port + worker - 1}"
