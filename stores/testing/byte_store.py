@@ -338,11 +338,11 @@ class ByteStoreSuite:
 
     # -- other threads -------------------------------------------------------------------
 
-    def test_threads_that_read_see_batches_whole(self, store: ByteStore) -> None:
-        """A scan sees one batch; of two reads the second sees no older one."""
-        count = 700
-        first, last = b"row\x00\x00", (b"row" + (count - 1).to_bytes(2, "big"))
-        store.write_batch(numbered(count, b"0"))
+    def test_threads_that_get_see_batches_whole(self, store: ByteStore) -> None:
+        """Of two reads the second sees no older batch, whichever row it reads."""
+        rows = numbered(700, b"0")
+        first, last = rows[0][0], rows[-1][0]
+        store.write_batch(rows)
 
         def number_of(key: bytes) -> int:
             value = store.get(key)
@@ -351,6 +351,17 @@ class ByteStoreSuite:
 
         def read(_: Any) -> None:
             assert number_of(first) <= number_of(last) <= number_of(first)
+
+        with readers(read):
+            for number in range(1, 200):
+                store.write_batch(numbered(700, b"%d" % number))
+
+    def test_threads_that_scan_see_batches_whole(self, store: ByteStore) -> None:
+        """A scan sees one batch, and a later scan no older one."""
+        count = 700
+        store.write_batch(numbered(count, b"0"))
+
+        def read(_: Any) -> None:
             rows = list(store.range())
             assert len(rows) in (count, count + 1)
             assert len({value for _, value in rows}) == 1

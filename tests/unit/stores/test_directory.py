@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -248,6 +250,23 @@ def test_a_task_can_be_removed(directory: StateDirectory) -> None:
     assert not path.exists()
     assert directory.task_ids() == ["0_1"]
     assert read_checkpoint(directory.task_directory("0_0") / CHECKPOINT_FILE) == {}
+
+
+def test_a_removal_begins_with_the_checkpoint(
+    directory: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a removal leaves that does not come to its end must not be believed."""
+
+    def failing(path: Path) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+
+    path = directory.task_directory("0_0")
+    write_checkpoint(path / CHECKPOINT_FILE, {("t", 0): 1})
+    monkeypatch.setattr(shutil, "rmtree", failing)
+    with pytest.raises(BackendError, match=r"0_0 cannot be used: Device or resource busy"):
+        directory.remove_task("0_0")
+    assert path.is_dir()
+    assert read_checkpoint(path / CHECKPOINT_FILE) == {}
 
 
 def test_clean_up_removes_tasks_and_nothing_else(directory: StateDirectory) -> None:

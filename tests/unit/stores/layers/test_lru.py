@@ -99,6 +99,21 @@ def test_it_keeps_at_least_one_row(max_entries: int) -> None:
         LruRows("mine", max_entries)
 
 
+def test_a_read_and_a_put_are_uses_a_peek_and_a_scan_are_not() -> None:
+    rows = LruRows("mine", 4)
+    for key in (b"a", b"b", b"c", b"d"):
+        rows.put(key, b"1")
+    rows.get(b"a")
+    rows.put(b"b", b"2")
+    rows.peek(b"c")
+    list(rows.scan(None, None))
+    evicted: list[bytes] = []
+    rows.on_evict = evicted.append
+    for key in (b"e", b"f", b"g", b"h"):
+        rows.put(key, b"1")
+    assert evicted == [b"c", b"d", b"a", b"b"]
+
+
 def test_a_listener_may_read_what_is_left() -> None:
     rows = LruRows("mine", 1)
     seen: list[list[Row]] = []
