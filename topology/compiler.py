@@ -44,6 +44,7 @@ def compile_chains(
     Stores of the scope must be open: nodes bind their methods now.
     """
     compiled: dict[str, Process] = {}
+    past_filter: dict[str, Process] = {}
     chains: dict[str, Chain] = {}
     for name in reversed(list(node_names)):
         node = topology.nodes[name]
@@ -59,7 +60,14 @@ def compile_chains(
             chains[name] = Chain(node, forward, isinstance(node.value_serde, ChangeSerde))
             continue
         assert isinstance(node, ProcessorNode)
-        compiled[name] = node.node.compile(NodeScope(name, scope, forward, children, node.stores))
+        place = NodeScope(name, scope, forward, children, node.stores)
+        if node.node.drops_null_keys:
+            past_filter[name] = forward
+        elif node.node.can_drop_null_keys and len(children) == 1:
+            (child,) = children
+            place.drops_null_keys = child in past_filter
+            place.forward = past_filter.get(child, forward)
+        compiled[name] = node.node.compile(place)
     return dict(reversed(chains.items()))
 
 

@@ -79,6 +79,7 @@ class ActiveTask:
         self.record_cache = cache
         self.plan = plan
         self.stream_time_ms = -1
+        self.shows_time = False
         self.dropped_records_total = 0
         self.processed_records_total = 0
         self.restored_records_total = 0
@@ -365,6 +366,7 @@ class ActiveTask:
         self, node: str, children: Mapping[str, Process], stores: Sequence[str]
     ) -> TaskProcessorContext:
         """Returns the Processor API context of one node."""
+        self.shows_time = True
         return TaskProcessorContext(self, node, children, stores)
 
     def on_start(self, action: Callable[[], None]) -> None:

@@ -141,12 +141,50 @@ class SourceRun:
         return stamped
 
     def _loop(self) -> Callable[[Sequence[RawRecord]], None]:
-        task, policy, current = self._task, self._policy, self._task.current
+        """Returns the hot loop: with the time kept up to date for user code that sees it."""
+        if self._task.shows_time or self._chain.takes_changes:
+            return self._timed_loop()
+        task, current = self._task, self._task.current
+        process: Any = self._chain.process
+        decode_key, decode_value = self._bare_decoders()
+        topic = self.topic
+
+        def run(records: Sequence[RawRecord]) -> None:
+            current.topic = topic
+            current.partition = self.partition
+            newest = self.partition_time_ms
+            try:
+                for record in records:
+                    timestamp, key, value, current.origin = record
+                    current.timestamp = timestamp
+                    current.record = record
+                    try:
+                        if decode_key is not None and key is not None:
+                            key = decode_key(key)
+                        if decode_value is not None and value is not None:
+                            value = decode_value(value)
+                    except Exception as error:
+                        self._undecodable(record, error)
+                        continue
+                    if timestamp > newest:
+                        newest = timestamp
+                    elif timestamp < 0:
+                        self._reject_timestamp(timestamp)
+                        continue
+                    process(key, value, timestamp)
+            finally:
+                self.partition_time_ms = newest
+                if newest > task.stream_time_ms:
+                    task.stream_time_ms = newest
+
+        return run
+
+    def _timed_loop(self) -> Callable[[Sequence[RawRecord]], None]:
+        task, current = self._task, self._task.current
         process: Any = self._chain.process
         changes = self._chain.takes_changes
         decode_key, decode_value = self._bare_decoders()
-        punctuations = task.stream_punctuations
-        source, topic = self._chain.source, self.topic
+        punctuations, topic = task.stream_punctuations, self.topic
 
         def run(records: Sequence[RawRecord]) -> None:
             current.topic = topic
@@ -163,7 +201,7 @@ class SourceRun:
                     if decode_value is not None and value is not None:
                         value = decode_value(value)
                 except Exception as error:
-                    policy.deserialization_failed(task, source.name, self._clear(record, error))
+                    self._undecodable(record, error)
                     continue
                 if timestamp > newest:
                     self.partition_time_ms = newest = timestamp
@@ -181,6 +219,10 @@ class SourceRun:
                     task.punctuate_stream_time()
 
         return run
+
+    def _undecodable(self, record: RawRecord, error: Exception) -> None:
+        clear = self._clear(record, error)
+        self._policy.deserialization_failed(self._task, self._chain.source.name, clear)
 
     def _clear(self, record: RawRecord, error: Exception) -> Exception:
         """Returns the error the checked decoders raise for a record, which says more."""

@@ -48,6 +48,7 @@ class TaskFace(Protocol):
     group: PartitionGroup
     directory: Path
     stream_time_ms: int
+    shows_time: bool
     dropped_records_total: int
     commit_requested: bool
     now_ms: Callable[[], int]

@@ -70,6 +70,8 @@ class NodeScope:
     forward: Process
     children: Mapping[str, Process]
     stores: Sequence[str]
+    drops_null_keys: bool = False
+    """`forward` leads past a filter of null keys: the node has to leave them out itself."""
 
     @property
     def failed(self) -> Failed:
@@ -87,6 +89,10 @@ class Node(ABC):
 
     takes_changes = False
     """Whether `process` has the table signature (key, new, old, timestamp)."""
+    drops_null_keys = False
+    """Whether leaving out records without a key is all it does."""
+    can_drop_null_keys = False
+    """Whether it does that for its only child, which saves a call per record."""
 
     @abstractmethod
     def compile(self, scope: NodeScope) -> Process:

@@ -50,6 +50,8 @@ class Filter(Node):
 class NullKeyFilter(Node):
     """Keeps records without a key from a repartition topic; not counted as dropped."""
 
+    drops_null_keys = True
+
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         forward = scope.forward
@@ -164,12 +166,25 @@ class FlatMapValues(Node):
 class SelectKey(Node):
     """Replaces the key by `fn(key, value)`."""
 
+    can_drop_null_keys = True
+
     def __init__(self, fn: Callable[[Any, Any], Any]) -> None:
         self.fn = fn
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         fn, forward, failed = self.fn, scope.forward, scope.failed
+        if scope.drops_null_keys:
+
+            def select_key_or_drop(key: Any, value: Any, timestamp: int) -> None:
+                try:
+                    new_key = fn(key, value)
+                    if new_key is not None:
+                        forward(new_key, value, timestamp)
+                except Exception as error:
+                    failed(error, key, value, timestamp)
+
+            return select_key_or_drop
 
         def select_key(key: Any, value: Any, timestamp: int) -> None:
             try:
