@@ -105,11 +105,21 @@ def collect(app: Application, worker: Worker | None) -> list[Metric]:
     ]
     if worker is not None:
         metrics.extend(_of_worker(worker, client))
+        metrics.extend(
+            _task_state({**client, "task-id": task_id}, "standby")
+            for task_id in worker.standby_tasks
+        )
         for task in worker.tasks:
+            state = "running" if task.is_running else "restoring"
+            metrics.append(_task_state({**client, "task-id": task.task_id}, state))
             metrics.extend(of_task(task, client))
             metrics.extend(_lags(worker, task, client))
             metrics.extend(_restoration(worker, task, client))
     return metrics
+
+
+def _task_state(tags: Mapping[str, str], state: str) -> Metric:
+    return Metric("state", TASK_GROUP, state, tags, "running, restoring or standby")
 
 
 # -- the worker ----------------------------------------------------------------------------
@@ -147,7 +157,7 @@ def _of_worker(worker: Worker, client: Mapping[str, str]) -> Iterator[Metric]:
     for state, count in (
         ("running", progress.running_tasks),
         ("restoring", progress.restoring_tasks),
-        ("standby", worker.standby_task_count),
+        ("standby", len(worker.standby_tasks)),
     ):
         tagged = {**tags, "state": state}
         yield Metric("tasks", THREAD_GROUP, count, tagged, "tasks, by their state")

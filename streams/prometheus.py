@@ -17,11 +17,12 @@ Milliseconds become seconds, Prometheus' unit of time.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import Metric as Family
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from streams.metrics import (
@@ -86,6 +87,23 @@ def render_prometheus(metrics: Iterable[Metric], *, with_process: bool = False) 
     if with_process:
         ProcessCollector(registry=registry)
     return generate_latest(registry).decode()
+
+
+Samples: TypeAlias = Mapping[str, Sequence[tuple[Mapping[str, str], float]]]
+"""name -> its samples: (labels, value)."""
+
+
+def samples_of(text: str) -> Samples:
+    """Reads Prometheus' text form.
+
+    Raises:
+        ValueError: the text is none.
+    """
+    found: dict[str, list[tuple[Mapping[str, str], float]]] = defaultdict(list)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name].append((sample.labels, sample.value))
+    return found
 
 
 class _Collected(Collector):

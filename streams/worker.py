@@ -233,9 +233,9 @@ class Worker:
         return lags
 
     @property
-    def standby_task_count(self) -> int:
-        """How many standby tasks the group has assigned."""
-        return len(self._assignment.standby)
+    def standby_tasks(self) -> list[str]:
+        """The standby tasks the group has assigned."""
+        return sorted(map(str, self._assignment.standby))
 
     def sent_records(self) -> Mapping[str, int]:
         """Returns topic -> records sent to it, as far as the log counts them."""

@@ -1,4 +1,4 @@
-"""The command line: `thalweg run topology query produce consume topics reset`.
+"""The command line: `thalweg run status topology query produce consume topics reset`.
 
 Owns the list of commands; each has a module of its own and loads what it needs when it runs,
 so that help comes at once. `exits` makes messages and exit codes of errors:
@@ -27,6 +27,7 @@ from streams.cli.produce import produce
 from streams.cli.query import query
 from streams.cli.reset import reset
 from streams.cli.run import run
+from streams.cli.status import status
 from streams.cli.topics import topics
 from streams.cli.topology import topology
 
@@ -44,7 +45,7 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EPILOG,
 )
-for _command in (run, topology, query, produce, consume, topics, reset):
+for _command in (run, status, topology, query, produce, consume, topics, reset):
     cli.command(epilog=_EPILOG if _command is run else None)(_command)
 
 

@@ -48,7 +48,7 @@ def ask(owner: Endpoint, question: Question, partitions: Sequence[int]) -> Part:
     )
     facts = {"store": question.builder.name, "instance": str(owner)}
     try:
-        status, body = _get(owner, f"{question.path}?{query}")
+        status, body = get(owner, f"{question.path}?{query}", {HOP_HEADER: HOP_VERSION})
     except (OSError, http.client.HTTPException) as error:
         reason = str(error) or type(error).__name__
         message = f"the instance at {owner} has the row and cannot be reached: {reason}; ask again"
@@ -62,11 +62,19 @@ def ask(owner: Endpoint, question: Question, partitions: Sequence[int]) -> Part:
     raise _refusal(owner, status, body, facts)
 
 
-def _get(owner: Endpoint, target: str) -> tuple[int, bytes]:
-    host = owner.host.removeprefix("[").removesuffix("]")
-    connection = http.client.HTTPConnection(host, owner.port, timeout=HOP_SECONDS)
+def get(
+    endpoint: Endpoint, target: str, headers: Mapping[str, str] | None = None
+) -> tuple[int, bytes]:
+    """Asks an instance for a page; returns HTTP status and body.
+
+    Raises:
+        OSError: it cannot be reached, or takes too long.
+        http.client.HTTPException: what answers does not speak HTTP.
+    """
+    host = endpoint.host.removeprefix("[").removesuffix("]")
+    connection = http.client.HTTPConnection(host, endpoint.port, timeout=HOP_SECONDS)
     try:
-        connection.request("GET", target, headers={HOP_HEADER: HOP_VERSION})
+        connection.request("GET", target, headers=dict(headers or {}))
         response = connection.getresponse()
         return response.status, response.read()
     finally:
