@@ -35,11 +35,15 @@ from stores.layers.record_cache import (
 )
 from stores.record import CurrentRecord
 
-_last_use: Final = attrgetter("used")
 _last_update: Final = attrgetter("updated")
 
 Process = Callable[[Any, Any, int], None]
 Failed = Callable[[Exception, Any, Any, int], None]
+
+
+def _last_use(entry: CacheEntry) -> int:
+    used, updated = entry.used, entry.updated
+    return used if used > updated else updated
 
 
 class EntryTable:
@@ -57,7 +61,7 @@ class EntryTable:
     """
 
     __slots__ = (
-        "_current", "_queue", "_write_down", "cache", "dirty", "flushing", "rows", "tick",
+        "_current", "_queue", "cache", "dirty", "flushing", "rows", "tick", "write_down",
     )  # fmt: skip
 
     def __init__(
@@ -72,7 +76,7 @@ class EntryTable:
         self.flushing: list[CacheEntry] = []
         self.tick = 0
         self._current = current
-        self._write_down = write_down
+        self.write_down = write_down
         self._queue: list[tuple[int, CacheEntry]] = []
 
     def update(self, entry: CacheEntry, pair: Pair, context_timestamp: int, size: int) -> None:
@@ -95,7 +99,7 @@ class EntryTable:
         entry.origin = origin
         is_heavy = pair[0] is None or topic is None or origin.__class__ is tuple
         entry.light_topic = HEAVY if is_heavy else topic
-        self.tick = entry.used = entry.updated = self.tick + 1
+        self.tick = entry.updated = self.tick + 1
         if not entry.dirty:
             entry.dirty = True
             self.dirty.append(entry)
@@ -174,11 +178,13 @@ class EntryTable:
         while True:
             while queue:
                 used, entry = queue.pop()
-                if entry.used == used and rows.get(entry.key) is entry:
+                if _last_use(entry) == used and rows.get(entry.key) is entry:
                     return entry
             if not rows:
                 return None
-            queue.extend((e.used, e) for e in sorted(rows.values(), key=_last_use, reverse=True))
+            queue.extend(
+                (_last_use(e), e) for e in sorted(rows.values(), key=_last_use, reverse=True)
+            )
 
     def _remove(self, entry: CacheEntry) -> None:
         """Takes a row out; its bytes no longer count."""
@@ -199,7 +205,6 @@ class EntryTable:
         # Clean from here on: what is forwarded may come back and update a row anew.
         for entry in flushed:
             entry.dirty = False
-            entry.light_topic = HEAVY
         if evicted is not None:
             self._remove(evicted)
             flushed.remove(evicted)
@@ -211,8 +216,9 @@ class EntryTable:
         )  # fmt: skip
         try:
             current.record = None
+            write_down = self.write_down
             for entry in flushed:
-                self._write_down(entry)
+                write_down(entry)
         finally:
             self.flushing = before_this
             (
@@ -357,11 +363,14 @@ class CachingKeyValueStore(MeteredKeyValueStore):
                 if result is None:
                     slow(key, value, timestamp, lambda _key, _value, _old: None)
                     return
+                if not entry.dirty:
+                    entry.dirty = True
+                    table.dirty.append(entry)
                 entry.pair = result, timestamp if timestamp > newest else newest
                 # The partition is that of the topic already: a task reads one of each.
                 entry.context_timestamp = timestamp
                 entry.origin = origin
-                table.tick = entry.used = entry.updated = table.tick + 1
+                table.tick = entry.updated = table.tick + 1
             except Exception as error:
                 failed(error, key, value, timestamp)
 
@@ -389,11 +398,14 @@ class CachingKeyValueStore(MeteredKeyValueStore):
                 ):
                     slow(key, value, timestamp, _add_one)
                     return
+                if not entry.dirty:
+                    entry.dirty = True
+                    table.dirty.append(entry)
                 old, newest = entry.pair
                 entry.pair = old + 1, timestamp if timestamp > newest else newest
                 entry.context_timestamp = timestamp
                 entry.origin = origin
-                table.tick = entry.used = entry.updated = table.tick + 1
+                table.tick = entry.updated = table.tick + 1
             except Exception as error:
                 failed(error, key, value, timestamp)
 
@@ -446,7 +458,35 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         """Takes the function that hears of every flushed change."""
         self._listener = listener
         self._send_old_values = send_old_values
+        is_simple = self._key_is_row and self._value_is_row and self._stored_is_lasting
+        if is_simple and not send_old_values:
+            self._table.write_down = self._simple_write_down(listener)
         return True
+
+    def _simple_write_down(self, listener: Callable[..., None]) -> Callable[[CacheEntry], None]:
+        """Binds `_write_down` for rows that are kept decoded and listeners without old values."""
+        inner, current, general = self._inner, self.current, self._write_down
+        write, encode = inner.put_pair_encoded, self.value_serde.bare_serializer(self.topic)
+
+        def write_down(entry: CacheEntry) -> None:
+            pair = entry.pair
+            row, timestamp = pair
+            if row is None:
+                general(entry)
+                return
+            try:
+                raw = encode(row)
+            except Exception:
+                raw = self.encode_value(row)  # says what is wrong
+            entry.stored = pair
+            current.topic, current.partition = entry.topic, entry.partition
+            current.origin, current.timestamp = entry.origin, entry.context_timestamp
+            inner.puts_below += 1
+            write(entry.raw_key, raw, timestamp)
+            current.timestamp = timestamp
+            listener(entry.key, row, None, timestamp)
+
+        return write_down
 
     def flush_cache(self) -> None:
         """Writes every dirty row down and forwards it, in the order of last updates."""

@@ -77,10 +77,13 @@ class CachingWindowStore(MeteredWindowStore):
             and entry.light_topic is current.topic
             and current.origin.__class__ is not tuple
         ):
+            if not entry.dirty:
+                entry.dirty = True
+                table.dirty.append(entry)
             entry.pair = value, timestamp
             entry.context_timestamp = current.timestamp
             entry.origin = current.origin
-            table.tick = entry.used = entry.updated = table.tick + 1
+            table.tick = entry.updated = table.tick + 1
             return
         row, size = value, SEGMENT_BYTES
         if value is not None:

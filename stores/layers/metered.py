@@ -98,7 +98,7 @@ class _Metered(StateStore):
                 "call with_default_serdes before build"
             )
             raise ValueError(message)
-        topic = host.changelog_topic(builder.name)
+        topic = self.topic = host.changelog_topic(builder.name)
         self.builder = builder
         self.host = host
         self.key_serde = builder.key_serde
@@ -112,6 +112,8 @@ class _Metered(StateStore):
         self.decode_value: Callable[[bytes], Any] = self.value_serde.deserializer(topic)
         self._gets = 0
         self._puts = 0
+        self.puts_below = 0
+        """Writes by a layer above that does not call `put_pair_raw`."""
 
     @property
     def name(self) -> str:
@@ -136,7 +138,7 @@ class _Metered(StateStore):
     @property
     def puts_total(self) -> int:
         """Writes so far."""
-        return self._puts
+        return self._puts + self.puts_below
 
     def flush_cache(self) -> None:
         """Does nothing: nothing is cached."""

@@ -43,12 +43,12 @@ class CacheEntry:
     `pair` is the newest (value, timestamp), the value None where the row is deleted; it is
     one tuple, replaced and never changed, so that readers of other threads see no half of
     an update. `stored` is the pair in the store below, None when it has no such row,
-    `UNREAD` when that is not known. `used` and `updated` are ticks of the store's own
-    counter: they order entries for eviction (last use) and for flushing (last update).
+    `UNREAD` when that is not known. `used` (by a read) and `updated` are ticks of the
+    store's own counter: the later one orders entries for eviction, the last update for flushing.
 
     `light_topic` is the topic whose records may update a row without weighing it anew: the
-    row is dirty, has a value, and was written by a record of that topic without headers. Where
-    that does not hold it is `HEAVY`.
+    row has a value and was written by a record of that topic without headers. Where that does
+    not hold it is `HEAVY`.
     """
 
     __slots__ = (
