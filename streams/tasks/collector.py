@@ -224,18 +224,37 @@ class RecordCollector:
     def _failed(
         self, task: TaskFace, node: SinkNode, topic: str
     ) -> Callable[[Exception, Any, Any], None]:
-        key_name = self._key_serde(task, node).name
+        key_serde = self._key_serde(task, node)
         value_serde: Any = node.value_serde or task.config.default_value_serde
-        value_name = getattr(value_serde, "name", type(value_serde).__name__)
+        if isinstance(value_serde, ChangeSerde):
+            value_serde = value_serde.inner or task.config.default_value_serde
 
         def failed(error: Exception, key: Any, value: Any) -> None:
+            which, cause = _fault_of(topic, error, (key_serde, key), (value_serde, value))
+            reason = cause.message if isinstance(cause, StreamsError) else str(cause)
             wrapped = SerializationError(
-                f"sink {node.name!r} cannot encode a record for topic {topic!r}: key of type "
-                f"{type(key).__name__} with serde {key_name}, value of type {type(value).__name__} "
-                f"with serde {value_name} ({error}); give the sink key_serde= and value_serde=",
+                f"sink {node.name!r} cannot write the {which} of a record for topic {topic!r}: "
+                f"{reason}",
                 node=node.name,
             )
-            wrapped.__cause__ = error
+            wrapped.__cause__ = cause
             self._policy.serialization_failed(task, node.name, wrapped, topic, key, value)
 
         return failed
+
+
+def _fault_of(
+    topic: str, error: Exception, key: tuple[Serde[Any], Any], value: tuple[Serde[Any], Any]
+) -> tuple[str, Exception]:
+    """Returns whether key or value cannot be written, and why.
+
+    The bare functions that sinks call raise anything; here the checked ones are asked.
+    """
+    for which, (serde, given) in (("key", key), ("value", value)):
+        if given is None:
+            continue
+        try:
+            serde.serializer(topic)(given)
+        except Exception as found:
+            return which, found
+    return "value", error

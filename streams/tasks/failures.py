@@ -82,7 +82,7 @@ class FailurePolicy:
         message = error.message if isinstance(error, StreamsError) else str(error)
         self._raise(
             DeserializationError(
-                f"a record cannot be decoded: {message}; give the source other serdes, or set "
+                f"a record cannot be decoded: {message}; to go on without such records, set "
                 'deserialization_handler to "log_and_continue"'
             ),
             context,
