@@ -7,7 +7,8 @@ returns what to process; nothing here reads a clock or a socket.
 The record with the lowest timestamp among the heads of the queues goes next. Where several
 records in a row belong to one partition, they are returned as one run. On equal timestamps
 the order is that of the JVM's binary heap: a queue that was just taken from goes behind
-the others of the same timestamp.
+the others of the same timestamp. (With four partitions or more a run is one step of the heap,
+where the JVM makes one per record: which of several equal heads comes first may differ then.)
 
 Source: JVM `PartitionGroup`, `RecordQueue`; KIP-353, KIP-695; semantics D14.
 """
@@ -25,14 +26,13 @@ FOREVER: Final = 1 << 62
 class RecordQueue:
     """Buffered records of one partition, oldest first; timestamps may fall."""
 
-    __slots__ = ("_position", "_records", "end_offset", "partition", "source")
+    __slots__ = ("_position", "_records", "partition", "source")
 
     def __init__(self, partition: Any, source: Any) -> None:
         self.partition = partition
         self.source = source
         self._records: Sequence[RawRecord] = ()
         self._position = 0
-        self.end_offset: int | None = None
 
     def __len__(self) -> int:
         return len(self._records) - self._position
@@ -94,7 +94,7 @@ class PartitionGroup:
         self.queues = {queue.partition: queue for queue in queues}
         self._max_task_idle_ms = max_task_idle_ms
         self._heap: list[RecordQueue] = []
-        self._idle_since_ms: int | None = None
+        self._waits_until_ms: dict[Any, int] = {}
         self._has_more = has_more
 
     def open(self, queue: RecordQueue) -> None:
@@ -119,22 +119,30 @@ class PartitionGroup:
         return sum(map(len, self._heap))
 
     def is_ready(self, now_ms: int) -> bool:
-        """Decides whether to process or to wait for an empty partition."""
-        heap = self._heap
-        if not heap:
-            self._idle_since_ms = None
-            return False
-        if len(heap) == len(self.queues) or self._max_task_idle_ms < 0:
-            self._idle_since_ms = None
-            return True
-        if any(map(self._has_more, self.empty_partitions())):
-            self._idle_since_ms = None
-            return False
+        """Decides whether to process or to wait for an empty partition.
+
+        The wait for a partition begins when it is first found empty with nothing more in the
+        log, whether or not others have records then: one that is silent anyway delays nobody.
+        """
+        heap, waits = self._heap, self._waits_until_ms
+        if self._max_task_idle_ms < 0:
+            return bool(heap)
+        if len(heap) == len(self.queues):
+            if waits:
+                waits.clear()
+            return bool(heap)
         if self._max_task_idle_ms == 0:
-            return True
-        if self._idle_since_ms is None:
-            self._idle_since_ms = now_ms
-        return now_ms - self._idle_since_ms >= self._max_task_idle_ms
+            return bool(heap) and not any(map(self._has_more, self.empty_partitions()))
+        has_waited = True
+        for partition, queue in self.queues.items():
+            if len(queue):
+                waits.pop(partition, None)
+            elif self._has_more(partition):
+                waits.pop(partition, None)
+                has_waited = False
+            elif now_ms < waits.setdefault(partition, now_ms + self._max_task_idle_ms):
+                has_waited = False
+        return has_waited and bool(heap)
 
     def next_run(self, most: int) -> tuple[RecordQueue, Sequence[RawRecord]] | None:
         """Takes the records that come next, all of one partition, at most `most`.
@@ -161,6 +169,7 @@ class PartitionGroup:
         for queue in self.queues.values():
             queue.take(FOREVER)
         self._heap.clear()
+        self._waits_until_ms.clear()
 
 
 def _push(heap: list[RecordQueue], queue: RecordQueue) -> None:
