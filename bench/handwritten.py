@@ -1,7 +1,7 @@
 """The same work by hand: closures that call each other, and no runtime.
 
-What somebody would write who needs just this one job: records come as a list, go through
-closures bound to each other, state sits in a write-back dict over RocksDB, and every so many
+What somebody would write who needs just this one job: records come as a list, go through a
+closure for each step of the job, bound to the next, state sits in a write-back dict over RocksDB, and every so many
 records a commit writes the dirty rows to store, changelog and output. The runtime is measured
 against these in the same run; they do the same encoding and decoding and keep the same rows.
 """
@@ -93,12 +93,15 @@ def word_count(out: Out, directory: Path) -> Job:
     dirty: list[list[Any]] = []
     to_repartition, send, log, read = repartition.append, out.append, changelog.append, store.get
 
-    def by_word(_key: bytes | None, word: str, timestamp: int) -> None:
-        to_repartition((word.encode(), word.encode(), timestamp))
+    def write(key: str, value: str, timestamp: int) -> None:
+        to_repartition((key.encode(), value.encode(), timestamp))
+
+    def group(_key: bytes | None, word: str, timestamp: int) -> None:
+        write(word, word, timestamp)
 
     def split(key: bytes | None, line: str, timestamp: int) -> None:
         for word in line.split():
-            by_word(key, word, timestamp)
+            group(key, word, timestamp)
 
     def count(word: str, _value: str, timestamp: int) -> None:
         row = cache.get(word)
@@ -119,6 +122,9 @@ def word_count(out: Out, directory: Path) -> Job:
             count(raw_key.decode(), raw_value.decode(), timestamp)
         repartition.clear()
 
+    def emit(key: str, total: int, timestamp: int) -> None:
+        send((key.encode(), _pack_long(total), timestamp))
+
     def commit() -> None:
         batch = []
         for row in dirty:
@@ -126,7 +132,7 @@ def word_count(out: Out, directory: Path) -> Job:
             raw_key, raw_total = word.encode(), _pack_long(total)
             batch.append((raw_key, _pack_long(timestamp) + raw_total))
             log((raw_key, raw_total, timestamp))
-            send((raw_key, raw_total, timestamp))
+            emit(word, total, timestamp)
             row[3] = False
         dirty.clear()
         store.write_batch(batch)
