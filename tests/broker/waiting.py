@@ -1,0 +1,26 @@
+"""Waiting for something to become true, with an end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_PAUSE_S = 0.02
+
+
+def wait_until(condition: Callable[[], T], within_s: float, what: str | Callable[[], str]) -> T:
+    """Returns the condition's value as soon as it is true.
+
+    Raises:
+        TimeoutError: it was not true in time; the message has `what` was waited for.
+    """
+    deadline = time.monotonic() + within_s
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            said = what if isinstance(what, str) else what()
+            raise TimeoutError(f"not within {within_s:g} s: {said}")
+        time.sleep(_PAUSE_S)
+    return found
