@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from streams.transport.memory import MemoryTransport, memory_log
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
+METRICS_PAGE = Path(__file__).parents[3] / "docs" / "metrics.md"
 LINES = ["a b", "b c", "c d a"]
 
 
@@ -183,6 +185,19 @@ def test_texts_become_labels(app: App) -> None:
     assert value_of(samples, "kafka_streams_client_state", state="RUNNING", client="counting") == 1
     assert value_of(samples, "kafka_streams_client_application_id", application_id="counting") == 1
     assert value_of(samples, "kafka_streams_client_alive_stream_threads") == 1
+
+
+def test_the_documents_list_what_is_told(app: App) -> None:
+    told = {name for name, _ in samples_of(app.metrics_text()) if name.startswith("kafka_streams")}
+
+    listed = set()
+    for row in re.findall(r"^\| (`kafka_streams.*?) \|", METRICS_PAGE.read_text(), re.MULTILINE):
+        first, *others = re.findall(r"`(\w+)`", row)
+        listed |= {first, *(first.removesuffix(first[first.rindex("_") :]) + o for o in others)}
+
+    assert sorted(told - listed) == []
+    # No punctuation ran, so nothing is told of the last minute.
+    assert {name for name in listed - told if "punctuate_latency" not in name} == set()
 
 
 def test_the_process_is_told_too(app: App) -> None:
