@@ -280,13 +280,11 @@ class LocalLog:
             partition = outbox.partition
             end = partition.end
             if partition.claim is None:
-                outbox.settle(end)
                 partition.claim_base = end
                 partition.claim = outbox
-                outbox.reserved = len(outbox.records)
+                outbox.reserve(end)
             elif partition.claim is outbox and end == partition.claim_base + outbox.reserved:
-                outbox.settle(end)
-                outbox.reserved = len(outbox.records)
+                outbox.reserve(end)
 
     def release(self, outboxes: Collection[Outbox]) -> None:
         """Takes back what the outboxes hold."""
@@ -332,11 +330,9 @@ class LocalLog:
                 rows.append((_position_key(group, partition), formats.encode_offset(position)))
             self._write(rows, durable=True)
             written = {
-                outbox.partition.at: offset_of(outbox.records[-1][3]) + 1
-                for outbox in outboxes
-                if outbox.is_tracked
+                outbox.partition.at: outbox.end_offset for outbox in outboxes if outbox.is_tracked
             }
-            counts = [(outbox.partition, len(outbox.records)) for outbox in outboxes]
+            counts = [(outbox.partition, len(outbox)) for outbox in outboxes]
             if group is not None:
                 self._committed.setdefault(group, {}).update(positions)
             for outbox, end, newest_ms in ends:
@@ -367,7 +363,7 @@ class LocalLog:
         for base, chunk in outbox.chunks(skipped):
             rows.append((partition.chunk_key(base), chunk.value))
             newest_ms = max(newest_ms, chunk.newest_ms)
-        end += len(outbox.records) - outbox.reserved
+        end += len(outbox) - outbox.reserved
         row = partition.row()._replace(end=end, newest_ms=newest_ms)
         rows.append((partition.row_key(), formats.encode_partition(row)))
         return outbox, end, newest_ms

@@ -7,16 +7,27 @@ transport's thread owns it; only `reserved` is read by others, under the log's l
 Offsets are guessed: a record is stamped as if nobody else sent to the partition. The guess is
 nearly always right, so that records need not be touched again, neither to be read by the
 transport that sent them nor to be written. `settle` makes it right where it was wrong.
+
+Records are written as chunks while they are fresh, a thousand at a time, and let go of: what
+was just made is in the processor's cache, and a list of a second's records would keep the
+garbage collector busy. They are read back from the chunks in the rare case that somebody asks
+for them again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from typing import TypeAlias
 
-from stores.record import RawRecord, offset_of
-from streams.transport.log.formats import CHUNK_BYTES, CHUNK_RECORDS, Chunk, encode_chunks
+from stores.record import RawRecord
+from streams.transport.log.formats import (
+    CHUNK_BYTES,
+    CHUNK_RECORDS,
+    Chunk,
+    decode_chunk,
+    encode_chunks,
+)
 from streams.transport.log.topics import Partition
 
 End: TypeAlias = tuple[Callable[[RawRecord], None], Callable[[], int]]
@@ -29,52 +40,73 @@ class Outbox:
     Args:
         partition: the partition.
         ends: what the topic's senders look up by partition; kept up to date.
-        is_repartition: whether the transport's application alone consumes the records.
+        is_repartition: whether the transport's application alone consumes the records. They
+            are written only by a commit, which knows which are still wanted.
 
     Attributes:
+        is_kept: whether records are asked for again, and so had better not be let go.
         is_tracked: whether the transport is asked where its records end up.
-        records: what was sent since the last commit.
-        reserved: how many of them, from the first on, have the offsets they will keep.
+        reserved: how many of the records, from the first on, have the offsets they will keep.
     """
 
     __slots__ = (
         "_chunks",
         "_ends",
+        "_first",
+        "_guess",
+        "_records",
         "_written",
+        "is_kept",
         "is_repartition",
         "is_tracked",
         "partition",
-        "records",
         "reserved",
     )
 
     def __init__(self, partition: Partition, ends: list[End], *, is_repartition: bool) -> None:
         self.partition = partition
-        self.records: list[RawRecord] = []
-        self.reserved = 0
         self.is_repartition = is_repartition
+        self.is_kept = is_repartition
         self.is_tracked = False
+        self.reserved = 0
         self._ends = ends
+        # The records from number `_first` on; those before are in chunks only.
+        self._records: list[RawRecord] = []
+        self._first = 0
+        # Chunks of the records up to number `_written`.
         self._chunks: list[Chunk] = []
         self._written = 0
+        # The offset that record number `reserved` is stamped with.
+        self._guess = 0
         self.renew()
+
+    def __len__(self) -> int:
+        """Counts the records sent since the last commit."""
+        return self._first + len(self._records)
 
     def renew(self) -> None:
         """Forgets all records and begins anew at the partition's end."""
-        self.records.clear()
+        self._records.clear()
         self._chunks.clear()
-        self._written = 0
-        self.reserved = 0
+        self._first = self._written = self.reserved = 0
         self._stamp_from(self.partition.end)
 
     def _stamp_from(self, offset: int) -> None:
-        self._ends[self.partition.at.partition] = (self.records.append, count(offset).__next__)
+        self._guess = offset
+        number = offset + len(self) - self.reserved
+        self._ends[self.partition.at.partition] = (self._records.append, count(number).__next__)
+
+    @property
+    def end_offset(self) -> int:
+        """The offset behind the last record, as stamped."""
+        return self._guess + len(self) - self.reserved
 
     def settle(self, end: int) -> None:
         """Stamps the records that are not reserved with the offsets from `end` on."""
-        records, start = self.records, self.reserved
-        if start == len(records) or offset_of(records[start][3]) == end:
+        if self.reserved == len(self) or self._guess == end:
             return
+        self._recall()
+        records, start = self._records, self.reserved
         for index in range(start, len(records)):
             timestamp, key, value, origin = records[index]
             offset = end + index - start
@@ -82,9 +114,30 @@ class Outbox:
                 records[index] = (timestamp, key, value, (offset, origin[1]))
             else:
                 records[index] = (timestamp, key, value, offset)
-        self._stamp_from(end + len(records) - start)
         self._chunks.clear()
         self._written = 0
+        self._stamp_from(end)
+
+    def reserve(self, end: int) -> None:
+        """Settles all records on the offsets from `end` on and reserves them."""
+        if self.reserved < len(self):
+            self.settle(end)
+            self._guess += len(self) - self.reserved
+            self.reserved = len(self)
+
+    def slice(self, start: int, stop: int) -> list[RawRecord]:
+        """Returns the records of the numbers [start, stop), and keeps all from now on."""
+        self.is_kept = True
+        self._recall()
+        return self._records[start:stop]
+
+    def _recall(self) -> None:
+        """Reads back what is in chunks only."""
+        if self._first:
+            at = self.partition.at
+            written = [r for chunk in self._chunks for r in decode_chunk(chunk.value, at)]
+            self._records[:0] = written[: self._first]
+            self._first = 0
 
     def write(self) -> None:
         """Writes what was sent since the last call as chunks.
@@ -94,13 +147,37 @@ class Outbox:
         Raises:
             ProductionError: a record is not what a record must be.
         """
-        records, chunks = self.records, self._chunks
-        if self._written == len(records):
+        if self._written == len(self):
             return
-        if chunks and _has_room(chunks[-1]):
-            self._written -= chunks.pop().record_count
-        for chunk in self._encode(records[self._written :] if self._written else records):
-            chunks.append(chunk)
+        if self._chunks:
+            last = self._chunks[-1]
+            if _has_room(last) and self._written - last.record_count >= self._first:
+                self._written -= last.record_count
+                self._chunks.pop()
+        self._add_chunks(len(self))
+
+    @property
+    def unwritten_count(self) -> int:
+        """How many records are in no chunk."""
+        return self._first + len(self._records) - self._written
+
+    def write_full(self) -> None:
+        """Writes as many records as fill chunks, and lets go of them if they are not kept.
+
+        Raises:
+            ProductionError: a record is not what a record must be.
+        """
+        full = self.unwritten_count // CHUNK_RECORDS * CHUNK_RECORDS
+        if full:
+            self._add_chunks(self._written + full)
+            if not self.is_kept:
+                del self._records[: self._written - self._first]
+                self._first = self._written
+
+    def _add_chunks(self, stop: int) -> None:
+        records = self._records[self._written - self._first : stop - self._first]
+        for chunk in self._encode(records):
+            self._chunks.append(chunk)
             self._written += chunk.record_count
 
     def chunks(self, skipped: int) -> Iterator[tuple[int, Chunk]]:
@@ -109,19 +186,20 @@ class Outbox:
         Raises:
             ProductionError: a record is not what a record must be.
         """
-        records, reserved = self.records, self.reserved
-        has_gap = 0 < reserved < len(records) and (
-            offset_of(records[reserved - 1][3]) + 1 != offset_of(records[reserved][3])
-        )
-        if has_gap:
+        base = self.partition.claim_base if self.reserved else self._guess
+        if self.reserved and base + self.reserved != self._guess:
             # Others' records stand between what was reserved and the rest.
-            yield from _based(records, skipped, self._encode(records[skipped:reserved]))
-            yield from _based(records, reserved, self._encode(records[reserved:]))
+            reserved, rest = (
+                self.slice(skipped, self.reserved),
+                self.slice(self.reserved, len(self)),
+            )
+            yield from _based(base + skipped, self._encode(reserved))
+            yield from _based(self._guess, self._encode(rest))
         elif skipped:
-            yield from _based(records, skipped, self._encode(records[skipped:]))
+            yield from _based(base + skipped, self._encode(self.slice(skipped, len(self))))
         else:
             self.write()
-            yield from _based(records, 0, self._chunks)
+            yield from _based(base, self._chunks)
 
     def _encode(self, records: Sequence[RawRecord]) -> Iterator[Chunk]:
         configs = self.partition.topic.configs
@@ -137,9 +215,7 @@ def _has_room(chunk: Chunk) -> bool:
     return chunk.record_count < CHUNK_RECORDS and len(chunk.value) < CHUNK_BYTES // 2
 
 
-def _based(
-    records: Sequence[RawRecord], start: int, chunks: Iterator[Chunk] | Sequence[Chunk]
-) -> Iterator[tuple[int, Chunk]]:
+def _based(base: int, chunks: Iterable[Chunk]) -> Iterator[tuple[int, Chunk]]:
     for chunk in chunks:
-        yield offset_of(records[start][3]), chunk
-        start += chunk.record_count
+        yield base, chunk
+        base += chunk.record_count

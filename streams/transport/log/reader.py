@@ -6,7 +6,7 @@ know how records are kept.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from stores.record import RawRecord, offset_of
 from streams.errors import OffsetOutOfRangeError, TransportError
@@ -39,11 +39,18 @@ class LogReader(Reader):
     Args:
         log: the log.
         outboxes: what its transport has sent and not committed, by partition.
+        before_poll: called before records are looked for.
     """
 
-    def __init__(self, log: LocalLog, outboxes: Mapping[Partition, Outbox]) -> None:
+    def __init__(
+        self,
+        log: LocalLog,
+        outboxes: Mapping[Partition, Outbox],
+        before_poll: Callable[[], None],
+    ) -> None:
         self._log = log
         self._outboxes = outboxes
+        self._before_poll = before_poll
         self._cursors: dict[TopicPartition, _Cursor] = {}
         self._turns: list[_Cursor] = []
         self._turn = 0
@@ -66,6 +73,7 @@ class LogReader(Reader):
     def poll(self, most: int, timeout_ms: float) -> Sequence[Batch]:
         """Returns at most `most` records, waiting up to `timeout_ms` when there are none."""
         self._check_open()
+        self._before_poll()
         batches, has_moved = self._take(most)
         # Offsets without records were passed over: their owner wants to know at once.
         if batches or has_moved or timeout_ms <= 0:
@@ -153,32 +161,32 @@ class LogReader(Reader):
         """Takes records that the reader's own transport has not committed."""
         partition = cursor.partition
         outbox = self._outboxes.get(partition)
-        if outbox is None or not outbox.records:
+        if not outbox:
             return ()
-        if partition.claim is not outbox or outbox.reserved < len(outbox.records):
+        if partition.claim is not outbox or outbox.reserved < len(outbox):
             self._log.reserve(outbox)
         if partition.claim is not outbox:
             return ()
         index = cursor.position - partition.claim_base
         if index < 0:
             return ()
-        records = outbox.records[index : min(index + most, outbox.reserved)]
+        records = outbox.slice(index, min(index + most, outbox.reserved))
         cursor.next_position = cursor.position + len(records)
         return records
 
     def _end(self, partition: Partition) -> int:
         """Returns up to where this reader may read."""
         outbox = self._outboxes.get(partition)
-        if outbox is None or not outbox.records:
+        if not outbox:
             return partition.stable_end
         if partition.claim is None:
-            return partition.stable_end + len(outbox.records)
+            return partition.stable_end + len(outbox)
         if partition.claim is not outbox:
             return partition.stable_end
         reserved_end = partition.claim_base + outbox.reserved
         if partition.committed_end > partition.claim_base:
             return reserved_end
-        return partition.claim_base + len(outbox.records)
+        return partition.claim_base + len(outbox)
 
     def _out_of_range(self, cursor: _Cursor) -> OffsetOutOfRangeError:
         partition = cursor.partition

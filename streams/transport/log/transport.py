@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import cycle
 
-from stores.record import HeaderList, RawRecord, offset_of
+from stores.record import HeaderList, RawRecord
 from streams.errors import ProductionError, TransportError
 from streams.transport.log.engine import LocalLog, deleted_topic_error
+from streams.transport.log.formats import CHUNK_RECORDS
 from streams.transport.log.outbox import End, Outbox
 from streams.transport.log.reader import LogReader
 from streams.transport.log.topics import Partition, Topic, name_fault
@@ -124,7 +125,7 @@ class LogTransport(Transport):
     def reader(self) -> Reader:
         """Returns a new reader."""
         self._check_open()
-        reader = LogReader(self._log, self._outboxes)
+        reader = LogReader(self._log, self._outboxes, self._write_full_chunks)
         self._readers.append(reader)
         return reader
 
@@ -250,13 +251,24 @@ class LogTransport(Transport):
                 if outbox.is_tracked:
                     # What is told of offsets must not change when it is committed.
                     self._log.reserve(outbox)
-                    self._flushed[outbox.partition.at] = offset_of(outbox.records[-1][3]) + 1
+                    self._flushed[outbox.partition.at] = outbox.end_offset
         except ProductionError as error:
             self._note_refused(error)
             raise
 
+    def _write_full_chunks(self) -> None:
+        """Writes what fills chunks while it is fresh; what is wrong with it flush will tell."""
+        if self._refused is not None:
+            return
+        for outbox in self._outboxes.values():
+            if outbox.unwritten_count >= CHUNK_RECORDS and not outbox.is_repartition:
+                try:
+                    outbox.write_full()
+                except ProductionError as error:
+                    self._note_refused(error)
+
     def _unsent(self) -> list[Outbox]:
-        return [outbox for outbox in self._outboxes.values() if outbox.records]
+        return [outbox for outbox in self._outboxes.values() if outbox]
 
     def written_offsets(self) -> Mapping[TopicPartition, int]:
         """Returns the offset behind the last flushed record of every tracked partition."""
@@ -291,7 +303,7 @@ class LogTransport(Transport):
         unsent = self._unsent()
         if not unsent and not offsets:
             return
-        sent = [(outbox.partition.at.topic, len(outbox.records)) for outbox in unsent]
+        sent = [(outbox.partition.at.topic, len(outbox)) for outbox in unsent]
         try:
             written = self._log.commit(unsent, self._group, offsets, self._now_ms())
         except ProductionError as error:

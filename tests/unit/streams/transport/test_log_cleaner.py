@@ -345,6 +345,7 @@ def test_a_changelog_of_windows_follows_stream_time_where_it_is_behind() -> None
     for start in (0, 500, 1_000):
         bench.commit([(b"w%d" % start, b"1")], start)
     bench.now_ms += DAY_MS
+    bench.reopen()
     bench.settle()
     assert len(bench.records()) == 3
 

@@ -23,6 +23,7 @@ from stores.backends.contract import ByteStore
 from stores.backends.memory import MemoryByteStore
 from stores.backends.rocks import RocksByteStore
 from stores.record import headers_of, offset_of
+from streams.transport.log import cleaner, formats, outbox, transport
 from streams.transport.log.engine import LocalLog
 from streams.transport.memory import MemoryTransport
 from streams.transport.port import NewTopic, OffsetAndMetadata, Reader, TopicPartition
@@ -146,6 +147,10 @@ class LogModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        # Chunks of three, so that few records make several.
+        self.patch = pytest.MonkeyPatch()
+        for module in (cleaner, formats, outbox, transport):
+            self.patch.setattr(module, "CHUNK_RECORDS", 3)
         self.now_ms = 10_000_000
         self.numbers = 0
         self.by_number: dict[int, Sent] = {}
@@ -181,6 +186,7 @@ class LogModel(RuleBasedStateMachine):
         app.seen[at] = [sent.number for sent in partition.entries[: partition.deleted]]
 
     def teardown(self) -> None:
+        self.patch.undo()
         for app in self.apps.values():
             app.transport.close()
         self.log.close()
@@ -327,10 +333,10 @@ class LogModel(RuleBasedStateMachine):
 
     def observed(self, at: TopicPartition) -> list[tuple[int, Sent]]:
         """Reads a partition as somebody who came just now: (offset, record)."""
-        with MemoryTransport(self.log, now_ms=lambda: self.now_ms) as transport:
-            reader = transport.reader()
-            reader.add(transport.begin_offsets([at]))
-            end = transport.end_offsets([at])[at]
+        with MemoryTransport(self.log, now_ms=lambda: self.now_ms) as observer:
+            reader = observer.reader()
+            reader.add(observer.begin_offsets([at]))
+            end = observer.end_offsets([at])[at]
             found = []
             while reader.position(at) < end:
                 for _, records in reader.poll(3, 0):

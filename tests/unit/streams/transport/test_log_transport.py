@@ -299,6 +299,97 @@ def test_an_abort_takes_back_what_flush_told_of_offsets(app: MemoryTransport) ->
     assert app.written_offsets() == {PLAIN: 1}
 
 
+def sent_while_polling(app: MemoryTransport, at: TopicPartition, count: int) -> list[bytes]:
+    """Sends as a worker does: polls in between, at which full chunks are written."""
+    reader = reading(app, TopicPartition("elsewhere", 0))
+    contents = [b"%d" % number for number in range(count)]
+    for start in range(0, count, 700):
+        send(app, at, *contents[start : start + 700])
+        reader.poll(1, 0)
+    reader.close()
+    return contents
+
+
+@pytest.fixture
+def full(app: MemoryTransport) -> list[bytes]:
+    app.create_topics([NewTopic("elsewhere", 1)])
+    return sent_while_polling(app, PLAIN, 3 * CHUNK_RECORDS + 100)
+
+
+def everything(reader: Reader, at: TopicPartition) -> list[tuple[int, bytes | None]]:
+    found = polled(reader, 100_000)
+    while batch := polled(reader, 100_000):
+        found += batch
+    assert reader.position(at) == reader.known_end_offset(at)
+    return found
+
+
+def test_records_written_ahead_are_committed_with_the_rest(
+    app: MemoryTransport, full: list[bytes], open_transport: Open
+) -> None:
+    assert app.end_offsets([PLAIN]) == {PLAIN: 0}
+    app.commit({})
+    assert everything(reading(open_transport(), PLAIN), PLAIN) == list(enumerate(full))
+
+
+def test_records_written_ahead_are_taken_back(
+    app: MemoryTransport, full: list[bytes], rows: Rows, open_transport: Open
+) -> None:
+    app.abort()
+    send(app, PLAIN, b"a")
+    app.commit({})
+    assert everything(reading(open_transport(), PLAIN), PLAIN) == [(0, b"a")]
+    assert rows.chunk_count() == 1
+
+
+def test_records_written_ahead_can_be_read_by_their_transport(
+    app: MemoryTransport, full: list[bytes]
+) -> None:
+    own = reading(app, PLAIN)
+    assert own.known_end_offset(PLAIN) == len(full)
+    assert everything(own, PLAIN) == list(enumerate(full))
+    send(app, PLAIN, b"a")
+    assert everything(own, PLAIN) == [(len(full), b"a")]
+
+
+def test_records_written_ahead_make_way_for_others_that_were_first(
+    app: MemoryTransport, full: list[bytes], open_transport: Open
+) -> None:
+    other = open_transport()
+    send(other, PLAIN, b"first")
+    other.commit({})
+    send(app, PLAIN, b"last")
+
+    app.commit({})
+
+    found = everything(reading(open_transport(), PLAIN), PLAIN)
+    assert found == list(enumerate([b"first", *full, b"last"]))
+
+
+def test_written_offsets_count_records_written_ahead(
+    app: MemoryTransport, full: list[bytes]
+) -> None:
+    app.sender("plain", track_offsets=True)
+    app.flush()
+    assert app.written_offsets() == {PLAIN: len(full)}
+    app.commit({})
+    assert app.written_offsets() == {PLAIN: len(full)}
+    assert app.sent_records() == {"plain": len(full)}
+
+
+def test_what_is_wrong_with_records_written_ahead_is_told_by_flush(app: MemoryTransport) -> None:
+    app.create_topics([NewTopic("elsewhere", 1)])
+    app.sender("plain")(b"k", "text", 1, None, 0)  # type: ignore[arg-type]
+
+    sent_while_polling(app, PLAIN, 2000)
+
+    for _ in range(2):
+        with pytest.raises(ProductionError, match="value of type str"):
+            app.flush()
+    app.abort()
+    app.flush()
+
+
 # -- what is not written ---------------------------------------------------------------------
 
 
