@@ -96,6 +96,10 @@ if TYPE_CHECKING:
     )
     from streams.metrics import Metric
     from streams.producer import Producer
+    from streams.queries.metadata import (
+        KeyQueryMetadata,
+        StreamsMetadata,
+    )
     from streams.testing import TopologyTestDriver
     from streams.worker import Progress
     from topology.dsl.builder import StreamsBuilder
@@ -165,6 +169,7 @@ __all__ = [
     "KGroupedTable",
     "KStream",
     "KTable",
+    "KeyQueryMetadata",
     "KeyValueStore",
     "Materialized",
     "Metric",
@@ -200,6 +205,7 @@ __all__ = [
     "StreamsBuilder",
     "StreamsConfig",
     "StreamsError",
+    "StreamsMetadata",
     "TaskCorruptedError",
     "TaskError",
     "TaskMigratedError",
@@ -325,6 +331,10 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "streams.metrics": ("Metric",),
     "streams.producer": ("Producer",),
+    "streams.queries.metadata": (
+        "KeyQueryMetadata",
+        "StreamsMetadata",
+    ),
     "streams.testing": ("TopologyTestDriver",),
     "streams.worker": ("Progress",),
     "topology.dsl.builder": ("StreamsBuilder",),
