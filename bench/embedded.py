@@ -91,7 +91,7 @@ def run(workload: Workload, transport: str, home: Path, commit_ms: int) -> float
         progress = app.progress()
         if progress is not None and progress.running_tasks and progress.lag_records == 0:
             break
-        time.sleep(0.002)
+        time.sleep(0.02)
     app.close()
     seconds = time.perf_counter() - started
     if app.error is not None:
