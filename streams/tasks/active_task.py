@@ -10,7 +10,8 @@ Source: JVM `StreamTask`, `ProcessorStateManager`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from stores.errors import StreamsError
 from stores.layers.record_cache import RecordCache
 from stores.record import CurrentRecord, RawRecord, offset_of
 from streams.config import StreamsConfig
+from streams.error_handlers import error_name
 from streams.errors import ProcessingError
 from streams.tasks.chain import SourceRun
 from streams.tasks.collector import RecordCollector
@@ -95,8 +97,8 @@ class ActiveTask:
         self._collector = collector
         self._policy = policy
         self.global_store = global_store
-        self._starters: list[Callable[[], None]] = []
-        self._closers: list[Callable[[], None]] = []
+        self._starters: list[tuple[str, Callable[[], None]]] = []
+        self._closers: list[tuple[str, Callable[[], None]]] = []
         self._runs: dict[TopicPartition, SourceRun] = {}
         self._chains: Mapping[str, Chain] = {}
         self.group = PartitionGroup((), config.max_task_idle_ms)
@@ -127,14 +129,24 @@ class ActiveTask:
             has_more: tells whether the log holds records of a partition that were not handed
                 over yet; the task waits for those before it goes on with later ones.
         """
-        self._chains = compile_chains(self.plan.topology, self.plan.node_names, self)
+        try:
+            self._chains = compile_chains(self.plan.topology, self.plan.node_names, self)
+        except StreamsError as error:
+            error.task_id = error.task_id or self.task_id
+            raise
+        except Exception as error:
+            message = f"a processor cannot be made: {error_name(error)}: {error}"
+            raise ProcessingError(message, task_id=self.task_id) from error
         times = partition_times or {}
         self.group = PartitionGroup((), self.config.max_task_idle_ms, has_more)
         for partition in self._partitions:
             self._open_queue(partition, times.get(partition, -1))
         self.current.topic, self.current.partition, self.current.origin = None, -1, None
-        for starter in self._starters:
-            starter()
+        for node, starter in self._starters:
+            try:
+                starter()
+            except Exception as error:
+                raise self._of_node(node, "failed to be set up", error) from error
         self.is_running = True
 
     def add_partition(self, partition: TopicPartition) -> None:
@@ -163,17 +175,25 @@ class ActiveTask:
         self.is_running = False
         self.group.clear()
         first: Exception | None = None
-        for closer in self._closers:
+        for node, closer in self._closers:
             try:
                 closer()
             except Exception as error:  # every processor gets its close
-                first = first or error
+                first = first or self._of_node(node, "failed while it was closed", error)
+                first.__cause__ = first.__cause__ or error
         self._closers.clear()
         for store in self.stores.values():
             store.close()
         if first is not None:
-            message = "a processor failed while it was closed"
-            raise ProcessingError(message, task_id=self.task_id) from first
+            raise first
+
+    def _of_node(self, node: str, what: str, error: Exception) -> ProcessingError:
+        message = error.message if isinstance(error, StreamsError) else str(error)
+        return ProcessingError(
+            f"the processor {what}: {error_name(error)}: {message}",
+            task_id=self.task_id,
+            node=node,
+        )
 
     # -- records -------------------------------------------------------------------------
 
@@ -267,7 +287,7 @@ class ActiveTask:
             error.offset = current.offset()
 
     def _located(self, error: Exception) -> ProcessingError:
-        located = ProcessingError(f"{type(error).__name__}: {error}")
+        located = ProcessingError(f"{error_name(error)}: {error}")
         self._locate(located)
         return located
 
@@ -275,8 +295,9 @@ class ActiveTask:
 
     def flush_caches(self) -> None:
         """Pushes what caches hold downstream, in the order the stores were opened."""
-        for store in self.stores.values():
-            store.flush_cache()
+        with self._named():
+            for store in self.stores.values():
+                store.flush_cache()
 
     def committable(self) -> dict[TopicPartition, tuple[int, int]]:
         """Returns partition -> (next offset, partition time) of what was consumed."""
@@ -297,8 +318,18 @@ class ActiveTask:
                 self._positions[partition] = self.consumed[partition]
         self.consumed.clear()
         self.commit_requested = False
-        for store in self.stores.values():
-            store.apply_pending(durable=durable)
+        with self._named():
+            for store in self.stores.values():
+                store.apply_pending(durable=durable)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Lets errors of the task's stores say whose they are."""
+        try:
+            yield
+        except StreamsError as error:
+            error.task_id = error.task_id or self.task_id
+            raise
 
     # -- changelogs ----------------------------------------------------------------------
 
@@ -369,13 +400,13 @@ class ActiveTask:
         self.shows_time = True
         return TaskProcessorContext(self, node, children, stores)
 
-    def on_start(self, action: Callable[[], None]) -> None:
-        """Runs `action` when all nodes are compiled."""
-        self._starters.append(action)
+    def on_start(self, node: str, action: Callable[[], None]) -> None:
+        """Runs `action` of `node` when all nodes are compiled."""
+        self._starters.append((node, action))
 
-    def on_close(self, action: Callable[[], None]) -> None:
-        """Runs `action` when the task closes."""
-        self._closers.append(action)
+    def on_close(self, node: str, action: Callable[[], None]) -> None:
+        """Runs `action` of `node` when the task closes."""
+        self._closers.append((node, action))
 
     # -- the host its stores live with ---------------------------------------------------
 

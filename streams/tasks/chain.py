@@ -17,6 +17,8 @@ from stores.errors import StreamsError
 from stores.formats import decode_change
 from stores.record import Headers, RawRecord, headers_of, offset_of
 from stores.serde import serdes
+from streams.error_handlers import error_name
+from streams.errors import ProcessingError
 from streams.measures import Measure
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.task import TaskFace
@@ -134,11 +136,26 @@ class SourceRun:
             except Exception:  # the hot loop meets the record again and asks the handler
                 stamped.append((timestamp, raw_key, raw_value, origin))
                 continue
-            extracted = extract(record, seen)
-            seen = max(seen, extracted)
+            try:
+                extracted = extract(record, seen)
+                seen = max(seen, extracted)
+            except Exception as error:
+                raise self._unstamped(record, error) from error
             stamped.append((extracted, raw_key, raw_value, origin))
         self._newest_stamped_ms = seen
         return stamped
+
+    def _unstamped(self, record: ConsumedRecord, error: Exception) -> ProcessingError:
+        """Returns what to raise where an extractor failed or returned no whole number."""
+        return ProcessingError(
+            f"the timestamp extractor failed: {error_name(error)}: {error}; it must return epoch "
+            "milliseconds, a negative number drops the record",
+            task_id=self._task.task_id,
+            topic=self.topic,
+            partition=self.partition,
+            offset=record.offset,
+            node=self.source_name,
+        )
 
     def _loop(self) -> Callable[[Sequence[RawRecord]], None]:
         """Returns the hot loop: with the time kept up to date for user code that sees it."""

@@ -127,6 +127,7 @@ class RecordCollector:
             task.current,
         )
         choose = self._partitioner(task, node, topic)
+        policy = self._policy
 
         def sink(key: Any, value: Any, timestamp: int) -> None:
             try:
@@ -136,7 +137,11 @@ class RecordCollector:
                 failed(error, key, value)
                 return
             headers = headers_of(current.origin)
-            chosen = choose(key, value)
+            try:
+                chosen = choose(key, value)
+            except Exception as error:
+                policy.processing_failed(task, node.name, error, key, value, timestamp)
+                return
             if not chosen:
                 task.dropped_records_total += 1
             for partition in chosen:
@@ -165,13 +170,17 @@ class RecordCollector:
                 return (None,)
             if isinstance(answer, int):
                 return (answer,)
-            return tuple(dict.fromkeys(answer))
+            several = tuple(dict.fromkeys(answer))
+            if not all(isinstance(one, int) for one in several):
+                message = f"the partitioner returned {answer!r}, not a partition, several or None"
+                raise StreamsError(message, node=node.name)
+            return several
 
         return by_user
 
     def _dynamic_sink(self, task: TaskFace, node: SinkNode) -> Process:
         extract: Any = node.extractor
-        current = task.current
+        current, policy = task.current, self._policy
         ends: dict[str, Process] = {}
 
         def sink(key: Any, value: Any, timestamp: int) -> None:
@@ -182,10 +191,14 @@ class RecordCollector:
                 timestamp,
                 Headers(current.headers() or ()),
             )
-            topic = extract(key, value, context)
-            end = ends.get(topic)
-            if end is None:
-                end = ends[topic] = self._resolved(task, node, topic)
+            try:
+                topic = extract(key, value, context)
+                end = ends.get(topic)
+                if end is None:
+                    end = ends[topic] = self._resolved(task, node, topic)
+            except Exception as error:
+                policy.processing_failed(task, node.name, error, key, value, timestamp)
+                return
             end(key, value, timestamp)
 
         return sink

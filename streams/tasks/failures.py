@@ -97,7 +97,10 @@ class FailurePolicy:
         Raises:
             ProcessingError: the handler stops the application; the error is its cause.
         """
-        if error is self._going_up or isinstance(error, _NOT_THE_RECORDS_FAULT):
+        if error is self._going_up:
+            raise error
+        if isinstance(error, _NOT_THE_RECORDS_FAULT):
+            _place(error, self._context(task, node, timestamp))
             raise error
         current = task.current
         record = None
@@ -185,10 +188,16 @@ class FailurePolicy:
     def _raise(
         self, error: StreamsError, context: ErrorContext, cause: BaseException | None
     ) -> NoReturn:
-        error.task_id = context.task_id
-        error.node = error.node or context.node
-        if context.topic is not None:
-            error.topic, error.partition = context.topic, context.partition
-            error.offset = context.offset
+        error.topic = error.partition = error.offset = None
+        _place(error, context)
         self._going_up = error
         raise error from cause
+
+
+def _place(error: StreamsError, context: ErrorContext) -> None:
+    """Notes where an error happened, as far as it does not say so itself."""
+    error.task_id = error.task_id or context.task_id
+    error.node = error.node or context.node
+    if context.topic is not None and error.topic is None:
+        error.topic, error.partition = context.topic, context.partition
+        error.offset = context.offset

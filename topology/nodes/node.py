@@ -52,12 +52,12 @@ class TaskScope(Protocol):
         """Returns the Processor API context of one node."""
         ...
 
-    def on_start(self, action: Callable[[], None]) -> None:
-        """Runs `action` once all nodes of the task are compiled and its stores restored."""
+    def on_start(self, node: str, action: Callable[[], None]) -> None:
+        """Runs `action` of `node` once all nodes of the task are compiled and its stores restored."""
         ...
 
-    def on_close(self, action: Callable[[], None]) -> None:
-        """Runs `action` when the task closes, in the order of registration."""
+    def on_close(self, node: str, action: Callable[[], None]) -> None:
+        """Runs `action` of `node` when the task closes, in the order of registration."""
         ...
 
 

@@ -32,10 +32,10 @@ class ProcessorApiNode(Node):
         """Makes the processor and returns the closure that feeds it."""
         processor = self.supplier()
         context = scope.task.processor_context(scope.name, scope.children, scope.stores)
-        scope.task.on_start(lambda: processor.init(context))
+        scope.task.on_start(scope.name, lambda: processor.init(context))
         close = getattr(processor, "close", None)
         if close is not None:
-            scope.task.on_close(close)
+            scope.task.on_close(scope.name, close)
         current, failed, work = scope.task.current, scope.failed, processor.process
         record_type: Any = FixedKeyRecord if self.fixed_key else Record
 

@@ -135,10 +135,10 @@ def bind_transformer(supplier: Callable[[], Any], scope: NodeScope) -> Callable[
     init = getattr(transformer, "init", None)
     if init is not None:
         context = task.processor_context(scope.name, {}, scope.stores)
-        task.on_start(lambda: init(context))
+        task.on_start(scope.name, lambda: init(context))
     close = getattr(transformer, "close", None)
     if close is not None:
-        task.on_close(close)
+        task.on_close(scope.name, close)
     transform: Callable[[Any, Any], Any] = getattr(transformer, "transform", transformer)
     return transform
 

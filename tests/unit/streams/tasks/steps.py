@@ -1,0 +1,132 @@
+"""A worker's parts without its loop: a test takes each step itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from stores.directory import StateDirectory
+from streams import StreamsBuilder
+from streams.clock import ManualClock
+from streams.config import StreamsConfig
+from streams.group import SoleMember
+from streams.tasks.active_task import ActiveTask
+from streams.tasks.task import TaskId
+from streams.tasks.task_manager import TaskManager
+from streams.transport.port import Transport
+from tests.unit.streams.running import Log, string
+from topology.subtopologies import subtopologies
+
+
+class Steps:
+    """The tasks of one worker on a log in memory.
+
+    Closed without `close`, it is as if the process had died.
+    """
+
+    def __init__(
+        self,
+        builder: StreamsBuilder,
+        log: Log,
+        state_dir: Path,
+        *,
+        transport: Callable[[Transport], Transport] = lambda transport: transport,
+        now_ms: int = 1_000_000,
+        **settings: Any,
+    ) -> None:
+        given = {
+            "application_id": "app",
+            "default_key_serde": string,
+            "default_value_serde": string,
+            "state_dir": state_dir,
+            "default_partitions": log.default_partitions,
+            **settings,
+        }
+        self.config = StreamsConfig(**given)
+        self.clock = ManualClock(now_ms)
+        topology = builder.build(self.config)
+        parts = subtopologies(topology, self.config.topology_config)
+        self.transport = transport(log.transport("app"))
+        local = [part for part in parts if not part.is_global]
+        self.member = SoleMember(local, self.config, self.transport)
+        self.member.start()
+        self.directory = StateDirectory(state_dir, "app")
+        try:
+            self.manager = TaskManager(
+                topology, parts, self.config, self.transport, self.directory, self.clock
+            )
+        except BaseException:
+            self.directory.close()
+            raise
+        self._is_open = True
+
+    def create(self) -> Self:
+        """Makes all tasks; their stores are not restored yet."""
+        change = self.member.poll(self.clock.now_ms())
+        assert change is not None
+        self.manager.create(change.assignment.active)
+        return self
+
+    def restore(self) -> Self:
+        """Restores all stores and starts the tasks."""
+        while not self.manager.restorer.is_idle:
+            self.manager.restore(1_000, 0)
+        return self
+
+    def start(self) -> Self:
+        """Fills the global stores, makes the tasks and restores them."""
+        if self.manager.global_task is not None:
+            self.manager.global_task.start()
+        return self.create().restore()
+
+    def task(self, text: str = "0_0") -> ActiveTask:
+        """Returns a running task."""
+        return self.manager.running[TaskId.parse(text)]
+
+    @property
+    def running(self) -> list[ActiveTask]:
+        """All running tasks, in order."""
+        return [self.manager.running[task_id] for task_id in sorted(self.manager.running)]
+
+    def process(self) -> int:
+        """Polls and processes until nothing comes any more; returns the records."""
+        manager, done = self.manager, 0
+        while batches := manager.reader.poll(1_000, 0):
+            for partition, records in batches:
+                manager.by_partition[partition].add(partition, records)
+            for task in self.running:
+                while count := task.process(self.clock.now_ms()):
+                    done += count
+        return done
+
+    def commit(self) -> None:
+        """Commits all running tasks."""
+        self.manager.committer.commit(self.running)
+
+    def close(self, *, clean: bool = True) -> None:
+        """Commits, unless it is to be as after an error, and closes everything."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        try:
+            if clean:
+                self.commit()
+            else:
+                self.transport.abort()
+            self.manager.close_all(clean=clean)
+        finally:
+            self.directory.close()
+            self.transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(clean=False)
