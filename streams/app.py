@@ -24,8 +24,9 @@ from datetime import timedelta
 from enum import Enum
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack
+from uuid import UUID
 
-from rebalance.member import Endpoint
+from rebalance.member import Endpoint, new_id
 from stores.builders import StoreBuilder
 from stores.directory import StateDirectory
 from streams.clock import Clock, SystemClock
@@ -37,6 +38,7 @@ from streams.errors import (
     StoreNotReadyError,
     StreamsError,
 )
+from streams.group import GroupMember
 from streams.metrics import Metric, collect
 from streams.producer import Producer
 from streams.queries.metadata import (
@@ -177,6 +179,7 @@ class App:
             raise TypeError(message)
         self.topology = topology
         self._clock = clock or SystemClock()
+        self._is_grouped = transport is None and self.config.bootstrap_servers is not None
         self.open_transport = transport or (lambda: open_transport(self.config, self._clock))
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -613,7 +616,43 @@ class App:
     # -- the worker's thread -------------------------------------------------------------
 
     def _new_worker(self) -> tuple[Worker, Transport]:
+        if self._is_grouped:
+            return self._new_group_worker()
         transport = self.open_transport()
+        return self._worker_on(transport), transport
+
+    def _new_group_worker(self) -> tuple[Worker, Transport]:
+        """Makes a worker that is a member of the application's group on a broker."""
+        # Kafka's libraries take a while to load: only whoever uses them waits.
+        from streams.broker_group import BrokerMember  # noqa: PLC0415
+        from streams.transport.kafka import KafkaTransport  # noqa: PLC0415
+
+        config, clock = self.config, self._clock
+        parts = subtopologies(self.topology, config.topology_config)
+        directory = StateDirectory(config.state_dir, config.application_id)
+        try:
+            process_id = str(directory.process_id(lambda: UUID(new_id(clock.random))))
+            host, port = self.endpoint
+            member = BrokerMember(
+                [part for part in parts if not part.is_global],
+                config,
+                clock,
+                process_id=process_id,
+                endpoint=Endpoint(host, port) if host else None,
+            )
+            transport = KafkaTransport(config, group=member, clock=clock, process_id=process_id)
+        except BaseException:
+            directory.close()
+            raise
+        return self._worker_on(transport, member=member, directory=directory), transport
+
+    def _worker_on(
+        self,
+        transport: Transport,
+        *,
+        member: GroupMember | None = None,
+        directory: StateDirectory | None = None,
+    ) -> Worker:
         try:
             worker = Worker(
                 self.topology,
@@ -621,13 +660,15 @@ class App:
                 transport,
                 clock=self._clock,
                 on_state=self._worker_state_changed,
+                member=member,
+                directory=directory,
             )
             if self._is_paused:
                 worker.pause()
         except BaseException:
             transport.close()
             raise
-        return worker, transport
+        return worker
 
     def _worker_state_changed(self, new: WorkerState, _old: WorkerState) -> None:
         if new is WorkerState.RUNNING:

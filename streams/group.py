@@ -72,6 +72,14 @@ class GroupMember(ABC):
     def acknowledge(self, assignment: Assignment) -> None:
         """Tells the group that an assignment is taken over: what was revoked is closed."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the group assigns tasks: its topics are there. Any thread may ask."""
+        return True
+
+    def prepare_leave(self) -> None:  # noqa: B027 - most members need not be told
+        """Is told that tasks are about to be closed for good: none should come any more."""
+
     @abstractmethod
     def leave(self) -> None:
         """Leaves the group. Leaving again does nothing."""

@@ -104,6 +104,7 @@ class Worker:
         clock: where time comes from.
         on_state: hears of changes of state.
         member: the group's member; by default the only one there is.
+        directory: the state directory, which the worker closes; opened by default.
 
     Raises:
         StoreLockedError: another process uses the state directory.
@@ -119,6 +120,7 @@ class Worker:
         clock: Clock | None = None,
         on_state: WorkerListener | None = None,
         member: GroupMember | None = None,
+        directory: StateDirectory | None = None,
     ) -> None:
         self.config = config
         self.state = WorkerState.CREATED
@@ -129,7 +131,7 @@ class Worker:
         local = [part for part in self._parts if not part.is_global]
         self._has_patterns = any(part.source_patterns for part in local)
         self._member = member or SoleMember(local, config, transport)
-        self._directory = StateDirectory(config.state_dir, config.application_id)
+        self._directory = directory or StateDirectory(config.state_dir, config.application_id)
         try:
             self._manager = TaskManager(
                 topology, self._parts, config, transport, self._directory, self._clock
@@ -138,6 +140,9 @@ class Worker:
             self._directory.close()
             raise
         self._assignment = Assignment()
+        self._must_open = False
+        self._must_acknowledge = False
+        self._failing_since_ms: float | None = None
         self._counts: Mapping[str, int] = {}
         self.measures = LoopMeasures()
         self._stop_asked = threading.Event()
@@ -262,10 +267,10 @@ class Worker:
             while not self._stop_asked.is_set():
                 try:
                     self._round()
+                    self._failing_since_ms = None
                 except StreamsError as error:
-                    if not self._may_rebuild(error):
+                    if not self._recovers(error):
                         raise
-                    self._rebuild(error)
         except BaseException:
             self._set_state(WorkerState.PENDING_SHUTDOWN)
             self._close(clean=False)
@@ -279,12 +284,14 @@ class Worker:
         if change is not None:
             with self._timed(self.measures.rebalance):
                 self._reassign(change.assignment, is_lost=change.is_lost)
+        if self._must_open:
+            self._open_tasks()
         restored = 0
         if not manager.restorer.is_idle:
             busy = bool(manager.running) and not self._is_paused
             restored = manager.restore(RESTORE_RECORDS, 0 if busy else self.config.poll_ms)
-            if manager.restorer.is_idle:
-                self._set_state(WorkerState.RUNNING)
+        if self.state is WorkerState.PARTITIONS_ASSIGNED and self._is_settled():
+            self._set_state(WorkerState.RUNNING)
         if manager.global_task is not None:
             manager.global_task.update()
         restored += manager.update_standby(RESTORE_RECORDS)
@@ -330,14 +337,50 @@ class Worker:
         # One that becomes active goes on from the checkpoint it leaves behind now.
         manager.close_standby(assignment.standby - keep)
         self._set_state(WorkerState.PARTITIONS_ASSIGNED)
+        self._assignment = assignment
+        self._must_open = self._must_acknowledge = True
+
+    def _open_tasks(self) -> None:
+        """Opens what is assigned and not open, then acknowledges; tried again where it fails."""
+        manager, assignment = self._manager, self._assignment
         read = topics_read(self._parts, self._transport.topics() if self._has_patterns else ())
         self._counts = self._transport.partition_counts(read)
-        manager.create(keep)
-        manager.create_standby(assignment.standby - keep)
-        self._assignment = assignment
-        self._member.acknowledge(assignment)
-        if manager.restorer.is_idle:
-            self._set_state(WorkerState.RUNNING)
+        manager.create(assignment.active)
+        manager.create_standby(assignment.standby - assignment.active)
+        self._must_open = False
+        if self._must_acknowledge:
+            self._must_acknowledge = False
+            self._member.acknowledge(assignment)
+
+    def _is_settled(self) -> bool:
+        """Whether everything assigned runs, in a group that assigns."""
+        return self._manager.restorer.is_idle and not self._must_open and self._member.is_ready
+
+    # -- errors that need not stop the application ---------------------------------------
+
+    def _recovers(self, error: StreamsError) -> bool:
+        """Does what an error asks for; tells whether that was possible."""
+        if self._may_rebuild(error):
+            self._rebuild(error)
+            return True
+        if error.reaction not in (Reaction.RETRY, Reaction.REJOIN):
+            return False
+        now_ms = self._clock.monotonic_ms()
+        if self._failing_since_ms is None:
+            self._failing_since_ms = now_ms
+        if now_ms - self._failing_since_ms > self.config.task_timeout_ms:
+            return False
+        if error.reaction is Reaction.REJOIN or self.config.is_exactly_once:
+            # What was done since the last commit cannot be committed any more.
+            _log.warning("going back to the last commit: %s", error)
+            self._transport.abort()
+            self._close_tasks(frozenset(), clean=False)
+            self._set_state(WorkerState.PARTITIONS_ASSIGNED)
+            self._must_open = True
+        else:
+            _log.warning("trying again: %s", error)
+        self._stop_asked.wait(_RETRY_MS / 1000)
+        return True
 
     def _may_rebuild(self, error: StreamsError) -> bool:
         """Tells whether a task's stores are to blame, for the first time."""
@@ -359,7 +402,7 @@ class Worker:
         self._close_tasks(frozenset(), clean=False)
         self._directory.remove_task(error.task_id)
         self._set_state(WorkerState.PARTITIONS_ASSIGNED)
-        self._manager.create(self._assignment.active)
+        self._must_open = True
 
     def _close_tasks(self, keep: frozenset[Any], *, clean: bool) -> None:
         manager = self._manager
@@ -538,6 +581,7 @@ class Worker:
                 _log.log(logging.DEBUG if errors else logging.WARNING, "while closing: %s", error)
                 errors.append(error)
 
+        attempt(self._member.prepare_leave)
         if clean:
             attempt(self._commit)
         is_committed = clean and not errors

@@ -361,13 +361,14 @@ class TaskManager:
 
     def _start(self, task_id: TaskId) -> None:
         task = self.restoring[task_id]
+        # Asked first: where the log does not answer, the task is found complete once more.
+        committed = self._transport.committed(task.partitions)
+        positions, times = self._start_positions(task, committed)
         for one in self.restorer.remove(task.task_id):
             task.set_store_position(one.partition, one.position)
             task.restored_records_total += one.restored
         if task.store_positions():
             self.committer.checkpoint(task)
-        committed = self._transport.committed(task.partitions)
-        positions, times = self._start_positions(task, committed)
         task.next_offsets.update(positions)
         task.start(times, self._has_more)
         # A query that comes in between must find the task, if only as one that is not ready.

@@ -25,9 +25,10 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 from uuid import UUID
 
 from confluent_kafka import (
@@ -63,7 +64,6 @@ from streams.transport.kafka_errors import (
     UNREACHABLE,
     delivery_failure,
     failure_of,
-    remedy_of,
     told,
 )
 from streams.transport.kafka_group import (
@@ -103,8 +103,16 @@ _BROKERS_OWN: Final = frozenset(
 )
 _PURGED: Final = frozenset({"_PURGE_INFLIGHT", "_PURGE_QUEUE"})
 
+_QUIET_MS: Final = 10_000
+"""While brokers are away, every attempt fails: it is told once in so many milliseconds."""
+
+_TOLD_TWICE: Final = frozenset({"ERROR", "FAIL", "TXNERR"})
+"""Lines of librdkafka's log that it also reports as errors."""
+
 _log = logging.getLogger(__name__)
-_librdkafka_log = logging.getLogger(f"{__name__}.librdkafka")
+
+_Rebind: TypeAlias = Callable[[Callable[..., None]], None]
+"""Makes a sender go on with the `produce` of another producer."""
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -368,7 +376,7 @@ class KafkaReader(Reader):
             one = self._assigned.get(partition)
             if one is not None:
                 one.is_paused = True
-                if one.held:
+                if one in self._released:
                     self._released.remove(one)
 
     def resume(self, partitions: Collection[TopicPartition]) -> None:
@@ -455,25 +463,44 @@ class KafkaReader(Reader):
         self._consumer.close()
 
 
+class _ClientLog:
+    """Where the log of librdkafka goes: to Python's, at its levels."""
+
+    def __init__(self) -> None:
+        self._log = logging.getLogger(f"{__name__}.librdkafka")
+
+    def log(self, level: int, text: str, facility: str, client: str, line: str) -> None:
+        """Logs one line; what comes as an error too, for debugging only."""
+        self._log.log(
+            logging.DEBUG if facility in _TOLD_TWICE else level, text, facility, client, line
+        )
+
+
 class _Heard:
     """What the clients of a transport were told about their connections.
+
+    Args:
+        monotonic_ms: a clock that never goes back.
 
     Attributes:
         last: the latest error, None after a success.
         refusal: the credentials were refused, or TLS cannot be agreed on.
-        fatal: the producer cannot go on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic_ms: Callable[[], float]) -> None:
         self.last: KafkaError | None = None
         self.refusal: KafkaError | None = None
-        self.fatal: KafkaError | None = None
+        self._monotonic_ms = monotonic_ms
+        self._quiet_until_ms = 0.0
         self._tls_failures = 0
 
     def client(self, fault: KafkaError) -> None:
         """Takes note of an error of any client."""
-        _log.debug("librdkafka: %s (%s)", fault.str(), fault.name())
-        name = fault.name()
+        name, now_ms = fault.name(), self._monotonic_ms()
+        is_news = now_ms >= self._quiet_until_ms
+        if is_news:
+            self._quiet_until_ms = now_ms + _QUIET_MS
+        _log.log(logging.WARNING if is_news else logging.DEBUG, "%s (%s)", fault.str(), name)
         # "All brokers are down" follows the reason and would hide it.
         if name != "_ALL_BROKERS_DOWN" or self.last is None:
             self.last = fault
@@ -481,12 +508,6 @@ class _Heard:
             self._tls_failures += 1
         if name in CREDENTIALS or self._tls_failures >= _TLS_ATTEMPTS:
             self.refusal = self.refusal or fault
-
-    def producer(self, fault: KafkaError) -> None:
-        """Takes note of an error of the producer."""
-        if fault.fatal():
-            self.fatal = self.fatal or fault
-        self.client(fault)
 
     def forget(self) -> None:
         """Forgets everything: the connection works."""
@@ -531,18 +552,54 @@ class KafkaTransport(Transport):
         )
         self._servers = config.bootstrap_servers
         self._group_id = config.application_id
-        self._heard = _Heard()
+        self._heard = _Heard(self._clock.monotonic_ms)
         self._counts: dict[str, int] = {}
-        self._senders: dict[tuple[str, bool], tuple[Send, Callable[[], None]]] = {}
+        self._senders: dict[tuple[str, bool], tuple[Send, _Rebind]] = {}
         self._failure: StreamsError | None = None
+        self._is_producer_dead = False
         self._deletions: dict[TopicPartition, Future[Any]] = {}
         self._unkeyed = 0
         self._written = WrittenOffsets(self._end_of, transactional=self._is_transactional)
         self._is_closed = False
-        self._admin = _made("admin_configs", AdminClient, self.settings.admin, self._heard.client)
+        self._given = {
+            name: getattr(config, name)
+            for name in ("consumer_configs", "producer_configs", "admin_configs")
+        }
+        self._admin: AdminClient = self._made(
+            "admin_configs", AdminClient, self.settings.admin, self._heard.client
+        )
+        if config.consumer_configs:
+            # Wrong settings are told now, not when the first reader is made.
+            self._new_consumer().close()
         self._connect()
         self._producer = self._new_producer()
         self._group: GroupOffsets = group or _IdleGroup(self._admin_call, self._group_id)
+
+    def _made(
+        self,
+        mapping: str,
+        client: Callable[..., Any],
+        settings: Mapping[str, Any],
+        on_error: Callable[[KafkaError], None],
+    ) -> Any:
+        """Makes a client, whose log and errors come to us.
+
+        Raises:
+            ConfigError: a setting is unknown or wrong.
+        """
+        try:
+            return client({**settings, "error_cb": on_error}, logger=_ClientLog())
+        except (KafkaException, TypeError, ValueError) as error:
+            reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+            # A setting given for one client may have been taken over by this one.
+            origins = (given for given, names in self._given.items() if _names(reason, names))
+            raise ConfigError(f"{next(origins, mapping)}: {reason}") from error
+
+    def _new_consumer(self) -> Consumer:
+        consumer: Consumer = self._made(
+            "consumer_configs", Consumer, self.settings.consumer, self._heard.client
+        )
+        return consumer
 
     def _connect(self) -> None:
         """Reaches a broker, or tells why not."""
@@ -552,20 +609,17 @@ class KafkaTransport(Transport):
         try:
             self._awaited(what, future)
         except KafkaException as error:
-            reason = self._heard.last or error.args[0]
             # "Connection refused" says more than "timed out".
-            raise BrokerError(
-                f"{what} within {seconds:g} s: {reason.str()} ({reason.name()}); "
-                + (remedy_of(reason.name()) or remedy_of("_TRANSPORT"))
-            ) from error
+            reason = self._heard.last or error.args[0]
+            raise BrokerError(told(f"{what} within {seconds:g} s", reason)) from error
         self._heard.forget()
 
     def _new_producer(self) -> Producer:
         settings = {**self.settings.producer, "on_delivery": self._undelivered}
-        producer: Producer = _made("producer_configs", Producer, settings, self._heard.producer)
+        producer: Producer = self._made("producer_configs", Producer, settings, self._heard.client)
         if self._is_transactional:
             self._transact("cannot open transactions", producer.init_transactions)
-            producer.begin_transaction()
+            self._begin_transaction(producer)
         return producer
 
     # -- questions to the brokers --------------------------------------------------------
@@ -594,6 +648,7 @@ class KafkaTransport(Transport):
         Returns:
             What was asked about -> the answer, or what came instead.
         """
+        self._refuse_closed()
         deadline_ms = self._clock.monotonic_ms() + REQUEST_MS
         while True:
             answers: dict[K, R | KafkaError] = {}
@@ -615,6 +670,7 @@ class KafkaTransport(Transport):
 
     def topics(self) -> Sequence[str]:
         """Returns the names of all topics but the brokers' own."""
+        self._refuse_closed()
         try:
             found = self._admin.list_topics(timeout=REQUEST_MS / 1000).topics
         except KafkaException as error:
@@ -727,11 +783,8 @@ class KafkaTransport(Transport):
     def reader(self) -> KafkaReader:
         """Returns a new reader with a consumer of its own."""
         self._refuse_closed()
-        consumer: Consumer = _made(
-            "consumer_configs", Consumer, self.settings.consumer, self._heard.client
-        )
         return KafkaReader(
-            consumer,
+            self._new_consumer(),
             self._check,
             self._serve,
             self._clock.monotonic_ms,
@@ -740,9 +793,20 @@ class KafkaTransport(Transport):
 
     def _serve(self) -> None:
         """Hears what became of records sent; once per poll of any reader."""
-        self._producer.poll(0)
+        self._refuse_closed()
+        try:
+            self._producer.poll(0)
+        except KafkaException as error:
+            raise self._dead(error) from error
         if self._heard.refusal is not None:
             self._raise_refusal(f"Kafka at {self._servers} refuses the connection")
+
+    def _dead(self, error: KafkaException) -> StreamsError:
+        """Takes note that the producer cannot go on, which is told by whatever is called."""
+        self._is_producer_dead = True
+        if self._failure is None:
+            self._failure = failure_of("the producer cannot go on", error.args[0])
+        return self._failure
 
     def begin_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Returns the first offset of each partition."""
@@ -819,7 +883,7 @@ class KafkaTransport(Transport):
             self._senders[topic, track_offsets] = known
         return known[0]
 
-    def _untracked(self, topic: str) -> tuple[Send, Callable[[], None]]:
+    def _untracked(self, topic: str) -> tuple[Send, _Rebind]:
         produce: Callable[..., None] = self._producer.produce
         failed = self._not_taken
 
@@ -844,13 +908,13 @@ class KafkaTransport(Transport):
             except (BufferError, KafkaException) as error:
                 failed(error, topic, key, value, timestamp, headers, partition)
 
-        def rebind() -> None:
+        def rebind(other: Callable[..., None]) -> None:
             nonlocal produce
-            produce = self._producer.produce
+            produce = other
 
         return send, rebind
 
-    def _tracked(self, topic: str) -> tuple[Send, Callable[[], None]]:
+    def _tracked(self, topic: str) -> tuple[Send, _Rebind]:
         send_on, rebind = self._untracked(topic)
         counts, choose = self._written.counts(topic), self._chosen
 
@@ -894,9 +958,9 @@ class KafkaTransport(Transport):
         chosen = -1 if partition is None else partition
         stamp = timestamp or (0 if timestamp is None else 1)
         while isinstance(error, BufferError):
-            self._producer.poll(_RETRY_MS / 1000)
             self._raise_refusal(f"cannot send to topic {topic!r}")
             try:
+                self._producer.poll(_RETRY_MS / 1000)
                 produce(topic, value, key, chosen, None, None, stamp, headers)
             except (BufferError, KafkaException) as again:
                 error = again
@@ -920,10 +984,17 @@ class KafkaTransport(Transport):
         An error is raised again until `abort`: the batch it belongs to is not whole.
         """
         self._refuse_closed()
-        while self._producer.flush(_RETRY_MS / 1000):
+        while self._flushed(_RETRY_MS):
             self._raise_refusal("cannot deliver what was sent")
         self._raise_failure()
         self._written.flushed()
+
+    def _flushed(self, timeout_ms: int) -> int:
+        """Returns how many records are still on their way after a while."""
+        try:
+            return self._producer.flush(timeout_ms / 1000)
+        except KafkaException as error:
+            raise self._dead(error) from error
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
@@ -931,8 +1002,6 @@ class KafkaTransport(Transport):
             raise TransportError(message)
 
     def _raise_failure(self) -> None:
-        if self._failure is None and self._heard.fatal is not None:
-            self._failure = failure_of("the producer cannot go on", self._heard.fatal)
         if self._failure is not None:
             raise self._failure
 
@@ -981,7 +1050,11 @@ class KafkaTransport(Transport):
                 lambda seconds: producer.send_offsets_to_transaction(positions, identity, seconds),
             )
         self._transact("cannot commit the transaction", producer.commit_transaction)
-        producer.begin_transaction()
+        self._begin_transaction(producer)
+
+    def _begin_transaction(self, producer: Producer) -> None:
+        """Begins the next transaction; the broker hears of it with its first record."""
+        self._transact("cannot begin a transaction", lambda _: producer.begin_transaction())
 
     def _transact(
         self, what: str, call: Callable[[float], None], wait_ms: int = REQUEST_MS
@@ -995,8 +1068,7 @@ class KafkaTransport(Transport):
             except KafkaException as error:
                 fault: KafkaError = error.args[0]
                 if not fault.retriable() or left_ms <= _RETRY_MS:
-                    if fault.fatal():
-                        self._heard.fatal = fault
+                    self._is_producer_dead = self._is_producer_dead or fault.fatal()
                     # Records that were refused say more than the transaction they broke.
                     raise self._failure or failure_of(what, fault) from error
                 self._raise_refusal(what)
@@ -1012,14 +1084,15 @@ class KafkaTransport(Transport):
         Raises:
             BrokerError: the brokers do not answer.
         """
-        if self._heard.fatal is not None:
+        self._refuse_closed()
+        if self._is_producer_dead:
             self._replace_producer()
         elif self._is_transactional:
             producer = self._producer
             try:
                 self._transact("cannot abort the transaction", producer.abort_transaction)
-                producer.begin_transaction()
-            except (StreamsError, KafkaException) as error:
+                self._begin_transaction(producer)
+            except StreamsError as error:
                 _log.warning("the producer is replaced: %s", error)
                 self._replace_producer()
         else:
@@ -1029,26 +1102,32 @@ class KafkaTransport(Transport):
         self._written.aborted()
 
     def _replace_producer(self) -> None:
-        self._discard_producer()
-        self._heard.fatal = None
+        # If this fails, the next abort tries again.
+        self._is_producer_dead = True
+        self._retire_producer()
         self._producer = self._new_producer()
+        self._is_producer_dead = False
         for _, rebind in self._senders.values():
-            rebind()
+            rebind(self._producer.produce)
 
-    def _discard_producer(self) -> None:
-        # Without the purge, closing waits until records time out.
-        self._producer.purge()
-        self._producer.close()
+    def _retire_producer(self) -> None:
+        """Lets go of the producer; its own close() would wait for records to time out."""
+        with suppress(KafkaException):
+            self._producer.purge()
+        for _, rebind in self._senders.values():
+            rebind(_refuse_to_send)
 
     def _drain(self) -> None:
         deadline_ms = self._clock.monotonic_ms() + CLOSE_MS
-        while self._producer.flush(_RETRY_MS / 1000):
-            if self._clock.monotonic_ms() > deadline_ms:
-                _log.warning("%d records were not delivered in time", len(self._producer))
-                return
+        with suppress(StreamsError):
+            while left := self._flushed(_RETRY_MS):
+                if self._clock.monotonic_ms() > deadline_ms:
+                    _log.warning("%d records were not delivered in time", left)
+                    return
 
     def delete_records(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Lets the brokers forget records; waits for them only for a moment."""
+        self._refuse_closed()
         self._note_deletions()
         asked = [Position(*partition, offset) for partition, offset in offsets.items()]
         if not asked:
@@ -1103,8 +1182,10 @@ class KafkaTransport(Transport):
                 _log.debug("%s", error)
         else:
             self._drain()
-        self._discard_producer()
+        self._retire_producer()
         self._note_deletions()
+        # Their threads end with the last reference.
+        del self._producer, self._admin
 
 
 class _IdleGroup:
@@ -1175,20 +1256,11 @@ class _IdleGroup:
         raise failure_of(what, answer)
 
 
-def _made(
-    mapping: str,
-    client: Callable[..., Any],
-    settings: Mapping[str, Any],
-    on_error: Callable[[KafkaError], None],
-) -> Any:
-    """Makes a client, whose log and errors come to us.
+def _refuse_to_send(*_: object) -> NoReturn:
+    message = "nothing can be sent: the transport is closed, or lost its producer"
+    raise TransportError(message)
 
-    Raises:
-        ConfigError: a setting is unknown or wrong.
-    """
-    try:
-        return client({**settings, "error_cb": on_error}, logger=_librdkafka_log)
-    except KafkaException as error:
-        raise ConfigError(f"{mapping}: {error.args[0].str()}") from error
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{mapping}: {error}") from error
+
+def _names(text: str, settings: Mapping[str, Any]) -> bool:
+    """Tells whether a text names one of the settings."""
+    return any(name in text for name in settings)

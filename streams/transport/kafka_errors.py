@@ -110,6 +110,8 @@ CREDENTIALS: Final = frozenset(
 
 OUT_OF_RANGE: Final = frozenset({"_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"})
 
+_HANDSHAKE: Final = ("SSL handshake", "SSL_HANDSHAKE")
+
 _WHERE: Final = "consumer_configs (it goes for all Kafka clients)"
 
 _REMEDIES: Final = {
@@ -153,9 +155,10 @@ def remedy_of(name: str) -> str:
 
 def told(what: str, fault: Fault) -> str:
     """Returns the message of an error: what failed, why, and the remedy."""
-    name = fault.name()
-    remedy = remedy_of(name)
-    return f"{what}: {fault.str()} ({name})" + (f"; {remedy}" if remedy else "")
+    name, text = fault.name(), fault.str()
+    # A handshake with a listener that does not speak TLS fails as any connection may.
+    remedy = remedy_of("_SSL" if any(sign in text for sign in _HANDSHAKE) else name)
+    return f"{what}: {text} ({name})" + (f"; {remedy}" if remedy else "")
 
 
 def failure_of(

@@ -10,24 +10,24 @@ from __future__ import annotations
 
 from streams.clock import Clock
 from streams.config import StreamsConfig
-from streams.errors import ConfigError
 from streams.transport.port import Transport
 
 
 def open_transport(config: StreamsConfig, clock: Clock) -> Transport:
     """Opens the log the settings name; its caller closes it.
 
-    Each caller has a transport of its own. Those of one process share the embedded log.
+    Each caller has a transport of its own. Those of one process share the embedded log. On
+    Kafka it is no member of the application's group: for producers, readers and tools.
 
     Raises:
         ConfigError: the settings name a log that cannot be opened.
         StoreLockedError: another process owns the embedded log.
+        BrokerError: the cluster cannot be reached, or refuses the credentials.
     """
     if config.bootstrap_servers is not None:
-        message = (
-            "bootstrap_servers is set, but this version runs on the embedded log only; leave it out"
-        )
-        raise ConfigError(message)
+        from streams.transport.kafka import KafkaTransport  # noqa: PLC0415
+
+        return KafkaTransport(config, clock=clock)
     from streams.transport.local import LocalTransport  # noqa: PLC0415
 
     return LocalTransport(

@@ -1,0 +1,259 @@
+"""A worker as a member of a group that a broker coordinates.
+
+Owns the bridge between `rebalance`, which speaks the protocol and knows no tasks, and the
+worker and its transport: events become assignments, offsets go through the member, errors
+become ours. It must not know the protocol.
+
+Source: JVM `DefaultStreamsRebalanceListener`, `StreamThread.handleStreamsRebalanceData`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NoReturn
+
+from rebalance.client import GroupClient
+from rebalance.connection import BrokerConnection
+from rebalance.connection_settings import ConnectionSettings
+from rebalance.errors import (
+    AuthenticationError,
+    ConnectionSettingsError,
+    MembershipLostError,
+    RebalanceError,
+    RefusedError,
+    UnreachableError,
+)
+from rebalance.errors import MissingTopicsError as MissingTopics
+from rebalance.events import (
+    Assigned,
+    Event,
+    Fatal,
+    Lost,
+    ShutdownRequested,
+)
+from rebalance.member import Endpoint, EndpointPartitions, MemberSettings, new_id
+from streams.clock import Clock
+from streams.config import StreamsConfig
+from streams.errors import (
+    BrokerError,
+    ConfigError,
+    GroupError,
+    MissingTopicsError,
+    StreamsError,
+    TaskMigratedError,
+)
+from streams.group import Assignment, GroupChange, GroupMember
+from streams.tasks.task import TaskId
+from streams.transport.kafka_group import MemberIdentity
+from streams.transport.port import OffsetAndMetadata, TopicPartition
+from topology.subtopologies import Subtopology
+
+_log = logging.getLogger(__name__)
+
+
+class BrokerMember(GroupMember):
+    """Membership in a streams group (KIP-1071), and the group's offsets for the transport.
+
+    Args:
+        parts: the subtopologies without global stores.
+        config: the application's settings.
+        clock: where time and identifiers come from.
+        process_id: the same for all members of this process.
+        endpoint: where this instance answers queries, None if it does not.
+
+    Raises:
+        ConfigError: a setting of the connection is unknown or wrong.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Subtopology],
+        config: StreamsConfig,
+        clock: Clock,
+        *,
+        process_id: str,
+        endpoint: Endpoint | None = None,
+    ) -> None:
+        self._clock = clock
+        self._group_id = config.application_id
+        self._held = Assignment()
+        settings = MemberSettings(
+            group_id=config.application_id,
+            member_id=new_id(clock.random),
+            process_id=process_id,
+            subtopology_ids=frozenset(str(part.id) for part in parts),
+            endpoint=endpoint,
+        )
+        try:
+            connection = ConnectionSettings.from_configs(_connection_configs(config, settings))
+        except ConnectionSettingsError as error:
+            raise ConfigError(error.message) from error
+        self._client = GroupClient(
+            settings,
+            parts,
+            BrokerConnection(connection),
+            monotonic_ms=clock.monotonic_ms,
+            randomness=clock.random,
+        )
+
+    # -- membership ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Joins the group and returns when the coordinator has let the member in.
+
+        Raises:
+            BrokerError: no broker can be reached, or it refuses the credentials.
+            GroupError: the broker refuses the group or its topology, or is too old.
+        """
+        try:
+            self._client.start()
+        except RebalanceError as error:
+            _raise(error)
+
+    def poll(self, now_ms: int) -> GroupChange | None:
+        """Returns what changed; to be called in each round, or the group takes the tasks away.
+
+        Raises:
+            GroupError: the member cannot go on, or a member asked all to shut down.
+            MissingTopicsError: source topics do not exist.
+        """
+        self._client.note_poll(self._clock.monotonic_ms())
+        change = None
+        for event in self._client.poll():
+            change = self._change(event) or change
+        return change
+
+    def _change(self, event: Event) -> GroupChange | None:
+        # Statuses and refusals are logged where they are heard.
+        match event:
+            case Assigned(tasks=tasks):
+                assignment = Assignment(
+                    frozenset(TaskId(int(one[0]), one[1]) for one in tasks.active),
+                    frozenset(TaskId(int(one[0]), one[1]) for one in tasks.standby),
+                )
+                return GroupChange(assignment)
+            case Lost(reason=reason):
+                _log.warning("group %s: the tasks are lost: %s", self._group_id, reason)
+                return GroupChange(Assignment(), is_lost=True)
+            case ShutdownRequested():
+                message = (
+                    f"a member of group {self._group_id!r} asked all instances to shut down; its "
+                    "log says why"
+                )
+                raise GroupError(message)
+            case Fatal(error=error):
+                _raise(error)
+            case _:
+                pass
+        return None
+
+    def acknowledge(self, assignment: Assignment) -> None:
+        """Tells the group what runs now; what it took away is committed and closed."""
+        self._client.acknowledge(
+            [(str(task.subtopology), task.partition) for task in assignment.active],
+            [
+                (str(task.subtopology), task.partition)
+                for task in assignment.standby - assignment.active
+            ],
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the group assigns tasks; not while topics are missing."""
+        return self._client.is_ready
+
+    def prepare_leave(self) -> None:
+        """Takes no new tasks any more; offsets can still be committed."""
+        self._client.prepare_leave()
+
+    def request_shutdown(self) -> None:
+        """Asks all instances of the application to shut down."""
+        self._client.request_shutdown()
+
+    def leave(self) -> None:
+        """Leaves the group; the others get the tasks at once."""
+        self._client.leave()
+
+    def endpoints(self) -> Mapping[Endpoint, EndpointPartitions]:
+        """Returns which instance has which partitions; any thread may ask."""
+        return self._client.endpoints()
+
+    # -- offsets, for the transport ------------------------------------------------------
+
+    def committed(
+        self, partitions: Collection[TopicPartition]
+    ) -> Mapping[TopicPartition, OffsetAndMetadata]:
+        """Returns committed positions; partitions without are left out.
+
+        Raises:
+            TaskMigratedError: not a member any more.
+            BrokerError: they cannot be had.
+        """
+        try:
+            found = self._client.fetch_offsets(
+                [(topic, partition) for topic, partition in partitions]
+            )
+        except RebalanceError as error:
+            _raise(error)
+        return {
+            TopicPartition(*partition): OffsetAndMetadata(known.offset, known.metadata or "")
+            for partition, known in found.items()
+        }
+
+    def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        """Makes positions last.
+
+        Raises:
+            TaskMigratedError: not a member any more, or its tasks belong to others.
+            BrokerError: it is not known whether the commit happened, or it did not.
+        """
+        try:
+            self._client.commit_offsets(
+                {
+                    (topic, partition): (position.offset, position.metadata)
+                    for (topic, partition), position in offsets.items()
+                }
+            )
+        except RebalanceError as error:
+            _raise(error)
+
+    def identity(self) -> MemberIdentity:
+        """Returns who commits at this moment.
+
+        Raises:
+            TaskMigratedError: not a member any more.
+        """
+        identity = self._client.identity()
+        if not identity.is_member:
+            message = f"this worker is not a member of group {self._group_id!r} any more"
+            raise TaskMigratedError(message)
+        return MemberIdentity(self._group_id, identity.member_id, identity.epoch)
+
+
+def _connection_configs(config: StreamsConfig, settings: MemberSettings) -> dict[str, Any]:
+    """Returns librdkafka's names for the group's connection: as given for any of the clients."""
+    return {
+        **config.admin_configs,
+        **config.producer_configs,
+        **config.consumer_configs,
+        "bootstrap.servers": config.bootstrap_servers,
+        "client.id": f"{settings.group_id}-{settings.member_id}",
+    }
+
+
+def _raise(error: RebalanceError) -> NoReturn:
+    """Raises our error for one of the group's."""
+    raise _translated(error) from error
+
+
+def _translated(error: RebalanceError) -> StreamsError:
+    if isinstance(error, MembershipLostError):
+        return TaskMigratedError(error.message)
+    if isinstance(error, MissingTopics):
+        return MissingTopicsError(error.message)
+    if isinstance(error, UnreachableError | AuthenticationError):
+        return BrokerError(error.message, retriable=isinstance(error, UnreachableError))
+    if isinstance(error, RefusedError):
+        return GroupError(error.message, topic=error.topic, partition=error.partition)
+    return GroupError(error.message)
