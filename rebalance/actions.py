@@ -36,6 +36,7 @@ class Heartbeat:
         endpoint_epoch: of the newest end points known, -1 for none.
         owned: all tasks that run, None where that is not said again.
         is_shutting_down: asks all instances of the application to shut down.
+        tells_endpoint: says where queries are answered, if they are.
     """
 
     number: int
@@ -43,6 +44,7 @@ class Heartbeat:
     endpoint_epoch: int = NO_ENDPOINT_EPOCH
     owned: TaskAssignment | None = None
     is_shutting_down: bool = False
+    tells_endpoint: bool = False
 
     @property
     def is_joining(self) -> bool:

@@ -6,7 +6,8 @@ know states, nor bytes beyond the calls that make and read them.
     field                                   join   while a member     leave
     epoch                                   0      the newest one     -1
     rebalance timeout, topology, process,   yes    no                 no
-      end point, client tags
+      client tags
+    end point                               yes    see `membership`   no
     tasks                                   none   all, or not said   not said
     shutdown                                whenever the application asks for it
 
@@ -23,6 +24,7 @@ from rebalance.actions import Answer, Heartbeat
 from rebalance.errors import RebalanceError
 from rebalance.member import Endpoint, EndpointPartitions, MemberSettings, TaskAssignment
 from rebalance.messages import (
+    UNCHANGED_MS,
     HeartbeatBody,
     HeartbeatResponse,
     Partitions,
@@ -60,27 +62,18 @@ class Heartbeats:
 
     def body(self, heartbeat: Heartbeat) -> HeartbeatBody:
         """Returns the fields of a heartbeat."""
-        settings = self._settings
-        if not heartbeat.is_joining:
-            return HeartbeatBody(
-                group_id=settings.group_id,
-                member_id=settings.member_id,
-                member_epoch=heartbeat.epoch,
-                endpoint_epoch=heartbeat.endpoint_epoch,
-                owned=heartbeat.owned,
-                is_shutting_down=heartbeat.is_shutting_down,
-            )
+        settings, is_joining = self._settings, heartbeat.is_joining
         return HeartbeatBody(
             group_id=settings.group_id,
             member_id=settings.member_id,
             member_epoch=heartbeat.epoch,
             endpoint_epoch=heartbeat.endpoint_epoch,
-            rebalance_timeout_ms=settings.rebalance_timeout_ms,
-            topology=self._topology,
-            owned=TaskAssignment(),
-            process_id=settings.process_id,
-            endpoint=settings.endpoint,
-            client_tags=settings.client_tags,
+            rebalance_timeout_ms=settings.rebalance_timeout_ms if is_joining else UNCHANGED_MS,
+            topology=self._topology if is_joining else None,
+            owned=heartbeat.owned,
+            process_id=settings.process_id if is_joining else None,
+            endpoint=settings.endpoint if heartbeat.tells_endpoint else None,
+            client_tags=settings.client_tags if is_joining else None,
             is_shutting_down=heartbeat.is_shutting_down,
         )
 

@@ -111,6 +111,9 @@ class GroupIdentity(NamedTuple):
         """Whether the group's coordinator knows this identity, as far as we know."""
         return self.epoch > JOIN_EPOCH
 
+    def __str__(self) -> str:
+        return f"member {self.member_id} with epoch {self.epoch}"
+
 
 class Endpoint(NamedTuple):
     """Where an instance answers queries; the text form is `<host>:<port>`."""

@@ -22,6 +22,9 @@ The rules that matter most:
 * Lists name every task that may run, those the owner was told to open included: a task given
   and not named is one the broker may give to others at once.
 * Before it joins again, the owner has to let go of its tasks: a join says that it has none.
+* Brokers of 4.2 fail (-1) at a member with an end point while source topics are missing,
+  perhaps only because they were created just now. Such a member joins without, hears of the
+  missing topics, and tells its end point when the group is ready.
 
 The JVM's member sends without a pause while it joins, and clears its back-off at codes 15, 16,
 25 and 110; here that holds for the first failure in a row only, so that no broker is flooded.
@@ -51,7 +54,7 @@ from rebalance.actions import (
     Wait,
 )
 from rebalance.backoff import Backoff, Randomness
-from rebalance.errors import RebalanceError, TopologyRefusedError, code_name
+from rebalance.errors import Code, RebalanceError, TopologyRefusedError, code_name
 from rebalance.events import Assigned, Event, Fatal, Lost, Refused, Revoked
 from rebalance.member import (
     JOIN_EPOCH,
@@ -184,6 +187,7 @@ class Membership:
         self._must_describe = False
         self._wants_shutdown = False
         self._has_sent_shutdown = False
+        self._hides_endpoint = False
 
     # -- what can be read ----------------------------------------------------------------
 
@@ -312,6 +316,8 @@ class Membership:
             return
         self._attempts = _Attempts()
         self._refused_code = None
+        if sent.tells_endpoint:
+            self._hides_endpoint = False
         self._endpoint_epoch = answer.endpoint_epoch
         if answer.endpoints is not None:
             self.endpoints = answer.endpoints
@@ -346,6 +352,10 @@ class Membership:
             return
         self._must_list = True
         if sent.is_leaving or self.state not in _HEARTBEATS:
+            return
+        if code == Code.UNKNOWN_SERVER_ERROR and sent.is_joining and sent.tells_endpoint:
+            self._hides_endpoint = True
+            self._fail(now_ms, is_first_free=True)
             return
         match consequence(code, message, is_joining=sent.is_joining):
             case Consequence.RETRY:
@@ -447,7 +457,12 @@ class Membership:
         self._sent_ms, self._due_ms = now_ms, now_ms + self.interval_ms
         self._has_sent_shutdown = self._wants_shutdown
         self._in_flight = Heartbeat(
-            self._numbers, epoch, self._endpoint_epoch, owned, self._wants_shutdown
+            self._numbers,
+            epoch,
+            self._endpoint_epoch,
+            owned,
+            self._wants_shutdown,
+            self._tells_endpoint(),
         )
         if self.state is State.ACKNOWLEDGING:
             # The next target, if there is one by now.
@@ -458,6 +473,13 @@ class Membership:
         elif self.state is State.LEAVING:
             self._finish_leaving(now_ms)
         return self._in_flight
+
+    def _tells_endpoint(self) -> bool:
+        if self.settings.endpoint is None:
+            return False
+        if self.state is State.JOINING:
+            return not self._hides_endpoint
+        return self._hides_endpoint and self.is_ready and self.state in ACTIVE
 
     def _may_run(self) -> TaskAssignment:
         """Returns what the owner runs, is told to run, or will be told before the answer."""

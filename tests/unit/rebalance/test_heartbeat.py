@@ -135,12 +135,21 @@ def test_a_good_bye_is_short_and_may_ask_all_to_stop() -> None:
 def test_a_join_says_where_queries_are_answered() -> None:
     told = settings(endpoint=Endpoint("h", 7070), client_tags={"zone": "b", "cloud": "a"})
 
-    body = Heartbeats(told, WORD_COUNT).body(Heartbeat(1, 0, 7, TaskAssignment()))
+    join = Heartbeat(1, 0, 7, TaskAssignment(), tells_endpoint=True)
+    body = Heartbeats(told, WORD_COUNT).body(join)
 
     assert body.endpoint == Endpoint("h", 7070)
     assert body.endpoint_epoch == 7
-    encoded = Heartbeats(told, WORD_COUNT).encode(Heartbeat(1, 0, 7, TaskAssignment()))
+    encoded = Heartbeats(told, WORD_COUNT).encode(join)
     assert bytes.fromhex("0102681b9e000306636c6f7564026100057a6f6e65026200") in encoded
+
+
+def test_an_end_point_may_be_told_later() -> None:
+    heartbeats = Heartbeats(settings(endpoint=Endpoint("h", 7070)), WORD_COUNT)
+
+    assert heartbeats.body(Heartbeat(1, 0, -1, TaskAssignment())).endpoint is None
+    later = heartbeats.body(Heartbeat(2, 3, 0, tells_endpoint=True))
+    assert later.endpoint == Endpoint("h", 7070)
 
 
 @pytest.mark.parametrize("epoch", [3, -1])

@@ -1340,6 +1340,49 @@ def test_a_rejoin_keeps_the_epoch_of_the_end_points() -> None:
     assert member.heartbeat().endpoint_epoch == 2
 
 
+HERE = Endpoint("h", 1)
+
+
+def test_a_join_tells_the_end_point_and_nothing_else_does() -> None:
+    member = joining(endpoint=HERE)
+    assert member.sent is not None
+    assert member.sent.tells_endpoint
+    member.answer(3, A)
+    member.acknowledge()
+
+    assert not member.heartbeat().tells_endpoint
+
+
+def test_a_broker_that_fails_at_the_end_point_is_told_when_the_group_is_ready() -> None:
+    member = joining(endpoint=HERE, missing_topics_timeout_ms=60_000)
+    member.refuse(Code.UNKNOWN_SERVER_ERROR)
+    sent = member.heartbeat()
+    assert sent.is_joining
+    assert not sent.tells_endpoint
+    member.answer(1, NONE, statuses=status(1))
+    member.acknowledge()
+    assert not member.heartbeat().tells_endpoint
+    member.answer(1, A)
+    member.acknowledge()
+
+    assert member.heartbeat().tells_endpoint
+    member.fail()
+    member.later(200)
+    assert member.heartbeat().tells_endpoint, "until it is heard"
+    member.answer(1, A)
+    member.later(5_000)
+    assert not member.heartbeat().tells_endpoint
+
+
+def test_a_broker_that_fails_without_the_end_point_too_is_the_end() -> None:
+    member = joining(endpoint=HERE)
+    member.refuse(Code.UNKNOWN_SERVER_ERROR)
+    member.heartbeat()
+    member.refuse(Code.UNKNOWN_SERVER_ERROR)
+
+    assert len(member.told(Fatal)) == 1
+
+
 # Unknown tasks.
 
 
