@@ -26,7 +26,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, Self, TypeVar, Unpack
+from typing import (
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    NamedTuple,
+    Self,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from stores.api import StateStore
 from stores.formats import encode_partition_metadata
@@ -217,15 +228,70 @@ class TopologyTestDriver:
 
     # -- input ---------------------------------------------------------------------------
 
+    @overload
     def create_input_topic(
         self,
         topic: str,
-        key_serde: Serde[K] | None = None,
-        value_serde: Serde[V] | None = None,
+        key_serde: Serde[K],
+        value_serde: Serde[V],
         *,
         start: datetime | int | None = None,
         auto_advance: timedelta | int = 0,
-    ) -> TestInputTopic[K, V]:
+    ) -> TestInputTopic[K, V]: ...
+
+    @overload
+    def create_input_topic(
+        self,
+        topic: str,
+        key_serde: Serde[K],
+        value_serde: None = None,
+        *,
+        start: datetime | int | None = None,
+        auto_advance: timedelta | int = 0,
+    ) -> TestInputTopic[K, Any]: ...
+
+    @overload
+    def create_input_topic(
+        self,
+        topic: str,
+        key_serde: None = None,
+        *,
+        value_serde: Serde[V],
+        start: datetime | int | None = None,
+        auto_advance: timedelta | int = 0,
+    ) -> TestInputTopic[Any, V]: ...
+
+    @overload
+    def create_input_topic(
+        self,
+        topic: str,
+        key_serde: None,
+        value_serde: Serde[V],
+        *,
+        start: datetime | int | None = None,
+        auto_advance: timedelta | int = 0,
+    ) -> TestInputTopic[Any, V]: ...
+
+    @overload
+    def create_input_topic(
+        self,
+        topic: str,
+        key_serde: None = None,
+        value_serde: None = None,
+        *,
+        start: datetime | int | None = None,
+        auto_advance: timedelta | int = 0,
+    ) -> TestInputTopic[Any, Any]: ...
+
+    def create_input_topic(
+        self,
+        topic: str,
+        key_serde: Serde[Any] | None = None,
+        value_serde: Serde[Any] | None = None,
+        *,
+        start: datetime | int | None = None,
+        auto_advance: timedelta | int = 0,
+    ) -> TestInputTopic[Any, Any]:
         """Returns a topic to pipe decoded records into.
 
         Args:
@@ -371,12 +437,53 @@ class TopologyTestDriver:
 
     # -- output --------------------------------------------------------------------------
 
+    @overload
     def create_output_topic(
         self,
         topic: str,
-        key_serde: Serde[K] | None = None,
-        value_serde: Serde[V] | None = None,
-    ) -> TestOutputTopic[K, V]:
+        key_serde: Serde[K],
+        value_serde: Serde[V],
+    ) -> TestOutputTopic[K, V]: ...
+
+    @overload
+    def create_output_topic(
+        self,
+        topic: str,
+        key_serde: Serde[K],
+        value_serde: None = None,
+    ) -> TestOutputTopic[K, Any]: ...
+
+    @overload
+    def create_output_topic(
+        self,
+        topic: str,
+        key_serde: None = None,
+        *,
+        value_serde: Serde[V],
+    ) -> TestOutputTopic[Any, V]: ...
+
+    @overload
+    def create_output_topic(
+        self,
+        topic: str,
+        key_serde: None,
+        value_serde: Serde[V],
+    ) -> TestOutputTopic[Any, V]: ...
+
+    @overload
+    def create_output_topic(
+        self,
+        topic: str,
+        key_serde: None = None,
+        value_serde: None = None,
+    ) -> TestOutputTopic[Any, Any]: ...
+
+    def create_output_topic(
+        self,
+        topic: str,
+        key_serde: Serde[Any] | None = None,
+        value_serde: Serde[Any] | None = None,
+    ) -> TestOutputTopic[Any, Any]:
         """Returns a topic to read decoded records from; serdes as for the input."""
         return TestOutputTopic(
             self,

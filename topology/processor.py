@@ -186,10 +186,10 @@ class _Context(Protocol):
         """Returns a store the processor is connected to, or a global store."""
         ...
 
-    def record_metadata(self) -> RecordMetadata | None:
+    def record_metadata(self) -> RecordMetadata:
         """Returns topic, partition and offset of the current record.
 
-        None, or a topic of None, where there is no record: in a punctuation.
+        Where there is no record, in a punctuation, the topic is None and the numbers are -1.
         """
         ...
 

@@ -170,7 +170,7 @@ class TaskProcessorContext:
     def _global(self, name: str) -> Any:
         return self._task.global_store(name)
 
-    def record_metadata(self) -> RecordMetadata | None:
+    def record_metadata(self) -> RecordMetadata:
         """Returns topic, partition and offset of the current record.
 
         In a punctuation topic is None and the numbers are -1.

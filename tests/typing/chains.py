@@ -10,6 +10,7 @@ import msgspec
 from stores.record import RecordContext
 from stores.serde import Serde, serdes
 from stores.windowed import Windowed
+from streams.testing import TestInputTopic, TestOutputTopic, TopologyTestDriver
 from topology.dsl import (
     KGroupedStream,
     KGroupedTable,
@@ -166,3 +167,15 @@ assert_type(
     KStream[int, tuple[bytes, str | None]],
 )
 assert_type(orders.left_join(names, lambda key, order, name: name or str(key)), KStream[int, str])
+
+# Topics of the test driver; without a serde it is the application's, which types do not tell.
+driver = TopologyTestDriver(builder)
+assert_type(driver.create_input_topic("t", serdes.string, serdes.int64), TestInputTopic[str, int])
+assert_type(driver.create_input_topic("t", serdes.string), TestInputTopic[str, Any])
+assert_type(driver.create_input_topic("t", value_serde=serdes.int64), TestInputTopic[Any, int])
+assert_type(driver.create_input_topic("t", None, serdes.int64), TestInputTopic[Any, int])
+assert_type(driver.create_input_topic("t", start=0), TestInputTopic[Any, Any])
+assert_type(driver.create_output_topic("t", serdes.string, serdes.int64), TestOutputTopic[str, int])
+assert_type(driver.create_output_topic("t", serdes.string), TestOutputTopic[str, Any])
+assert_type(driver.create_output_topic("t", value_serde=serdes.int64), TestOutputTopic[Any, int])
+assert_type(driver.create_output_topic("t").read_value(), Any)
