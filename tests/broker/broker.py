@@ -78,7 +78,7 @@ class Broker(ABC):
 
     def __init__(self, directory: Path, overrides: Mapping[str, str] | None = None) -> None:
         self.directory = directory
-        self.ports = dict(zip(_LISTENERS, _free_ports(len(_LISTENERS)), strict=True))
+        self.ports = dict(zip(_LISTENERS, free_ports(len(_LISTENERS)), strict=True))
         self._overrides = dict(overrides or {})
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -241,6 +241,8 @@ class Broker(ABC):
             "broker.session.timeout.ms": "2000",
             "broker.heartbeat.interval.ms": "500",
             "log.segment.delete.delay.ms": "5000",
+            # records of tests are as old as they like
+            "log.retention.ms": "-1",
             # transactions of the dead end soon
             "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
             **self._overrides,
@@ -552,7 +554,7 @@ _handed_out: Final[set[int]] = set()
 _handing_out: Final = threading.Lock()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Returns ports nobody listens at, below those the system gives to outgoing connections."""
     found: list[int] = []
     with _handing_out:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from streams.config import StreamsConfig
+from streams.errors import ProductionError
 from streams.transport.kafka import KafkaTransport
 from streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition, Transport
 from tests.unit.streams.transport.conformance import (
@@ -18,8 +19,6 @@ from tests.unit.streams.transport.conformance import (
     produce,
     read,
 )
-
-pytestmark = pytest.mark.broker
 
 
 class SettledTransport(KafkaTransport):
@@ -49,7 +48,10 @@ class KafkaWorld(World):
         super().__init__()
         self.now_ms = time.time_ns() // 1_000_000
         self.config = StreamsConfig(
-            application_id="conformance", bootstrap_servers=servers, processing_guarantee=guarantee
+            application_id="conformance",
+            bootstrap_servers=servers,
+            processing_guarantee=guarantee,
+            producer_configs={"topic.metadata.propagation.max.ms": 1_000},
         )
         self.groups = {self.config.application_id}
         self.observer = KafkaTransport(self.config)
@@ -76,6 +78,21 @@ class TestAtLeastOnce(TransportConformance):
     def world(self, kafka: str) -> Iterator[World]:
         with KafkaWorld(kafka, "at_least_once") as world:
             yield world
+
+    def test_a_topic_that_is_missing_is_created_by_sending(self, world: World) -> None:
+        """If the cluster allows it; else it is told."""
+        transport = world.open()
+        transport.sender("fresh")(None, b"v", 1, None, None)
+        refused = ""
+        try:
+            transport.flush()
+        except ProductionError as error:
+            refused = str(error)
+            transport.abort()
+
+        is_there = transport.partition_count("fresh") is not None
+        assert is_there == (not refused)
+        assert is_there or "topic 'fresh'" in refused
 
     def test_no_partition_waits_for_ever(self, world: World) -> None:
         """A partition's turn is what one fetch brought of it."""
