@@ -152,7 +152,8 @@ class ActiveTask:
     def add_partition(self, partition: TopicPartition) -> None:
         """Takes up a partition of a topic that a source's pattern came to match."""
         self._partitions.append(partition)
-        self._open_queue(partition, -1)
+        if self.is_running:
+            self._open_queue(partition, -1)
 
     def _open_queue(self, partition: TopicPartition, partition_time_ms: int) -> None:
         chain = next(

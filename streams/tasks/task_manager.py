@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stores.api import StateStore
+from stores.backends.rocks import process_budget
 from stores.directory import StateDirectory, read_checkpoint
 from stores.errors import CorruptDataError, StoreMovedError, StreamsError
 from stores.formats import decode_partition_metadata
@@ -68,6 +69,7 @@ class TaskManager:
         self._directory = directory
         self._clock = clock
         self._plans: dict[int, TaskPlan] = {}
+        process_budget().resize(config.rocksdb_block_cache_bytes, config.rocksdb_write_buffer_bytes)
         cache_bytes = config.statestore_cache_max_bytes
         self._cache = RecordCache(cache_bytes) if cache_bytes else None
         self.policy = FailurePolicy(config, transport)
@@ -101,18 +103,22 @@ class TaskManager:
     def create(self, wanted: Collection[TaskId]) -> None:
         """Makes the tasks of `wanted` that are not there yet, and begins to restore them.
 
-        Running tasks take up topics that their patterns came to match.
+        Tasks that are there take up topics that their patterns came to match.
         """
         for task_id in sorted(wanted):
             if task_id in self.running:
                 self._take_up(self.running[task_id])
-            elif task_id not in self.restoring:
+            elif task_id in self.restoring:
+                self._take_up(self.restoring[task_id])
+            else:
                 self._create(task_id)
 
     def _take_up(self, task: ActiveTask) -> None:
         for partition in self._source_partitions(task.id):
             if partition not in task.partitions:
                 task.add_partition(partition)
+                if not task.is_running:  # it begins to read when its stores are complete
+                    continue
                 self.by_partition[partition] = task
                 task.next_offsets[partition] = self.reset_position(task, partition)
                 self.reader.add({partition: task.next_offsets[partition]})
@@ -305,7 +311,8 @@ class TaskManager:
                     *(task.id, position, partition, begins[partition], ends[partition]),
                 )
                 return self._wiped(task, changelogs)
-        if any(partition not in known for partition in kept):
+        # A checkpoint names no store that was empty; one that has no changelog yet still is.
+        if any(p not in known and (ends[p] > 0 or not known) for p in kept):
             # Rows of deleted keys could stay: their tombstones may be compacted away.
             return self._wiped(task, changelogs)
         return {partition: known.get(partition, begins[partition]) for partition in changelogs}

@@ -18,6 +18,7 @@ from streams.tasks.task_manager import TaskManager
 from streams.transport.port import Transport
 from tests.unit.streams.running import Log, string
 from topology.subtopologies import subtopologies
+from topology.topology import Topology
 
 
 class Steps:
@@ -28,7 +29,7 @@ class Steps:
 
     def __init__(
         self,
-        builder: StreamsBuilder,
+        builder: StreamsBuilder | Topology,
         log: Log,
         state_dir: Path,
         *,
@@ -46,7 +47,7 @@ class Steps:
         }
         self.config = StreamsConfig(**given)
         self.clock = ManualClock(now_ms)
-        topology = builder.build(self.config)
+        topology = builder if isinstance(builder, Topology) else builder.build(self.config)
         parts = subtopologies(topology, self.config.topology_config)
         self.transport = transport(log.transport("app"))
         local = [part for part in parts if not part.is_global]
