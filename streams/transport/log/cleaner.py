@@ -237,7 +237,7 @@ class Cleaner:
             records = decode_chunk(chunk, partition.at)
             left = _last_of_keys(records, seen) if is_dirty else _not_of_keys(records, seen)
             chunk_horizon_ms = head.horizon_ms
-            if is_dirty or chunk_horizon_ms == NO_HORIZON:
+            if chunk_horizon_ms == NO_HORIZON:
                 chunk_horizon_ms = now_ms + partition.topic.configs.delete_retention_ms
             if not is_dirty and now_ms > chunk_horizon_ms:
                 left = [record for record in left if record[2] is not None]

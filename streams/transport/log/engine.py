@@ -244,7 +244,7 @@ class LocalLog:
         found = end
         for _, chunk in rows:
             head = formats.chunk_head(chunk)
-            if head.newest_ms < timestamp_ms or head.last_offset < begin:
+            if head.newest_ms < timestamp_ms:
                 continue
             offsets = (
                 offset_of(origin)

@@ -243,6 +243,25 @@ def test_uncommitted_records_are_not_compacted() -> None:
     assert bench.records()[-2:] == [(3, b"k", b"3"), (4, b"z", b"")]
 
 
+def test_records_behind_a_claim_replace_nothing_yet() -> None:
+    bench = Bench(cleanup_policy="compact", dirty_records_min=1000)
+    bench.commit([(b"a", b"1"), (b"b", b"1"), (b"b", b"2")])
+    bench.dirty_records_min = 3
+    bench.reopen()
+    reader = bench.transport.reader()
+    reader.add({AT: 3})
+    bench.transport.sender("t")(b"k", b"mine", 0, None, None)
+    reader.poll(10, 0)
+    other = MemoryTransport(bench.log, now_ms=lambda: bench.now_ms)
+    other.sender("t")(b"a", b"2", 0, None, None)
+
+    other.commit({})
+
+    assert bench.records(0) == [(0, b"a", b"1"), (2, b"b", b"2"), (3, b"k", b"mine")]
+    bench.transport.commit({})
+    assert bench.records(0)[2:] == [(3, b"k", b"mine"), (4, b"a", b"2")]
+
+
 def test_what_is_cleaned_is_known_after_a_restart() -> None:
     bench = Bench(cleanup_policy="compact", dirty_records_min=10)
     bench.commit([(b"%d" % n, b"1") for n in range(10)])
@@ -354,6 +373,18 @@ def test_a_changelog_of_windows_follows_stream_time_where_it_is_behind() -> None
     bench.settle()
 
     assert [key for _, key, _ in bench.records()] == [b"w1000", b"w1600"]
+
+
+def test_stream_time_of_a_changelog_outlives_a_restart() -> None:
+    bench = Bench(cleanup_policy="compact,delete", retention_ms="1000")
+    bench.commit([(b"w0", b"1")], 0)
+    bench.commit([(b"w5000", b"1")], 5_000)
+    assert len(bench.records()) == 2
+
+    bench.reopen()
+    bench.settle()
+
+    assert [key for _, key, _ in bench.records()] == [b"w5000"]
 
 
 def test_a_record_from_the_future_does_not_empty_a_changelog() -> None:

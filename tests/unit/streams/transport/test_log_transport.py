@@ -377,6 +377,22 @@ def test_written_offsets_count_records_written_ahead(
     assert app.sent_records() == {"plain": len(full)}
 
 
+def test_a_small_last_chunk_of_large_records_written_ahead_is_not_written_again(
+    app: MemoryTransport, open_transport: Open
+) -> None:
+    app.create_topics([NewTopic("elsewhere", 1)])
+    # The size of the first half splits the thousand; the second half is a chunk with room.
+    contents = [bytes(4000)] * (CHUNK_RECORDS // 2) + [b"small"] * (CHUNK_RECORDS // 2)
+    send(app, PLAIN, *contents)
+    reading(app, TopicPartition("elsewhere", 0)).poll(1, 0)
+    send(app, PLAIN, b"last")
+
+    app.commit({})
+
+    found = everything(reading(open_transport(), PLAIN), PLAIN)
+    assert found == list(enumerate([*contents, b"last"]))
+
+
 def test_what_is_wrong_with_records_written_ahead_is_told_by_flush(app: MemoryTransport) -> None:
     app.create_topics([NewTopic("elsewhere", 1)])
     app.sender("plain")(b"k", "text", 1, None, 0)  # type: ignore[arg-type]
