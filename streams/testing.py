@@ -51,6 +51,7 @@ from streams.metrics import Metric, of_task
 from streams.tasks.active_task import ActiveTask
 from streams.tasks.collector import RecordCollector
 from streams.tasks.failures import FailurePolicy
+from streams.tasks.global_task import NoLetters
 from streams.tasks.plan import whole_plan
 from streams.tasks.task import TaskId
 from streams.transport.port import Send, TopicPartition
@@ -201,8 +202,8 @@ class TopologyTestDriver:
         if not parts:
             return None
         plan = whole_plan(self._topology, parts, self.config)
-        policy = FailurePolicy(self.config, self._capture)
         is_global = parts[0].is_global
+        policy = FailurePolicy(self.config, NoLetters() if is_global else self._capture)
         directory = Path(self._directory.name) / ("global" if is_global else "0_0")
         directory.mkdir(parents=True)
         topics = dict.fromkeys(

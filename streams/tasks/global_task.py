@@ -5,6 +5,9 @@ that is. A global store is complete before any other task starts, and is kept up
 then on. Its processors only ever write its store: nothing is sent, nothing committed; where
 it stands is in its checkpoint. It must not know the tasks that look its stores up.
 
+Every instance reads the topics, and again whenever a checkpoint does not vouch for what is
+on disk. So dead letters of records that cannot be decoded are not sent.
+
 Records are always led through the store's processor, also the first time, so that a custom
 one sees them all (the JVM does so since KAFKA-7663).
 
@@ -21,6 +24,7 @@ from stores.api import StateStore
 from stores.directory import StateDirectory, read_checkpoint, write_checkpoint
 from stores.errors import CorruptDataError
 from stores.layers.record_cache import RecordCache
+from stores.record import HeaderList
 from streams.clock import Clock
 from streams.config import StreamsConfig
 from streams.errors import MissingTopicsError
@@ -30,7 +34,7 @@ from streams.tasks.commit import CHECKPOINT_FILE, checkpoint_of, positions_of
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.plan import whole_plan
 from streams.tasks.task import TaskId
-from streams.transport.port import Reader, TopicPartition, Transport
+from streams.transport.port import Reader, Send, TopicPartition, Transport
 from topology.subtopologies import Subtopology
 from topology.topology import Topology
 
@@ -42,18 +46,55 @@ _READ_RECORDS: Final = 10_000
 _log = logging.getLogger(__name__)
 
 
+class NoLetters:
+    """Where dead letters of global stores go: nowhere, which is logged once per topic."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def sender(self, topic: str, *, track_offsets: bool = False) -> Send:
+        """Returns a function that sends nothing."""
+        if topic not in self._told:
+            self._told.add(topic)
+            _log.warning("dead letters of a global store are not sent (to topic %s)", topic)
+        return _send_nothing
+
+    def partition_count(self, topic: str) -> int | None:
+        """Returns None: there is no topic here."""
+        return None
+
+
+def _send_nothing(
+    _key: bytes | None,
+    _value: bytes | None,
+    _timestamp: int | None,
+    _headers: HeaderList | None,
+    _partition: int | None,
+) -> None:
+    pass
+
+
 class GlobalTask:
     """Keeps the global stores of one worker. Its worker owns it."""
 
     def __init__(
-        self, task: ActiveTask, reader: Reader, transport: Transport, clock: Clock
+        self,
+        task: ActiveTask,
+        reader: Reader,
+        transport: Transport,
+        directory: StateDirectory,
+        clock: Clock,
     ) -> None:
         self._task = task
         self._reader = reader
         self._transport = transport
+        self._directory = directory
         self._clock = clock
         self._positions: dict[TopicPartition, int] = {}
-        self._is_persistent = False
+        plan = task.plan
+        kept = {plan.changelog_topics[name] for name in plan.persistent_stores}
+        self._kept = [partition for partition in task.partitions if partition.topic in kept]
+        self._is_damaged = False
 
     @classmethod
     def of(
@@ -64,7 +105,6 @@ class GlobalTask:
         transport: Transport,
         directory: StateDirectory,
         clock: Clock,
-        policy: FailurePolicy,
         cache: RecordCache | None,
     ) -> GlobalTask | None:
         """Makes the task, None if the topology has no global stores.
@@ -82,6 +122,7 @@ class GlobalTask:
             if topic not in counts:
                 message = f"the topic of a global store does not exist: {topic}; create it first"
                 raise MissingTopicsError(message, topic=topic)
+        policy = FailurePolicy(config, NoLetters())
         task = ActiveTask(
             GLOBAL_ID,
             plan,
@@ -93,7 +134,7 @@ class GlobalTask:
             directory=directory.task_directory(DIRECTORY),
             now_ms=clock.now_ms,
         )
-        return cls(task, transport.reader(), transport, clock)
+        return cls(task, transport.reader(), transport, directory, clock)
 
     @property
     def stores(self) -> Mapping[str, StateStore]:
@@ -103,39 +144,63 @@ class GlobalTask:
     def start(self) -> None:
         """Opens the stores and reads their topics up to what is there now."""
         task = self._task
-        task.open_stores()
-        self._is_persistent = all(store.persistent for store in task.stores.values())
         begins = self._transport.begin_offsets(task.partitions)
         ends = self._transport.end_offsets(task.partitions)
-        known = self._known()
-        self._positions = {
-            partition: known[partition]
-            if begins[partition] <= known.get(partition, -1) <= ends[partition]
-            else begins[partition]
-            for partition in task.partitions
-        }
+        known = self._known(begins, ends)
+        try:
+            task.open_stores()
+        except CorruptDataError as error:
+            task.close()
+            known = self._wiped(error)
+            task.open_stores()
+        self._positions = {**begins, **known}
         task.start()
         self._reader.add(self._positions)
         while any(self._positions[p] < ends[p] for p in task.partitions):
             self.update(_READ_MS)
         self.commit()
 
-    def _known(self) -> Mapping[TopicPartition, int]:
-        if not self._is_persistent:
-            return {}
+    def _known(
+        self, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    ) -> Mapping[TopicPartition, int]:
+        """Returns where stores on disk go on, after wiping what no checkpoint vouches for."""
         try:
-            return positions_of(read_checkpoint(self._task.directory / CHECKPOINT_FILE))
+            known = positions_of(read_checkpoint(self._task.directory / CHECKPOINT_FILE))
         except CorruptDataError as error:
-            _log.warning("global stores: %s; their topics are read again", error)
-            return {}
+            return self._wiped(error)
+        for partition in self._kept:
+            position = known.get(partition)
+            if position is None:
+                # A checkpoint names no partition that was empty; one that still is may be left out.
+                if known and not ends[partition]:
+                    continue
+                return self._wiped(None)
+            if not begins[partition] <= position <= ends[partition]:
+                return self._wiped(
+                    f"the checkpoint stands at {position} of {partition}, "
+                    f"which has {begins[partition]} to {ends[partition]}"
+                )
+        return {partition: known[partition] for partition in self._kept if partition in known}
+
+    def _wiped(self, reason: object | None) -> Mapping[TopicPartition, int]:
+        """Removes what is on disk: rows of keys deleted long ago would stay."""
+        if reason is not None:
+            _log.warning("global stores: %s; their topics are read again", reason)
+        self._directory.remove_task(DIRECTORY)
+        self._task.directory = self._directory.task_directory(DIRECTORY)
+        return {}
 
     def update(self, timeout_ms: float = 0) -> int:
         """Applies what came since the last call and returns how many records it were."""
         task, done = self._task, 0
         for partition, records in self._reader.poll(_READ_RECORDS, timeout_ms):
             task.add(partition, records)
-        while task.group.buffered_count():
-            done += task.process(self._clock.now_ms())
+        try:
+            while task.group.buffered_count():
+                done += task.process(self._clock.now_ms())
+        except CorruptDataError:
+            self._is_damaged = True
+            raise
         for partition in task.partitions:
             self._positions[partition] = self._reader.position(partition)
         return done
@@ -146,9 +211,10 @@ class GlobalTask:
         if not task.consumed:
             return
         task.flush_caches()
-        task.committed(durable=self._is_persistent)
-        if self._is_persistent:
-            write_checkpoint(task.directory / CHECKPOINT_FILE, checkpoint_of(self._positions))
+        task.committed(durable=bool(self._kept))
+        if self._kept:
+            kept = {partition: self._positions[partition] for partition in self._kept}
+            write_checkpoint(task.directory / CHECKPOINT_FILE, checkpoint_of(kept))
 
     def close(self, *, clean: bool) -> None:
         """Closes the stores; clean leaves a checkpoint."""
@@ -158,3 +224,5 @@ class GlobalTask:
         finally:
             self._reader.close()
             self._task.close()
+            if self._is_damaged:
+                self._directory.remove_task(DIRECTORY)

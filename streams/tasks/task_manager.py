@@ -84,7 +84,7 @@ class TaskManager:
         self.created_total = 0
         self.closed_total = 0
         self.global_task = GlobalTask.of(
-            topology, parts, config, transport, directory, clock, self.policy, self._cache
+            topology, parts, config, transport, directory, clock, self._cache
         )
 
     @property
