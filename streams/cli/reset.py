@@ -1,8 +1,10 @@
 """`thalweg reset`: an application begins anew.
 
 Owns what belongs to an application in its log and on its disk, and the order in which it
-goes: state first, then internal topics, then offsets, so that a reset that breaks off leaves
-nothing that could be counted twice. It must not know how topics or state are kept.
+goes: first what a running application holds on to, so that it is refused before anything of
+its own is gone. That is local state, which workers here have locked, and the committed
+offsets, which a group with members keeps. Internal topics go last. It must not know how topics
+or state are kept.
 
 Source: JVM `StreamsResetter` (kafka-streams-application-reset).
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -107,12 +110,17 @@ def reset(
 
 
 def _reset(app: App, transport: Transport, target: Target, *, is_asked: bool, is_dry: bool) -> None:
+    from stores.directory import StateDirectory
+    from streams.cli.workers import state_directories
+    from streams.errors import StreamsError
+    from streams.transport.port import OffsetAndMetadata
+
     internal = _internal_topics(app, transport)
     starts = _starts(app, transport, target)
-    state = app.config.state_dir / app.application_id
-    steps = [f"delete local state in {state}"] if state.exists() else []
-    steps += [f"delete topic {topic}" for topic in internal]
+    states = state_directories(app.config)
+    steps = [f"delete local state in {path / app.application_id}" for path in states]
     steps.append(f"delete the offsets committed by {app.application_id}")
+    steps += [f"delete topic {topic}" for topic in internal]
     steps += [f"begin {partition} at offset {offset:,}" for partition, offset in starts.items()]
     typer.echo("would:" if is_dry else f"resetting {app.application_id} will:")
     for step in steps:
@@ -121,13 +129,17 @@ def _reset(app: App, transport: Transport, target: Target, *, is_asked: bool, is
         return
     if is_asked:
         _confirm()
-    app.clean_up()
-    transport.delete_topics(internal)
+    for path in states:
+        with closing(StateDirectory(path, app.application_id)) as directory:
+            directory.clean_up()
     transport.delete_offsets()
-    if starts:
-        from streams.transport.port import OffsetAndMetadata
-
-        transport.commit({p: OffsetAndMetadata(offset) for p, offset in starts.items()})
+    try:
+        transport.delete_topics(internal)
+        if starts:
+            transport.commit({p: OffsetAndMetadata(offset) for p, offset in starts.items()})
+    except StreamsError:
+        tell(f"{app.application_id} is reset in part: repeat it before the application runs again")
+        raise
     tell(f"{app.application_id} is reset")
 
 

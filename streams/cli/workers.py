@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 from streams.config import StreamsConfig
 from streams.queries.metadata import endpoint_of
+
+_DIRECTORY: Final = "worker-"
 
 
 def worker_command(
@@ -28,10 +32,20 @@ def worker_command(
         worker: its number, from 1.
     """
     command = [sys.executable, "-m", "streams.cli", "run", script, *options, "--workers", "1"]
-    command += ["--state-dir", str(config.state_dir / f"worker-{worker}")]
+    command += ["--state-dir", str(config.state_dir / f"{_DIRECTORY}{worker}")]
     if config.application_server:
         command += ["--set", f"application_server={address_of(config.application_server, worker)}"]
     return command
+
+
+def state_directories(config: StreamsConfig) -> list[Path]:
+    """Returns the state directories in which an application has state, of any number of workers.
+
+    Args:
+        config: the settings of the application.
+    """
+    places = [config.state_dir, *sorted(config.state_dir.glob(f"{_DIRECTORY}[0-9]*"))]
+    return [place for place in places if (place / config.application_id).is_dir()]
 
 
 def address_of(address: str, worker: int) -> str:

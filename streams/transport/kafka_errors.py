@@ -143,7 +143,10 @@ _REMEDIES: Final = {
         "lower transaction.timeout.ms in producer_configs, or raise the brokers' "
         "transaction.max.timeout.ms"
     ),
-    "NON_EMPTY_GROUP": "stop all workers of the application first",
+    "NON_EMPTY_GROUP": (
+        "stop all workers of the application first; one that was killed is a member until its "
+        "session has run out"
+    ),
     "_STATE": "take the records since the last commit back with abort()",
 }
 

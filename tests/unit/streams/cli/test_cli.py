@@ -711,3 +711,65 @@ def test_a_reset_of_something_never_run_is_no_error(thalweg: Thalweg, word_count
     thalweg("produce", "lines", stdin="x\n")
 
     assert thalweg("reset", word_count, "--yes").exit_code == DONE
+
+
+def test_a_reset_deletes_the_state_of_every_worker(
+    thalweg: Thalweg, counted: str, tmp_path: Path
+) -> None:
+    state = tmp_path / ".thalweg" / "state"
+    for worker in ("worker-1", "worker-12"):
+        shutil.copytree(state / "word-count", state / worker / "word-count")
+    shutil.copytree(state / "word-count", state / "worker-2" / "another")
+    tasks = "*/word-count/*_*"
+    assert len(list(state.glob(tasks))) > 0
+
+    result = thalweg("reset", counted, "--yes")
+
+    assert result.exit_code == DONE
+    assert "delete local state in .thalweg/state/worker-12/word-count" in result.stdout
+    assert list(state.glob(tasks)) == []
+    assert len(list(state.glob("worker-2/another/*_*"))) > 0
+
+
+REFUSING = """
+from streams import App, BrokerError, StreamsBuilder
+from streams.transport.local import LocalTransport
+
+class Refusing(LocalTransport):
+    def delete_offsets(self):
+        raise BrokerError("the group has members")
+
+class Failing(LocalTransport):
+    def delete_topics(self, topics):
+        raise BrokerError("the disk is full")
+
+builder = StreamsBuilder()
+builder.stream("lines").group_by_key().count(name="counts")
+of = {"application_id": "word-count", "commit_interval_ms": 50}
+refusing = App(builder, transport=lambda: Refusing(".thalweg/log", "word-count"), **of)
+failing = App(builder, transport=lambda: Failing(".thalweg/log", "word-count"), **of)
+"""
+
+
+def test_a_reset_of_a_group_with_members_deletes_nothing_in_the_log(
+    thalweg: Thalweg, counted: str, script: Script
+) -> None:
+    before = rows(thalweg("topics"))
+    path = script("refusing.py", REFUSING)
+
+    result = thalweg("reset", f"{path}:refusing", "--yes")
+
+    refused(result, "the group has members", FAILED)
+    assert "in part" not in result.stderr
+    assert rows(thalweg("topics")) == before
+
+
+def test_a_reset_that_breaks_off_says_that_it_must_be_repeated(
+    thalweg: Thalweg, counted: str, script: Script
+) -> None:
+    path = script("failing.py", REFUSING)
+
+    result = thalweg("reset", f"{path}:failing", "--yes")
+
+    refused(result, "the disk is full", FAILED)
+    assert "word-count is reset in part: repeat it" in result.stderr
