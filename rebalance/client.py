@@ -83,6 +83,9 @@ _STOP_SECONDS: Final = 2.0
 _WATCH_SECONDS: Final = 1.0
 """How often who waits for the heartbeat thread looks whether it still runs."""
 
+_PAUSE_SECONDS: Final = 0.1
+"""Between two looks for a coordinator that is not there yet."""
+
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -301,7 +304,8 @@ class GroupClient:
             RefusedError: it refuses, or there is no such group.
             UnreachableError: it did not answer in time.
         """
-        return self._wait_for(_describe(self._connection, self.settings.group_id, timeout_ms))
+        group_id = self.settings.group_id
+        return self._wait_for(_describe_within(self._connection, group_id, timeout_ms))
 
     def request_shutdown(self) -> None:
         """Asks all instances of the application to shut down. The good-bye repeats it."""
@@ -534,8 +538,7 @@ def describe_group(
     async def ask() -> GroupDescription:
         connection = BrokerConnection(settings)
         try:
-            await connection.find_coordinator(group_id)
-            return await _describe(connection, group_id, timeout_ms)
+            return await _describe_within(connection, group_id, timeout_ms)
         finally:
             await connection.close()
 
@@ -549,3 +552,32 @@ async def _describe(connection: Connection, group_id: str, timeout_ms: float) ->
         said = f"{code_name(group.code)}{group.message and ': ' + group.message}"
         raise RefusedError(f"group {group_id!r} cannot be described, {said}", code=group.code)
     return group
+
+
+async def _describe_within(
+    connection: Connection, group_id: str, timeout_ms: float
+) -> GroupDescription:
+    """Asks until there is an answer that is not a passing error, or time is up."""
+    failure: RebalanceError | None = None
+    try:
+        async with asyncio.timeout(timeout_ms / 1000):
+            while True:
+                try:
+                    return await _describe(connection, group_id, timeout_ms)
+                except RebalanceError as error:
+                    if not error.retriable:
+                        raise
+                    failure = failure or error
+                    if isinstance(error, RefusedError):
+                        await asyncio.sleep(_PAUSE_SECONDS)
+                try:
+                    await connection.find_coordinator(group_id)
+                except RebalanceError as error:
+                    if not error.retriable:
+                        raise
+                    failure = error
+                    await asyncio.sleep(_PAUSE_SECONDS)
+    except TimeoutError as error:
+        raise failure or UnreachableError(
+            f"group {group_id!r} was not described within {timeout_ms:.0f} ms"
+        ) from error

@@ -203,7 +203,7 @@ class BrokerConnection(Connection):
                 f"the broker at {at} does not let this client in: {_text(error)}; check that "
                 f"security.protocol {settings.protocol} fits the port"
             )
-        if isinstance(error, kafka_errors.KafkaConnectionError):
+        if isinstance(error, kafka_errors.KafkaConnectionError | ConnectionResetError):
             return UnreachableError(
                 f"the broker at {at} closes the connection; check that security.protocol "
                 f"{settings.protocol} fits the port"
@@ -226,8 +226,11 @@ class BrokerConnection(Connection):
             raise _unsupported(at, api) from error
         except (kafka_errors.KafkaError, OSError) as error:
             await self._drop(address, connection)
+            if error.__cause__ is None:  # an answer to another request did not come: see above
+                raise UnreachableError(f"the connection to the broker at {at} hangs") from error
             raise UnreachableError(
-                f"the connection to the broker at {at} broke: {_text(error)}"
+                f"the broker at {at} closed the connection; if it always does, check that "
+                f"security.protocol {self._settings.protocol} fits the port"
             ) from error
         except asyncio.CancelledError:
             await self._drop(address, connection)

@@ -7,7 +7,7 @@ know states, nor bytes beyond the calls that make and read them.
     epoch                                   0      the newest one     -1
     rebalance timeout, topology, process,   yes    no                 no
       client tags
-    end point                               yes    see `membership`   no
+    end point                               maybe  no                 no
     tasks                                   none   all, or not said   not said
     shutdown                                whenever the application asks for it
 

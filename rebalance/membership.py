@@ -24,7 +24,7 @@ The rules that matter most:
 * Before it joins again, the owner has to let go of its tasks: a join says that it has none.
 * Brokers of 4.2 fail (-1) at a member with an end point while source topics are missing,
   perhaps only because they were created just now. Such a member joins without, hears of the
-  missing topics, and tells its end point when the group is ready.
+  missing topics, and joins again with its end point when they are there.
 
 The JVM's member sends without a pause while it joins, and clears its back-off at codes 15, 16,
 25 and 110; here that holds for the first failure in a row only, so that no broker is flooded.
@@ -69,6 +69,7 @@ from rebalance.member import (
 )
 from rebalance.readiness import Readiness
 from rebalance.refusals import Consequence, consequence, refusal
+from rebalance.status import StatusCode
 
 
 class State(Enum):
@@ -118,6 +119,15 @@ AT_ONCE: Final = frozenset({State.JOINING, State.ACKNOWLEDGING, State.LEAVING})
 ON_INTERVAL: Final = frozenset({State.RECONCILING, State.STABLE, State.PREPARE_LEAVING})
 """States that do."""
 _HEARTBEATS: Final = AT_ONCE | ON_INTERVAL
+
+
+_UNCONFIGURED: Final = frozenset(
+    {StatusCode.MISSING_SOURCE_TOPICS, StatusCode.INCORRECTLY_PARTITIONED_TOPICS}
+)
+"""Statuses of a group whose topology the broker cannot lay over its topics."""
+
+_ENDPOINT_FAILURES_MAX: Final = 3
+"""How often in a row a failure is laid to the end point before it is taken for what it says."""
 
 
 @dataclass(slots=True)
@@ -188,6 +198,7 @@ class Membership:
         self._wants_shutdown = False
         self._has_sent_shutdown = False
         self._hides_endpoint = False
+        self._endpoint_failures = 0
 
     # -- what can be read ----------------------------------------------------------------
 
@@ -317,7 +328,7 @@ class Membership:
         self._attempts = _Attempts()
         self._refused_code = None
         if sent.tells_endpoint:
-            self._hides_endpoint = False
+            self._endpoint_failures = 0
         self._endpoint_epoch = answer.endpoint_epoch
         if answer.endpoints is not None:
             self.endpoints = answer.endpoints
@@ -327,7 +338,12 @@ class Membership:
             self._fence(f"its epoch fell from {sent.epoch} to {answer.epoch}", now_ms)
             return
         self._epoch = answer.epoch
-        if self.state in ACTIVE:
+        if self.state in ACTIVE and self._may_tell_endpoint(answer):
+            self._hides_endpoint = False
+            self._withdraw()
+            self._move(State.FENCED)
+            self._start_joining(now_ms)
+        elif self.state in ACTIVE:
             self._take_tasks(sent, answer.tasks)
         if self.state in ACTIVE:
             missing_ms = self.settings.missing_topics_timeout_ms
@@ -353,7 +369,9 @@ class Membership:
         self._must_list = True
         if sent.is_leaving or self.state not in _HEARTBEATS:
             return
-        if code == Code.UNKNOWN_SERVER_ERROR and sent.is_joining and sent.tells_endpoint:
+        is_at_endpoint = code == Code.UNKNOWN_SERVER_ERROR and sent.tells_endpoint
+        if is_at_endpoint and self._endpoint_failures < _ENDPOINT_FAILURES_MAX:
+            self._endpoint_failures += 1
             self._hides_endpoint = True
             self._fail(now_ms, is_first_free=True)
             return
@@ -443,6 +461,16 @@ class Membership:
             until_ms = min(until_ms, self._polled_ms + self.settings.rebalance_timeout_ms)
         return Wait(until_ms)
 
+    @property
+    def _tells_endpoint(self) -> bool:
+        is_known = self.settings.endpoint is not None and not self._hides_endpoint
+        return is_known and self.state is State.JOINING
+
+    def _may_tell_endpoint(self, answer: Answer) -> bool:
+        """Tells whether to join once more, because the broker does not fail at it any more."""
+        codes = {status.code for status in answer.statuses}
+        return self._hides_endpoint and not codes & _UNCONFIGURED and not self._owned
+
     def _generate(self, now_ms: float) -> Heartbeat:
         """Makes the heartbeat of the state, and makes the state's move."""
         epoch, owned = self._epoch, None
@@ -462,7 +490,7 @@ class Membership:
             self._endpoint_epoch,
             owned,
             self._wants_shutdown,
-            self._tells_endpoint(),
+            self._tells_endpoint,
         )
         if self.state is State.ACKNOWLEDGING:
             # The next target, if there is one by now.
@@ -473,13 +501,6 @@ class Membership:
         elif self.state is State.LEAVING:
             self._finish_leaving(now_ms)
         return self._in_flight
-
-    def _tells_endpoint(self) -> bool:
-        if self.settings.endpoint is None:
-            return False
-        if self.state is State.JOINING:
-            return not self._hides_endpoint
-        return self._hides_endpoint and self.is_ready and self.state in ACTIVE
 
     def _may_run(self) -> TaskAssignment:
         """Returns what the owner runs, is told to run, or will be told before the answer."""

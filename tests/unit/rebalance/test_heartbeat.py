@@ -144,12 +144,10 @@ def test_a_join_says_where_queries_are_answered() -> None:
     assert bytes.fromhex("0102681b9e000306636c6f7564026100057a6f6e65026200") in encoded
 
 
-def test_an_end_point_may_be_told_later() -> None:
+def test_a_join_may_leave_the_end_point_out() -> None:
     heartbeats = Heartbeats(settings(endpoint=Endpoint("h", 7070)), WORD_COUNT)
 
     assert heartbeats.body(Heartbeat(1, 0, -1, TaskAssignment())).endpoint is None
-    later = heartbeats.body(Heartbeat(2, 3, 0, tells_endpoint=True))
-    assert later.endpoint == Endpoint("h", 7070)
 
 
 @pytest.mark.parametrize("epoch", [3, -1])

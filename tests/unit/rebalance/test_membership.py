@@ -1353,7 +1353,7 @@ def test_a_join_tells_the_end_point_and_nothing_else_does() -> None:
     assert not member.heartbeat().tells_endpoint
 
 
-def test_a_broker_that_fails_at_the_end_point_is_told_when_the_group_is_ready() -> None:
+def test_a_broker_that_fails_at_the_end_point_hears_it_when_topics_are_there() -> None:
     member = joining(endpoint=HERE, missing_topics_timeout_ms=60_000)
     member.refuse(Code.UNKNOWN_SERVER_ERROR)
     sent = member.heartbeat()
@@ -1363,15 +1363,42 @@ def test_a_broker_that_fails_at_the_end_point_is_told_when_the_group_is_ready() 
     member.acknowledge()
     assert not member.heartbeat().tells_endpoint
     member.answer(1, A)
+
+    sent = member.heartbeat()
+    assert sent.is_joining
+    assert sent.tells_endpoint
+    assert [event.tasks for event in member.told(Assigned)] == [NONE], "nothing runs yet"
+    member.answer(2, A)
     member.acknowledge()
+    assert member.heartbeat().owned == A
+    assert member.told(Lost) == []
+
+
+def test_an_offer_of_nothing_does_not_keep_the_end_point_back() -> None:
+    member = joining(endpoint=HERE)
+    member.refuse(Code.UNKNOWN_SERVER_ERROR)
+    member.heartbeat()
+    member.answer(1, NONE, statuses=status(1))
+    member.later(5_000)
+    member.heartbeat()
+    member.answer(1, None, statuses=status(3))
 
     assert member.heartbeat().tells_endpoint
-    member.fail()
-    member.later(200)
-    assert member.heartbeat().tells_endpoint, "until it is heard"
-    member.answer(1, A)
-    member.later(5_000)
-    assert not member.heartbeat().tells_endpoint
+    assert not member.acknowledge(), "it was overtaken"
+    member.answer(2, A)
+    assert member.acknowledge()
+
+
+def test_a_broker_that_fails_at_the_end_point_whatever_it_says_is_the_end() -> None:
+    member = joining(endpoint=HERE)
+    for _ in range(3):
+        member.refuse(Code.UNKNOWN_SERVER_ERROR)
+        member.heartbeat()
+        member.answer(1, NONE)
+        assert member.heartbeat().tells_endpoint
+    member.refuse(Code.UNKNOWN_SERVER_ERROR)
+
+    assert len(member.told(Fatal)) == 1
 
 
 def test_a_broker_that_fails_without_the_end_point_too_is_the_end() -> None:
