@@ -95,7 +95,7 @@ class Restorer:
                 positions[one.partition] = one.position
         if positions:
             if self._reader is None:
-                self._reader = self._transport.reader()
+                self._reader = self._transport.reader(in_bulk=True)
             self._reader.add(positions)
 
     def remove(self, task_id: str) -> list[StoreRestoration]:

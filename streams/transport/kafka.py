@@ -90,6 +90,8 @@ HELD_RECORDS_MAX: Final = 20_000
 REQUEST_MS: Final = 30_000
 """How long a question to the brokers may take; a broker restarts in less."""
 
+_COORDINATOR_MS: Final = 5_000
+
 CLOSE_MS: Final = 5_000
 """How long `close` and `abort` wait for brokers that do not answer."""
 
@@ -571,9 +573,10 @@ class KafkaTransport(Transport):
         if config.consumer_configs:
             # Wrong settings are told now, not when the first reader is made.
             self._new_consumer().close()
+        self._group_admin = self._admin
         self._connect()
         self._producer = self._new_producer()
-        self._group: GroupOffsets = group or _IdleGroup(self._admin_call, self._group_id)
+        self._group: GroupOffsets = group or _IdleGroup(self._ask_group, self._group_id)
 
     def _made(
         self,
@@ -595,10 +598,11 @@ class KafkaTransport(Transport):
             origins = (given for given, names in self._given.items() if _names(reason, names))
             raise ConfigError(f"{next(origins, mapping)}: {reason}") from error
 
-    def _new_consumer(self) -> Consumer:
-        consumer: Consumer = self._made(
-            "consumer_configs", Consumer, self.settings.consumer, self._heard.client
-        )
+    def _new_consumer(self, *, in_bulk: bool = False) -> Consumer:
+        settings = self.settings.consumer
+        if in_bulk:
+            settings = {**settings, **BULK_READING, **self._given["consumer_configs"]}
+        consumer: Consumer = self._made("consumer_configs", Consumer, settings, self._heard.client)
         return consumer
 
     def _connect(self) -> None:
@@ -641,7 +645,10 @@ class KafkaTransport(Transport):
             raise BrokerError(told(what, fault))
 
     def _admin_call(
-        self, what: str, ask: Callable[[AdminClient], Mapping[K, Future[R]]]
+        self,
+        what: str,
+        ask: Callable[[AdminClient], Mapping[K, Future[R]]],
+        admin: AdminClient | None = None,
     ) -> dict[K, R | KafkaError]:
         """Asks the brokers, again where the reason against an answer passes.
 
@@ -652,7 +659,7 @@ class KafkaTransport(Transport):
         deadline_ms = self._clock.monotonic_ms() + REQUEST_MS
         while True:
             answers: dict[K, R | KafkaError] = {}
-            for key, future in ask(self._admin).items():
+            for key, future in ask(admin or self._admin).items():
                 try:
                     answers[key] = self._awaited(what, future)
                 except KafkaException as error:
@@ -664,6 +671,35 @@ class KafkaTransport(Transport):
             ]
             if not passing or self._clock.monotonic_ms() > deadline_ms:
                 return answers
+            self._clock.sleep_ms(_RETRY_MS)
+
+    def _ask_group(self, what: str, ask: Callable[[AdminClient, float], Any]) -> Any:
+        """Asks the coordinator of the application's group; None without such a group.
+
+        An admin client of librdkafka does not find the coordinator again once that was
+        restarted: where it does not answer, another client asks.
+
+        Raises:
+            StreamsError: the coordinator refuses, or is not to be reached.
+        """
+        deadline_ms = self._clock.monotonic_ms() + REQUEST_MS
+        while True:
+            answers = self._admin_call(
+                what, lambda admin: ask(admin, _COORDINATOR_MS / 1000), self._group_admin
+            )
+            answer = answers[self._group_id]
+            refused = [answer] if isinstance(answer, KafkaError) else _errors_within(answer)
+            if not refused:
+                return answer
+            fault: KafkaError = refused[0]
+            if fault.name() == "GROUP_ID_NOT_FOUND":
+                return None
+            if fault.name() not in PASSING or self._clock.monotonic_ms() > deadline_ms:
+                raise failure_of(what, fault)
+            if fault.name() in UNREACHABLE:
+                self._group_admin = self._made(
+                    "admin_configs", AdminClient, self.settings.admin, self._heard.client
+                )
             self._clock.sleep_ms(_RETRY_MS)
 
     # -- topics --------------------------------------------------------------------------
@@ -780,11 +816,11 @@ class KafkaTransport(Transport):
 
     # -- reading -------------------------------------------------------------------------
 
-    def reader(self) -> KafkaReader:
+    def reader(self, *, in_bulk: bool = False) -> KafkaReader:
         """Returns a new reader with a consumer of its own."""
         self._refuse_closed()
         return KafkaReader(
-            self._new_consumer(),
+            self._new_consumer(in_bulk=in_bulk),
             self._check,
             self._serve,
             self._clock.monotonic_ms,
@@ -1158,15 +1194,12 @@ class KafkaTransport(Transport):
         Raises:
             BrokerError: a worker of the application still runs.
         """
-        answers = self._admin_call(
+        self._ask_group(
             f"cannot delete the offsets of {self._group_id!r}",
-            lambda admin: admin.delete_consumer_groups(
-                [self._group_id], request_timeout=REQUEST_MS / 1000
+            lambda admin, seconds: admin.delete_consumer_groups(
+                [self._group_id], request_timeout=seconds
             ),
         )
-        for answer in answers.values():
-            if isinstance(answer, KafkaError) and answer.name() != "GROUP_ID_NOT_FOUND":
-                raise failure_of(f"cannot delete the offsets of {self._group_id!r}", answer)
 
     def close(self) -> None:
         """Releases the clients; see `Transport.close`. Takes at most some `CLOSE_MS`."""
@@ -1185,47 +1218,44 @@ class KafkaTransport(Transport):
         self._retire_producer()
         self._note_deletions()
         # Their threads end with the last reference.
-        del self._producer, self._admin
+        del self._producer, self._admin, self._group_admin
 
 
 class _IdleGroup:
     """The positions of a group that has no members, kept by whoever comes.
 
     Args:
-        call: asks the brokers.
+        ask: asks the group's coordinator; returns None where there is no such group.
         group_id: the group.
     """
 
-    def __init__(self, call: Callable[..., dict[Any, Any]], group_id: str) -> None:
-        self._call = call
+    def __init__(
+        self, ask: Callable[[str, Callable[[AdminClient, float], Any]], Any], group_id: str
+    ) -> None:
+        self._ask = ask
         self._group_id = group_id
 
     def committed(
         self, partitions: Collection[TopicPartition]
     ) -> Mapping[TopicPartition, OffsetAndMetadata]:
-        """Returns committed positions."""
+        """Returns committed positions, those of pending transactions included."""
         asked = ConsumerGroupTopicPartitions(self._group_id, [Position(*p) for p in partitions])
-        answer = self._answer(
+        answer = self._ask(
             f"cannot read the offsets of group {self._group_id!r}",
-            lambda admin: admin.list_consumer_group_offsets(
-                [asked], require_stable=True, request_timeout=REQUEST_MS / 1000
+            lambda admin, seconds: admin.list_consumer_group_offsets(
+                [asked], require_stable=True, request_timeout=seconds
             ),
         )
-        found = {}
-        for one in () if answer is None else answer.topic_partitions:
-            if one.error is not None:
-                raise failure_of(
-                    f"cannot read the offset of {one.topic}-{one.partition}", one.error
-                )
-            if one.offset >= 0:
-                found[TopicPartition(one.topic, one.partition)] = OffsetAndMetadata(
-                    one.offset, one.metadata or ""
-                )
-        return found
+        return {
+            TopicPartition(one.topic, one.partition): OffsetAndMetadata(
+                one.offset, one.metadata or ""
+            )
+            for one in (() if answer is None else answer.topic_partitions)
+            if one.offset >= 0
+        }
 
     def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Makes positions last."""
-        what = f"cannot commit offsets of group {self._group_id!r}"
         asked = ConsumerGroupTopicPartitions(
             self._group_id,
             [
@@ -1233,27 +1263,22 @@ class _IdleGroup:
                 for partition, known in offsets.items()
             ],
         )
-        answer = self._answer(
-            what,
-            lambda admin: admin.alter_consumer_group_offsets(
-                [asked], request_timeout=REQUEST_MS / 1000
+        self._ask(
+            f"cannot commit offsets of group {self._group_id!r}",
+            lambda admin, seconds: admin.alter_consumer_group_offsets(
+                [asked], request_timeout=seconds
             ),
         )
-        for one in () if answer is None else answer.topic_partitions:
-            if one.error is not None:
-                raise failure_of(f"{what}: {one.topic}-{one.partition}", one.error)
 
     def identity(self) -> MemberIdentity:
         """Returns nobody: only the producer's own identity is checked."""
         return MemberIdentity(self._group_id)
 
-    def _answer(self, what: str, ask: Callable[[AdminClient], Any]) -> Any:
-        answer = self._call(what, ask)[self._group_id]
-        if not isinstance(answer, KafkaError):
-            return answer
-        if answer.name() == "GROUP_ID_NOT_FOUND":
-            return None
-        raise failure_of(what, answer)
+
+def _errors_within(answer: Any) -> list[KafkaError]:
+    """Returns the errors of single partitions in an answer about offsets."""
+    partitions = getattr(answer, "topic_partitions", ())
+    return [one.error for one in partitions if one.error is not None]
 
 
 def _refuse_to_send(*_: object) -> NoReturn:

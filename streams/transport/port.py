@@ -164,8 +164,13 @@ class Transport(ABC):
     # -- reading -------------------------------------------------------------------------
 
     @abstractmethod
-    def reader(self) -> Reader:
-        """Returns a new reader; close it before the transport."""
+    def reader(self, *, in_bulk: bool = False) -> Reader:
+        """Returns a new reader; close it before the transport.
+
+        Args:
+            in_bulk: it will read much at once and nothing else, as restoring does; what it
+                reads ahead may take more memory.
+        """
 
     @abstractmethod
     def begin_offsets(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:

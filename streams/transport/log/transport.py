@@ -122,7 +122,7 @@ class LogTransport(Transport):
 
     # -- reading -------------------------------------------------------------------------
 
-    def reader(self) -> Reader:
+    def reader(self, *, in_bulk: bool = False) -> Reader:
         """Returns a new reader."""
         self._check_open()
         reader = LogReader(self._log, self._outboxes, self._write_full_chunks)
