@@ -71,7 +71,7 @@ from streams.transport.kafka_group import (
     MemberIdentity,
     consumer_group_metadata,
 )
-from streams.transport.kafka_settings import KafkaSettings, kafka_settings
+from streams.transport.kafka_settings import BULK_READING, KafkaSettings, kafka_settings
 from streams.transport.partitioning import partition_of
 from streams.transport.port import (
     Batch,
