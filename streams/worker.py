@@ -31,6 +31,7 @@ from streams.group import Assignment, GroupMember, SoleMember
 from streams.measures import LoopMeasures, Measure
 from streams.queries.metadata import GroupView, InstanceTasks, topics_read
 from streams.tasks.active_task import ActiveTask
+from streams.tasks.task import TaskId
 from streams.tasks.task_manager import TaskManager
 from streams.transport.port import TopicPartition, Transport
 from topology.subtopologies import subtopologies
@@ -40,7 +41,14 @@ RESTORE_RECORDS: Final = 50_000
 """Most records of one restoring slice while tasks run."""
 
 PROCESS_RECORDS: Final = 10_000
-"""Most records of one task per round: bounds how long the others, a commit and the group wait."""
+"""Most records of one task at once."""
+
+FIRST_RECORDS: Final = 16
+"""Records of a task at once, before it is known how long one takes."""
+
+SLICE_MS: Final = 50
+"""How long a task may process at once: bounds how long the others, a commit, a punctuation and
+a stop wait for slow user code."""
 
 _RETRY_MS: Final = 100
 """Pause after an error that may pass; the log behind it has time-outs of its own."""
@@ -150,8 +158,10 @@ class Worker:
         self._paused_partitions: set[TopicPartition] = set()
         self._rebuilt: set[str] = set()
         self._processed_closed = 0
-        self._last_commit_ms = 0
-        self._last_purge_ms = 0
+        self._slices: dict[TaskId, int] = {}
+        # A wall clock may be set back: what recurs is timed by the clock that cannot.
+        self._last_commit_ms = 0.0
+        self._last_purge_ms = 0.0
         self._next_wall_due_ms = 0
         self._drained_at = -1
         self._is_idle = False
@@ -263,7 +273,7 @@ class Worker:
             self._member.start()
             if self._manager.global_task is not None:
                 self._manager.global_task.start()
-            self._last_commit_ms = self._last_purge_ms = self._clock.now_ms()
+            self._last_commit_ms = self._last_purge_ms = self._clock.monotonic_ms()
             while not self._stop_asked.is_set():
                 try:
                     self._round()
@@ -299,15 +309,18 @@ class Worker:
             if not restored:
                 self._stop_asked.wait(self.config.poll_ms / 1000)
         elif manager.running:
-            self._poll_and_process(self._poll_timeout_ms(now_ms, restored))
+            self._poll_and_process(now_ms, restored)
         elif not restored:
             self._stop_asked.wait(min(self.config.poll_ms, _RETRY_MS) / 1000)
-        self._commit_if_due(self._clock.now_ms())
+        self._commit_if_due()
 
-    def _poll_and_process(self, timeout_ms: float) -> None:
+    def _poll_and_process(self, now_ms: int, restored: int) -> None:
         clock, measures = self._clock, self.measures
         began_ms = clock.monotonic_ms()
-        self._poll(timeout_ms)
+        ready = self._ready_records(now_ms)
+        if ready < self.config.max_poll_records:
+            is_busy = restored or ready or not self._manager.restorer.is_idle
+            self._poll(0 if is_busy else self._poll_timeout_ms(now_ms))
         polled_ms = clock.monotonic_ms()
         processed = self._process()
         now_ms = clock.now_ms()
@@ -370,7 +383,8 @@ class Worker:
             self._failing_since_ms = now_ms
         if now_ms - self._failing_since_ms > self.config.task_timeout_ms:
             return False
-        if error.reaction is Reaction.REJOIN or self.config.is_exactly_once:
+        is_torn = any(task.is_torn for task in self._manager.running.values())
+        if error.reaction is Reaction.REJOIN or self.config.is_exactly_once or is_torn:
             # What was done since the last commit cannot be committed any more.
             _log.warning("going back to the last commit: %s", error)
             self._transport.abort()
@@ -384,9 +398,11 @@ class Worker:
 
     def _may_rebuild(self, error: StreamsError) -> bool:
         """Tells whether a task's stores are to blame, for the first time."""
+        manager = self._manager
+        known = {str(one) for one in (*manager.running, *manager.restoring, *manager.standby)}
         return (
             error.reaction is Reaction.RESTORE_TASK
-            and error.task_id is not None
+            and error.task_id in known
             and error.task_id not in self._rebuilt
         )
 
@@ -400,6 +416,8 @@ class Worker:
         self._rebuilt.add(error.task_id)
         self._transport.abort()
         self._close_tasks(frozenset(), clean=False)
+        manager = self._manager
+        manager.close_standby(manager.standby.keys() - {TaskId.parse(error.task_id)}, clean=False)
         self._directory.remove_task(error.task_id)
         self._set_state(WorkerState.PARTITIONS_ASSIGNED)
         self._must_open = True
@@ -414,21 +432,22 @@ class Worker:
 
     # -- records -------------------------------------------------------------------------
 
-    def _poll_timeout_ms(self, now_ms: int, restored: int) -> float:
-        """Returns how long to wait for records: not at all while there is something to do."""
-        if restored or not self._manager.restorer.is_idle or self._has_ready(now_ms):
-            return 0
+    def _poll_timeout_ms(self, now_ms: int) -> float:
+        """Returns how long to wait for records when there is nothing else to do."""
         config = self.config
         wait_ms: float = config.poll_ms
         if config.commit_interval_ms:
-            wait_ms = min(wait_ms, self._last_commit_ms + config.commit_interval_ms - now_ms)
+            passed_ms = self._clock.monotonic_ms() - self._last_commit_ms
+            wait_ms = min(wait_ms, config.commit_interval_ms - passed_ms)
         wait_ms = min(wait_ms, self._next_wall_due_ms - now_ms)
         return max(0, wait_ms)
 
-    def _has_ready(self, now_ms: int) -> bool:
-        return any(
-            task.group.buffered_count() and task.group.is_ready(now_ms)
+    def _ready_records(self, now_ms: int) -> int:
+        """Returns how many records wait that may be processed now."""
+        return sum(
+            task.group.buffered_count()
             for task in self._manager.running.values()
+            if task.group.is_ready(now_ms)
         )
 
     def _poll(self, timeout_ms: float) -> None:
@@ -445,6 +464,8 @@ class Worker:
             _log.warning("reading failed, trying again: %s", error)
             self._stop_asked.wait(_RETRY_MS / 1000)
             return
+        if batches:
+            self._is_idle = False
         full = []
         for partition, records in batches:
             self.measures.polled_records += len(records)
@@ -480,13 +501,15 @@ class Worker:
         while work:
             work = False
             for task in tasks:
-                done = task.process(now_ms, PROCESS_RECORDS)
+                done = self._process_slice(task, now_ms)
                 if done:
                     processed += done
                     work = work or bool(task.group.buffered_count())
+                if self._stop_asked.is_set():
+                    break
             now_ms = clock.now_ms()
             self._punctuate(tasks, now_ms)
-            if now_ms >= deadline_ms or any(task.commit_requested for task in tasks):
+            if clock.monotonic_ms() >= deadline_ms or any(task.commit_requested for task in tasks):
                 break
             if self._stop_asked.is_set():
                 break
@@ -497,6 +520,17 @@ class Worker:
         if self._paused_partitions:
             self._resume_drained()
         return processed
+
+    def _process_slice(self, task: ActiveTask, now_ms: int) -> int:
+        """Processes as many records of a task as `SLICE_MS` allows, by what the last ones took."""
+        most, began_ms = self._slices.get(task.id, FIRST_RECORDS), self._clock.monotonic_ms()
+        done = task.process(now_ms, most)
+        took_ms = self._clock.monotonic_ms() - began_ms
+        if took_ms > SLICE_MS:
+            self._slices[task.id] = max(1, int(done * SLICE_MS / took_ms))
+        elif done == most and most < PROCESS_RECORDS:
+            self._slices[task.id] = min(2 * most, PROCESS_RECORDS)
+        return done
 
     def _punctuate(self, tasks: list[ActiveTask], now_ms: int) -> None:
         began_ms, has_run = self._clock.monotonic_ms(), False
@@ -521,14 +555,14 @@ class Worker:
 
     # -- commit --------------------------------------------------------------------------
 
-    def _commit_if_due(self, now_ms: int) -> None:
-        running = self._manager.running.values()
+    def _commit_if_due(self) -> None:
+        running, now_ms = self._manager.running.values(), self._clock.monotonic_ms()
         if now_ms - self._last_commit_ms >= self.config.commit_interval_ms or any(
             task.commit_requested for task in running
         ):
             with self._timed(self.measures.commit):
                 self._commit()
-            self._last_commit_ms = self._clock.now_ms()
+            self._last_commit_ms = self._clock.monotonic_ms()
         if now_ms - self._last_purge_ms >= self.config.repartition_purge_interval_ms:
             self._purge()
             self._last_purge_ms = now_ms

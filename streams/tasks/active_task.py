@@ -103,6 +103,8 @@ class ActiveTask:
         self._chains: Mapping[str, Chain] = {}
         self.group = PartitionGroup((), config.max_task_idle_ms)
         self.is_running = False
+        # Processing, punctuating or flushing broke off: only the last commit can be built on.
+        self.is_torn = False
 
     # -- life cycle ----------------------------------------------------------------------
 
@@ -217,6 +219,7 @@ class ActiveTask:
             StreamsError: a record failed and its handler said to stop; names task, topic,
                 partition, offset and node.
         """
+        self.is_torn = True
         group, done = self.group, 0
         ran: dict[SourceRun, Sequence[RawRecord]] = {}
         while done < most and group.is_ready(now_ms):
@@ -240,6 +243,7 @@ class ActiveTask:
         self.processed_records_total += done
         if ran:
             self._note_latency(ran, now_ms)
+        self.is_torn = False
         return done
 
     def _note_latency(self, ran: Mapping[SourceRun, Sequence[RawRecord]], began_ms: int) -> None:
@@ -264,7 +268,10 @@ class ActiveTask:
         """Runs the wall-clock punctuations that are due."""
         if now_ms < self.wall_punctuations.next_due_ms:
             return False
-        return self.wall_punctuations.run_due(now_ms, self._punctuate)
+        self.is_torn = True
+        has_run = self.wall_punctuations.run_due(now_ms, self._punctuate)
+        self.is_torn = False
+        return has_run
 
     def _punctuate(self, schedule: Schedule, now_ms: int) -> None:
         current = self.current
@@ -296,9 +303,11 @@ class ActiveTask:
 
     def flush_caches(self) -> None:
         """Pushes what caches hold downstream, in the order the stores were opened."""
+        self.is_torn = True
         with self._named():
             for store in self.stores.values():
                 store.flush_cache()
+        self.is_torn = False
 
     def committable(self) -> dict[TopicPartition, tuple[int, int]]:
         """Returns partition -> (next offset, partition time) of what was consumed."""

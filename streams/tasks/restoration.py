@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from stores.api import StateStore
+from stores.errors import StreamsError
 from stores.record import offset_of
 from streams.transport.port import Reader, TopicPartition, Transport
 
@@ -143,7 +144,11 @@ class Restorer:
             batch = records
             if reader.position(partition) > one.end_offset:
                 batch = [record for record in records if offset_of(record[3]) < one.end_offset]
-            one.store.restore(batch)
+            try:
+                one.store.restore(batch)
+            except StreamsError as error:
+                error.task_id = error.task_id or one.task_id
+                raise
             one.restored += len(batch)
             done += len(batch)
         self._settle(reader, list(self._by_partition.values()))
