@@ -9,6 +9,7 @@ Source: Kafka 4.2 `GroupMetadataManager.streamsGroupHeartbeat`, `CurrentAssignme
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -45,9 +46,15 @@ class Coordinator:
     members: dict[str, KnownMember] = field(default_factory=dict)
     target: dict[str, frozenset[TaskId]] = field(default_factory=dict)
     exists: bool = False
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    """Held by who looks at several members; members of the client's tests have threads."""
 
     def heartbeat(self, member_id: str, sent: Heartbeat) -> Answer | Refusal:
         """Takes a heartbeat and answers it."""
+        with self.lock:
+            return self._answer(member_id, sent)
+
+    def _answer(self, member_id: str, sent: Heartbeat) -> Answer | Refusal:
         if sent.is_leaving:
             return self._leave(member_id)
         owned = None if sent.owned is None else sent.owned.active
@@ -110,8 +117,9 @@ class Coordinator:
 
     def expire(self, member_id: str) -> None:
         """Removes a member whose session is over."""
-        if self.members.pop(member_id, None) is not None:
-            self.share_out()
+        with self.lock:
+            if self.members.pop(member_id, None) is not None:
+                self.share_out()
 
     def delete(self) -> None:
         """Deletes the group under its members."""
