@@ -344,7 +344,7 @@ class ContainerBroker(Broker):
         overrides: broker settings that differ.
     """
 
-    _INSIDE: Final = "/tmp/broker"
+    _INSIDE: Final = "/var/tmp/broker"
 
     def __init__(self, directory: Path, overrides: Mapping[str, str] | None = None) -> None:
         super().__init__(directory, overrides)

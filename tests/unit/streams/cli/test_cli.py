@@ -671,9 +671,9 @@ def test_a_dry_run_does_nothing(thalweg: Thalweg, counted: str) -> None:
     assert result.stdout.splitlines() == [
         "would:",
         "  delete local state in .thalweg/state/word-count",
+        "  delete the offsets committed by word-count",
         "  delete topic word-count-counts-changelog",
         "  delete topic word-count-counts-repartition",
-        "  delete the offsets committed by word-count",
         "  begin lines-0 at offset 0",
     ]
     assert rows(thalweg("query", counted, "counts", "--key", "to")) == [["to", "2"]]
