@@ -1,0 +1,1 @@
+"""The race: stream-processing runtimes one after another on one real broker."""

@@ -1,0 +1,266 @@
+"""thalweg in the race: one process, one worker, one workload, from start to drained.
+
+Arguments are name=value words, as `contenders.toml` fills them in. The last line on stdout is
+the report that the harness reads.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streams import (
+    App,
+    Materialized,
+    State,
+    StreamsBuilder,
+    TimeWindows,
+    Windowed,
+    serdes,
+)
+
+STORE = "store"
+WATCH_SECONDS = 0.002
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Input of map_filter."""
+
+    id: int
+    user: str
+    amount: float
+    text: str
+
+
+class Taxed(msgspec.Struct, frozen=True):
+    """Output of map_filter."""
+
+    id: int
+    user: str
+    amount: float
+    text: str
+    tax: float
+
+
+class Payment(msgspec.Struct, frozen=True):
+    """Input of the windowed sum and of the join."""
+
+    id: int
+    user: str
+    amount: float
+    ts: int
+
+
+class User(msgspec.Struct, frozen=True):
+    """A row of the table."""
+
+    user: str
+    name: str
+    country: str
+    tier: int
+
+
+class Enriched(msgspec.Struct, frozen=True):
+    """Output of the join."""
+
+    id: int
+    user: str
+    amount: float
+    ts: int
+    country: str
+    tier: int
+
+
+class WindowOut(msgspec.Struct, frozen=True):
+    """Output of the windowed sum."""
+
+    start: int
+    end: int
+    value: float
+
+
+def passthrough(builder: StreamsBuilder, options: dict[str, str]) -> None:
+    """Bytes straight on."""
+    builder.stream(options["input"], key_serde=serdes.bytes, value_serde=serdes.bytes).to(
+        options["output"]
+    )
+
+
+def map_filter(builder: StreamsBuilder, options: dict[str, str]) -> None:
+    """Decode, keep the large amounts, add the tax, encode."""
+    (
+        builder.stream(options["input"], key_serde=serdes.bytes, value_serde=serdes.json(Event))
+        .filter(lambda _key, event: event.amount >= 50.0)
+        .map_values(lambda e: Taxed(e.id, e.user, e.amount, e.text, e.amount * 0.2))
+        .to(options["output"], key_serde=serdes.bytes, value_serde=serdes.json(Taxed))
+    )
+
+
+def word_count(builder: StreamsBuilder, options: dict[str, str]) -> None:
+    """Split lines, group by word, count."""
+    (
+        builder.stream(options["input"], key_serde=serdes.bytes, value_serde=serdes.string)
+        .flat_map_values(str.split)
+        .group_by(lambda _key, word: word, key_serde=serdes.string, value_serde=serdes.string)
+        .count(materialized=Materialized(STORE, key_serde=serdes.string))
+        .to_stream()
+        .to(options["output"], key_serde=serdes.string, value_serde=serdes.int64)
+    )
+
+
+def windowed_sum(builder: StreamsBuilder, options: dict[str, str]) -> None:
+    """Sum the amounts of each user in windows of ten seconds."""
+    windows = TimeWindows.of_size(timedelta(seconds=10), grace=timedelta(seconds=5))
+
+    def row(key: Windowed[str], total: float) -> tuple[str, WindowOut]:
+        return key.key, WindowOut(key.window.start_ms, key.window.end_ms, total)
+
+    (
+        builder.stream(options["input"], key_serde=serdes.string, value_serde=serdes.json(Payment))
+        .group_by_key()
+        .windowed_by(windows)
+        .aggregate(
+            float,
+            lambda _user, payment, total: total + payment.amount,
+            materialized=Materialized(STORE, key_serde=serdes.string, value_serde=serdes.float64),
+        )
+        .to_stream()
+        .map(row)
+        .to(options["output"], key_serde=serdes.string, value_serde=serdes.json(WindowOut))
+    )
+
+
+def stream_table_join(builder: StreamsBuilder, options: dict[str, str]) -> None:
+    """Enrich payments by their user."""
+    users = builder.table(
+        options["input"] + "-table",
+        key_serde=serdes.string,
+        value_serde=serdes.json(User),
+        materialized=Materialized(STORE),
+    )
+    (
+        builder.stream(options["input"], key_serde=serdes.string, value_serde=serdes.json(Payment))
+        .join(
+            users,
+            lambda p, user: Enriched(p.id, p.user, p.amount, p.ts, user.country, user.tier),
+        )
+        .to(options["output"], key_serde=serdes.string, value_serde=serdes.json(Enriched))
+    )
+
+
+def table(builder: StreamsBuilder, options: dict[str, str]) -> None:
+    """Fill a store, or restore it."""
+    builder.table(
+        options["input"],
+        key_serde=serdes.bytes,
+        value_serde=serdes.bytes,
+        materialized=Materialized(STORE, key_serde=serdes.bytes, value_serde=serdes.bytes),
+    )
+
+
+WORKLOADS: dict[str, Callable[[StreamsBuilder, dict[str, str]], None]] = {
+    "passthrough": passthrough,
+    "map_filter": map_filter,
+    "word_count": word_count,
+    "windowed_sum": windowed_sum,
+    "stream_table_join": stream_table_join,
+    "restore_build": table,
+    "restore": table,
+}
+
+
+class Marks:
+    """Notes the moments the harness asks for."""
+
+    def __init__(self, expected: int) -> None:
+        self.report: dict[str, Any] = {}
+        self._expected = expected
+
+    def note(self, name: str) -> None:
+        """Notes the first time something happens."""
+        if name not in self.report:
+            self.report[name] = time.time()
+            if name == "first_ts":
+                self.report["cpu_first"] = time.process_time()
+
+    def seen(self, records: int) -> None:
+        """Notes how much of the input was read."""
+        if records >= self._expected // 10:
+            self.note("t10_ts")
+        if records >= self._expected * 9 // 10:
+            self.note("t90_ts")
+        if records >= self._expected:
+            self.note("processed_ts")
+
+
+def run(options: dict[str, str]) -> dict[str, Any]:
+    """Runs one workload and returns the report."""
+    workload, expected = options["workload"], int(options["expected"])
+    builder = StreamsBuilder()
+    WORKLOADS[workload](builder, options)
+    app = App(
+        builder,
+        application_id=options["app"],
+        bootstrap_servers=options["bootstrap"],
+        state_dir=Path(options["state_dir"]),
+        processing_guarantee=options.get("guarantee", "at_least_once"),
+        commit_interval_ms=int(options.get("commit_ms", "1000")),
+        statestore_cache_max_bytes=int(options.get("cache_bytes", str(10 << 20))),
+    )
+    # As `App.run` does, which this job cannot use: it has to look at the progress.
+    gc.set_threshold(100_000, 20, 50)
+    marks = Marks(expected)
+    app.start()
+    if workload == "restore":
+        restore(app, expected, marks)
+    else:
+        drain(app, expected, marks)
+    if app.error is not None:
+        raise app.error
+    app.close()
+    marks.note("done_ts")
+    marks.report["cpu_done"] = time.process_time()
+    return marks.report
+
+
+def drain(app: App, expected: int, marks: Marks) -> None:
+    """Waits until all input went through; the worker's start counts as the first record."""
+    while not app.state.has_finished:
+        progress = app.progress()
+        if progress is not None and progress.running_tasks:
+            marks.note("first_ts")
+            marks.seen(progress.processed_records)
+            if progress.processed_records >= expected and progress.lag_records == 0:
+                return
+        app.wait_for(State.ERROR, timeout=timedelta(seconds=WATCH_SECONDS))
+
+
+def restore(app: App, expected: int, marks: Marks) -> None:
+    """Waits until the store is restored, then sums its rows up."""
+    while not app.state.has_finished:
+        progress = app.progress()
+        if progress is not None and (progress.restoring_tasks or progress.restored_records):
+            marks.note("first_ts")
+            if progress.restored_records >= expected and not progress.restoring_tasks:
+                marks.note("processed_ts")
+                break
+        app.wait_for(State.ERROR, timeout=timedelta(seconds=WATCH_SECONDS))
+    entries = checksum = 0
+    with app.store(STORE).all() as rows:
+        for _, value in rows:
+            entries += 1
+            checksum += int(value[:12])
+    marks.report.update(restored=expected, entries=entries, checksum=checksum)
+
+
+if __name__ == "__main__":
+    given = dict(word.split("=", 1) for word in sys.argv[1:])
+    print(json.dumps(run(given)), flush=True)

@@ -1,0 +1,1 @@
+"""What the clients alone can do: the ceiling of every Python contender."""

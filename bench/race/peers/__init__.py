@@ -1,0 +1,1 @@
+"""Contenders from other projects, each run by an interpreter that has its library."""
