@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from rebalance.member import Endpoint
 from stores.directory import StateDirectory
-from stores.errors import Reaction, StoreNotReadyError
+from stores.errors import BackendError, Reaction, StoreNotReadyError
 from streams.clock import Clock, SystemClock
 from streams.config import StreamsConfig
 from streams.errors import BrokerError, OffsetOutOfRangeError, StreamsError
@@ -49,6 +49,9 @@ FIRST_RECORDS: Final = 16
 SLICE_MS: Final = 50
 """How long a task may process at once: bounds how long the others, a commit, a punctuation and
 a stop wait for slow user code."""
+
+_CLEANUP_LEAST_MS: Final = 1_000
+"""How often, at most, to look for state that nobody has come back to."""
 
 _RETRY_MS: Final = 100
 """Pause after an error that may pass; the log behind it has time-outs of its own."""
@@ -162,6 +165,7 @@ class Worker:
         # A wall clock may be set back: what recurs is timed by the clock that cannot.
         self._last_commit_ms = 0.0
         self._last_purge_ms = 0.0
+        self._last_cleanup_ms = 0.0
         self._next_wall_due_ms = 0
         self._drained_at = -1
         self._is_idle = False
@@ -274,6 +278,7 @@ class Worker:
             if self._manager.global_task is not None:
                 self._manager.global_task.start()
             self._last_commit_ms = self._last_purge_ms = self._clock.monotonic_ms()
+            self._last_cleanup_ms = self._last_commit_ms
             while not self._stop_asked.is_set():
                 try:
                     self._round()
@@ -566,6 +571,10 @@ class Worker:
         if now_ms - self._last_purge_ms >= self.config.repartition_purge_interval_ms:
             self._purge()
             self._last_purge_ms = now_ms
+        cleanup_ms = max(self.config.state_cleanup_delay_ms, _CLEANUP_LEAST_MS)
+        if now_ms - self._last_cleanup_ms >= cleanup_ms:
+            self._clean_up()
+            self._last_cleanup_ms = now_ms
 
     def _commit(self) -> None:
         manager = self._manager
@@ -601,6 +610,24 @@ class Worker:
         committed = self._transport.committed(partitions)
         if committed:
             self._transport.delete_records({p: known.offset for p, known in committed.items()})
+
+    def _clean_up(self) -> None:
+        """Deletes the state of tasks that moved away and did not come back.
+
+        Source: JVM `StateDirectory.cleanRemovedTasks`.
+        """
+        manager, assigned = self._manager, self._assignment
+        here = (*manager.running, *manager.restoring, *manager.standby)
+        keep = {str(task_id) for task_id in (*here, *assigned.active, *assigned.standby)}
+        try:
+            removed = self._directory.remove_obsolete(
+                keep, self._clock.now_ms(), self.config.state_cleanup_delay_ms
+            )
+        except BackendError as error:
+            _log.warning("old state stays for the moment: %s", error)
+            return
+        if removed:
+            _log.info("deleted the state of tasks that moved away: %s", ", ".join(removed))
 
     # -- the end -------------------------------------------------------------------------
 
