@@ -251,7 +251,9 @@ class Broker(ABC):
         (self.directory / "server.properties").write_text(lines)
 
     def _format_arguments(self, properties: str) -> list[str]:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Its first six bits are 0, so that it does not begin with a hyphen, as an option does.
+        cluster_id = uuid.UUID(int=uuid.uuid4().int >> 6)
+        cluster = base64.urlsafe_b64encode(cluster_id.bytes).decode().rstrip("=")
         scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
         return ["format", "-t", cluster, "-c", properties, "--add-scram", scram]
 

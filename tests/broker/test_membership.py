@@ -41,7 +41,14 @@ from rebalance.errors import (
 from rebalance.events import Lost, Revoked, ShutdownRequested, StatusChanged
 from rebalance.heartbeat import Answer, Heartbeats, read_answer
 from rebalance.member import Endpoint, GroupIdentity, MemberSettings, TaskAssignment, new_id
-from rebalance.messages import HEARTBEAT, Api, CommittedOffset
+from rebalance.messages import (
+    HEARTBEAT,
+    OFFSET_COMMIT,
+    Api,
+    CommittedOffset,
+    decode_offset_commit,
+    encode_offset_commit,
+)
 from tests.broker.broker import INTERVAL_MS, SESSION_MS, Broker, open_broker
 from tests.broker.members import (
     Owner,
@@ -553,6 +560,36 @@ def test_a_commit_may_lag_behind_the_epoch_while_the_task_stays(
         other.client.leave()
         turn_until_shared([owner], 3)
         owner.client.commit_offsets({(source, kept): (owner.client.identity().epoch, "")})
+
+
+def commit_as(kafka: str, group: str, identity: GroupIdentity, topic: str, partition: int) -> int:
+    """Commits from outside of any member and returns the code."""
+    at = (topic, partition)
+    body = encode_offset_commit(group, identity, {at: (1, "")})
+    answered = exchange({"bootstrap.servers": kafka}, group, OFFSET_COMMIT, body)
+    return decode_offset_commit(answered)[at]
+
+
+def test_which_epochs_a_broker_accepts(
+    kafka: str, name: str, owner: Owner, source: str, member: Callable[..., Owner]
+) -> None:
+    """What the member's own handling of codes rests on."""
+    old = owner.client.identity()
+    other = member()
+    turn_until_shared([owner, other], 3)
+    turn_until([owner], lambda: owner.client.identity().epoch > old.epoch, "a newer epoch")
+    new = owner.client.identity()
+    kept = {task.partition for task in owner.active if task.subtopology_id == "0"}
+    given_up = {0, 1, 2} - kept
+
+    assert all(commit_as(kafka, name, new, source, one) == Code.NONE for one in kept)
+    assert all(commit_as(kafka, name, old, source, one) == Code.NONE for one in kept)
+    for one in given_up:
+        assert commit_as(kafka, name, old, source, one) == Code.STALE_MEMBER_EPOCH
+    newer = GroupIdentity(new.member_id, new.epoch + 1)
+    assert commit_as(kafka, name, newer, source, 0) == Code.STALE_MEMBER_EPOCH
+    stranger = GroupIdentity("nobody", new.epoch)
+    assert commit_as(kafka, name, stranger, source, 0) == Code.UNKNOWN_MEMBER_ID
 
 
 def test_who_was_thrown_out_commits_nothing(
