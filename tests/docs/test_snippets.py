@@ -10,27 +10,33 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+from tests.docs.documents import (
+    DOCUMENTS,
+    ROOT,
+    RUN_THALWEG,
+    Block,
+    blocks,
+    commands,
+    name,
+    prose,
+)
+
 LINKED = [*DOCUMENTS, ROOT / "CHANGELOG.md"]
 
-_BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_NOT_RUN = re.compile(r"<!-- not run: [^\n]+ -->\n+\Z")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _TARGET = re.compile(r"^(\w+):", re.MULTILINE)
 _OPTION = re.compile(r"--[a-z][a-z-]*")
-_STEPS = re.compile(r"\s(?:\|\||&&|\||;)\s")
 
 # Commands a reader is sure to have, or is told elsewhere to install.
 _OTHERS = {
@@ -47,53 +53,6 @@ _OTHERS = {
     "rm",
     "source",
 }
-
-_RUN_THALWEG = "import sys; sys.argv[0] = 'thalweg'; from streams.cli import main; main()"
-
-
-class Block(NamedTuple):
-    """A fenced block of a document."""
-
-    language: str
-    text: str
-    line: int
-    is_run: bool
-
-
-def blocks(path: Path) -> list[Block]:
-    """Returns the fenced blocks of a document, in order."""
-    document = path.read_text()
-    return [
-        Block(
-            language=match[1],
-            text=match[2],
-            line=document.count("\n", 0, match.start(2)) + 1,
-            is_run=_NOT_RUN.search(document, 0, match.start()) is None,
-        )
-        for match in _BLOCK.finditer(document)
-    ]
-
-
-def commands(path: Path) -> list[tuple[int, list[str]]]:
-    """Returns (line, words) of what a document's ```console blocks type after `$ `."""
-    found = []
-    for block in blocks(path):
-        if block.language == "console":
-            text = block.text.replace("\\\n", "  ")
-            for number, line in enumerate(text.splitlines(), block.line):
-                if line.startswith("$ "):
-                    for step in _STEPS.split(line[2:]):
-                        words = shlex.split(step, comments=True)
-                        while words and re.match(r"[A-Z_]+=", words[0]):
-                            del words[0]
-                        if words:
-                            found.append((number, words))
-    return found
-
-
-def name(path: Path) -> str:
-    """Returns a document's name within the project."""
-    return path.relative_to(ROOT).as_posix()
 
 
 def in_project(words: list[str]) -> list[str]:
@@ -124,21 +83,27 @@ def complaint(words: list[str]) -> str | None:
 
 def complaint_of_thalweg(arguments: list[str]) -> str | None:
     """Says which command or option the command line does not know, None if it knows all."""
-    command = [word for word in arguments[:1] if not word.startswith("-")]
-    asked = subprocess.run(
-        [sys.executable, "-c", _RUN_THALWEG, *command, "--help"],
+    command = "".join(word for word in arguments[:1] if not word.startswith("-"))
+    asked = help_of_thalweg(command)
+    if asked.returncode != 0:
+        return f"there is no thalweg {command}: {asked.stderr.strip()[-200:]}"
+    known = set(_OPTION.findall(asked.stdout))
+    used = [option[0] for word in arguments if (option := _OPTION.match(word)) is not None]
+    unknown = [option for option in used if option not in known]
+    return f"thalweg {command} has no {', '.join(unknown)}" if unknown else None
+
+
+@cache
+def help_of_thalweg(command: str) -> subprocess.CompletedProcess[str]:
+    """Asks the command line for the help of a command, "" for its own."""
+    return subprocess.run(
+        [sys.executable, "-c", RUN_THALWEG, *filter(None, [command]), "--help"],
         cwd=ROOT,
         env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
         capture_output=True,
         text=True,
         check=False,
     )
-    if asked.returncode != 0:
-        return f"there is no thalweg {' '.join(command)}: {asked.stderr.strip()[-200:]}"
-    known = set(_OPTION.findall(asked.stdout))
-    used = [option[0] for word in arguments if (option := _OPTION.match(word)) is not None]
-    unknown = [option for option in used if option not in known]
-    return f"thalweg {' '.join(command)} has no {', '.join(unknown)}" if unknown else None
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)
@@ -173,9 +138,8 @@ def test_commands_exist(path: Path) -> None:
 
 @pytest.mark.parametrize("path", LINKED, ids=name)
 def test_links_lead_somewhere(path: Path) -> None:
-    prose = _BLOCK.sub("", path.read_text())
     dead = []
-    for target in _LINK.findall(prose):
+    for target in _LINK.findall(prose(path)):
         if re.match(r"[a-z]+:", target):
             continue
         file, _, anchor = target.partition("#")
@@ -204,7 +168,7 @@ def test_every_page_has_a_place_in_the_navigation() -> None:
 
 def anchors(path: Path) -> set[str]:
     """Returns the anchors of a document's headings."""
-    headings = re.findall(r"^#+ (.+)$", _BLOCK.sub("", path.read_text()), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -218,12 +182,13 @@ def test_a_wrong_command_is_found(tmp_path: Path) -> None:
 def test_blocks_tell_line_language_and_mark(tmp_path: Path) -> None:
     document = tmp_path / "document.md"
     document.write_text(
-        "Text\n\n```python\na = 1\n```\n\n<!-- not run: needs a broker -->\n\n```python\nb\n```\n"
+        "Text\n\n```python\na = 1\n```\n\n<!-- not run: needs a broker -->\n\n"
+        '```python title="b.py"\nb\n```\n'
         "\n```console\n$ A=1 make test && \\\n  cd x  # why\nprinted\n```\n"
     )
 
-    assert blocks(document)[:2] == [
-        Block("python", "a = 1\n", 4, True),
-        Block("python", "b\n", 10, False),
-    ]
+    first, second, _ = blocks(document)
+    assert first == Block("python", "a = 1\n", 4)
+    assert second == Block("python", "b\n", 10, "not run: needs a broker", "b.py")
+    assert (first.is_run, second.is_run) == (True, False)
     assert [words for _, words in commands(document)] == [["make", "test"], ["cd", "x"]]
