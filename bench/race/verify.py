@@ -6,6 +6,7 @@ Output topics carry the broker's append time, so the last output's timestamp clo
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -55,19 +56,19 @@ class Output:
                 "fetch.wait.max.ms": 10,
             }
         )
-        consumer.assign([TopicPartition(self.topic, number, 0) for number in range(PARTITIONS)])
-        open_partitions = PARTITIONS
-        while open_partitions:
-            for message in consumer.consume(5000, 5.0):
-                if message.error():
-                    open_partitions -= 1
-                    continue
-                append = message.timestamp()[1]
-                self.first = min(self.first, append)
-                self.last = max(self.last, append)
-                self.count += 1
-                yield message
-        consumer.close()
+        with contextlib.closing(consumer):
+            consumer.assign([TopicPartition(self.topic, number, 0) for number in range(PARTITIONS)])
+            open_partitions = PARTITIONS
+            while open_partitions:
+                for message in consumer.consume(5000, 5.0):
+                    if message.error():
+                        open_partitions -= 1
+                        continue
+                    append = message.timestamp()[1]
+                    self.first = min(self.first, append)
+                    self.last = max(self.last, append)
+                    self.count += 1
+                    yield message
 
 
 def verify(bootstrap: str, topic: str, data: Dataset, contender: Facts) -> Outcome:
