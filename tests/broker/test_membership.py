@@ -67,6 +67,12 @@ RECOVERY_SECONDS = (SESSION_MS + INTERVAL_MS) / 1000
 ROOT = Path(__file__).parent.parent.parent
 
 
+@pytest.fixture(scope="session")
+def kafka(broker: Broker) -> str:
+    """Our own broker, whatever else there is: these tests know how long its sessions last."""
+    return broker.bootstrap_servers
+
+
 @pytest.fixture
 def source(create_topic: Callable[..., str], name: str) -> str:
     """A source topic with three partitions."""
