@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from streams.cli import options
 from streams.cli.exits import ExitCode, is_debug, leave_at_once, tell, told
+
+_UNTIL_IDLE_COMMIT_MS: Final = 1_000
+"""How often to commit, at least, where the end is waited for: it shows at commits only."""
 
 
 @told
@@ -31,7 +34,9 @@ def run(
     ] = None,
     until_idle: Annotated[
         bool,
-        options.flag("--until-idle", "Stop when everything in the log is processed."),
+        options.flag(
+            "--until-idle", "Stop when everything in the log is processed; commits every second."
+        ),
     ] = False,
     progress: Annotated[
         bool, options.flag("--progress/--no-progress", "Show what is being done.")
@@ -99,6 +104,8 @@ def run(
         raise typer.Exit(
             supervise(lambda worker: worker_command(script, typed, app.config, worker), count)
         )
+    if until_idle and app.config.commit_interval_ms > _UNTIL_IDLE_COMMIT_MS:
+        app.configure(commit_interval_ms=_UNTIL_IDLE_COMMIT_MS)
     clock = SystemClock()
     report = Report(clock)
     try:

@@ -131,6 +131,15 @@ def test_progress_is_written_as_lines_where_there_is_no_terminal(
     assert "commits" in lines[-1]
 
 
+def test_a_run_until_idle_does_not_wait_for_rare_commits(thalweg: Thalweg, word_count: str) -> None:
+    thalweg("produce", "lines", stdin="to be\n")
+
+    result = thalweg("run", word_count, "--until-idle", "--set", "commit_interval_ms=3600000")
+
+    assert result.exit_code == DONE
+    assert "word-count: 3 records in " in result.stderr
+
+
 def test_without_progress_only_the_summary_is_written(thalweg: Thalweg, word_count: str) -> None:
     result = thalweg("run", word_count, "--until-idle", "--no-progress")
 
