@@ -31,6 +31,7 @@ from stores.builders import StoreBuilder
 from stores.directory import StateDirectory
 from streams.clock import Clock, SystemClock
 from streams.config import ENVIRONMENT_PREFIX, Settings, StreamsConfig
+from streams.error_handlers import error_name
 from streams.errors import (
     AppStateError,
     ConfigError,
@@ -187,6 +188,7 @@ class App:
         self._error: StreamsError | None = None
         self._worker: Worker | None = None
         self._thread: threading.Thread | None = None
+        self._starter: threading.Thread | None = None
         self._server: QueryServer | None = None
         self._is_paused = False
         self._failed_workers = 0
@@ -288,7 +290,10 @@ class App:
             self._changed.notify_all()
         _log.info("application %s: %s -> %s", self.application_id, old.name, new.name)
         if self._state_listener is not None:
-            self._state_listener(new, old)
+            try:
+                self._state_listener(new, old)
+            except Exception:  # whoever listens does not stop what they listen to
+                _log.exception("the state listener failed at %s -> %s", old.name, new.name)
         return True
 
     # -- life ----------------------------------------------------------------------------
@@ -312,25 +317,33 @@ class App:
         self._server = server
         try:
             worker, transport = self._new_worker()
-            if not self._set_state(State.REBALANCING):
-                transport.close()
-                self._refuse_started("an application starts once: call start()")
         except BaseException:
             self._close_server()
             raise
-        self._worker = worker
-        if server is not None:
-            server.start()
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._work, args=(worker, transport), name=f"{self.application_id}-worker-1"
         )
-        self._thread.start()
+        # Before the state says so: whoever closes from then on finds what to stop.
+        self._worker, self._thread = worker, thread
+        self._starter = threading.current_thread()
+        try:
+            if not self._set_state(State.REBALANCING):
+                self._worker = self._thread = None
+                worker.stop()
+                _run(worker, transport)
+                self._close_server()
+                self._refuse_started("an application starts once: call start()")
+            if server is not None:
+                server.start()
+            thread.start()
+        finally:
+            self._starter = None
 
     def close(self, timeout: timedelta | None = None) -> bool:
         """Stops: finishes the record in hand, commits, closes stores and log.
 
-        Closing again does nothing. From inside the worker (a listener, user code) it only
-        asks for the stop.
+        Closing again does nothing. From inside (a listener, user code) it only asks for the
+        stop.
 
         Args:
             timeout: how long to wait; None waits for as long as it takes.
@@ -348,8 +361,10 @@ class App:
             self._close_server()
         if worker is not None:
             worker.stop()
-        if thread is None or thread is threading.current_thread():
+        if thread is None or threading.current_thread() in (thread, self._starter):
             return self._state.has_finished
+        if not self.wait_for(State.NOT_RUNNING, State.ERROR, timeout=timeout):
+            return False
         thread.join(None if timeout is None else max(0.0, timeout.total_seconds()))
         if self._state is State.ERROR:
             self._close_server()
@@ -690,8 +705,8 @@ class App:
                 break
             try:
                 worker, transport = self._new_worker()
-            except StreamsError as reopening:
-                self._error = reopening
+            except Exception as reopening:
+                self._error = _as_streams_error(reopening)
                 self._set_state(State.PENDING_ERROR)
                 break
             self._worker = worker
@@ -705,10 +720,14 @@ class App:
     def _is_replaced(self, error: StreamsError) -> bool:
         if not self._state.is_running_or_rebalancing:
             return False
-        response = self._uncaught_handler(error)
+        response: object = None
+        try:
+            response = self._uncaught_handler(error)
+        except Exception:
+            _log.exception("the handler of uncaught errors failed")
         if not isinstance(response, UncaughtResponse):
-            message = f"the handler of uncaught errors returned {response!r}, no UncaughtResponse"
-            raise TypeError(message)
+            _log.error("the handler of uncaught errors gave %r, no UncaughtResponse", response)
+            response = UncaughtResponse.SHUTDOWN_CLIENT
         is_replaced = response is UncaughtResponse.REPLACE_WORKER
         # Whoever shows what `run` raises need not show this too.
         extra = {"is_raised": not is_replaced}
@@ -721,16 +740,21 @@ def _run(worker: Worker, transport: Transport) -> StreamsError | None:
     failure: StreamsError | None = None
     try:
         worker.run()
-    except StreamsError as error:
-        failure = error
     except BaseException as error:
-        failure = ProcessingError(f"{type(error).__name__}: {error}")
-        failure.__cause__ = error
+        failure = _as_streams_error(error)
     try:
         transport.close()
-    except StreamsError as error:
-        failure = failure or error
+    except Exception as error:
+        failure = failure or _as_streams_error(error)
     return failure
+
+
+def _as_streams_error(error: BaseException) -> StreamsError:
+    if isinstance(error, StreamsError):
+        return error
+    wrapped = ProcessingError(f"{error_name(error)}: {error}")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 @contextmanager

@@ -274,9 +274,10 @@ class Worker:
         """
         self._set_state(WorkerState.STARTING)
         try:
-            self._member.start()
-            if self._manager.global_task is not None:
-                self._manager.global_task.start()
+            if not self._stop_asked.is_set():
+                self._member.start()
+                if self._manager.global_task is not None:
+                    self._manager.global_task.start()
             self._last_commit_ms = self._last_purge_ms = self._clock.monotonic_ms()
             self._last_cleanup_ms = self._last_commit_ms
             while not self._stop_asked.is_set():
