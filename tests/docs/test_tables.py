@@ -11,6 +11,7 @@ import streams
 from stores.serde import Serde
 from streams.config import StreamsConfig
 from tests.docs.documents import ROOT, table_below
+from tests.golden.builders import BUILDERS
 
 GUIDE = ROOT / "docs" / "guide.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
@@ -92,3 +93,11 @@ def test_metrics_named_in_operations_are_listed() -> None:
         )
     }
     assert missing == set()
+
+
+def test_the_number_of_recorded_cases_is_that_of_the_tests() -> None:
+    told = re.search(r"in (\d+)\s+recorded cases", (ROOT / "README.md").read_text())
+    recorded = {path.stem for path in (ROOT / "tests" / "golden" / "cases").glob("*.json")}
+
+    assert told is not None
+    assert int(told[1]) == len(recorded & BUILDERS.keys())
