@@ -306,7 +306,8 @@ class KafkaReader(Reader):
             if one is None:
                 continue
             records = raw_records(run)
-            one.position = offset_of(records[-1][3]) + 1
+            # The end may have been met behind them, over offsets that are no records.
+            one.position = max(offset_of(records[-1][3]) + 1, one.end_seen)
             if one.is_paused:
                 self._hold(one, records)
             else:
