@@ -90,8 +90,6 @@ HELD_RECORDS_MAX: Final = 20_000
 REQUEST_MS: Final = 30_000
 """How long a question to the brokers may take; a broker restarts in less."""
 
-_COORDINATOR_MS: Final = 5_000
-
 CLOSE_MS: Final = 5_000
 """How long `close` and `abort` wait for brokers that do not answer."""
 
@@ -574,7 +572,6 @@ class KafkaTransport(Transport):
         if config.consumer_configs:
             # Wrong settings are told now, not when the first reader is made.
             self._new_consumer().close()
-        self._group_admin = self._admin
         self._connect()
         self._producer = self._new_producer()
         self._group: GroupOffsets = group or _IdleGroup(self._ask_group, self._group_id)
@@ -646,10 +643,7 @@ class KafkaTransport(Transport):
             raise BrokerError(told(what, fault))
 
     def _admin_call(
-        self,
-        what: str,
-        ask: Callable[[AdminClient], Mapping[K, Future[R]]],
-        admin: AdminClient | None = None,
+        self, what: str, ask: Callable[[AdminClient], Mapping[K, Future[R]]]
     ) -> dict[K, R | KafkaError]:
         """Asks the brokers, again where the reason against an answer passes.
 
@@ -660,7 +654,7 @@ class KafkaTransport(Transport):
         deadline_ms = self._clock.monotonic_ms() + REQUEST_MS
         while True:
             answers: dict[K, R | KafkaError] = {}
-            for key, future in ask(admin or self._admin).items():
+            for key, future in ask(self._admin).items():
                 try:
                     answers[key] = self._awaited(what, future)
                 except KafkaException as error:
@@ -677,17 +671,12 @@ class KafkaTransport(Transport):
     def _ask_group(self, what: str, ask: Callable[[AdminClient, float], Any]) -> Any:
         """Asks the coordinator of the application's group; None without such a group.
 
-        An admin client of librdkafka does not find the coordinator again once that was
-        restarted: where it does not answer, another client asks.
-
         Raises:
             StreamsError: the coordinator refuses, or is not to be reached.
         """
         deadline_ms = self._clock.monotonic_ms() + REQUEST_MS
         while True:
-            answers = self._admin_call(
-                what, lambda admin: ask(admin, _COORDINATOR_MS / 1000), self._group_admin
-            )
+            answers = self._admin_call(what, lambda admin: ask(admin, REQUEST_MS / 1000))
             answer = answers[self._group_id]
             refused = [answer] if isinstance(answer, KafkaError) else _errors_within(answer)
             if not refused:
@@ -695,12 +684,11 @@ class KafkaTransport(Transport):
             fault: KafkaError = refused[0]
             if fault.name() == "GROUP_ID_NOT_FOUND":
                 return None
-            if fault.name() not in PASSING or self._clock.monotonic_ms() > deadline_ms:
+            if (
+                fault.name() not in PASSING - UNREACHABLE
+                or self._clock.monotonic_ms() > deadline_ms
+            ):
                 raise failure_of(what, fault)
-            if fault.name() in UNREACHABLE:
-                self._group_admin = self._made(
-                    "admin_configs", AdminClient, self.settings.admin, self._heard.client
-                )
             self._clock.sleep_ms(_RETRY_MS)
 
     # -- topics --------------------------------------------------------------------------
@@ -1219,7 +1207,7 @@ class KafkaTransport(Transport):
         self._retire_producer()
         self._note_deletions()
         # Their threads end with the last reference.
-        del self._producer, self._admin, self._group_admin
+        del self._producer, self._admin
 
 
 class _IdleGroup:

@@ -28,6 +28,9 @@ _COMMON: Final[Mapping[str, Any]] = {
     "reconnect.backoff.max.ms": 1_000,
     # How long a client may take to reach its first broker, TLS and SASL included.
     _SETUP_TIMEOUT: 10_000,
+    # With librdkafka's "rebootstrap", questions to a group's coordinator (offsets of a transaction
+    # among them) hang for good once all brokers were away (seen with 2.16).
+    "metadata.recovery.strategy": "none",
     # Brokers close idle connections: no news.
     "log.connection.close": False,
 }
@@ -59,6 +62,9 @@ _PRODUCER: Final[Mapping[str, Any]] = {
     "acks": "all",
     "partitioner": "murmur2_random",
     "linger.ms": 5,
+    # Each record without a key goes anywhere; the default keeps to one partition for 10 ms, in
+    # which a fast task sends all it has.
+    "sticky.partitioning.linger.ms": 0,
     "batch.size": 512 * 1024,
     "queue.buffering.max.messages": 100_000,
     "queue.buffering.max.kbytes": 65_536,
@@ -89,6 +95,7 @@ _OWNED: Final[Mapping[str, str]] = {
     "log_cb": _LOGS,
     "logger": _LOGS,
     "log.queue": _LOGS,
+    "metadata.recovery.strategy": "after a rebootstrap, transactions may hang",
     "key.serializer": _SERDES,
     "value.serializer": _SERDES,
     "key.deserializer": _SERDES,

@@ -523,6 +523,35 @@ def test_a_fenced_producer_is_replaced_by_an_abort(open_transport: Open) -> None
     reader.close()
 
 
+def test_a_transaction_the_broker_gave_up_can_be_taken_back(open_transport: Open) -> None:
+    """As after a process was suspended in the middle of one."""
+    transport = open_transport(
+        exactly_once=True,
+        commit_interval_ms=100,
+        producer_configs={"transaction.timeout.ms": 1_000},
+    )
+    observer = open_transport(exactly_once=True)
+    topic = new_topic(transport)
+    at = TopicPartition(topic, 0)
+    send = transport.sender(topic)
+    send(b"k", b"too late", 1, None, 0)
+    transport.flush()
+    reader = observer.reader()
+    reader.add({at: 0})
+    while reader.position(at) < 2:  # the record, and the broker's marker behind it
+        assert not reader.poll(10, WAIT_MS)
+
+    with pytest.raises(TaskMigratedError):
+        transport.commit({})
+
+    transport.abort()
+    send(b"k", b"again", 1, None, 0)
+    transport.flush()
+    transport.commit({})
+    assert values(read(reader, 1)) == [b"again"]
+    reader.close()
+
+
 def test_closing_takes_back_what_was_not_committed_at_once(open_transport: Open) -> None:
     """Nobody waits for the transaction's time-out."""
     transport, observer = open_transport(exactly_once=True), open_transport(exactly_once=True)

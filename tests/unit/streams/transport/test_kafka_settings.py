@@ -118,6 +118,7 @@ def test_the_transactions_time_out_can_be_set() -> None:
         ("producer_configs", "acks", 1, "what was sent lasts"),
         ("producer_configs", "request.required.acks", "0", "what was sent lasts"),
         ("producer_configs", "error_cb", print, "errors of the application"),
+        ("producer_configs", "metadata.recovery.strategy", "rebootstrap", "hang"),
         ("admin_configs", "logger", None, "Python logger"),
     ],
 )

@@ -1,0 +1,109 @@
+"""A broker that goes away and comes back: nothing is lost, nothing has to be started anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from streams.clock import SystemClock
+from streams.config import StreamsConfig
+from streams.errors import BrokerError
+from streams.transport.kafka import KafkaTransport
+from streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition
+from tests.broker.broker import Broker
+from tests.unit.streams.transport.conformance import produce, read, values
+
+
+@pytest.fixture(params=["at_least_once", "exactly_once_v2"])
+def transport(
+    broker: Broker, name: str, request: pytest.FixtureRequest
+) -> Iterator[KafkaTransport]:
+    config = StreamsConfig(
+        application_id=name,
+        bootstrap_servers=broker.bootstrap_servers,
+        processing_guarantee=request.param,
+        # A broker on a busy machine may take longer to come back than a transaction lasts.
+        producer_configs={"transaction.timeout.ms": 60_000},
+    )
+    with KafkaTransport(config) as transport:
+        yield transport
+
+
+@pytest.mark.parametrize("how", ["stop", "kill", "suspend"])
+def test_a_transport_survives_its_broker(
+    broker: Broker, transport: KafkaTransport, name: str, how: str
+) -> None:
+    at = TopicPartition(name, 0)
+    transport.create_topics([NewTopic(name, 1)])
+    produce(transport, name, *[b"%d" % n for n in range(100)])
+    transport.commit({at: OffsetAndMetadata(50)})
+    reader = transport.reader()
+    reader.add({at: 0})
+    found = values(read(reader, 100))
+
+    getattr(broker, how)()
+    send = transport.sender(name)
+    for number in range(100, 200):
+        send(b"k", b"%d" % number, 1, None, 0)
+    assert not reader.poll(10, 500)
+    broker.mend()
+
+    transport.flush()
+    transport.commit({at: OffsetAndMetadata(200)})
+    found += values(read(reader, 100))
+    reader.close()
+    assert found == [b"%d" % n for n in range(200)]
+    assert transport.committed([at]) == {at: OffsetAndMetadata(200)}
+
+
+def test_records_that_reach_no_broker_are_told_when_their_time_is_up(
+    broker: Broker, name: str
+) -> None:
+    config = StreamsConfig(
+        application_id=name,
+        bootstrap_servers=broker.bootstrap_servers,
+        producer_configs={"delivery.timeout.ms": 1_000},
+    )
+    with KafkaTransport(config) as transport:
+        transport.create_topics([NewTopic(name, 1)])
+        produce(transport, name, b"before")
+        broker.stop()
+        transport.sender(name)(b"k", b"lost", 1, None, 0)
+
+        with pytest.raises(BrokerError, match=f"record for topic '{name}' was not delivered"):
+            transport.flush()
+
+        broker.mend()
+        transport.abort()
+        produce(transport, name, b"after")
+        reader = transport.reader()
+        reader.add({TopicPartition(name, 0): 0})
+        assert values(read(reader, 2)) == [b"before", b"after"]
+        reader.close()
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once_v2"])
+def test_closing_without_a_broker_takes_a_bounded_time(
+    broker: Broker, name: str, guarantee: str
+) -> None:
+    config = StreamsConfig(
+        application_id=name,
+        bootstrap_servers=broker.bootstrap_servers,
+        processing_guarantee=guarantee,
+    )
+    clock = SystemClock()
+    transport = KafkaTransport(config, clock=clock)
+    transport.create_topics([NewTopic(name, 1)])
+    produce(transport, name, b"before")
+    reader = transport.reader()
+    reader.add({TopicPartition(name, 0): 0})
+    broker.stop()
+    transport.sender(name)(b"k", b"never", 1, None, 0)
+    before_ms = clock.monotonic_ms()
+
+    reader.close()
+    transport.close()
+
+    # Without the bound it is what a record may take: two minutes.
+    assert clock.monotonic_ms() - before_ms < 60_000
