@@ -1,0 +1,99 @@
+"""The JVM's records, byte by byte: out of a broker, and not only out of the test driver.
+
+The steps of golden cases are written to topics of one partition, so that every topic has one
+order. The JVM committed after each record; with a cache of no bytes each change is written
+here, too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams import App
+from tests.broker.broker import Broker
+from tests.broker.records import Topics
+from tests.broker.waiting import wait_until
+from tests.golden.builders import BUILDERS
+from tests.golden.settings import application_id, streams_config, topology_settings
+
+CASES = Path(__file__).parents[1] / "golden" / "cases"
+FOR_EVER = "-1"
+
+Row = tuple[str | None, str | None, int]
+"""Key and value in hexadecimal, and the timestamp."""
+
+
+@pytest.fixture
+def topics(broker: Broker) -> Iterator[Topics]:
+    """Golden cases have fixed names: what they made is taken away again."""
+    topics = Topics(broker.bootstrap_servers)
+    before = topics.names()
+    yield topics
+    topics.delete(name for name in topics.names() - before if not name.startswith("__"))
+    topics.delete_group("app")
+
+
+@pytest.mark.parametrize("name", ["agg_word_count", "agg_count_eos"])
+def test_internal_topics_have_the_jvms_bytes(
+    topics: Topics, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = json.loads((CASES / f"{name}.json").read_text(encoding="utf-8"))
+    # Kafka's clients cannot send timestamp 0: all are a millisecond later here and there.
+    expected = expected_rows(data, later_ms=1)
+    for topic in ("in", "out"):
+        topics.create(topic, retention_ms=FOR_EVER)
+    (source,) = {step["topic"] for step in data["steps"]}
+    topics.produce(
+        source,
+        [(unhex(step["key"]), unhex(step["value"])) for step in data["steps"]],
+        timestamps=[step["timestamp"] + 1 for step in data["steps"]],
+    )
+    config = streams_config(data["config"]).replace(
+        bootstrap_servers=topics.servers,
+        state_dir=tmp_path,
+        statestore_cache_max_bytes=0,
+        commit_interval_ms=100,
+    )
+
+    with App(BUILDERS[name](topology_settings(data["config"])), config=config) as app:
+        wait_until(
+            lambda: len(topics.read("out")) >= len(expected["out"]),
+            60,
+            lambda: f"{len(expected['out'])} records of output, but {app!r}, {app.progress()}",
+        )
+        assert app.close(timedelta(seconds=20)), app.error
+
+    found = {
+        topic: [
+            (hexed(record.key), hexed(record.value), record.timestamp)
+            for record in topics.read(topic)
+        ]
+        for topic in expected
+    }
+    assert found == expected
+    internal = [topic for topic in expected if topic.startswith(application_id(data["config"]))]
+    assert internal, "the case has no internal topics"
+
+
+def expected_rows(data: dict[str, Any], later_ms: int) -> dict[str, list[Row]]:
+    """Returns what the JVM wrote, by topic."""
+    rows: dict[str, list[Row]] = defaultdict(list)
+    for outputs in data["outputs"]:
+        for row in outputs:
+            rows[row["topic"]].append((row["key"], row["value"], row["timestamp"] + later_ms))
+    return dict(rows)
+
+
+def unhex(text: str | None) -> bytes | None:
+    return None if text is None else bytes.fromhex(text)
+
+
+def hexed(data: bytes | None) -> str | None:
+    return None if data is None else data.hex()
