@@ -70,7 +70,9 @@ _COMMIT_INTERVAL_LOCAL_MS: Final = 1_000
 _COMMIT_INTERVAL_EXACTLY_ONCE_MS: Final = 100
 _COMMIT_INTERVAL_AT_LEAST_ONCE_MS: Final = 30_000
 
-_SECRET: Final = re.compile(r"password|secret|token|key\.pem|key_pem|sasl", re.IGNORECASE)
+_SECRET: Final = re.compile(
+    r"password|secret|token|credential|user\.info|api[._-]?key|key[._]pem|sasl", re.IGNORECASE
+)
 _SECRET_IN_URL: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 _HIDDEN: Final = "<hidden>"
 
@@ -608,6 +610,8 @@ def _checked(settings: Mapping[str, Any], origin: str) -> dict[str, Any]:
         kept, given = name, value
         if isinstance(value, timedelta) and f"{name}_ms" in _SETTINGS:
             kept, given = f"{name}_ms", value // timedelta(milliseconds=1)
+            if value and not given:
+                raise _refused(name, value, ValueError("at least a millisecond, or none"))
         setting = _SETTINGS.get(kept)
         if setting is None:
             raise _unknown(name, origin)
@@ -714,6 +718,8 @@ def _shown(name: str, value: Any) -> str:
         return f"{{{inner}}}"
     if _SECRET.search(name):
         return _HIDDEN
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_shown(name, item) for item in value)}]"
     if isinstance(value, str):
         return repr(_SECRET_IN_URL.sub(_HIDDEN, value))
     if isinstance(value, Serde):
