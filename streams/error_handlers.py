@@ -190,7 +190,7 @@ def dead_letter(context: ErrorContext, error: Exception, *, topic: str) -> DeadL
     headers: list[tuple[str, bytes | None]] = [
         *context.headers,
         (HEADER_EXCEPTION, error_name(error).encode()),
-        (HEADER_MESSAGE, message.encode() if message else None),
+        (HEADER_MESSAGE, message.encode(errors="replace") if message else None),
         (HEADER_STACKTRACE, "".join(traceback.format_exception(error)).encode(errors="replace")),
         (HEADER_TOPIC, None if context.topic is None else context.topic.encode()),
         (HEADER_PARTITION, str(context.partition).encode()),
