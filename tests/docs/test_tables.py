@@ -10,10 +10,11 @@ from typing import Any
 import streams
 from stores.serde import Serde
 from streams.config import StreamsConfig
-from tests.docs.documents import ROOT, table_below
+from tests.docs.documents import ROOT, blocks, table_below
 from tests.golden.builders import BUILDERS
 
 GUIDE = ROOT / "docs" / "guide.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 
 
@@ -101,3 +102,17 @@ def test_the_number_of_recorded_cases_is_that_of_the_tests() -> None:
 
     assert told is not None
     assert int(told[1]) == len(recorded & BUILDERS.keys())
+
+
+def test_the_tree_in_the_architecture_names_every_module() -> None:
+    (tree,) = (b.text for b in blocks(ARCHITECTURE) if b.text.startswith("stores/"))
+    named = set(re.findall(r"\w+", tree))
+
+    modules = {
+        path.stem
+        for package in ("stores", "topology", "rebalance", "streams")
+        for path in (ROOT / package).rglob("*.py")
+        # What a line calls by the name of its folder is not listed module by module.
+        if not {"cli", "testing", "nodes", "log"} & set(path.parent.parts)
+    }
+    assert sorted(modules - named - {"__init__"}) == []
