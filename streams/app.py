@@ -67,6 +67,12 @@ CLOSE_TIMEOUT: Final = timedelta(seconds=10)
 _WATCH_SECONDS: Final = 0.1
 """How often `run` looks up from waiting: bounds the answer to a signal, costs nothing."""
 
+_IDLE_COMMITS: Final = 2
+"""Commits after which `Progress.is_idle` says nothing of the time before them."""
+
+_IDLE_WATCH_MS: Final = 10
+"""How often who waits for idleness looks."""
+
 _READ_BY_BUILD: Final = (
     "topology_optimization",
     "upgrade_from",
@@ -270,6 +276,35 @@ class App:
                 lambda: self._state in states or self._state.has_finished, seconds
             )
             return self._state in states
+
+    def wait_until_idle(self, timeout: timedelta | None = None) -> bool:
+        """Waits until all that is in the log now is processed and committed.
+
+        For tests, and for work that has an end. It shows at commits, two in a row after the
+        call, so it takes twice `commit_interval_ms` at least. What other instances have to do is
+        not seen.
+
+        Args:
+            timeout: how long to wait; None waits for as long as it takes.
+
+        Returns:
+            Whether it is so; False also if the application is closed or fails.
+        """
+        now_ms = self._clock.monotonic_ms
+        end_ms = None if timeout is None else now_ms() + timeout / timedelta(milliseconds=1)
+        first: int | None = None
+        while not self._state.has_finished:
+            progress = self.progress()
+            if progress is not None:
+                # A worker that replaces another counts anew.
+                first = progress.commits if first is None else min(first, progress.commits)
+                if progress.is_idle and progress.commits >= first + _IDLE_COMMITS:
+                    return True
+            left_ms = _IDLE_WATCH_MS if end_ms is None else min(end_ms - now_ms(), _IDLE_WATCH_MS)
+            if left_ms <= 0:
+                break
+            self.wait_for(timeout=timedelta(milliseconds=left_ms))
+        return False
 
     def _refuse_started(self, what: str) -> None:
         if self._state is not State.CREATED:
