@@ -22,6 +22,7 @@ from __future__ import annotations
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -136,8 +137,8 @@ class TopologyTestDriver:
     Args:
         topology: the topology, or the builder that makes it.
         config: its settings; or give single `settings`. Without an `application_id` it is
-            "test-driver"; without a `state_dir` state is kept in a directory that `close`
-            removes.
+            "test-driver". State is kept in a directory that `close` removes, whatever
+            `state_dir` says.
         wall_clock_ms: where the wall clock stands at first, in epoch milliseconds.
         commit: "every-record", as the JVM's driver does, or "manual".
         settings: as for `StreamsConfig`.
@@ -183,16 +184,16 @@ class TopologyTestDriver:
         self._is_closed = False
         cache_bytes = config.statestore_cache_max_bytes
         cache = RecordCache(cache_bytes) if cache_bytes else None
-        self._global = self._open_task([p for p in self._parts if p.is_global], cache)
-        local = [part for part in self._parts if not part.is_global]
-        opened = self._open_task(local, cache)
-        self._task = opened
+        self._global: ActiveTask | None = None
+        self._task: ActiveTask | None = None
         try:
-            for task in (self._global, self._task):
-                if task is not None:
-                    task.start()
+            self._global = self._open_task([p for p in self._parts if p.is_global], cache)
+            self._task = self._open_task([p for p in self._parts if not p.is_global], cache)
+            for task in self._tasks:
+                task.start()
         except BaseException:
-            self.close()
+            with suppress(Exception):  # what went wrong first is what counts
+                self.close()
             raise
         self._capture_outputs()
 
@@ -224,7 +225,11 @@ class TopologyTestDriver:
             now_ms=self.clock.now_ms,
             global_store=lambda name: None if globals_ is None else globals_.stores.get(name),
         )
-        task.open_stores()
+        try:
+            task.open_stores()
+        except BaseException:
+            task.close()
+            raise
         return task
 
     # -- input ---------------------------------------------------------------------------
@@ -395,9 +400,12 @@ class TopologyTestDriver:
         task.add_partition(partition)
         return True
 
+    @property
+    def _tasks(self) -> list[ActiveTask]:
+        return [task for task in (self._global, self._task) if task is not None]
+
     def _source_topics(self) -> set[str]:
-        tasks = [task for task in (self._task, self._global) if task is not None]
-        return {partition.topic for task in tasks for partition in task.partitions}
+        return {partition.topic for task in self._tasks for partition in task.partitions}
 
     def _settle(self) -> None:
         """Processes, record by record, until every queue is empty."""
@@ -520,9 +528,8 @@ class TopologyTestDriver:
     def get_all_state_stores(self) -> dict[str, Any]:
         """Returns all stores by name, global ones too."""
         found: dict[str, Any] = {}
-        for task in (self._global, self._task):
-            if task is not None:
-                found.update(task.stores)
+        for task in self._tasks:
+            found.update(task.stores)
         return found
 
     def _store(self, name: str) -> StateStore:
@@ -549,7 +556,7 @@ class TopologyTestDriver:
 
     def dropped_records_total(self) -> int:
         """Returns how many records were dropped so far."""
-        return 0 if self._task is None else self._task.dropped_records_total
+        return sum(task.dropped_records_total for task in self._tasks)
 
     def committed_metadata(self) -> Mapping[str, str]:
         """Returns source topic -> metadata the consumer committed last with its offset."""
@@ -566,12 +573,10 @@ class TopologyTestDriver:
         if self._is_closed:
             return
         self._is_closed = True
-        try:
-            for task in (self._task, self._global):
-                if task is not None:
-                    task.close()
-        finally:
-            self._directory.cleanup()
+        with ExitStack() as stack:
+            stack.callback(self._directory.cleanup)
+            for task in self._tasks:
+                stack.callback(task.close)
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
@@ -609,7 +614,7 @@ class TestInputTopic(Generic[K, V]):
         self._encode_key = key_serde.serializer(topic)
         self._encode_value = value_serde.serializer(topic)
         self._now_ms = start_ms
-        self._auto_advance_ms = auto_advance_ms
+        self._auto_advance_ms = _forward(auto_advance_ms)
 
     def pipe_input(
         self,
@@ -672,11 +677,7 @@ class TestInputTopic(Generic[K, V]):
 
     def advance_time(self, duration: timedelta | int) -> None:
         """Advances the topic's time."""
-        duration_ms = _duration_ms(duration)
-        if duration_ms < 0:
-            message = f"a topic's time only goes forward, got {duration!r}"
-            raise ValueError(message)
-        self._now_ms += duration_ms
+        self._now_ms += _forward(_duration_ms(duration))
 
 
 class TestOutputTopic(Generic[K, V]):
@@ -753,6 +754,13 @@ class TestOutputTopic(Generic[K, V]):
     def read_values_to_list(self) -> list[V]:
         """Returns the values of all records left."""
         return [self.read_value() for _ in range(self.queue_size)]
+
+
+def _forward(duration_ms: int) -> int:
+    if duration_ms < 0:
+        message = f"a topic's time only goes forward, got {duration_ms} ms"
+        raise ValueError(message)
+    return duration_ms
 
 
 def _duration_ms(duration: timedelta | int) -> int:
