@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
+from streams.app import App
 from tests.docs.documents import (
     DOCUMENTS,
     ROOT,
@@ -118,12 +119,18 @@ def test_python_blocks_run_in_order(
     module = ModuleType(f"snippets_of_{path.stem.lower()}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
-    for block in blocks(path):
-        if block.language == "python":
-            # Blank lines in front, so that a traceback names the document's own line.
-            code = compile("\n" * (block.line - 1) + block.text, name(path), "exec")
-            if block.is_run:
-                exec(code, module.__dict__)
+    try:
+        for block in blocks(path):
+            if block.language == "python":
+                # Blank lines in front, so that a traceback names the document's own line.
+                code = compile("\n" * (block.line - 1) + block.text, name(path), "exec")
+                if block.is_run:
+                    exec(code, module.__dict__)
+    finally:
+        # One that is left running by a block that failed would keep the process alive.
+        for value in vars(module).values():
+            if isinstance(value, App):
+                value.close()
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)
