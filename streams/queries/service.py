@@ -237,7 +237,10 @@ class CompositeKeyValueStore(_Composite, ReadOnlyKeyValueStore[K, V]):
 
     def approximate_num_entries(self) -> int:
         """Estimates the number of rows of all tasks, without what is cached."""
-        total: int = sum(face.approximate_num_entries() for face in self._faces())
+        try:
+            total: int = sum(face.approximate_num_entries() for face in self._faces())
+        except StoreClosedError as error:
+            raise self._moved() from error
         return min(total, _MOST_ENTRIES)
 
     def _ascending(self, scans: Sequence[Iterator[Any]]) -> Iterator[Any]:
