@@ -186,7 +186,7 @@ class App:
             raise TypeError(message)
         self.topology = topology
         self._clock = clock or SystemClock()
-        self._is_grouped = transport is None and self.config.bootstrap_servers is not None
+        self._is_given_a_log = transport is not None
         self.open_transport = transport or (lambda: open_transport(self.config, self._clock))
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -666,7 +666,8 @@ class App:
     # -- the worker's thread -------------------------------------------------------------
 
     def _new_worker(self) -> tuple[Worker, Transport]:
-        if self._is_grouped:
+        # `configure` may have changed the settings since the application was made.
+        if self.config.bootstrap_servers is not None and not self._is_given_a_log:
             return self._new_group_worker()
         transport = self.open_transport()
         return self._worker_on(transport), transport
