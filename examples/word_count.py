@@ -18,12 +18,14 @@ from collections.abc import Iterator
 from datetime import timedelta
 from heapq import nlargest
 from pathlib import Path
+from shlex import quote
+from zlib import crc32
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from streams import App, State, StreamsBuilder, StreamsError, serdes
+from streams import App, State, StreamsBuilder, StreamsConfig, StreamsError, serdes
 
 words_of = re.compile(r"[a-z]+").findall
 
@@ -174,13 +176,18 @@ def _report(
     config = app.config
     console.print(f"The log is in {config.data_dir}, the counts are in {config.state_dir}.")
     console.print("Next, type one of:")
+    top = max(found, key=lambda row: row[1], default=("import", 0))[0]
+    log = state = ""
+    if config.data_dir != StreamsConfig(application_id=app.application_id).data_dir:
+        log = f" --data-dir {quote(str(config.data_dir))}"
+        state = f" --state-dir {quote(str(config.state_dir))}"
     for command in (
-        "thalweg query examples/word_count.py counts --key import",
-        "thalweg consume word-counts --key-serde string --value-serde int64 --max 5",
+        f"thalweg query examples/word_count.py counts --key {top}{log}{state}",
+        f"thalweg consume word-counts --key-serde string --value-serde int64 --max 5{log}",
         "thalweg topology examples/word_count.py",
-        "thalweg reset examples/word_count.py --yes",
+        f"thalweg reset examples/word_count.py --yes{log}{state}",
     ):
-        console.print(f"  {command}", highlight=False)
+        console.print(f"  {command}", highlight=False, soft_wrap=True)
 
 
 def main(arguments: list[str]) -> int:
@@ -195,7 +202,9 @@ def main(arguments: list[str]) -> int:
         if not path.is_file():
             console.print(f"{path} is not a file; give the name of a text file", style="red")
             return 2
-        home = Path(".thalweg") / path.stem
+        # Texts of one name in different places are different texts.
+        place = crc32(str(path.resolve()).encode())
+        home = Path(".thalweg") / f"{path.stem}-{place:08x}"
         paths = [path]
         counted = App(
             builder, application_id="word-count", data_dir=home / "log", state_dir=home / "state"
