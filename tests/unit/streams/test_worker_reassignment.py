@@ -1,0 +1,305 @@
+"""A worker whose group gives it tasks, takes them back, or tells it that they are lost."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stores.directory import read_checkpoint
+from stores.errors import CorruptDataError, StoreMovedError
+from streams import (
+    BrokerError,
+    Processor,
+    Record,
+    StreamsBuilder,
+    TaskMigratedError,
+    key_value_store,
+    serdes,
+)
+from streams.clock import ManualClock
+from streams.group import Assignment, GroupChange, GroupMember
+from streams.tasks.task import TaskId
+from streams.transport.memory import MemoryTransport
+from streams.worker import Worker, WorkerState
+from tests.unit.streams.running import Log, rows_of, string
+from tests.unit.streams.working import NOW_MS, running, worker_of
+
+CHANGELOG = "app-rows-changelog"
+ZERO, ONE = TaskId(0, 0), TaskId(0, 1)
+
+
+class Counting(Processor[str, str, str, str]):
+    """Counts by key in a store of its own."""
+
+    def init(self, context: Any) -> None:
+        super().init(context)
+        self.rows: Any = context.get_state_store("rows")
+
+    def process(self, record: Record[str, str]) -> None:
+        count = (self.rows.get(record.key) or 0) + 1
+        self.rows.put(record.key, count)
+        self.context.forward(record.with_value(str(count)))
+
+
+def counting() -> StreamsBuilder:
+    builder = StreamsBuilder()
+    builder.add_state_store(key_value_store("rows", string, serdes.int64))
+    builder.stream("in").process(Counting, "rows").to("out")
+    return builder
+
+
+class ToldMember(GroupMember):
+    """A member of a group that a test plays."""
+
+    def __init__(self) -> None:
+        self.changes: deque[GroupChange] = deque()
+        self.acknowledged: list[Assignment] = []
+        self.has_left = False
+        self.at_acknowledge: Callable[[], None] = lambda: None
+
+    def tell(
+        self,
+        active: Collection[TaskId] = (),
+        standby: Collection[TaskId] = (),
+        *,
+        is_lost: bool = False,
+    ) -> None:
+        assignment = Assignment(frozenset(active), frozenset(standby))
+        self.changes.append(GroupChange(assignment, is_lost=is_lost))
+
+    def start(self) -> None: ...
+
+    def poll(self, now_ms: int) -> GroupChange | None:
+        return self.changes.popleft() if self.changes else None
+
+    def acknowledge(self, assignment: Assignment) -> None:
+        self.at_acknowledge()
+        self.acknowledged.append(assignment)
+
+    def leave(self) -> None:
+        self.has_left = True
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    """Returns a log with two partitions of input and all internal topics."""
+    log = Log(default_partitions=2)
+    with running(worker_of(counting(), log, tmp_path / "made")) as run:
+        run.until(lambda: run.worker.state is WorkerState.RUNNING)
+    for partition in (0, 1):
+        log.send("in", *((f"p{partition}", "x"),) * 3, partition=partition)
+    return log
+
+
+def told(log: Log, state_dir: Path, **options: Any) -> tuple[Worker, ToldMember]:
+    member = ToldMember()
+    return worker_of(counting(), log, state_dir, member=member, **options), member
+
+
+def committed(log: Log) -> list[int | None]:
+    return [log.committed("app", "in", partition) for partition in (0, 1)]
+
+
+def rows(worker: Worker, partition: int) -> dict[str, int]:
+    (face,) = worker.stores("rows", partition)
+    return rows_of(face)
+
+
+def test_it_waits_until_it_is_given_tasks(tmp_path: Path, log: Log) -> None:
+    worker, member = told(log, tmp_path)
+    with running(worker) as run:
+        run.until(lambda: worker.progress().commits > 2)
+        assert worker.progress().running_tasks == 0
+        assert worker.state is WorkerState.STARTING
+        member.tell([ZERO])
+        run.until(lambda: committed(log) == [3, None])
+        assert worker.state is WorkerState.RUNNING
+    assert member.has_left
+    assert [one.active for one in member.acknowledged] == [{ZERO}]
+
+
+def test_a_task_that_is_taken_back_is_committed_and_closed_first(tmp_path: Path, log: Log) -> None:
+    states: list[str] = []
+    worker, member = told(
+        log,
+        tmp_path,
+        clock=ManualClock(NOW_MS),
+        commit_interval_ms=1_000,
+        on_state=lambda new, _old: states.append(new.name),
+    )
+    seen: list[Any] = []
+    member.at_acknowledge = lambda: seen.append(
+        (worker.progress().running_tasks, committed(log), len(log.read("out")))
+    )
+    with running(worker) as run:
+        member.tell([ZERO, ONE])
+        run.until(lambda: worker.progress().processed_records == 6)
+        member.tell([ONE])
+        run.until(lambda: len(member.acknowledged) == 2)
+        assert seen[1] == (1, [3, 3], 6)
+        assert rows(worker, 1) == {"p1": 3}
+        with pytest.raises(StoreMovedError):
+            worker.stores("rows", 0)
+        assert read_checkpoint(tmp_path / "app" / "0_0" / ".checkpoint") == {(CHANGELOG, 0): 2}
+        log.send("in", ("p0", "x"), partition=0)
+        log.send("in", ("p1", "x"), partition=1)
+        run.until(lambda: worker.progress().processed_records == 7)
+    assert states[:5] == [
+        "STARTING",
+        "PARTITIONS_ASSIGNED",
+        "RUNNING",
+        "PARTITIONS_REVOKED",
+        "PARTITIONS_ASSIGNED",
+    ]
+    assert committed(log) == [3, 4]
+
+
+def test_tasks_move_from_one_worker_to_another(tmp_path: Path, log: Log) -> None:
+    one, first = told(log, tmp_path / "one")
+    two, second = told(log, tmp_path / "two")
+    with running(one) as run, running(two):
+        first.tell([ZERO, ONE])
+        run.until(lambda: committed(log) == [3, 3])
+        first.tell([ZERO])
+        run.until(lambda: len(first.acknowledged) == 2)
+        second.tell([ONE])
+        log.send("in", ("p0", "x"), partition=0)
+        log.send("in", ("p1", "x"), partition=1)
+        run.until(lambda: committed(log) == [4, 4])
+        assert two.progress().restored_records == 3
+        assert rows(two, 1) == {"p1": 4}
+        second.tell([])
+        run.until(lambda: len(second.acknowledged) == 2)
+        first.tell([ZERO, ONE])
+        log.send("in", ("p1", "x"), partition=1)
+        run.until(lambda: committed(log) == [4, 5])
+        # What it left behind is brought up to date, not restored anew.
+        assert one.progress().restored_records == 1
+        assert rows(one, 1) == {"p1": 5}
+    assert sorted(seen.value for seen in log.read("out") if seen.key == "p1") == list("12345")
+
+
+def test_tasks_that_are_lost_are_given_up_without_a_commit(tmp_path: Path, log: Log) -> None:
+    worker, member = told(log, tmp_path, clock=ManualClock(NOW_MS), commit_interval_ms=1_000)
+    with running(worker) as run:
+        member.tell([ZERO, ONE])
+        run.until(lambda: worker.progress().processed_records == 6)
+        member.tell([ONE], is_lost=True)
+        run.until(lambda: worker.progress().processed_records == 9)
+        assert committed(log) == [None, None]
+        assert log.read("out") == []
+        assert rows(worker, 1) == {"p1": 3}
+    assert committed(log) == [None, 3]
+    assert [seen.key for seen in log.read("out")] == ["p1"] * 3
+
+
+def test_an_assignment_that_cannot_be_opened_is_tried_again_before_it_is_acknowledged(
+    tmp_path: Path, log: Log
+) -> None:
+    class Away(MemoryTransport):
+        faults = 2
+
+        def high_watermarks(self, partitions: Any) -> Any:
+            if self.faults:
+                self.faults -= 1
+                assert member.acknowledged == []
+                raise BrokerError("the log is away", retriable=True)
+            return super().high_watermarks(partitions)
+
+    member = ToldMember()
+    worker = worker_of(
+        counting(),
+        log,
+        tmp_path,
+        member=member,
+        transport=Away(log.engine, "app", now_ms=ManualClock(NOW_MS).now_ms),
+    )
+    member.tell([ZERO])
+    with running(worker) as run:
+        run.until(lambda: committed(log) == [3, None])
+    assert len(member.acknowledged) == 1
+
+
+def test_a_worker_that_was_fenced_goes_back_and_takes_its_tasks_up_again(
+    tmp_path: Path, log: Log
+) -> None:
+    class Fenced(MemoryTransport):
+        faults = 1
+
+        def commit(self, offsets: Any) -> None:
+            if self.faults and offsets:
+                self.faults -= 1
+                raise TaskMigratedError("another member owns the partitions")
+            super().commit(offsets)
+
+    member = ToldMember()
+    transport = Fenced(log.engine, "app", now_ms=ManualClock(NOW_MS).now_ms)
+    worker = worker_of(counting(), log, tmp_path, member=member, transport=transport)
+    member.tell([ZERO, ONE])
+    with running(worker) as run:
+        run.until(lambda: committed(log) == [3, 3])
+        assert rows(worker, 0) == {"p0": 3}
+    assert sorted(seen.value for seen in log.read("out")) == ["1", "1", "2", "2", "3", "3"]
+
+
+# -- standby tasks -------------------------------------------------------------------------
+
+
+def test_a_standby_follows_and_takes_over_where_it_stands(tmp_path: Path, log: Log) -> None:
+    one, first = told(log, tmp_path / "one")
+    two, second = told(log, tmp_path / "two")
+    with running(one) as run, running(two) as other:
+        first.tell([ZERO, ONE])
+        second.tell([], [ONE])
+        run.until(lambda: committed(log) == [3, 3])
+        other.until(lambda: two.standby_tasks == ["0_1"])
+        follower = two.manager.follower
+        other.until(lambda: [r.position for r in follower.of_task("0_1")] == [3])
+        assert two.progress().processed_records == 0
+        first.tell([ZERO])
+        run.until(lambda: len(first.acknowledged) == 2)
+        second.tell([ONE])
+        log.send("in", ("p1", "x"), partition=1)
+        other.until(lambda: committed(log) == [3, 4])
+        assert two.progress().restored_records == 0
+        assert rows(two, 1) == {"p1": 4}
+        assert two.standby_tasks == []
+
+
+def test_a_standby_store_that_cannot_be_trusted_is_rebuilt(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, first = told(log, tmp_path / "one")
+    with running(one) as run:
+        first.tell([ZERO, ONE])
+        run.until(lambda: committed(log) == [3, 3])
+    two, second = told(log, tmp_path / "two")
+    damages = [CorruptDataError("a row is damaged")]
+    second.tell([ZERO], [ONE])
+    with running(two) as run:
+        run.until(lambda: two.manager.standby.keys() == {ONE})
+        store: Any = two.manager.standby[ONE].stores["rows"]
+        restore = store.restore
+
+        def damaged(batch: Any) -> None:
+            if damages and batch:
+                raise damages.pop()
+            restore(batch)
+
+        monkeypatch.setattr(store, "restore", damaged)
+        with log.transport() as transport:
+            send = transport.sender(CHANGELOG)
+            send(b"p1", (9).to_bytes(8), 0, None, 1)
+            transport.commit({})
+        run.until(lambda: not damages)
+        follower = two.manager.follower
+        run.until(lambda: [r.position for r in follower.of_task("0_1")] == [4])
+        run.until(lambda: two.state is WorkerState.RUNNING)
+        second.tell([ZERO, ONE])
+        run.until(lambda: two.progress().running_tasks == 2)
+        assert rows(two, 0) == {"p0": 3}
+        assert rows(two, 1) == {"p1": 9}
