@@ -84,6 +84,11 @@ from streams.transport.port import (
 )
 from streams.transport.written import WrittenOffsets
 
+CHUNK_RECORDS: Final = 1_000
+"""Most messages taken from librdkafka at once: each is an object with three more inside, and
+ten thousand of them leave the processor's cache before their turn comes. Measured: a record of
+100 bytes from poll to produce costs 1.9 us with 1,000, 2.9 us with 10,000."""
+
 HELD_RECORDS_MAX: Final = 20_000
 """A paused partition with more records held here is paused in librdkafka too."""
 
@@ -201,6 +206,7 @@ class KafkaReader(Reader):
         serve: called once per poll: lets the transport's other clients do their callbacks.
         monotonic_ms: a clock that never goes back.
         reads_committed: whether records of open transactions are passed over.
+        in_bulk: whether a poll brings all there is at once, as restoring likes it.
     """
 
     def __init__(
@@ -211,7 +217,9 @@ class KafkaReader(Reader):
         monotonic_ms: Callable[[], float],
         *,
         reads_committed: bool,
+        in_bulk: bool = False,
     ) -> None:
+        self._in_bulk = in_bulk
         self._consumer = consumer
         self._check = check
         self._serve = serve
@@ -263,25 +271,39 @@ class KafkaReader(Reader):
             raise self._failures.popleft()
         if self._released:
             return self._taken_from_held(most)
-        # With a time-out, consume() would wait for `most` records instead of for one.
-        messages = self._consume(most, 0.0)
-        if messages:
+        self._has_moved = False
+        return self._available(most) or self._waited_for(most, timeout_ms)
+
+    def _available(self, most: int) -> Sequence[Batch]:
+        """Returns what was fetched already: a chunk, in bulk up to `most`."""
+        found: dict[TopicPartition, list[RawRecord]] = {}
+        while most > 0:
+            messages = self._consume(min(most, CHUNK_RECORDS), 0.0)
+            if not messages:
+                break
             batches = self._batches(messages)
-            if batches:
+            if not self._in_bulk:
                 return batches
-        return self._waited_for(most, timeout_ms)
+            most -= len(messages)
+            for partition, records in batches:
+                known = found.get(partition)
+                if known is None:
+                    found[partition] = records
+                else:
+                    known += records
+        return list(found.items())
 
     def _waited_for(self, most: int, timeout_ms: float) -> Sequence[Batch]:
         deadline_ms = self._monotonic_ms() + timeout_ms
         while not self._failures and not self._has_moved and timeout_ms > 0:
+            # Asked for more than one, it would wait for all of them.
             messages = self._consume(1, -(-timeout_ms // 1) / 1000)
             if messages and most > 1:
-                messages += self._consume(most - 1, 0.0)
+                messages += self._consume(min(most, CHUNK_RECORDS) - 1, 0.0)
             batches = self._batches(messages)
             if batches:
                 return batches
             timeout_ms = deadline_ms - self._monotonic_ms()
-        self._has_moved = False
         if self._failures:
             raise self._failures.popleft()
         return ()
@@ -295,10 +317,10 @@ class KafkaReader(Reader):
             message = "the reader is closed"
             raise TransportError(message) from error
 
-    def _batches(self, messages: list[Message]) -> list[Batch]:
+    def _batches(self, messages: list[Message]) -> list[tuple[TopicPartition, list[RawRecord]]]:
         if any(map(_error, messages)):
             messages = self._without_events(messages)
-        batches: list[Batch] = []
+        batches = []
         for key, run in self._runs(messages).items():
             one = self._assigned.get(key)
             if one is None:
@@ -814,6 +836,7 @@ class KafkaTransport(Transport):
             self._serve,
             self._clock.monotonic_ms,
             reads_committed=self.settings.reads_committed,
+            in_bulk=in_bulk,
         )
 
     def _serve(self) -> None:

@@ -227,6 +227,37 @@ def test_positions_are_exact_over_every_change(open_transport: Open) -> None:
     reader.close()
 
 
+def test_a_bulk_reader_brings_many_chunks_at_once(
+    open_transport: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_module, "CHUNK_RECORDS", 100)
+    transport = open_transport()
+    topic = new_topic(transport, 2)
+    partitions = [TopicPartition(topic, n) for n in range(2)]
+    contents = [b"%d" % n for n in range(3_000)]
+    for at in partitions:
+        produce(transport, topic, *contents, partition=at.partition)
+    bulk, single = transport.reader(in_bulk=True), transport.reader()
+    found: dict[TopicPartition, list[RawRecord]] = {at: [] for at in partitions}
+    largest = 0
+    for reader in (bulk, single):
+        reader.add(dict.fromkeys(partitions, 0))
+    while sum(map(len, found.values())) < 6_000:
+        batches = bulk.poll(1_000, WAIT_MS)
+        assert len({at for at, _ in batches}) == len(batches)
+        assert sum(len(records) for _, records in batches) <= 1_000
+        for at, records in batches:
+            largest = max(largest, len(records))
+            found[at] += records
+            assert bulk.position(at) == len(found[at])
+
+    assert [values({at: found[at]}) for at in partitions] == [contents, contents]
+    assert largest > 100
+    assert 0 < sum(len(records) for _, records in single.poll(1_000, WAIT_MS)) <= 100
+    bulk.close()
+    single.close()
+
+
 def test_a_long_pause_loses_and_repeats_nothing(
     open_transport: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
