@@ -59,6 +59,7 @@ from streams.errors import (
 )
 from streams.transport.kafka_errors import (
     CREDENTIALS,
+    LEADER_CHANGED,
     MISSING,
     PASSING,
     UNREACHABLE,
@@ -688,6 +689,10 @@ class KafkaTransport(Transport):
             ]
             if not passing or self._clock.monotonic_ms() > deadline_ms:
                 return answers
+            if any(answer.name() in LEADER_CHANGED for answer in passing):
+                # An admin client goes on asking the leaders it knows until it is told of others.
+                with suppress(KafkaException):
+                    self._admin.list_topics(timeout=REQUEST_MS / 1000)
             self._clock.sleep_ms(_RETRY_MS)
 
     def _ask_group(self, what: str, ask: Callable[[AdminClient, float], Any]) -> Any:

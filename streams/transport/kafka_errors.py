@@ -71,19 +71,31 @@ UNREACHABLE: Final = frozenset(
 )
 """No broker answered in time."""
 
-PASSING: Final = UNREACHABLE | {
-    "_WAIT_COORD",
-    "CONCURRENT_TRANSACTIONS",
-    "COORDINATOR_LOAD_IN_PROGRESS",
-    "COORDINATOR_NOT_AVAILABLE",
-    "KAFKA_STORAGE_ERROR",
-    "LEADER_NOT_AVAILABLE",
-    "NOT_CONTROLLER",
-    "NOT_COORDINATOR",
-    "NOT_LEADER_FOR_PARTITION",
-    "OFFSET_NOT_AVAILABLE",
-    "UNSTABLE_OFFSET_COMMIT",
-}
+LEADER_CHANGED: Final = frozenset(
+    {
+        "FENCED_LEADER_EPOCH",
+        "LEADER_NOT_AVAILABLE",
+        "NOT_LEADER_FOR_PARTITION",
+        "UNKNOWN_LEADER_EPOCH",
+    }
+)
+"""What the client knows of the partition's leader is not true any more, or not yet."""
+
+PASSING: Final = (
+    UNREACHABLE
+    | LEADER_CHANGED
+    | {
+        "_WAIT_COORD",
+        "CONCURRENT_TRANSACTIONS",
+        "COORDINATOR_LOAD_IN_PROGRESS",
+        "COORDINATOR_NOT_AVAILABLE",
+        "KAFKA_STORAGE_ERROR",
+        "NOT_CONTROLLER",
+        "NOT_COORDINATOR",
+        "OFFSET_NOT_AVAILABLE",
+        "UNSTABLE_OFFSET_COMMIT",
+    }
+)
 """The same attempt may succeed later."""
 
 MISSING: Final = frozenset(

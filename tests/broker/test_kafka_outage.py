@@ -57,6 +57,21 @@ def test_a_transport_survives_its_broker(
     assert transport.committed([at]) == {at: OffsetAndMetadata(200)}
 
 
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_the_ends_of_partitions_are_known_also_to_who_knew_their_leaders_before(
+    broker: Broker, transport: KafkaTransport, name: str, how: str
+) -> None:
+    """A broker that comes back leads in a new epoch."""
+    at = TopicPartition(name, 0)
+    transport.create_topics([NewTopic(name, 1)])
+    assert transport.high_watermarks([at]) == {at: 0}
+
+    getattr(broker, how)()
+    broker.mend()
+
+    assert transport.high_watermarks([at]) == {at: 0}
+
+
 def test_records_that_reach_no_broker_are_told_when_their_time_is_up(
     broker: Broker, name: str
 ) -> None:
