@@ -77,7 +77,14 @@ def test_internal_topics_have_the_jvms_bytes(
         ]
         for topic in expected
     }
-    assert found == expected
+    for topic, rows in expected.items():
+        if config.is_exactly_once and topic.endswith("-changelog"):
+            # A transaction's marker has today's time, so that the broker closes the segment of
+            # these old records, and may have compacted it by now.
+            assert is_left_of(found.pop(topic), rows)
+        else:
+            assert found.pop(topic) == rows
+    assert not found
     internal = [topic for topic in expected if topic.startswith(application_id(data["config"]))]
     assert internal, "the case has no internal topics"
 
@@ -89,6 +96,15 @@ def expected_rows(data: dict[str, Any], later_ms: int) -> dict[str, list[Row]]:
         for row in outputs:
             rows[row["topic"]].append((row["key"], row["value"], row["timestamp"] + later_ms))
     return dict(rows)
+
+
+def is_left_of(found: list[Row], written: list[Row]) -> bool:
+    """Tells whether compaction may have left `found` of what was written."""
+    remaining = iter(written)
+    last = {key: value for key, value, _ in written}
+    return all(row in remaining for row in found) and last == {
+        key: value for key, value, _ in found
+    }
 
 
 def unhex(text: str | None) -> bytes | None:
