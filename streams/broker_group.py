@@ -22,6 +22,7 @@ from rebalance.errors import (
     MembershipLostError,
     RebalanceError,
     RefusedError,
+    TopologyRefusedError,
     UnreachableError,
 )
 from rebalance.errors import MissingTopicsError as MissingTopics
@@ -42,6 +43,7 @@ from streams.errors import (
     MissingTopicsError,
     StreamsError,
     TaskMigratedError,
+    TopologyError,
 )
 from streams.group import Assignment, GroupChange, GroupMember
 from streams.tasks.task import TaskId
@@ -104,7 +106,8 @@ class BrokerMember(GroupMember):
 
         Raises:
             BrokerError: no broker can be reached, or it refuses the credentials.
-            GroupError: the broker refuses the group or its topology, or is too old.
+            GroupError: the broker refuses the group, or is too old.
+            TopologyError: the broker refuses the topology.
         """
         try:
             self._client.start()
@@ -116,6 +119,7 @@ class BrokerMember(GroupMember):
 
         Raises:
             GroupError: the member cannot go on, or a member asked all to shut down.
+            TopologyError: the topology does not fit its topics, or is not the group's.
             MissingTopicsError: source topics do not exist.
         """
         self._client.note_poll(self._clock.monotonic_ms())
@@ -254,6 +258,8 @@ def _translated(error: RebalanceError) -> StreamsError:
         return MissingTopicsError(error.message)
     if isinstance(error, UnreachableError | AuthenticationError):
         return BrokerError(error.message, retriable=isinstance(error, UnreachableError))
+    if isinstance(error, TopologyRefusedError):
+        return TopologyError(error.message)
     if isinstance(error, RefusedError):
         return GroupError(error.message, topic=error.topic, partition=error.partition)
     return GroupError(error.message)

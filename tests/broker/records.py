@@ -18,7 +18,14 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are no explicit exports
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from tests.broker.waiting import wait_until
 
@@ -65,6 +72,16 @@ class Topics:
         # The controller has it; the broker hears of it a moment later.
         wait_until(lambda: self.partitions(name) == partitions, _WAIT_S, f"topic {name}")
         return name
+
+    def configure(self, topic: str, **configs: str) -> None:
+        """Changes configurations of a topic."""
+        entries = [
+            ConfigEntry(key.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
+            for key, value in configs.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+        (changed,) = self._admin.incremental_alter_configs([resource]).values()
+        changed.result(_WAIT_S)
 
     def delete(self, names: Iterable[str]) -> None:
         """Deletes topics; those that do not exist are no error."""

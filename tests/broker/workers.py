@@ -243,6 +243,11 @@ class WordCount:
 
         wait_until(is_true, within_s, said)
 
+    def stop(self) -> None:
+        """Stops all workers, and checks that each went in order."""
+        codes = {worker.name: worker.stop() for worker in self.alive}
+        assert set(codes.values()) == {0}, f"{codes}\n{self.logs()}"
+
     def logs(self) -> str:
         """Returns the end of all logs, for messages."""
         return "\n".join(
