@@ -134,8 +134,9 @@ class Broker(ABC):
                 return
             time.sleep(0.1)
         tail = self._log_tail()
+        how = "does not answer" if self.is_alive() else f"ended ({self.ending()})"
         self.kill()
-        raise BrokerUnavailableError(f"the broker does not come up; its log ends with:\n{tail}")
+        raise BrokerUnavailableError(f"the broker {how}; its log ends with:\n{tail}")
 
     def restart(self) -> None:
         """Stops it in good order and starts it again."""
@@ -172,6 +173,10 @@ class Broker(ABC):
     @abstractmethod
     def is_alive(self) -> bool:
         """Tells whether it runs, or is on the way."""
+
+    @abstractmethod
+    def ending(self) -> str:
+        """Returns how it ended, where it has."""
 
     @abstractmethod
     def _log_tail(self) -> str:
@@ -305,6 +310,10 @@ class JarBroker(Broker):
     def is_alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def ending(self) -> str:
+        """Returns its exit status."""
+        return f"status {None if self._process is None else self._process.poll()}"
+
     def _log_tail(self) -> str:
         lines = (self.directory / "broker.log").read_text(errors="replace").splitlines()
         return "\n".join(lines[-20:])
@@ -382,6 +391,10 @@ class ContainerBroker(Broker):
         wrapped = self._container.get_wrapped_container()
         wrapped.reload()
         return bool(wrapped.status in ("created", "running", "restarting", "paused"))
+
+    def ending(self) -> str:
+        """Returns what the engine says of it."""
+        return str(self._container.get_wrapped_container().status)
 
     def _log_tail(self) -> str:
         return str(self._container.get_wrapped_container().logs(tail=20).decode(errors="replace"))
