@@ -347,8 +347,7 @@ class Worker:
         going = [t for t in (*manager.running, *manager.restoring) if t not in keep]
         if is_lost:
             self._set_state(WorkerState.PARTITIONS_REVOKED)
-            self._transport.abort()
-            self._close_tasks(frozenset(), clean=False)
+            self._give_up_tasks()
         elif going:
             self._set_state(WorkerState.PARTITIONS_REVOKED)
             self._commit()
@@ -393,8 +392,7 @@ class Worker:
         if error.reaction is Reaction.REJOIN or self.config.is_exactly_once or is_torn:
             # What was done since the last commit cannot be committed any more.
             _log.warning("going back to the last commit: %s", error)
-            self._transport.abort()
-            self._close_tasks(frozenset(), clean=False)
+            self._give_up_tasks()
             self._set_state(WorkerState.PARTITIONS_ASSIGNED)
             self._must_open = True
         else:
@@ -420,13 +418,17 @@ class Worker:
         assert error.task_id is not None
         _log.warning("the stores of a task cannot be trusted and are rebuilt: %s", error)
         self._rebuilt.add(error.task_id)
-        self._transport.abort()
-        self._close_tasks(frozenset(), clean=False)
+        self._give_up_tasks()
         manager = self._manager
         manager.close_standby(manager.standby.keys() - {TaskId.parse(error.task_id)}, clean=False)
         self._directory.remove_task(error.task_id)
         self._set_state(WorkerState.PARTITIONS_ASSIGNED)
         self._must_open = True
+
+    def _give_up_tasks(self) -> None:
+        """Closes all tasks as of the last commit; what was sent since then is taken back."""
+        self._transport.abort()
+        self._close_tasks(frozenset(), clean=False)
 
     def _close_tasks(self, keep: frozenset[Any], *, clean: bool) -> None:
         manager = self._manager

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from stores.directory import write_checkpoint
+from stores.directory import CHECKPOINT_FILE, write_checkpoint
 from stores.formats import encode_partition_metadata
 from streams.tasks.active_task import ActiveTask
 from streams.transport.port import OffsetAndMetadata, TopicPartition, Transport
@@ -58,10 +58,10 @@ class Committer:
         written = self._transport.written_offsets()
         for task in tasks:
             task.note_written(written)
-            due = task.changelog_records_total - self._checkpointed.get(task.task_id, 0)
-            task.committed(durable=due >= CHECKPOINT_RECORDS)
-            if due >= CHECKPOINT_RECORDS:
-                self._write_checkpoint(task)
+            if self._is_due(task):
+                self.checkpoint(task)
+            else:
+                task.committed()
 
     def flush(self, tasks: Collection[ActiveTask]) -> None:
         """Pushes everything the tasks have done into the log, without a commit."""
@@ -76,9 +76,12 @@ class Committer:
 
     def checkpoint_if_due(self, task: ActiveTask) -> None:
         """Checkpoints a standby task once enough came since the last time."""
-        due = task.changelog_records_total - self._checkpointed.get(task.task_id, 0)
-        if due >= CHECKPOINT_RECORDS:
+        if self._is_due(task):
             self.checkpoint(task)
+
+    def _is_due(self, task: ActiveTask) -> bool:
+        came = task.changelog_records_total - self._checkpointed.get(task.task_id, 0)
+        return came >= CHECKPOINT_RECORDS
 
     def forget(self, task: ActiveTask) -> None:
         """Forgets a task that was closed."""
@@ -89,9 +92,6 @@ class Committer:
         offsets = checkpoint_of(task.store_positions())
         if offsets:
             write_checkpoint(task.directory / CHECKPOINT_FILE, offsets)
-
-
-CHECKPOINT_FILE: Final = ".checkpoint"
 
 
 def checkpoint_of(positions: Mapping[TopicPartition, int]) -> dict[tuple[str, int], int]:

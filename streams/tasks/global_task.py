@@ -21,7 +21,13 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from stores.api import StateStore
-from stores.directory import StateDirectory, read_checkpoint, write_checkpoint
+from stores.directory import (
+    CHECKPOINT_FILE,
+    GLOBAL_DIRECTORY,
+    StateDirectory,
+    read_checkpoint,
+    write_checkpoint,
+)
 from stores.errors import CorruptDataError
 from stores.layers.record_cache import RecordCache
 from stores.record import HeaderList
@@ -30,7 +36,7 @@ from streams.config import StreamsConfig
 from streams.errors import MissingTopicsError
 from streams.tasks.active_task import ActiveTask
 from streams.tasks.collector import RecordCollector
-from streams.tasks.commit import CHECKPOINT_FILE, checkpoint_of, positions_of
+from streams.tasks.commit import checkpoint_of, positions_of
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.plan import whole_plan
 from streams.tasks.task import TaskId
@@ -38,7 +44,6 @@ from streams.transport.port import Reader, Send, TopicPartition, Transport
 from topology.subtopologies import Subtopology
 from topology.topology import Topology
 
-DIRECTORY: Final = "global"
 GLOBAL_ID: Final = TaskId(-1, -1)
 _READ_MS: Final = 100
 _READ_RECORDS: Final = 10_000
@@ -131,7 +136,7 @@ class GlobalTask:
             collector=RecordCollector(transport, plan.topic_names, policy),
             policy=policy,
             cache=cache,
-            directory=directory.task_directory(DIRECTORY),
+            directory=directory.task_directory(GLOBAL_DIRECTORY),
             now_ms=clock.now_ms,
         )
         return cls(task, transport.reader(), transport, directory, clock)
@@ -186,8 +191,8 @@ class GlobalTask:
         """Removes what is on disk: rows of keys deleted long ago would stay."""
         if reason is not None:
             _log.warning("global stores: %s; their topics are read again", reason)
-        self._directory.remove_task(DIRECTORY)
-        self._task.directory = self._directory.task_directory(DIRECTORY)
+        self._directory.remove_task(GLOBAL_DIRECTORY)
+        self._task.directory = self._directory.task_directory(GLOBAL_DIRECTORY)
         return {}
 
     def update(self, timeout_ms: float = 0) -> int:
@@ -225,4 +230,4 @@ class GlobalTask:
             self._reader.close()
             self._task.close()
             if self._is_damaged:
-                self._directory.remove_task(DIRECTORY)
+                self._directory.remove_task(GLOBAL_DIRECTORY)

@@ -18,7 +18,7 @@ from typing import Any
 
 from stores.api import StateStore
 from stores.backends.rocks import process_budget
-from stores.directory import StateDirectory, read_checkpoint
+from stores.directory import CHECKPOINT_FILE, StateDirectory, read_checkpoint
 from stores.errors import CorruptDataError, StoreMovedError, StreamsError
 from stores.formats import decode_partition_metadata
 from stores.layers.record_cache import RecordCache
@@ -27,7 +27,7 @@ from streams.config import StreamsConfig
 from streams.errors import OffsetOutOfRangeError
 from streams.tasks.active_task import ActiveTask
 from streams.tasks.collector import RecordCollector
-from streams.tasks.commit import CHECKPOINT_FILE, Committer, positions_of
+from streams.tasks.commit import Committer, positions_of
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.global_task import GlobalTask
 from streams.tasks.plan import TaskPlan, plan_of
