@@ -153,6 +153,7 @@ class Worker:
         self._assignment = Assignment()
         self._must_open = False
         self._must_acknowledge = False
+        self._must_abort = False
         self._failing_since_ms: float | None = None
         self._counts: Mapping[str, int] = {}
         self.measures = LoopMeasures()
@@ -300,6 +301,8 @@ class Worker:
         if change is not None:
             with self._timed(self.measures.rebalance):
                 self._reassign(change.assignment, is_lost=change.is_lost)
+        if self._must_abort:
+            self._take_back()
         if self._must_open:
             self._open_tasks()
         restored = 0
@@ -392,7 +395,8 @@ class Worker:
         if error.reaction is Reaction.REJOIN or self.config.is_exactly_once or is_torn:
             # What was done since the last commit cannot be committed any more.
             _log.warning("going back to the last commit: %s", error)
-            self._give_up_tasks()
+            if not self._must_abort:
+                self._give_up_tasks()
             self._set_state(WorkerState.PARTITIONS_ASSIGNED)
             self._must_open = True
         else:
@@ -426,9 +430,22 @@ class Worker:
         self._must_open = True
 
     def _give_up_tasks(self) -> None:
-        """Closes all tasks as of the last commit; what was sent since then is taken back."""
-        self._transport.abort()
+        """Closes all tasks as of the last commit; what was sent since then is taken back.
+
+        Where the log does not answer, it is asked again before tasks are opened.
+        """
+        self._must_abort = True
         self._close_tasks(frozenset(), clean=False)
+        try:
+            self._take_back()
+        except BrokerError as error:
+            if error.reaction is not Reaction.RETRY:
+                raise
+            _log.warning("trying again: %s", error)
+
+    def _take_back(self) -> None:
+        self._transport.abort()
+        self._must_abort = False
 
     def _close_tasks(self, keep: frozenset[Any], *, clean: bool) -> None:
         manager = self._manager

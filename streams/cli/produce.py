@@ -7,7 +7,10 @@ It must not know how records are written.
 from __future__ import annotations
 
 import select
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
@@ -16,7 +19,9 @@ from streams.cli import options
 from streams.cli.exits import UsageError, tell, told
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from io import BufferedReader
+    from types import FrameType
 
     from streams.cli.lines import Parse
     from streams.producer import Producer
@@ -106,16 +111,25 @@ def _send_lines(producer: Producer, topic: str, parse: Parse) -> None:
 
     source = cast("BufferedReader", sys.stdin.buffer)
     number = 0
-    for lines in chunks_of_lines(lambda: source.read1(_CHUNK_BYTES)):
-        for line in lines:
-            number += 1
-            try:
-                row = parse(line)
-            except UsageError as error:
-                message = f"line {number}: {error}"
-                raise UsageError(message) from error
-            if row is None:
-                continue
+    with _between_lines() as stop:
+        for lines in chunks_of_lines(stop.reading(lambda: source.read1(_CHUNK_BYTES))):
+            number = _send(producer, topic, parse, lines, number, stop)
+            if not _has_more():
+                producer.flush()
+
+
+def _send(
+    producer: Producer, topic: str, parse: Parse, lines: list[bytes], number: int, stop: _Stop
+) -> int:
+    """Sends lines, of which `number` came before; returns how many it were by now."""
+    for line in lines:
+        number += 1
+        try:
+            row = parse(line)
+        except UsageError as error:
+            message = f"line {number}: {error}"
+            raise UsageError(message) from error
+        if row is not None:
             producer.send(
                 topic,
                 row.value,
@@ -126,8 +140,60 @@ def _send_lines(producer: Producer, topic: str, parse: Parse) -> None:
                 headers=row.headers,
                 partition=row.partition,
             )
-        if not _has_more():
-            producer.flush()
+        stop.if_asked()
+    return number
+
+
+class _Stop:
+    """Lets a first signal wait for the line in hand: a commit must not be cut in two."""
+
+    def __init__(self) -> None:
+        self._is_asked = False
+        self._is_reading = False
+
+    def reading(self, read: Callable[[], bytes]) -> Callable[[], bytes]:
+        """Returns a `read` that a signal ends at once."""
+
+        def interruptible() -> bytes:
+            self._is_reading = True
+            try:
+                self.if_asked()
+                return read()
+            finally:
+                self._is_reading = False
+
+        return interruptible
+
+    def if_asked(self) -> None:
+        """Raises KeyboardInterrupt if a signal came."""
+        if self._is_asked:
+            raise KeyboardInterrupt
+
+    def ask(self, _number: int, _frame: FrameType | None) -> None:
+        """Is the handler of signals; a second one ends everything at once."""
+        if self._is_reading or self._is_asked:
+            raise KeyboardInterrupt
+        self._is_asked = True
+
+
+@contextmanager
+def _between_lines() -> Iterator[_Stop]:
+    """Has SIGINT and SIGTERM stop between two lines while it lasts; in the main thread."""
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    numbers = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) != signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, stop.ask) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _has_more() -> bool:

@@ -583,6 +583,9 @@ class KafkaTransport(Transport):
         self._is_producer_dead = False
         self._deletions: dict[TopicPartition, Future[Any]] = {}
         self._unkeyed = 0
+        # Longer than that the broker keeps no transaction open: waiting on would be for nothing.
+        timeout_ms = int(self.settings.producer.get("transaction.timeout.ms", REQUEST_MS))
+        self._commit_step_ms = min(timeout_ms, REQUEST_MS)
         self._written = WrittenOffsets(self._end_of, transactional=self._is_transactional)
         self._is_closed = False
         self._given = {
@@ -1101,8 +1104,11 @@ class KafkaTransport(Transport):
             self._transact(
                 "cannot commit offsets",
                 lambda seconds: producer.send_offsets_to_transaction(positions, identity, seconds),
+                self._commit_step_ms,
             )
-        self._transact("cannot commit the transaction", producer.commit_transaction)
+        self._transact(
+            "cannot commit the transaction", producer.commit_transaction, self._commit_step_ms
+        )
         self._begin_transaction(producer)
 
     def _begin_transaction(self, producer: Producer) -> None:
@@ -1121,7 +1127,9 @@ class KafkaTransport(Transport):
             except KafkaException as error:
                 fault: KafkaError = error.args[0]
                 if not fault.retriable() or left_ms <= _RETRY_MS:
-                    self._is_producer_dead = self._is_producer_dead or fault.fatal()
+                    # One that gets no answer may never get one: librdkafka can lose sight of a
+                    # transaction's coordinator when that is restarted. A new one looks anew.
+                    self._is_producer_dead |= fault.fatal() or fault.retriable()
                     # Records that were refused say more than the transaction they broke.
                     raise self._failure or failure_of(what, fault) from error
                 self._raise_refusal(what)
