@@ -14,7 +14,8 @@ Source: JVM `org.apache.kafka.streams.processor.api.Record`, `RecordHeaders`,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from stores.errors import StreamsError
@@ -46,6 +47,10 @@ def offset_of(origin: Origin) -> int:
 def headers_of(origin: Origin) -> HeaderList | None:
     """Returns the headers of an origin, None where it has none."""
     return origin[1] if origin.__class__ is tuple else None
+
+
+def _offset_of_record(record: RawRecord) -> int:
+    return offset_of(record[3])
 
 
 class Headers:
@@ -212,27 +217,26 @@ class CurrentRecord:
         partition: partition read from, -1 in a punctuation.
         origin: offset and headers.
         timestamp: event time as read, epoch milliseconds.
-        record: the record as read, None in a punctuation and while a cache is flushed.
+        run: the records being processed, by offset, one of them this; none in a punctuation
+            and while a cache is flushed.
     """
 
-    __slots__ = ("origin", "partition", "record", "timestamp", "topic")
+    __slots__ = ("origin", "partition", "run", "timestamp", "topic")
 
     def __init__(self) -> None:
         self.topic: str | None = None
         self.partition = -1
         self.origin: Origin = None
         self.timestamp = -1
-        self.record: RawRecord | None = None
+        self.run: Sequence[RawRecord] = ()
 
-    @property
-    def raw_key(self) -> bytes | None:
-        """The key as read, for dead letters."""
-        return None if self.record is None else self.record[1]
-
-    @property
-    def raw_value(self) -> bytes | None:
-        """The value as read, for dead letters."""
-        return None if self.record is None else self.record[2]
+    def raw(self) -> tuple[bytes | None, bytes | None]:
+        """Returns key and value as read, for dead letters; looks the record up."""
+        run, offset = self.run, self.offset()
+        index = bisect_left(run, offset, key=_offset_of_record)
+        if index < len(run) and _offset_of_record(run[index]) == offset:
+            return run[index][1], run[index][2]
+        return None, None
 
     def offset(self) -> int:
         """Returns the record's offset, -1 where there is no record."""

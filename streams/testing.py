@@ -127,6 +127,9 @@ class _Capture:
 
         return send
 
+    def ends(self, _topic: str) -> None:
+        """Returns None: records are to be sent."""
+
     def partition_count(self, topic: str) -> int | None:
         return 1
 

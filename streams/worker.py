@@ -542,6 +542,7 @@ class Worker:
             # Where all that was read is processed, offsets without a record count as well.
             for partition in task.group.empty_partitions():
                 task.next_offsets[partition] = manager.reader.position(partition)
+            manager.reader.processed(task.consumed)
         if self._paused_partitions:
             self._resume_drained()
         return processed

@@ -9,8 +9,12 @@ Rows are kept decoded where that is safe: keys of serdes whose equality is byte 
 values of immutable types. Anything else is kept as bytes, because user code that mutates
 an aggregate in place would otherwise change what the cache believes is the old value.
 
-Other threads may read meanwhile. A row's way is cache, flush, store below, and it is never
-in none of them: readers look in that order.
+Rows that an aggregation updates record by record are hot: what changes is kept in one tuple
+in a dict of its own, replaced by every update. That touches half the memory an entry object
+would, which with many keys is what an update costs.
+
+Other threads may read meanwhile. A row's way is cache (hot, then its entry), flush, store
+below, and it is never in none of them: readers look in that order.
 
 Source: JVM `CachingKeyValueStore`, `NamedCache`; kafka-streams semantics D15.
 """
@@ -19,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from stores.api import CacheBudget, FlushListener, StoreHost
 from stores.layers.metered import MeteredKeyValueStore, Pair
@@ -35,15 +39,19 @@ from stores.layers.record_cache import (
 )
 from stores.record import CurrentRecord
 
-_last_update: Final = attrgetter("updated")
+_last_update: Final = attrgetter("updated", "updated_offset")
+
+HotRow: TypeAlias = tuple[Any, int, int, int, str, int]
+"""A hot row: value, timestamp, offset and time of the record that updated it last, its topic,
+and the table's tick then."""
 
 Process = Callable[[Any, Any, int], None]
 Failed = Callable[[Exception, Any, Any, int], None]
 
 
-def _last_use(entry: CacheEntry) -> int:
+def _last_use(entry: CacheEntry) -> tuple[int, int]:
     used, updated = entry.used, entry.updated
-    return used if used > updated else updated
+    return (used, -1) if used > updated else (updated, entry.updated_offset)
 
 
 class EntryTable:
@@ -53,6 +61,11 @@ class EntryTable:
     use. Only when something must be evicted are rows sorted by it, once for many evictions:
     a row used since it was sorted is skipped, it stands further back by now.
 
+    A hot row has an entry in `rows`, dirty and weighed, whose pair, origin, times and tick are
+    those before it became hot; `cool` brings it up to date. Hot rows of one tick were updated
+    by records of `hot_topic` with rising offsets, so that an update need not count a tick of its
+    own; `hot_offset` is the last of them. `folds_total` counts updates by `fold`.
+
     Args:
         cache: the budget its rows count against.
         current: the cell of the task; tells an entry where it came from, and the flush the
@@ -61,7 +74,8 @@ class EntryTable:
     """
 
     __slots__ = (
-        "_current", "_queue", "cache", "dirty", "flushing", "rows", "tick", "write_down",
+        "_current", "_queue", "cache", "dirty", "flushing", "folds_total", "hot", "hot_offset",
+        "hot_topic", "rows", "tick", "write_down",
     )  # fmt: skip
 
     def __init__(
@@ -74,10 +88,33 @@ class EntryTable:
         self.rows: dict[Hashable, CacheEntry] = {}
         self.dirty: list[CacheEntry] = []
         self.flushing: list[CacheEntry] = []
+        self.hot: dict[Hashable, HotRow] = {}
+        self.hot_topic: str | None = None
+        self.hot_offset = -1
+        self.folds_total = 0
         self.tick = 0
         self._current = current
         self.write_down = write_down
-        self._queue: list[tuple[int, CacheEntry]] = []
+        self._queue: list[tuple[tuple[int, int], CacheEntry]] = []
+
+    def find(self, key: Hashable) -> CacheEntry | None:
+        """Returns the entry of a cached row, up to date."""
+        if key in self.hot:
+            self.cool(key)
+        return self.rows.get(key)
+
+    def cool(self, key: Hashable) -> None:
+        """Brings the entry of a hot row up to date; it is hot no longer."""
+        # The entry first: a reader that misses the hot row finds it there.
+        _cool(self.rows[key], self.hot[key])
+        del self.hot[key]
+
+    def cool_all(self) -> None:
+        """Brings the entries of all hot rows up to date."""
+        hot, rows = self.hot, self.rows
+        for key, row in hot.items():
+            _cool(rows[key], row)
+        hot.clear()
 
     def update(self, entry: CacheEntry, pair: Pair, context_timestamp: int, size: int) -> None:
         """Sets the newest value of a row, new or known, and what it weighs.
@@ -100,6 +137,7 @@ class EntryTable:
         is_heavy = pair[0] is None or topic is None or origin.__class__ is tuple
         entry.light_topic = HEAVY if is_heavy else topic
         self.tick = entry.updated = self.tick + 1
+        entry.updated_offset = -1
         if not entry.dirty:
             entry.dirty = True
             self.dirty.append(entry)
@@ -122,6 +160,9 @@ class EntryTable:
 
     def peek(self, key: Hashable) -> Pair | Unread:
         """Returns the newest pair of a row, `UNREAD` if it is not here; for other threads."""
+        row = self.hot.get(key)
+        if row is not None:
+            return row[:2]
         entry = self.rows.get(key)
         if entry is not None:
             return entry.pair
@@ -130,7 +171,7 @@ class EntryTable:
                 return entry.pair
         return UNREAD
 
-    def differing(self, *, every: bool) -> Iterator[CacheEntry]:
+    def differing(self, *, every: bool) -> Iterator[tuple[CacheEntry, Pair]]:
         """Yields rows the store below may not have as they are here; for other threads too.
 
         Unordered; a row may come twice, the same.
@@ -138,11 +179,14 @@ class EntryTable:
         Args:
             every: yield all rows.
         """
+        find_hot = self.hot.get
         # Rows first: one that is clean by now was in `flushing` before it became so.
         for entry in list(self.rows.values()):
             if every or entry.dirty:
-                yield entry
-        yield from self.flushing
+                row = find_hot(entry.key)
+                yield entry, entry.pair if row is None else row[:2]
+        for entry in self.flushing:
+            yield entry, entry.pair
 
     # -- giving way and flushing ---------------------------------------------------------
 
@@ -169,19 +213,25 @@ class EntryTable:
     def clear(self) -> None:
         """Forgets every row."""
         self.cache.size_bytes -= sum(entry.size_bytes for entry in self.rows.values())
+        self.hot.clear()
         self.rows.clear()
         self.dirty, self._queue = [], []
 
     def _eldest(self) -> CacheEntry | None:
         """Returns the least recently used row, or None when there is no row."""
-        rows, queue = self.rows, self._queue
+        rows, hot, queue = self.rows, self.hot, self._queue
         while True:
             while queue:
                 used, entry = queue.pop()
-                if _last_use(entry) == used and rows.get(entry.key) is entry:
+                if (
+                    entry.key not in hot
+                    and _last_use(entry) == used
+                    and rows.get(entry.key) is entry
+                ):
                     return entry
             if not rows:
                 return None
+            self.cool_all()
             queue.extend(
                 (_last_use(e), e) for e in sorted(rows.values(), key=_last_use, reverse=True)
             )
@@ -193,6 +243,7 @@ class EntryTable:
 
     def _take_dirty(self) -> list[CacheEntry]:
         """Returns the dirty rows, last updated last."""
+        self.cool_all()
         flushed = self.dirty
         self.dirty = []
         flushed.sort(key=_last_update)
@@ -211,24 +262,28 @@ class EntryTable:
             flushed.insert(0, evicted)
         current = self._current
         before = (
-            current.topic, current.partition, current.origin, current.timestamp,
-            current.record,
+            current.topic, current.partition, current.origin, current.timestamp, current.run,
         )  # fmt: skip
         try:
-            current.record = None
+            current.run = ()
             write_down = self.write_down
             for entry in flushed:
                 write_down(entry)
         finally:
             self.flushing = before_this
             (
-                current.topic, current.partition, current.origin, current.timestamp,
-                current.record,
+                current.topic, current.partition, current.origin, current.timestamp, current.run,
             ) = before  # fmt: skip
         rows = self.rows
         for entry in flushed:
             if entry.pair[0] is None and not entry.dirty and rows.get(entry.key) is entry:
                 self._remove(entry)
+
+
+def _cool(entry: CacheEntry, row: HotRow) -> None:
+    value, timestamp, entry.origin, entry.context_timestamp, _, entry.updated = row
+    entry.pair = value, timestamp
+    entry.updated_offset = row[2]
 
 
 def _add_one(_key: Any, _value: Any, old: int | None) -> int:
@@ -259,8 +314,7 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         self._stored_is_lasting = not inner.evicts
         self._lookups = 0
         self._misses = 0
-        self._inserts = 0
-        self._slow_puts = 0
+        self._puts = 0
 
     # -- reading and writing -------------------------------------------------------------
 
@@ -269,7 +323,7 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         table = self._table
         self._lookups += 1
         row_key = key if self._key_is_row else self.encode_key(key)
-        entry = table.rows.get(row_key)
+        entry = table.find(row_key) if table.hot else table.rows.get(row_key)
         if entry is None:
             self._misses += 1
             raw_key = self.encode_key(key) if self._key_is_row else row_key
@@ -302,12 +356,12 @@ class CachingKeyValueStore(MeteredKeyValueStore):
                 row = self.encode_value(value)
                 value_bytes += len(row)
         row_key = key if self._key_is_row else self.encode_key(key)
-        entry = self._table.rows.get(row_key)
+        entry = self._table.find(row_key)
         if entry is None:
             raw_key = self.encode_key(key) if self._key_is_row else row_key
             entry = CacheEntry(row_key, raw_key)
             entry.stored = stored
-        self._slow_puts += 1
+        self._puts += 1
         size = value_bytes + len(entry.raw_key)
         self._table.update(entry, (row, timestamp), context_timestamp, size)
 
@@ -341,36 +395,39 @@ class CachingKeyValueStore(MeteredKeyValueStore):
 
             return fold_bytes
 
-        table, current = self._table, self.current
-        find = table.rows.get
+        table, current, cold = self._table, self.current, self._fold_cold
+        hot = table.hot
+        find = hot.get
 
         def fold(key: Any, value: Any, timestamp: int) -> None:
             if key is None or value is None:
                 on_null(key, value, timestamp)
                 return
             try:
-                entry = find(key)
-                origin = current.origin
+                row = find(key)
+                topic, origin = current.topic, current.origin
                 if (
-                    entry is None
-                    or entry.light_topic is not current.topic
-                    or origin.__class__ is tuple
+                    row is None
+                    or topic is not table.hot_topic
+                    or origin.__class__ is not int
+                    or origin <= table.hot_offset
                 ):
-                    slow(key, value, timestamp, step)
+                    cold(key, value, timestamp, step)
                     return
-                old, newest = entry.pair
+                old, newest, _, _, last_topic, _ = row
+                if topic is not last_topic:
+                    cold(key, value, timestamp, step)
+                    return
                 result = step(key, value, old)
                 if result is None:
                     slow(key, value, timestamp, lambda _key, _value, _old: None)
                     return
-                if not entry.dirty:
-                    entry.dirty = True
-                    table.dirty.append(entry)
-                entry.pair = result, timestamp if timestamp > newest else newest
-                # The partition is that of the topic already: a task reads one of each.
-                entry.context_timestamp = timestamp
-                entry.origin = origin
-                table.tick = entry.updated = table.tick + 1
+                hot[key] = (
+                    result, timestamp if timestamp > newest else newest, origin, timestamp, topic,
+                    table.tick,
+                )  # fmt: skip
+                table.hot_offset = origin
+                table.folds_total += 1
             except Exception as error:
                 failed(error, key, value, timestamp)
 
@@ -378,38 +435,71 @@ class CachingKeyValueStore(MeteredKeyValueStore):
 
     def count(self, on_null: Process, failed: Failed) -> Process:
         """Binds the counting of records; equals `fold` with a step that adds one."""
-        slow = self._fold_slow
         if not (self._key_is_row and self._value_is_row and self._fixed_bytes is not None):
             return self.fold(_add_one, on_null, failed)
-        table, current = self._table, self.current
-        find = table.rows.get
+        table, current, cold = self._table, self.current, self._fold_cold
+        hot = table.hot
+        find = hot.get
 
         def count(key: Any, value: Any, timestamp: int) -> None:
             if key is None or value is None:
                 on_null(key, value, timestamp)
                 return
             try:
-                entry = find(key)
-                origin = current.origin
+                row = find(key)
+                topic, origin = current.topic, current.origin
                 if (
-                    entry is None
-                    or entry.light_topic is not current.topic
-                    or origin.__class__ is tuple
+                    row is None
+                    or topic is not table.hot_topic
+                    or origin.__class__ is not int
+                    or origin <= table.hot_offset
                 ):
-                    slow(key, value, timestamp, _add_one)
+                    cold(key, value, timestamp, _add_one)
                     return
-                if not entry.dirty:
-                    entry.dirty = True
-                    table.dirty.append(entry)
-                old, newest = entry.pair
-                entry.pair = old + 1, timestamp if timestamp > newest else newest
-                entry.context_timestamp = timestamp
-                entry.origin = origin
-                table.tick = entry.updated = table.tick + 1
+                old, newest, _, _, last_topic, _ = row
+                if topic is not last_topic:
+                    cold(key, value, timestamp, _add_one)
+                    return
+                hot[key] = (
+                    old + 1, timestamp if timestamp > newest else newest, origin, timestamp, topic,
+                    table.tick,
+                )  # fmt: skip
+                table.hot_offset = origin
+                table.folds_total += 1
             except Exception as error:
                 failed(error, key, value, timestamp)
 
         return count
+
+    def _fold_cold(
+        self, key: Any, value: Any, timestamp: int, step: Callable[[Any, Any, Any | None], Any]
+    ) -> None:
+        """Folds into a row that is not hot, or not by this record; it becomes so if it can."""
+        table, current = self._table, self.current
+        entry = table.find(key)
+        topic, origin = current.topic, current.origin
+        # A tick of its own: the order of the hot ones tells nothing of this record.
+        table.hot_topic, table.hot_offset = topic, -1
+        if (
+            entry is None
+            or topic is None
+            or entry.light_topic is not topic
+            or not isinstance(origin, int)
+        ):
+            self._fold_slow(key, value, timestamp, step)
+            return
+        old, newest = entry.pair
+        result = step(key, value, old)
+        if result is None:
+            self._fold_slow(key, value, timestamp, lambda _key, _value, _old: None)
+            return
+        if not entry.dirty:
+            entry.dirty = True
+            table.dirty.append(entry)
+        table.tick += 1
+        # The partition is that of the topic already: a task reads one of each.
+        table.hot[key] = result, max(timestamp, newest), origin, timestamp, topic, table.tick
+        table.folds_total += 1
 
     def _fold_slow(
         self, key: Any, value: Any, timestamp: int, step: Callable[[Any, Any, Any | None], Any]
@@ -426,7 +516,6 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         self._put(key, result, timestamp if result is None else newest, timestamp, stored)
 
     def _insert_clean(self, row_key: Hashable, raw_key: bytes, pair: Pair) -> None:
-        self._inserts += 1
         entry = CacheEntry(row_key, raw_key)
         value = pair[0]
         if self._value_is_row:
@@ -538,11 +627,12 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         Rows of a store that forgets on its own (LRU) are yielded whole. Unordered; safe to
         call from any thread.
         """
-        for entry in self._table.differing(every=not self._stored_is_lasting):
-            row, timestamp = entry.pair
+        for entry, (row, timestamp) in self._table.differing(every=not self._stored_is_lasting):
             if row is not None:
-                row = self.pack(self.encode_value(row) if self._value_is_row else row, timestamp)
-            yield entry.raw_key, row
+                value = self.encode_value(row) if self._value_is_row else row
+                yield entry.raw_key, self.pack(value, timestamp)
+            else:
+                yield entry.raw_key, None
 
     def scan_rows(self, lower: bytes | None, upper: bytes | None, reverse: bool) -> Iterator[Row]:
         """Scans stored rows with the cached ones over them; for the worker."""
@@ -568,15 +658,9 @@ class CachingKeyValueStore(MeteredKeyValueStore):
     # -- counts --------------------------------------------------------------------------
 
     @property
-    def _fast_folds(self) -> int:
-        # Every use of a row moves the tick; what the slow ways did not do was folded fast.
-        slow = self._lookups - self._misses + self._inserts + self._slow_puts
-        return self._table.tick - slow
-
-    @property
     def cache_hits(self) -> int:
         """Reads that the cache answered."""
-        return self._lookups - self._misses + self._fast_folds
+        return self._lookups - self._misses + self._table.folds_total
 
     @property
     def cache_misses(self) -> int:
@@ -586,9 +670,9 @@ class CachingKeyValueStore(MeteredKeyValueStore):
     @property
     def gets_total(self) -> int:
         """Reads, cached or not."""
-        return self._lookups + self._fast_folds
+        return self._lookups + self._table.folds_total
 
     @property
     def puts_total(self) -> int:
         """Writes into the cache."""
-        return self._slow_puts + self._fast_folds
+        return self._puts + self._table.folds_total

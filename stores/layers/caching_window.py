@@ -183,7 +183,7 @@ class CachingWindowStore(MeteredWindowStore):
     ) -> list[Change]:
         """Returns the cached rows of a range in the order of scans, expired ones included."""
         rows: dict[bytes, bytes | None] = {}
-        for entry in self._table.differing(every=True):
+        for entry, (row, timestamp) in self._table.differing(every=True):
             raw_key, start_ms = _key_and_start(entry)
             if (
                 not from_ms <= start_ms <= to_ms
@@ -191,10 +191,12 @@ class CachingWindowStore(MeteredWindowStore):
                 or (upper is not None and raw_key > upper)
             ):
                 continue
-            row, timestamp = entry.pair
-            if row is not None:
-                row = self.pack(self.encode_value(row) if self._value_is_row else row, timestamp)
-            rows[self.segments.row_key(raw_key, start_ms)] = row
+            row_key = self.segments.row_key(raw_key, start_ms)
+            if row is None:
+                rows[row_key] = None
+            else:
+                value = self.encode_value(row) if self._value_is_row else row
+                rows[row_key] = self.pack(value, timestamp)
         return within(rows.items(), None, None, reverse)
 
     # -- counts --------------------------------------------------------------------------

@@ -44,7 +44,8 @@ class CacheEntry:
     one tuple, replaced and never changed, so that readers of other threads see no half of
     an update. `stored` is the pair in the store below, None when it has no such row,
     `UNREAD` when that is not known. `used` (by a read) and `updated` are ticks of the
-    store's own counter: the later one orders entries for eviction, the last update for flushing.
+    store's own counter: the later one orders entries for eviction, the last update for
+    flushing. Folds of one tick are ordered by `updated_offset`, which is -1 for any other update.
 
     `light_topic` is the topic whose records may update a row without weighing it anew: the
     row has a value and was written by a record of that topic without headers. Where that does
@@ -64,6 +65,7 @@ class CacheEntry:
         "stored",
         "topic",
         "updated",
+        "updated_offset",
         "used",
     )
 
@@ -81,6 +83,7 @@ class CacheEntry:
         self.size_bytes = 0
         self.used = 0
         self.updated = 0
+        self.updated_offset = -1
 
 
 def context_bytes(topic: str | None, origin: Origin) -> int:

@@ -275,16 +275,19 @@ class ActiveTask:
 
     def _punctuate(self, schedule: Schedule, now_ms: int) -> None:
         current = self.current
-        before = current.topic, current.partition, current.origin, current.timestamp
+        before = (
+            current.topic, current.partition, current.origin, current.timestamp, current.run,
+        )  # fmt: skip
         current.topic, current.partition, current.origin = None, -1, None
-        current.timestamp = now_ms
-        current.record = None
+        current.timestamp, current.run = now_ms, ()
         try:
             schedule.callback(now_ms)
         except Exception as error:
             self._policy.processing_failed(self, schedule.node, error, None, None, now_ms)
         finally:
-            current.topic, current.partition, current.origin, current.timestamp = before
+            (
+                current.topic, current.partition, current.origin, current.timestamp, current.run,
+            ) = before  # fmt: skip
 
     def _locate(self, error: StreamsError) -> None:
         current = self.current

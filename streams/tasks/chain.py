@@ -170,13 +170,12 @@ class SourceRun:
 
         def run(records: Sequence[RawRecord]) -> None:
             current.topic = topic
-            current.partition = self.partition
+            current.partition, current.run = self.partition, records
             newest = self.partition_time_ms
             try:
                 for record in records:
                     timestamp, key, value, current.origin = record
                     current.timestamp = timestamp
-                    current.record = record
                     try:
                         if value is key and is_one_serde:
                             if key is not None and decode_key is not None:
@@ -211,13 +210,12 @@ class SourceRun:
 
         def run(records: Sequence[RawRecord]) -> None:
             current.topic = topic
-            current.partition = self.partition
+            current.partition, current.run = self.partition, records
             stream_time = task.stream_time_ms
             newest = self.partition_time_ms
             for record in records:
                 timestamp, key, value, current.origin = record
                 current.timestamp = timestamp
-                current.record = record
                 try:
                     if decode_key is not None and key is not None:
                         key = decode_key(key)

@@ -49,11 +49,22 @@ class RecordCollector:
     def changelog(self, topic: str, partition: int) -> Log:
         """Returns log(key, value, timestamp, headers) into one changelog partition."""
         send = self._transport.sender(topic, track_offsets=True)
+        ends = self._transport.ends(topic)
+        if ends is None or partition >= len(ends):
 
-        def log(key: bytes, value: bytes | None, timestamp: int | None, headers: Any) -> None:
-            send(key, value, timestamp, headers, partition)
+            def log(key: bytes, value: bytes | None, timestamp: int | None, headers: Any) -> None:
+                send(key, value, timestamp, headers, partition)
 
-        return log
+            return log
+
+        def put(key: bytes, value: bytes | None, timestamp: int | None, headers: Any) -> None:
+            if headers or timestamp is None:
+                send(key, value, timestamp, headers, partition)
+            else:
+                append, next_offset = ends[partition]
+                append((timestamp, key, value, next_offset()))
+
+        return put
 
     def sink(self, task: TaskFace, node: SinkNode, *, takes_changes: bool) -> Process:
         """Returns what a chain calls at a sink."""
@@ -66,11 +77,9 @@ class RecordCollector:
             return self._partitioned_sink(task, node, topic)
         encode_key, encode_value = self._bare_encoders(task, node, topic)
         is_one_serde = encode_key is encode_value
-        send, failed, current = (
-            self._transport.sender(topic),
-            self._failed(task, node, topic),
-            task.current,
-        )
+        send, ends = self._transport.sender(topic), self._transport.ends(topic)
+        end = ends if ends is not None and len(ends) == 1 else None
+        failed, current = self._failed(task, node, topic), task.current
 
         def sink(key: Any, value: Any, timestamp: int) -> None:
             try:
@@ -89,8 +98,12 @@ class RecordCollector:
                 failed(error, key, value)
                 return
             origin = current.origin
-            if origin.__class__ is int:
-                send(raw_key, raw_value, timestamp, None, None)
+            if origin.__class__ is not tuple:
+                if end is None:
+                    send(raw_key, raw_value, timestamp, None, None)
+                else:
+                    append, next_offset = end[0]
+                    append((timestamp, raw_key, raw_value, next_offset()))
             else:
                 send(raw_key, raw_value, timestamp, headers_of(origin), None)
 

@@ -11,6 +11,7 @@ KIP-1034.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol
 
 from stores.errors import DeserializationError, StorageError, StreamsError
@@ -26,7 +27,7 @@ from streams.error_handlers import (
 )
 from streams.errors import BrokerError, ProcessingError, TaskError
 from streams.tasks.task import TaskFace
-from streams.transport.port import Send
+from streams.transport.port import End, Send
 from topology.processor import ConsumedRecord
 
 _NOT_THE_RECORDS_FAULT = (StorageError, TaskError, BrokerError)
@@ -37,6 +38,10 @@ class Outlet(Protocol):
 
     def sender(self, topic: str, *, track_offsets: bool = False) -> Send:
         """Returns the function that sends to a topic."""
+        ...
+
+    def ends(self, topic: str) -> Sequence[End] | None:
+        """Returns where records of a topic's partitions can be put, None if nowhere."""
         ...
 
     def partition_count(self, topic: str) -> int | None:
@@ -66,8 +71,7 @@ class FailurePolicy:
         """
         current = task.current
         record = ConsumedRecord(
-            current.raw_key,
-            current.raw_value,
+            *current.raw(),
             current.timestamp,
             current.topic or "",
             current.partition,
@@ -139,6 +143,7 @@ class FailurePolicy:
 
     def _context(self, task: TaskFace, node: str, timestamp: int) -> ErrorContext:
         current = task.current
+        raw_key, raw_value = current.raw()
         return ErrorContext(
             topic=current.topic,
             partition=current.partition,
@@ -147,8 +152,8 @@ class FailurePolicy:
             timestamp=timestamp,
             node=node,
             task_id=task.task_id,
-            raw_key=current.raw_key,
-            raw_value=current.raw_value,
+            raw_key=raw_key,
+            raw_value=raw_value,
             dead_letter_queue_topic=self._config.dead_letter_queue_topic,
         )
 

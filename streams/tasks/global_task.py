@@ -64,6 +64,9 @@ class NoLetters:
             _log.warning("dead letters of a global store are not sent (to topic %s)", topic)
         return _send_nothing
 
+    def ends(self, _topic: str) -> None:
+        """Returns None: records are to be sent."""
+
     def partition_count(self, topic: str) -> int | None:
         """Returns None: there is no topic here."""
         return None

@@ -403,6 +403,9 @@ class KafkaReader(Reader):
                 if one in self._released:
                     self._released.remove(one)
 
+    def processed(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Does nothing: what was sent is the broker's."""
+
     def resume(self, partitions: Collection[TopicPartition]) -> None:
         """Reads partitions on; see `Reader.resume`."""
         stopped = []

@@ -72,6 +72,9 @@ A timestamp of None is the time of sending. A partition of None is chosen by the
 not copied.
 """
 
+End: TypeAlias = tuple[Callable[[RawRecord], None], Callable[[], int]]
+"""Where records of one partition are put without a call of ours: (append, next offset)."""
+
 Batch: TypeAlias = tuple[TopicPartition, Sequence[RawRecord]]
 """Records of one partition in offset order."""
 
@@ -115,6 +118,14 @@ class Reader(ABC):
     @abstractmethod
     def resume(self, partitions: Collection[TopicPartition]) -> None:
         """Reads partitions on that were paused."""
+
+    @abstractmethod
+    def processed(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Hears up to where records were processed; the next commit has these positions too.
+
+        What only this application wants, as the records of its repartition topics, need not
+        be kept any longer. A reader that has no use for it does nothing.
+        """
 
     @abstractmethod
     def position(self, partition: TopicPartition) -> int:
@@ -208,6 +219,14 @@ class Transport(ABC):
                 fails at the next flush.
             track_offsets: remember where the records end up, for `written_offsets`.
         """
+
+    def ends(self, topic: str) -> Sequence[End] | None:
+        """Returns the ends of a topic's partitions, by number; None if there are none to use.
+
+        What is put there, as (timestamp, key, value, next offset), is sent as by `sender`,
+        for half the price. The items change: look them up for each record.
+        """
+        return None
 
     @abstractmethod
     def flush(self) -> None:

@@ -16,11 +16,11 @@ for them again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
-from typing import TypeAlias
 
 from stores.record import RawRecord
+from streams.errors import TransportError
 from streams.transport.log.formats import (
     CHUNK_BYTES,
     CHUNK_RECORDS,
@@ -29,9 +29,7 @@ from streams.transport.log.formats import (
     encode_chunks,
 )
 from streams.transport.log.topics import Partition
-
-End: TypeAlias = tuple[Callable[[RawRecord], None], Callable[[], int]]
-"""Where a sender puts a record: (append, next offset)."""
+from streams.transport.port import End
 
 
 class Outbox:
@@ -41,7 +39,8 @@ class Outbox:
         partition: the partition.
         ends: what the topic's senders look up by partition; kept up to date.
         is_repartition: whether the transport's application alone consumes the records. They
-            are written only by a commit, which knows which are still wanted.
+            are written only by a commit, which knows which are still wanted; those that were
+            processed before can be forgotten.
 
     Attributes:
         is_kept: whether records are asked for again, and so had better not be let go.
@@ -70,7 +69,7 @@ class Outbox:
         self.is_tracked = False
         self.reserved = 0
         self._ends = ends
-        # The records from number `_first` on; those before are in chunks only.
+        # The records from number `_first` on; those before are in chunks only, or forgotten.
         self._records: list[RawRecord] = []
         self._first = 0
         # Chunks of the records up to number `_written`.
@@ -105,8 +104,8 @@ class Outbox:
         """Stamps the records that are not reserved with the offsets from `end` on."""
         if self.reserved == len(self) or self._guess == end:
             return
-        self._recall()
-        records, start = self._records, self.reserved
+        self._recall(self.reserved)
+        records, start = self._records, self.reserved - self._first
         for index in range(start, len(records)):
             timestamp, key, value, origin = records[index]
             offset = end + index - start
@@ -126,18 +125,39 @@ class Outbox:
             self.reserved = len(self)
 
     def slice(self, start: int, stop: int) -> list[RawRecord]:
-        """Returns the records of the numbers [start, stop), and keeps all from now on."""
-        self.is_kept = True
-        self._recall()
-        return self._records[start:stop]
+        """Returns the records of the numbers [start, stop), and keeps all from now on.
 
-    def _recall(self) -> None:
-        """Reads back what is in chunks only."""
-        if self._first:
-            at = self.partition.at
-            written = [r for chunk in self._chunks for r in decode_chunk(chunk.value, at)]
-            self._records[:0] = written[: self._first]
-            self._first = 0
+        Raises:
+            TransportError: they were forgotten.
+        """
+        self.is_kept = True
+        self._recall(start)
+        return self._records[start - self._first : stop - self._first]
+
+    def forget(self, count: int) -> None:
+        """Lets go of the first `count` records of a repartition topic: they were processed.
+
+        A list of a second's records would wear out the processor's cache. They must be
+        reserved, and the commit must skip them.
+        """
+        if self.is_repartition and self._first < count <= self.reserved:
+            del self._records[: count - self._first]
+            self._first = count
+
+    def _recall(self, start: int) -> None:
+        """Reads back what is in chunks only, if a record from number `start` on is."""
+        if start >= self._first:
+            return
+        at = self.partition.at
+        if self.is_repartition:
+            message = (
+                f"records of {at} were asked for again after they were processed; commit the "
+                "position behind them, or abort"
+            )
+            raise TransportError(message, topic=at.topic, partition=at.partition)
+        written = [r for chunk in self._chunks for r in decode_chunk(chunk.value, at)]
+        self._records[:0] = written[: self._first]
+        self._first = 0
 
     def write(self) -> None:
         """Writes what was sent since the last call as chunks.
@@ -198,6 +218,8 @@ class Outbox:
         elif skipped:
             yield from _based(base + skipped, self._encode(self.slice(skipped, len(self))))
         else:
+            if self.is_repartition:
+                self._recall(0)
             self.write()
             yield from _based(base, self._chunks)
 

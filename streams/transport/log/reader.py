@@ -2,6 +2,11 @@
 
 Owns positions, turns and the records that were decoded and not handed over yet. It must not
 know how records are kept.
+
+An application's repartition topics come before its other ones: what is on its way through
+the topology is brought to its end before more is taken in, so that it is still in the
+processor's cache, and a commit finds little of it left to be written. Nothing starves by
+that, because only other topics can bring more.
 """
 
 from __future__ import annotations
@@ -33,11 +38,28 @@ class _Cursor:
         self.next_position = position
 
 
+class _Turns:
+    """Cursors that take turns."""
+
+    def __init__(self, cursors: Sequence[_Cursor] = ()) -> None:
+        self._cursors = list(cursors)
+        self._next = 0
+
+    def in_turn(self) -> list[_Cursor]:
+        """Returns all, the one whose turn it is first."""
+        return self._cursors[self._next :] + self._cursors[: self._next]
+
+    def go_on_behind(self, cursor: _Cursor) -> None:
+        """Lets the next round begin behind a cursor."""
+        self._next = (self._cursors.index(cursor) + 1) % len(self._cursors)
+
+
 class LogReader(Reader):
     """A reader of a transport; see `streams.transport.port` for what it promises.
 
     Args:
         log: the log.
+        group: the application whose repartition topics come first, None if there is none.
         outboxes: what its transport has sent and not committed, by partition.
         before_poll: called before records are looked for.
     """
@@ -45,15 +67,16 @@ class LogReader(Reader):
     def __init__(
         self,
         log: LocalLog,
+        group: str | None,
         outboxes: Mapping[Partition, Outbox],
         before_poll: Callable[[], None],
     ) -> None:
         self._log = log
+        self._group = group
         self._outboxes = outboxes
         self._before_poll = before_poll
         self._cursors: dict[TopicPartition, _Cursor] = {}
-        self._turns: list[_Cursor] = []
-        self._turn = 0
+        self._inner_turns, self._outer_turns = _Turns(), _Turns()
         self._is_closed = False
 
     def add(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -62,13 +85,21 @@ class LogReader(Reader):
         found = {at: self._log.partition(at) for at in positions}
         for at, partition in found.items():
             self._cursors[at] = _Cursor(at, partition, positions[at])
-        self._turns = list(self._cursors.values())
+        self._take_turns()
 
     def remove(self, partitions: Collection[TopicPartition]) -> None:
         """Stops reading partitions."""
         for at in partitions:
             self._cursors.pop(at, None)
-        self._turns = list(self._cursors.values())
+        self._take_turns()
+
+    def _take_turns(self) -> None:
+        inner: list[_Cursor] = []
+        outer: list[_Cursor] = []
+        for cursor in self._cursors.values():
+            is_inner = cursor.partition.topic.is_repartition_of(self._group)
+            (inner if is_inner else outer).append(cursor)
+        self._inner_turns, self._outer_turns = _Turns(inner), _Turns(outer)
 
     def poll(self, most: int, timeout_ms: float) -> Sequence[Batch]:
         """Returns at most `most` records, waiting up to `timeout_ms` when there are none."""
@@ -86,27 +117,27 @@ class LogReader(Reader):
     def _has_news(self) -> bool:
         return self._is_closed or any(
             cursor.partition.stable_end > cursor.position or cursor.partition.topic.is_deleted
-            for cursor in self._turns
+            for cursor in self._cursors.values()
             if not cursor.is_paused
         )
 
     def _take(self, most: int) -> tuple[list[Batch], bool]:
-        turns, start, has_moved = self._turns, self._turn, False
+        has_moved = False
         batches: list[Batch] = []
-        for turn in range(start, start + len(turns)):
-            cursor = turns[turn % len(turns)]
-            if cursor.is_paused:
-                continue
-            before = cursor.position
-            records = self._read(cursor, most)
-            has_moved = has_moved or cursor.position != before
-            if records:
-                batches.append((cursor.at, records))
-                # Whoever comes behind the one that had most of this poll begins the next.
-                self._turn = (turn + 1) % len(turns)
-                most -= len(records)
-                if most <= 0:
-                    break
+        for turns in (self._inner_turns, self._outer_turns):
+            for cursor in turns.in_turn():
+                if cursor.is_paused:
+                    continue
+                before = cursor.position
+                records = self._read(cursor, most)
+                has_moved = has_moved or cursor.position != before
+                if records:
+                    batches.append((cursor.at, records))
+                    # Whoever comes behind the one that had most of this poll begins the next.
+                    turns.go_on_behind(cursor)
+                    most -= len(records)
+                    if most <= 0:
+                        return batches, has_moved
         return batches, has_moved
 
     def _read(self, cursor: _Cursor, most: int) -> Sequence[RawRecord]:
@@ -208,6 +239,16 @@ class LogReader(Reader):
         for at in partitions:
             self._cursor(at).is_paused = False
 
+    def processed(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Lets go of own records in repartition topics that need not be written any more."""
+        for at, position in positions.items():
+            cursor = self._cursors.get(at)
+            if cursor is not None:
+                partition = cursor.partition
+                outbox = self._outboxes.get(partition)
+                if outbox is not None and partition.claim is outbox:
+                    outbox.forget(position - partition.claim_base)
+
     def position(self, partition: TopicPartition) -> int:
         """Returns the offset of the next record `poll` would return."""
         return self._cursor(partition).position
@@ -222,7 +263,7 @@ class LogReader(Reader):
         if not self._is_closed:
             self._is_closed = True
             self._cursors.clear()
-            self._turns = []
+            self._take_turns()
             self._log.wake()
 
     def _cursor(self, at: TopicPartition) -> _Cursor:

@@ -18,11 +18,12 @@ from stores.record import HeaderList, RawRecord
 from streams.errors import ProductionError, TransportError
 from streams.transport.log.engine import LocalLog, deleted_topic_error
 from streams.transport.log.formats import CHUNK_RECORDS
-from streams.transport.log.outbox import End, Outbox
+from streams.transport.log.outbox import Outbox
 from streams.transport.log.reader import LogReader
 from streams.transport.log.topics import Partition, Topic, name_fault
 from streams.transport.partitioning import KEY_HASHES
 from streams.transport.port import (
+    End,
     NewTopic,
     OffsetAndMetadata,
     Reader,
@@ -125,7 +126,7 @@ class LogTransport(Transport):
     def reader(self, *, in_bulk: bool = False) -> Reader:
         """Returns a new reader."""
         self._check_open()
-        reader = LogReader(self._log, self._outboxes, self._write_full_chunks)
+        reader = LogReader(self._log, self._group, self._outboxes, self._write_full_chunks)
         self._readers.append(reader)
         return reader
 
@@ -168,6 +169,12 @@ class LogTransport(Transport):
                 outbox.is_tracked = True
         assert outlet.send is not None
         return outlet.send
+
+    def ends(self, topic: str) -> Sequence[End] | None:
+        """Returns where the senders of a topic put records."""
+        self.sender(topic)
+        outlet = self._outlets.get(topic)
+        return None if outlet is None else outlet.ends
 
     def _send(self, outlet: _Outlet) -> Send:
         ends, now_ms, hashes = outlet.ends, self._now_ms, KEY_HASHES
