@@ -176,6 +176,7 @@ class Worker:
     def stop(self) -> None:
         """Asks the worker to finish the records in hand, commit and close."""
         self._stop_asked.set()
+        self._manager.reader.wake()
 
     def pause(self) -> None:
         """Stops processing; tasks stay and restoring goes on."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from topology.nodes.node import NodeScope, Process, TaskScope, join_children
+from topology.nodes.node import NodeScope, Process, Selection, TaskScope, join_children
 from topology.nodes.table import ChangeSerde
 from topology.topology import ProcessorNode, SinkNode, SourceNode, Topology
 
@@ -45,6 +45,7 @@ def compile_chains(
     """
     compiled: dict[str, Process] = {}
     past_filter: dict[str, Process] = {}
+    selections: dict[str, Selection | None] = {}
     chains: dict[str, Chain] = {}
     for name in reversed(list(node_names)):
         node = topology.nodes[name]
@@ -61,12 +62,15 @@ def compile_chains(
             continue
         assert isinstance(node, ProcessorNode)
         place = NodeScope(name, scope, forward, children, node.stores)
+        if len(children) == 1:
+            (child,) = children
+            place.selection = selections.get(child)
+            if node.node.can_drop_null_keys:
+                place.drops_null_keys = child in past_filter
+                place.forward = past_filter.get(child, forward)
         if node.node.drops_null_keys:
             past_filter[name] = forward
-        elif node.node.can_drop_null_keys and len(children) == 1:
-            (child,) = children
-            place.drops_null_keys = child in past_filter
-            place.forward = past_filter.get(child, forward)
+        selections[name] = node.node.selection(place)
         compiled[name] = node.node.compile(place)
     return dict(reversed(chains.items()))
 

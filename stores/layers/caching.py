@@ -9,9 +9,9 @@ Rows are kept decoded where that is safe: keys of serdes whose equality is byte 
 values of immutable types. Anything else is kept as bytes, because user code that mutates
 an aggregate in place would otherwise change what the cache believes is the old value.
 
-Rows that an aggregation updates record by record are hot: what changes is kept in one tuple
-in a dict of its own, replaced by every update. That touches half the memory an entry object
-would, which with many keys is what an update costs.
+Rows that an aggregation updates record by record are hot: what changes is kept in a small
+object of its own. That touches half the memory an entry and a new pair would, which with many
+keys is what an update costs.
 
 Other threads may read meanwhile. A row's way is cache (hot, then its entry), flush, store
 below, and it is never in none of them: readers look in that order.
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from operator import attrgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from stores.api import CacheBudget, FlushListener, StoreHost
 from stores.layers.metered import MeteredKeyValueStore, Pair
@@ -34,16 +34,13 @@ from stores.layers.record_cache import (
     HEAVY,
     UNREAD,
     CacheEntry,
+    HotRow,
     Unread,
     context_bytes,
 )
 from stores.record import CurrentRecord
 
 _last_update: Final = attrgetter("updated", "updated_offset")
-
-HotRow: TypeAlias = tuple[Any, int, int, int, str, int]
-"""A hot row: value, timestamp, offset and time of the record that updated it last, its topic,
-and the table's tick then."""
 
 Process = Callable[[Any, Any, int], None]
 Failed = Callable[[Exception, Any, Any, int], None]
@@ -61,8 +58,8 @@ class EntryTable:
     use. Only when something must be evicted are rows sorted by it, once for many evictions:
     a row used since it was sorted is skipped, it stands further back by now.
 
-    A hot row has an entry in `rows`, dirty and weighed, whose pair, origin, times and tick are
-    those before it became hot; `cool` brings it up to date. Hot rows of one tick were updated
+    A hot row has an entry in `rows`, weighed and as dirty as itself, whose pair, origin, times
+    and tick may be older; `cool` brings it up to date. Hot rows of one tick were updated
     by records of `hot_topic` with rising offsets, so that an update need not count a tick of its
     own; `hot_offset` is the last of them. `folds_total` counts updates by `fold`.
 
@@ -106,15 +103,24 @@ class EntryTable:
     def cool(self, key: Hashable) -> None:
         """Brings the entry of a hot row up to date; it is hot no longer."""
         # The entry first: a reader that misses the hot row finds it there.
-        _cool(self.rows[key], self.hot[key])
+        self.hot[key].write_back()
         del self.hot[key]
 
     def cool_all(self) -> None:
-        """Brings the entries of all hot rows up to date."""
-        hot, rows = self.hot, self.rows
-        for key, row in hot.items():
-            _cool(rows[key], row)
-        hot.clear()
+        """Brings the entries of all hot rows up to date; none is hot any longer."""
+        for row in self.hot.values():
+            row.write_back()
+        self.hot.clear()
+
+    def heat(self, entry: CacheEntry) -> None:
+        """Makes a row hot, if records of the topic that updated it last can leave it so."""
+        if entry.light_topic is not HEAVY and isinstance(entry.origin, int):
+            self.hot[entry.key] = HotRow(entry)
+
+    def mark_dirty(self, entry: CacheEntry) -> None:
+        """Notes that the store below does not have a row as it is here."""
+        entry.dirty = True
+        self.dirty.append(entry)
 
     def update(self, entry: CacheEntry, pair: Pair, context_timestamp: int, size: int) -> None:
         """Sets the newest value of a row, new or known, and what it weighs.
@@ -139,8 +145,7 @@ class EntryTable:
         self.tick = entry.updated = self.tick + 1
         entry.updated_offset = -1
         if not entry.dirty:
-            entry.dirty = True
-            self.dirty.append(entry)
+            self.mark_dirty(entry)
             self.rows[entry.key] = entry
         size += ENTRY_OVERHEAD_BYTES + context_bytes(topic, origin)
         cache.size_bytes += size - entry.size_bytes
@@ -162,7 +167,7 @@ class EntryTable:
         """Returns the newest pair of a row, `UNREAD` if it is not here; for other threads."""
         row = self.hot.get(key)
         if row is not None:
-            return row[:2]
+            return row.pair()
         entry = self.rows.get(key)
         if entry is not None:
             return entry.pair
@@ -184,7 +189,7 @@ class EntryTable:
         for entry in list(self.rows.values()):
             if every or entry.dirty:
                 row = find_hot(entry.key)
-                yield entry, entry.pair if row is None else row[:2]
+                yield entry, entry.pair if row is None else row.pair()
         for entry in self.flushing:
             yield entry, entry.pair
 
@@ -238,24 +243,23 @@ class EntryTable:
 
     def _remove(self, entry: CacheEntry) -> None:
         """Takes a row out; its bytes no longer count."""
+        self.hot.pop(entry.key, None)
         del self.rows[entry.key]
         self.cache.size_bytes -= entry.size_bytes
 
-    def _take_dirty(self) -> list[CacheEntry]:
-        """Returns the dirty rows, last updated last."""
-        self.cool_all()
-        flushed = self.dirty
-        self.dirty = []
-        flushed.sort(key=_last_update)
-        return flushed
-
     def _flush(self, evicted: CacheEntry | None) -> None:
-        flushed = self._take_dirty()
+        flushed, self.dirty = self.dirty, []
+        hot = [row for row in self.hot.values() if row.is_dirty]
+        for row in hot:
+            row.write_back()
+        flushed.sort(key=_last_update)
         before_this = self.flushing
         self.flushing = [*flushed, *before_this]
         # Clean from here on: what is forwarded may come back and update a row anew.
         for entry in flushed:
             entry.dirty = False
+        for row in hot:
+            row.is_dirty = False
         if evicted is not None:
             self._remove(evicted)
             flushed.remove(evicted)
@@ -278,12 +282,6 @@ class EntryTable:
         for entry in flushed:
             if entry.pair[0] is None and not entry.dirty and rows.get(entry.key) is entry:
                 self._remove(entry)
-
-
-def _cool(entry: CacheEntry, row: HotRow) -> None:
-    value, timestamp, entry.origin, entry.context_timestamp, _, entry.updated = row
-    entry.pair = value, timestamp
-    entry.updated_offset = row[2]
 
 
 def _add_one(_key: Any, _value: Any, old: int | None) -> int:
@@ -396,8 +394,7 @@ class CachingKeyValueStore(MeteredKeyValueStore):
             return fold_bytes
 
         table, current, cold = self._table, self.current, self._fold_cold
-        hot = table.hot
-        find = hot.get
+        find = table.hot.get
 
         def fold(key: Any, value: Any, timestamp: int) -> None:
             if key is None or value is None:
@@ -405,28 +402,31 @@ class CachingKeyValueStore(MeteredKeyValueStore):
                 return
             try:
                 row = find(key)
-                topic, origin = current.topic, current.origin
+                topic = current.topic
+                offset: Any = current.origin
                 if (
                     row is None
                     or topic is not table.hot_topic
-                    or origin.__class__ is not int
-                    or origin <= table.hot_offset
+                    or topic is not row.topic
+                    or offset.__class__ is not int
+                    or offset <= table.hot_offset
                 ):
                     cold(key, value, timestamp, step)
                     return
-                old, newest, _, _, last_topic, _ = row
-                if topic is not last_topic:
-                    cold(key, value, timestamp, step)
-                    return
-                result = step(key, value, old)
+                result = step(key, value, row.value)
                 if result is None:
                     slow(key, value, timestamp, lambda _key, _value, _old: None)
                     return
-                hot[key] = (
-                    result, timestamp if timestamp > newest else newest, origin, timestamp, topic,
-                    table.tick,
-                )  # fmt: skip
-                table.hot_offset = origin
+                if not row.is_dirty:
+                    row.is_dirty = True
+                    table.mark_dirty(row.entry)
+                row.offset = None
+                row.value = result
+                if timestamp > row.timestamp:
+                    row.timestamp = timestamp
+                row.context_timestamp = timestamp
+                row.tick = table.tick
+                row.offset = table.hot_offset = offset
                 table.folds_total += 1
             except Exception as error:
                 failed(error, key, value, timestamp)
@@ -438,8 +438,7 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         if not (self._key_is_row and self._value_is_row and self._fixed_bytes is not None):
             return self.fold(_add_one, on_null, failed)
         table, current, cold = self._table, self.current, self._fold_cold
-        hot = table.hot
-        find = hot.get
+        find = table.hot.get
 
         def count(key: Any, value: Any, timestamp: int) -> None:
             if key is None or value is None:
@@ -447,24 +446,27 @@ class CachingKeyValueStore(MeteredKeyValueStore):
                 return
             try:
                 row = find(key)
-                topic, origin = current.topic, current.origin
+                topic = current.topic
+                offset: Any = current.origin
                 if (
                     row is None
                     or topic is not table.hot_topic
-                    or origin.__class__ is not int
-                    or origin <= table.hot_offset
+                    or topic is not row.topic
+                    or offset.__class__ is not int
+                    or offset <= table.hot_offset
                 ):
                     cold(key, value, timestamp, _add_one)
                     return
-                old, newest, _, _, last_topic, _ = row
-                if topic is not last_topic:
-                    cold(key, value, timestamp, _add_one)
-                    return
-                hot[key] = (
-                    old + 1, timestamp if timestamp > newest else newest, origin, timestamp, topic,
-                    table.tick,
-                )  # fmt: skip
-                table.hot_offset = origin
+                if not row.is_dirty:
+                    row.is_dirty = True
+                    table.mark_dirty(row.entry)
+                row.offset = None
+                row.value += 1
+                if timestamp > row.timestamp:
+                    row.timestamp = timestamp
+                row.context_timestamp = timestamp
+                row.tick = table.tick
+                row.offset = table.hot_offset = offset
                 table.folds_total += 1
             except Exception as error:
                 failed(error, key, value, timestamp)
@@ -487,6 +489,9 @@ class CachingKeyValueStore(MeteredKeyValueStore):
             or not isinstance(origin, int)
         ):
             self._fold_slow(key, value, timestamp, step)
+            entry = table.rows.get(key)
+            if entry is not None and entry.dirty:
+                table.heat(entry)
             return
         old, newest = entry.pair
         result = step(key, value, old)
@@ -494,11 +499,13 @@ class CachingKeyValueStore(MeteredKeyValueStore):
             self._fold_slow(key, value, timestamp, lambda _key, _value, _old: None)
             return
         if not entry.dirty:
-            entry.dirty = True
-            table.dirty.append(entry)
-        table.tick += 1
+            table.mark_dirty(entry)
+        entry.pair = result, max(timestamp, newest)
         # The partition is that of the topic already: a task reads one of each.
-        table.hot[key] = result, max(timestamp, newest), origin, timestamp, topic, table.tick
+        entry.context_timestamp, entry.origin = timestamp, origin
+        table.tick = entry.updated = table.tick + 1
+        entry.updated_offset = -1
+        table.heat(entry)
         table.folds_total += 1
 
     def _fold_slow(

@@ -86,6 +86,56 @@ class CacheEntry:
         self.updated_offset = -1
 
 
+class HotRow:
+    """What changes of a cached row while an aggregation updates it record by record.
+
+    The worker changes it in place, `offset` being None meanwhile; other threads read it by
+    `pair`. `topic` is the one whose records may update it, `tick` the table's at the last
+    update, `offset` and `context_timestamp` are those of the record then.
+
+    Args:
+        entry: the row, up to date.
+    """
+
+    __slots__ = (
+        "context_timestamp",
+        "entry",
+        "is_dirty",
+        "offset",
+        "tick",
+        "timestamp",
+        "topic",
+        "value",
+    )
+
+    def __init__(self, entry: CacheEntry) -> None:
+        assert isinstance(entry.origin, int)
+        self.entry = entry
+        self.value, self.timestamp = entry.pair
+        self.offset: int | None = entry.origin
+        self.context_timestamp = entry.context_timestamp
+        self.topic = entry.light_topic
+        self.tick = entry.updated
+        self.is_dirty = entry.dirty
+
+    def pair(self) -> tuple[Any, int]:
+        """Returns value and timestamp as they were together; any thread may call it."""
+        while True:
+            offset = self.offset
+            pair = self.value, self.timestamp
+            # An update in between would have left another offset.
+            if offset is not None and self.offset is offset:
+                return pair
+
+    def write_back(self) -> None:
+        """Brings the entry up to date."""
+        entry, offset = self.entry, self.offset
+        assert offset is not None
+        entry.pair = self.value, self.timestamp
+        entry.origin = entry.updated_offset = offset
+        entry.context_timestamp, entry.updated = self.context_timestamp, self.tick
+
+
 def context_bytes(topic: str | None, origin: Origin) -> int:
     """Weighs a record context as the JVM does: fixed part, topic name, headers."""
     size = CONTEXT_OVERHEAD_BYTES + (len(topic) if topic else 0)

@@ -27,7 +27,7 @@ from topology.nodes.table import ChangeSerde
 from topology.processor import WINDOWED_KEY_PARTITIONER
 from topology.topology import SinkNode
 
-Send = Callable[[bytes | None, bytes | None, int | None, Any, int | None], None]
+Encode = Callable[[Any], bytes]
 
 
 class RecordCollector:
@@ -76,7 +76,8 @@ class RecordCollector:
         if node.partitioner is not None:
             return self._partitioned_sink(task, node, topic)
         encode_key, encode_value = self._bare_encoders(task, node, topic)
-        is_one_serde = encode_key is encode_value
+        if encode_key is not None and encode_value is not None:
+            return self._encoding_sink(task, node, topic, encode_key, encode_value)
         send, ends = self._transport.sender(topic), self._transport.ends(topic)
         end = ends if ends is not None and len(ends) == 1 else None
         failed, current = self._failed(task, node, topic), task.current
@@ -88,24 +89,49 @@ class RecordCollector:
                 if key is not None and (encode_key is not None or key.__class__ is not bytes):
                     raw_key = encode_key(key)  # type: ignore[misc]
                 raw_value = value
-                if value is key and is_one_serde:
-                    raw_value = raw_key  # grouped by the value itself, as words are
-                elif value is not None and (
-                    encode_value is not None or value.__class__ is not bytes
-                ):
+                if value is not None and (encode_value is not None or value.__class__ is not bytes):
                     raw_value = encode_value(value)  # type: ignore[misc]
             except Exception as error:
                 failed(error, key, value)
                 return
             origin = current.origin
-            if origin.__class__ is not tuple:
-                if end is None:
-                    send(raw_key, raw_value, timestamp, None, None)
-                else:
-                    append, next_offset = end[0]
-                    append((timestamp, raw_key, raw_value, next_offset()))
-            else:
+            if origin.__class__ is tuple:
                 send(raw_key, raw_value, timestamp, headers_of(origin), None)
+            elif end is None:
+                send(raw_key, raw_value, timestamp, None, None)
+            else:
+                append, next_offset = end[0]
+                append((timestamp, raw_key, raw_value, next_offset()))
+
+        return sink
+
+    def _encoding_sink(
+        self, task: TaskFace, node: SinkNode, topic: str, encode_key: Encode, encode_value: Encode
+    ) -> Process:
+        """Makes a sink both of whose serdes have something to do."""
+        is_one_serde = encode_key is encode_value
+        send, ends = self._transport.sender(topic), self._transport.ends(topic)
+        end = ends if ends is not None and len(ends) == 1 else None
+        failed, current = self._failed(task, node, topic), task.current
+
+        def sink(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                raw_key = None if key is None else encode_key(key)
+                if value is key and is_one_serde:
+                    raw_value = raw_key  # grouped by the value itself, as words are
+                else:
+                    raw_value = None if value is None else encode_value(value)
+            except Exception as error:
+                failed(error, key, value)
+                return
+            origin = current.origin
+            if origin.__class__ is tuple:
+                send(raw_key, raw_value, timestamp, headers_of(origin), None)
+            elif end is None:
+                send(raw_key, raw_value, timestamp, None, None)
+            else:
+                append, next_offset = end[0]
+                append((timestamp, raw_key, raw_value, next_offset()))
 
         return sink
 

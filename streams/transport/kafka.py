@@ -403,6 +403,9 @@ class KafkaReader(Reader):
                 if one in self._released:
                     self._released.remove(one)
 
+    def wake(self) -> None:
+        """Does nothing: librdkafka cannot be woken, and is never asked to wait for long."""
+
     def processed(self, positions: Mapping[TopicPartition, int]) -> None:
         """Does nothing: what was sent is the broker's."""
 

@@ -112,6 +112,10 @@ class Reader(ABC):
         """
 
     @abstractmethod
+    def wake(self) -> None:
+        """Lets a `poll` that waits for records return, if it can; any thread may call it."""
+
+    @abstractmethod
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """Holds partitions back until `resume`; their positions stay."""
 

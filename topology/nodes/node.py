@@ -61,6 +61,23 @@ class TaskScope(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a key selector does, for the node before it to do in its own loop.
+
+    Attributes:
+        select: (key, value) -> new key.
+        forward: takes the record with its new key.
+        failed: what to call with the record as it came when `select` or `forward` raised.
+        drops_null_keys: whether a record whose new key is None is left out.
+    """
+
+    select: Callable[[Any, Any], Any]
+    forward: Process
+    failed: Failed
+    drops_null_keys: bool
+
+
 @dataclass(slots=True)
 class NodeScope:
     """One node's place in its task: its name, its children and the task around it."""
@@ -72,6 +89,8 @@ class NodeScope:
     stores: Sequence[str]
     drops_null_keys: bool = False
     """`forward` leads past a filter of null keys: the node has to leave them out itself."""
+    selection: Selection | None = None
+    """What the only child does, where that is a key selector."""
 
     @property
     def failed(self) -> Failed:
@@ -97,6 +116,10 @@ class Node(ABC):
     @abstractmethod
     def compile(self, scope: NodeScope) -> Process:
         """Returns the plain function that does this node's work in one task."""
+
+    def selection(self, scope: NodeScope) -> Selection | None:
+        """Returns what a key selector does, None for any other node."""
+        return None
 
 
 def join_children(children: Sequence[Process], *, changes: bool) -> Process:

@@ -77,6 +77,7 @@ class LogReader(Reader):
         self._before_poll = before_poll
         self._cursors: dict[TopicPartition, _Cursor] = {}
         self._inner_turns, self._outer_turns = _Turns(), _Turns()
+        self._is_woken = False
         self._is_closed = False
 
     def add(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -111,14 +112,24 @@ class LogReader(Reader):
             return batches
         if self._log.wait(self._has_news, timeout_ms):
             self._check_open()
+            self._is_woken = False
             batches, _ = self._take(most)
         return batches
 
+    def wake(self) -> None:
+        """Lets a `poll` that waits return, or the next one that would wait."""
+        self._is_woken = True
+        self._log.wake()
+
     def _has_news(self) -> bool:
-        return self._is_closed or any(
-            cursor.partition.stable_end > cursor.position or cursor.partition.topic.is_deleted
-            for cursor in self._cursors.values()
-            if not cursor.is_paused
+        return (
+            self._is_closed
+            or self._is_woken
+            or any(
+                cursor.partition.stable_end > cursor.position or cursor.partition.topic.is_deleted
+                for cursor in self._cursors.values()
+                if not cursor.is_paused
+            )
         )
 
     def _take(self, most: int) -> tuple[list[Batch], bool]:

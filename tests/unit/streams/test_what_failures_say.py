@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -89,3 +90,30 @@ def test_what_user_code_raised_is_the_cause() -> None:
     assert isinstance(error, ProcessingError)
     assert isinstance(error.__cause__, ValueError)
     assert str(error).endswith(" [task 0_0, topic in, partition 0, offset 0, node to-int]")
+
+
+def words(builder: StreamsBuilder, select: Callable[[Any, str], str | None]) -> None:
+    """Counts what lines are split into, by a selected key."""
+    lines = builder.stream("in", value_serde=serdes.string)
+    split = lines.flat_map_values(str.split, name="split").select_key(select, name="select")
+    counts = split.group_by_key(key_serde=serdes.string, value_serde=serdes.string).count(name="n")
+    counts.to_stream().to("out")
+
+
+def test_a_selector_that_fails_behind_a_split_is_the_node_that_is_named() -> None:
+    builder = StreamsBuilder()
+    words(builder, lambda _key, word: 1 // 0 if word == "bad" else word)  # type: ignore[arg-type, return-value]
+
+    error = piped(builder, None, b"good bad")
+
+    assert (error.node, error.topic, error.offset) == ("select", "in", 0)
+
+
+def test_a_selector_that_fails_behind_a_split_costs_only_its_own_record() -> None:
+    builder = StreamsBuilder()
+    keys = {"a": "a", "none": None, "d": "d"}
+    words(builder, lambda _key, word: keys[word])
+    with TopologyTestDriver(builder, processing_handler="log_and_continue") as driver:
+        driver.pipe_raw("in", None, b"a bad none d a", 0)
+        counted = driver.get_state_store("n")
+        assert [(key, row.value) for key, row in counted.all()] == [("a", 2), ("d", 1)]

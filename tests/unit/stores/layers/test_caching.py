@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -250,15 +252,32 @@ steps = st.lists(
         st.integers(0, 9),
         st.sampled_from(["input", "other", None]),
         st.sampled_from([None, None, [("h", b"12")]]),
-        st.booleans(),
+        st.sampled_from([False, False, True]),
+        st.sampled_from([1, 1, 1, 0, -2]),
     ),
     max_size=40,
 )
 
 
 @given(steps, st.sampled_from([PLENTY, 300, 1]), st.sampled_from([LONG, serdes.json(int)]))
-@example([("a", 1, 1, "input", None, False)] * 3, PLENTY, LONG)
-@example([("a", 1, 1, "input", None, True), ("a", 0, 1, "input", None, False)], PLENTY, LONG)
+@example([("a", 1, 1, "input", None, False, 1)] * 3, PLENTY, LONG)
+@example([("a", 1, 1, "input", None, True, 1), ("a", 0, 1, "input", None, False, 1)], PLENTY, LONG)
+@example(
+    [
+        (key, 1, 1, "input", None, False, step)
+        for key, step in zip("abab", (1, 0, 1, 0), strict=True)
+    ],
+    PLENTY,
+    LONG,
+)
+@example(
+    [
+        (key, 1, 1, "input", None, False, step)
+        for key, step in zip("ababa", (9, 1, 1, 1, -5), strict=True)
+    ],
+    PLENTY,
+    LONG,
+)
 def test_a_bound_step_does_what_reading_and_writing_does(
     records: list[tuple[Any, ...]], cache_bytes: int, value_serde: Serde[int]
 ) -> None:
@@ -272,9 +291,11 @@ def test_a_bound_step_does_what_reading_and_writing_does(
             for name in ("bound", "plain")
         )
         fold = bound.store.fold(add, bound.hear, bound.hear)
-        for number, (key, value, time, topic, headers, flushes) in enumerate(records):
+        offset = 1_000
+        for key, value, time, topic, headers, flushes, step in records:
+            offset += step
             for one in (bound, plain):
-                one.host.set_record(time, offset=number, topic=topic, headers=headers)
+                one.host.set_record(time, offset=offset, topic=topic, headers=headers)
             fold(key, value, time)
             if key is None or value is None:
                 plain.hear(key, value, time)
@@ -287,12 +308,61 @@ def test_a_bound_step_does_what_reading_and_writing_does(
                 for one in (bound, plain):
                     one.store.flush_cache()
             assert bound.size_bytes == plain.size_bytes <= cache_bytes
+            assert bound.store.peek_pair("a") == plain.store.peek_pair("a")
+            assert dict(bound.store.cached_rows()) == dict(plain.store.cached_rows())
         for one in (bound, plain):
             one.store.flush_cache()
             one.store.close()
 
     assert bound.forwarded == plain.forwarded
     assert bound.host.changes == plain.host.changes
+
+
+def test_a_read_between_two_steps_keeps_the_order_of_updates_and_of_use(opened: Any) -> None:
+    one = opened(COUNTS, cache_bytes=3 * (FIXED_BYTES + 1 + 16))
+    count = one.store.count(one.hear, one.hear)
+    for offset, key in enumerate("abcab"):
+        one.host.set_record(5, offset=offset)
+        count(key, "x", 5)
+    assert one.store.get_pair("c") == (1, 5)
+    assert one.store.get_pair("a") == (2, 5)
+    one.host.set_record(6, offset=9)
+    count("d", "x", 6)  # no room for four: b was used longest ago, and takes all dirty ones along
+
+    assert [(key, new) for key, new, _, _ in one.forwarded] == [
+        ("b", 2), ("c", 1), ("a", 2), ("d", 1),
+    ]  # fmt: skip
+
+
+def test_another_thread_sees_value_and_time_of_one_update(opened: Any) -> None:
+    one = opened(COUNTS)
+    fold = one.store.fold(lambda _key, value, _old: value, one.hear, one.hear)
+    one.host.set_record(0, offset=0)
+    fold("a", 0, 0)
+    seen: list[Any] = []
+    is_done = threading.Event()
+
+    def look() -> None:
+        while not is_done.is_set():
+            seen.append(one.store.peek_pair("a"))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    reader = threading.Thread(target=look)
+    reader.start()
+    try:
+        for number in range(1, 20_000):
+            one.host.set_record(number, offset=number)
+            fold("a", number, number)
+            if number % 1_000 == 0:
+                one.store.flush_cache()
+    finally:
+        is_done.set()
+        reader.join()
+        sys.setswitchinterval(interval)
+
+    assert [pair for pair in seen if pair[0] != pair[1]] == []
+    assert [value for value, _ in seen] == sorted(value for value, _ in seen)
 
 
 def test_counting_is_a_step_that_adds_one(opened: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -97,6 +98,101 @@ def app(open_transport: Open) -> MemoryTransport:
     app = open_transport("app")
     app.create_topics([NewTopic(AT.topic, 1, configs=REPARTITION), NewTopic("plain", 1)])
     return app
+
+
+# -- turns -----------------------------------------------------------------------------------
+
+
+def test_repartition_topics_come_before_others(app: MemoryTransport) -> None:
+    reader = app.reader()
+    reader.add({PLAIN: 0, AT: 0})
+    send(app, PLAIN, b"1", b"2", b"3")
+    send(app, AT, b"a", b"b")
+
+    found = [[(at, len(records)) for at, records in reader.poll(most, 0)] for most in (1, 2, 9)]
+
+    assert found == [[(AT, 1)], [(AT, 1), (PLAIN, 1)], [(PLAIN, 2)]]
+
+
+def test_of_two_other_topics_none_waits_for_ever(app: MemoryTransport) -> None:
+    other = TopicPartition("other", 0)
+    app.create_topics([NewTopic("other", 1)])
+    reader = app.reader()
+    reader.add({PLAIN: 0, other: 0, AT: 0})
+    send(app, PLAIN, *[b"1"] * 9)
+    send(app, other, *[b"2"] * 9)
+    order = []
+    for _ in range(4):
+        send(app, AT, b"a")
+        order += [at for at, _ in reader.poll(2, 0)]
+
+    assert order == [AT, PLAIN, AT, other, AT, PLAIN, AT, other]
+
+
+def test_a_poll_that_waits_returns_when_it_is_woken(app: MemoryTransport) -> None:
+    reader = reading(app, PLAIN)
+    waker = threading.Thread(target=reader.wake)
+    waker.start()
+    assert reader.poll(1, 60_000) == []
+    waker.join()
+
+
+# -- records that were processed ---------------------------------------------------------------
+
+
+def test_what_was_processed_is_let_go_and_never_written(app: MemoryTransport, rows: Rows) -> None:
+    reader = reading(app, AT)
+    send(app, AT, b"a", b"b", b"c")
+    assert polled(reader, 2) == [(0, b"a"), (1, b"b")]
+    reader.processed({AT: 2})
+    send(app, AT, b"d")
+    assert polled(reader) == [(2, b"c"), (3, b"d")]
+    reader.processed({AT: 3})
+    app.commit({AT: OffsetAndMetadata(3)})
+
+    again = reading(app, AT, 3)
+    assert polled(again) == [(3, b"d")]
+    assert rows.chunk_count() == 1
+    assert app.end_offsets((AT,)) == {AT: 4}
+
+
+def test_all_may_be_processed_before_a_commit(app: MemoryTransport, rows: Rows) -> None:
+    reader = reading(app, AT)
+    for _ in range(3):
+        send(app, AT, b"a", b"b")
+        polled(reader)
+        reader.processed({AT: reader.position(AT)})
+        app.commit({AT: OffsetAndMetadata(reader.position(AT))})
+
+    assert rows.chunk_count() == 0
+    assert app.end_offsets((AT,)) == {AT: 6}
+
+
+def test_what_was_processed_comes_back_only_by_an_abort(app: MemoryTransport) -> None:
+    reader = reading(app, AT)
+    send(app, AT, b"a", b"b")
+    polled(reader)
+    reader.processed({AT: 1})
+    with pytest.raises(TransportError, match="after they were processed"):
+        app.commit({AT: OffsetAndMetadata(0)})
+    reader.add({AT: 0})
+    with pytest.raises(TransportError, match="after they were processed"):
+        polled(reader)
+
+    app.abort()
+    send(app, AT, b"c")
+    reader.add({AT: 0})
+    assert polled(reader) == [(0, b"c")]
+
+
+def test_only_repartition_records_are_let_go(app: MemoryTransport, open_transport: Open) -> None:
+    reader = reading(app, PLAIN)
+    send(app, PLAIN, b"a", b"b")
+    polled(reader)
+    reader.processed({PLAIN: 2})
+    app.commit({PLAIN: OffsetAndMetadata(2)})
+
+    assert polled(reading(open_transport(), PLAIN)) == [(0, b"a"), (1, b"b")]
 
 
 # -- own records -----------------------------------------------------------------------------
