@@ -413,7 +413,8 @@ class StreamsConfig:
         rocksdb_write_buffer_bytes: memtable budget shared by all RocksDB stores of a process.
         deserialization_handler: decides about records that cannot be decoded.
         processing_handler: decides about records user code raised at.
-        production_handler: decides about records that cannot be encoded or sent.
+        production_handler: decides about records that cannot be encoded, or that the log
+            refuses for what they are.
         dead_letter_queue_topic: where the built-in handlers send what failed, None nowhere.
         replication_factor: of internal topics; -1 leaves it to the broker.
         window_store_changelog_additional_retention_ms: added to a window's retention in its

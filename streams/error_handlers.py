@@ -108,6 +108,10 @@ class Response:
 class ErrorContext:
     """Where a record failed.
 
+    Of a record that the log refuses after it was sent it is not known any more what it was made
+    from: topic, partition and offset are then as in a punctuation, task_id is empty, and the
+    rest tells of the refused record itself.
+
     Attributes:
         topic: topic the task read the record from; None in a punctuation.
         partition: its partition, -1 in a punctuation.
@@ -240,6 +244,8 @@ BUILT_IN: Final[Mapping[str, ErrorHandler]] = {
 
 def _told(context: ErrorContext, error: Exception) -> str:
     """Tells where it failed, without the record's payload."""
+    if not context.task_id:
+        return f"node {context.node}: {error_name(error)}: {error}"
     if context.topic is None:
         place = f"a punctuation at {context.timestamp} ms"
     else:

@@ -55,6 +55,7 @@ from stores.errors import (
     StreamsError,
     UnknownStoreError,
 )
+from stores.record import RawRecord
 from topology.errors import TopologyError
 
 __all__ = [
@@ -110,9 +111,14 @@ class ProcessingError(StreamsError):
 
 
 class ProductionError(StreamsError):
-    """A record that was produced is refused by the log, or could not be delivered."""
+    """A record that was produced is refused by the log, or could not be delivered.
+
+    Attributes:
+        record: the raw record that is to blame, None where that is not known.
+    """
 
     reaction = Reaction.STOP_APP
+    record: RawRecord | None = None
 
 
 class TaskError(StreamsError):

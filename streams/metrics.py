@@ -140,6 +140,11 @@ def _of_worker(worker: Worker, client: Mapping[str, str]) -> Iterator[Metric]:
         ("restore-total", progress.restored_records, "changelog records restored"),
         ("restore-remaining-records-total", progress.remaining_restore_records, "left to restore"),
         ("records-lag", progress.lag_records, "records known to be in the log, not processed"),
+        (
+            "refused-records-total",
+            manager.policy.refused_records_total,
+            "records dropped because the log refused them",
+        ),
     ):
         yield Metric(name, THREAD_GROUP, value, tags, description)
     for name, measure, description in (

@@ -37,8 +37,9 @@ from streams.transport.port import TopicPartition, Transport
 from topology.subtopologies import subtopologies
 from topology.topology import Topology
 
-RESTORE_RECORDS: Final = 50_000
-"""Most records of one restoring slice while tasks run."""
+RESTORE_RECORDS: Final = 20_000
+"""Most records of one restoring slice: what fits the processor's cache and is no work for the
+garbage collector."""
 
 PROCESS_RECORDS: Final = 10_000
 """Most records of one task at once."""
@@ -247,7 +248,7 @@ class Worker:
         # neither the log's rest nor a queue.
         for partition, processed in list(task.next_offsets.items()):
             try:
-                end = reader.known_end_offset(partition)
+                end = reader.last_end_offset(partition)
             except StreamsError:  # the partition was just taken away
                 continue
             lags[partition] = 0 if end is None else max(0, end - processed)

@@ -71,6 +71,7 @@ class RecordCollector:
         if node.topic is None:
             return self._dynamic_sink(task, node)
         topic = self._topic_names.get(node.topic, node.topic)
+        self._policy.note_sink(topic, node.name)
         if takes_changes:
             return self._change_sink(task, node, topic)
         if node.partitioner is not None:

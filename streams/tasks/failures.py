@@ -25,9 +25,9 @@ from streams.error_handlers import (
     Response,
     error_name,
 )
-from streams.errors import BrokerError, ProcessingError, TaskError
+from streams.errors import BrokerError, ProcessingError, ProductionError, TaskError
 from streams.tasks.task import TaskFace
-from streams.transport.port import End, Send
+from streams.transport.port import End, RefusedRecord, Send
 from topology.processor import ConsumedRecord
 
 _NOT_THE_RECORDS_FAULT = (StorageError, TaskError, BrokerError)
@@ -61,7 +61,13 @@ class FailurePolicy:
         self._config = config
         self._outlet = outlet
         self._senders: dict[str, Send] = {}
+        self._sinks: dict[str, str] = {}
         self._going_up: BaseException | None = None
+        self.refused_records_total = 0
+
+    def note_sink(self, topic: str, node: str) -> None:
+        """Remembers which node sends to a topic."""
+        self._sinks[topic] = node
 
     def deserialization_failed(self, task: TaskFace, node: str, error: Exception) -> None:
         """Asks about a record that cannot be decoded.
@@ -141,6 +147,44 @@ class FailurePolicy:
             return
         self._raise(error, context, error.__cause__)
 
+    def delivery_refused(self, record: RefusedRecord, error: ProductionError) -> bool:
+        """Asks about a record the log refuses after it was sent.
+
+        Returns:
+            Whether to go on without it.
+
+        Raises:
+            ProcessingError: the handler raised, or returned nonsense.
+        """
+        if record.topic in self._senders:
+            return False  # a dead letter, about which nobody is to be asked again
+        timestamp = -1 if record.timestamp is None else record.timestamp
+        context = ErrorContext(
+            topic=None,
+            partition=-1,
+            offset=-1,
+            headers=tuple(record.headers),
+            timestamp=timestamp,
+            node=self._sinks.get(record.topic, ""),
+            task_id="",
+            raw_key=record.key,
+            raw_value=record.value,
+            dead_letter_queue_topic=self._config.dead_letter_queue_topic,
+        )
+        outgoing = OutgoingRecord(
+            record.topic,
+            record.partition,
+            record.timestamp,
+            record.key,
+            record.value,
+            tuple(record.headers),
+        )
+        error.node = error.node or context.node or None
+        handler = self._config.production_handler
+        decision = self._ask(handler, "production_handler", context, outgoing, error)
+        self.refused_records_total += decision is Decision.RESUME
+        return decision is Decision.RESUME
+
     def _context(self, task: TaskFace, node: str, timestamp: int) -> ErrorContext:
         current = task.current
         raw_key, raw_value = current.raw()
@@ -201,8 +245,8 @@ class FailurePolicy:
 
 def _place(error: StreamsError, context: ErrorContext) -> None:
     """Notes where an error happened, as far as it does not say so itself."""
-    error.task_id = error.task_id or context.task_id
-    error.node = error.node or context.node
+    error.task_id = error.task_id or context.task_id or None
+    error.node = error.node or context.node or None
     if context.topic is not None and error.topic is None:
         error.topic, error.partition = context.topic, context.partition
         error.offset = context.offset

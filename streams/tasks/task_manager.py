@@ -73,6 +73,7 @@ class TaskManager:
         cache_bytes = config.statestore_cache_max_bytes
         self._cache = RecordCache(cache_bytes) if cache_bytes else None
         self.policy = FailurePolicy(config, transport)
+        transport.on_refused = self.policy.delivery_refused
         self.committer = Committer(transport)
         self.restorer = Restorer(transport)
         self.reader: Reader = transport.reader()

@@ -28,10 +28,11 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, NoReturn, TypeAlias, TypeVar
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 from confluent_kafka import (
+    TIMESTAMP_NOT_AVAILABLE,
     Consumer,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
@@ -54,6 +55,7 @@ from streams.config import StreamsConfig
 from streams.errors import (
     BrokerError,
     ConfigError,
+    ProductionError,
     StreamsError,
     TransportError,
 )
@@ -62,6 +64,7 @@ from streams.transport.kafka_errors import (
     LEADER_CHANGED,
     MISSING,
     PASSING,
+    TOO_LARGE,
     UNREACHABLE,
     delivery_failure,
     failure_of,
@@ -79,6 +82,7 @@ from streams.transport.port import (
     NewTopic,
     OffsetAndMetadata,
     Reader,
+    RefusedRecord,
     Send,
     TopicPartition,
     Transport,
@@ -103,6 +107,12 @@ _DELETION_MS: Final = 1_000
 _RETRY_MS: Final = 100
 _TLS_ATTEMPTS: Final = 2
 """A handshake may break once because the broker is starting; twice it is the settings."""
+
+_ENDS_MS: Final = 20
+"""How old the known ends of partitions may get that bring nothing."""
+
+_BATCH_BYTES: Final = 1_000_000
+"""librdkafka's default of batch.size."""
 
 _BROKERS_OWN: Final = frozenset(
     {"__cluster_metadata", "__consumer_offsets", "__share_group_state", "__transaction_state"}
@@ -154,12 +164,15 @@ def raw_records(messages: Sequence[Any]) -> list[RawRecord]:
             )
             for message in messages
         ]
+    first, last = messages[0].offset(), messages[-1].offset()
+    # Offsets only rise: if that many lie between first and last, none is missing.
+    is_whole = last - first == len(messages) - 1
     return list(
         zip(
             map(_second, map(_timestamp, messages)),
             map(_key, messages),
             map(_value, messages),
-            map(_offset, messages),
+            range(first, last + 1) if is_whole else map(_offset, messages),
             strict=True,
         )
     )
@@ -173,6 +186,7 @@ class _Assigned:
         handle: its name for librdkafka.
         position: offset behind all that was taken from librdkafka.
         end_seen: where the end of the partition was met last, -1 before.
+        known_end: the end of the partition as known lately, None before.
         is_paused: whether records are held back.
         is_stopped: whether it is paused in librdkafka too.
         held: records held back, oldest first.
@@ -184,6 +198,7 @@ class _Assigned:
         "held",
         "is_paused",
         "is_stopped",
+        "known_end",
         "partition",
         "position",
     )
@@ -193,6 +208,7 @@ class _Assigned:
         self.handle = Position(partition.topic, partition.partition)
         self.position = position
         self.end_seen = -1
+        self.known_end: int | None = None
         self.is_paused = False
         self.is_stopped = False
         self.held: list[RawRecord] = []
@@ -231,6 +247,7 @@ class KafkaReader(Reader):
         self._released: deque[_Assigned] = deque()
         self._failures: deque[StreamsError] = deque()
         self._has_moved = False
+        self._ends_due_ms = 0.0
         self._is_closed = False
 
     def add(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -273,7 +290,9 @@ class KafkaReader(Reader):
         if self._released:
             return self._taken_from_held(most)
         self._has_moved = False
-        return self._available(most) or self._waited_for(most, timeout_ms)
+        batches = self._available(most) or self._waited_for(most, timeout_ms)
+        self._note_ends(batches)
+        return batches
 
     def _available(self, most: int) -> Sequence[Batch]:
         """Returns what was fetched already: a chunk, in bulk up to `most`."""
@@ -474,6 +493,29 @@ class KafkaReader(Reader):
         one = self._assigned.get(partition)
         if one is None:
             return None
+        one.known_end = self._end_of(one)
+        return one.known_end
+
+    def last_end_offset(self, partition: TopicPartition) -> int | None:
+        """Returns an end known lately; see `Reader.last_end_offset`.
+
+        A consumer that is asked while it waits for records may keep other threads waiting for
+        many seconds.
+        """
+        one = self._assigned.get(partition)
+        return None if one is None else one.known_end
+
+    def _note_ends(self, batches: Sequence[Batch]) -> None:
+        """Keeps the known ends up to date: where records came from, and now and then all."""
+        for partition, _ in batches:
+            one = self._assigned[partition]
+            one.known_end = self._end_of(one)
+        if self._monotonic_ms() >= self._ends_due_ms:
+            self._ends_due_ms = self._monotonic_ms() + _ENDS_MS
+            for one in self._assigned.values():
+                one.known_end = self._end_of(one)
+
+    def _end_of(self, one: _Assigned) -> int | None:
         if self._reads_committed and one.end_seen == one.position:
             # The broker tells the end with records of open transactions, which no one may read.
             return one.position
@@ -592,6 +634,8 @@ class KafkaTransport(Transport):
         # Longer than that the broker keeps no transaction open: waiting on would be for nothing.
         timeout_ms = int(self.settings.producer.get("transaction.timeout.ms", REQUEST_MS))
         self._commit_step_ms = min(timeout_ms, REQUEST_MS)
+        # A record of less may have been in one batch with others.
+        self._batch_bytes = int(self.settings.producer.get("batch.size", _BATCH_BYTES))
         self._written = WrittenOffsets(self._end_of, transactional=self._is_transactional)
         self._is_closed = False
         self._given = {
@@ -1028,17 +1072,47 @@ class KafkaTransport(Transport):
                 error = again
             else:
                 return
-        self._fail(error.args[0], topic, len(key or b"") + len(value or b""))
+        record = RefusedRecord(topic, partition, timestamp, key, value, headers or [])
+        # The client has not taken it: a transaction is as whole as before.
+        failure = delivery_failure(error.args[0], topic, _size_bytes(record))
+        self._note_failure(failure, record, may_drop=True)
 
     def _undelivered(self, fault: KafkaError | None, message: Message) -> None:
-        """Remembers a record that did not reach its topic."""
-        if fault is not None and fault.name() not in _PURGED:
-            size_bytes = len(message.key() or b"") + len(message.value() or b"")
-            self._fail(fault, message.topic() or "", size_bytes)
+        """Asks about a record that did not reach its topic, or remembers it."""
+        if fault is None or fault.name() in _PURGED:
+            return
+        kind, timestamp = message.timestamp()
+        record = RefusedRecord(
+            message.topic() or "",
+            message.partition(),
+            None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp,
+            message.key(),
+            message.value(),
+            cast("HeaderList", message.headers() or []),
+        )
+        size_bytes = _size_bytes(record)
+        is_batch = fault.name() in TOO_LARGE and size_bytes < self._batch_bytes
+        failure = delivery_failure(fault, record.topic, None if is_batch else size_bytes)
+        self._note_failure(failure, record, may_drop=not (is_batch or self._is_transactional))
 
-    def _fail(self, fault: KafkaError, topic: str, size_bytes: int) -> None:
-        if self._failure is None:
-            self._failure = delivery_failure(fault, topic, size_bytes)
+    def _note_failure(
+        self, failure: StreamsError, record: RefusedRecord, *, may_drop: bool
+    ) -> None:
+        """Remembers that a record will not be in the log, unless it may be done without."""
+        if self._failure is not None:
+            return
+        if (
+            may_drop
+            and self.on_refused is not None
+            and isinstance(failure, ProductionError)
+            and (record.topic, True) not in self._senders
+        ):
+            try:
+                if self.on_refused(record, failure):
+                    return
+            except StreamsError as raised:
+                failure = raised
+        self._failure = failure
 
     def flush(self) -> None:
         """Waits until everything sent is in the log; see `Transport.flush`.
@@ -1310,6 +1384,10 @@ def _errors_within(answer: Any) -> list[KafkaError]:
     """Returns the errors of single partitions in an answer about offsets."""
     partitions = getattr(answer, "topic_partitions", ())
     return [one.error for one in partitions if one.error is not None]
+
+
+def _size_bytes(record: RefusedRecord) -> int:
+    return len(record.key or b"") + len(record.value or b"")
 
 
 def _refuse_to_send(*_: object) -> NoReturn:

@@ -220,7 +220,8 @@ def delivery_failure(fault: Fault, topic: str, size_bytes: int | None) -> Stream
     Args:
         fault: why.
         topic: where it was to go.
-        size_bytes: of key and value together, None if not known.
+        size_bytes: of key and value together; None where it was one of a batch, all of which
+            were refused for the sake of one, or for the size of the batch.
     """
     name = fault.name()
     if name in MIGRATED:
@@ -229,7 +230,10 @@ def delivery_failure(fault: Fault, topic: str, size_bytes: int | None) -> Stream
         # The client has given the record up: only the whole batch can be sent again.
         message = told(f"a record for topic {topic!r} was not delivered", fault)
         return BrokerError(message, topic=topic)
-    size = "" if size_bytes is None else f" of {size_bytes} bytes"
-    return ProductionError(
-        told(f"a record{size} for topic {topic!r} was refused", fault), topic=topic
-    )
+    if size_bytes is None:
+        message = told(f"a batch of records for topic {topic!r} was refused", fault)
+        if name in TOO_LARGE:
+            message += "; or lower batch.size there to what the topic takes"
+        return ProductionError(message, topic=topic)
+    message = told(f"a record of {size_bytes} bytes for topic {topic!r} was refused", fault)
+    return ProductionError(message, topic=topic)

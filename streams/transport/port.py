@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import NamedTuple, Self, TypeAlias
 
 from stores.record import HeaderList, RawRecord
+from streams.errors import ProductionError
 
 
 class TopicPartition(NamedTuple):
@@ -71,6 +72,30 @@ A timestamp of None is the time of sending. A partition of None is chosen by the
 (murmur2, as the JVM's producer does), round robin without a key. Lists of headers are kept,
 not copied.
 """
+
+
+class RefusedRecord(NamedTuple):
+    """A record that was sent and that the log does not take.
+
+    Attributes:
+        topic: where it was to go.
+        partition: its partition, None if none was chosen.
+        timestamp: epoch milliseconds, None if it was to be the time of sending.
+        key: raw bytes.
+        value: raw bytes.
+        headers: names and values, in order.
+    """
+
+    topic: str
+    partition: int | None
+    timestamp: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: HeaderList
+
+
+OnRefused: TypeAlias = Callable[[RefusedRecord, ProductionError], bool]
+"""Decides about a record the log refuses: whether to go on without it."""
 
 End: TypeAlias = tuple[Callable[[RawRecord], None], Callable[[], int]]
 """Where records of one partition are put without a call of ours: (append, next offset)."""
@@ -139,8 +164,13 @@ class Reader(ABC):
     def known_end_offset(self, partition: TopicPartition) -> int | None:
         """Returns the end of the log as last heard of, without asking; None if never heard.
 
-        Where position is below it, there are records not handed over yet.
+        Where position is below it, there are records not handed over yet. For the thread that
+        polls.
         """
+
+    @abstractmethod
+    def last_end_offset(self, partition: TopicPartition) -> int | None:
+        """Returns an end known lately, as `known_end_offset`; any thread may call it."""
 
     @abstractmethod
     def close(self) -> None:
@@ -148,7 +178,17 @@ class Reader(ABC):
 
 
 class Transport(ABC):
-    """A log, as one worker uses it."""
+    """A log, as one worker uses it.
+
+    Attributes:
+        on_refused: asked about each record the log refuses for what it is; where it returns
+            True the record is dropped, else the next flush raises the error. Not asked about
+            records of topics whose offsets are tracked (changelogs), about a batch of which
+            nobody knows the culprit, nor where a transaction is broken by it. What it raises
+            is raised by the flush. It may send, and is called in the transport's thread.
+    """
+
+    on_refused: OnRefused | None = None
 
     # -- topics --------------------------------------------------------------------------
 

@@ -14,7 +14,17 @@ from typing import Any
 
 import pytest
 
-from streams import App, State, StreamsBuilder, StreamsError, serdes
+from streams import (
+    App,
+    DeadLetter,
+    ErrorContext,
+    OutgoingRecord,
+    Response,
+    State,
+    StreamsBuilder,
+    StreamsError,
+    serdes,
+)
 from streams.errors import DeserializationError, MissingTopicsError, ProductionError, TopologyError
 from tests.broker.broker import Broker, free_ports
 from tests.broker.records import Topics, unique
@@ -160,6 +170,38 @@ def test_a_record_too_large_stops_the_application_before_it(
     settings = {"producer_configs": {"message.max.bytes": 5_000_000}}
     with application(builder, processing_guarantee="exactly_once_v2", **settings):
         assert written(topics, sink, 3) == [b"1", b"x" * size, b"3"]
+
+
+def test_a_record_kafka_refuses_is_the_production_handlers_affair(
+    topics: Topics, application: Callable[..., App]
+) -> None:
+    source, sink, letters = (topics.create(unique(name)) for name in ("in", "out", "letters"))
+    topics.produce(source, [(b"k", b"1"), (b"k", b"grow"), (b"k", b"3")])
+    builder = StreamsBuilder()
+    grown = builder.stream(source).map_values(lambda v: "x" * 2_000_000 if v == "grow" else v)
+    grown.to(sink, name="the-sink")
+    asked: list[tuple[str, Any]] = []
+
+    def go_on(context: ErrorContext, record: OutgoingRecord, error: Exception) -> Response:
+        asked.append((context.node, record.topic))
+        assert isinstance(error, ProductionError)
+        return Response.resume(DeadLetter(letters, record.key, b"too large"))
+
+    with application(builder, production_handler=go_on) as app:
+        assert written(topics, sink, 2) == [b"1", b"3"]
+        assert written(topics, letters, 1) == [b"too large"]
+        wait_until(
+            lambda: topics.committed(app.application_id, source).get(0) == 3,
+            SOON_S,
+            lambda: str(topics.committed(app.application_id, source)),
+        )
+        assert refused_records(app) == 1
+    assert asked == [("the-sink", sink)]
+
+
+def refused_records(app: App) -> float:
+    """Returns how many records the application went on without because Kafka refused them."""
+    return sum(float(one.value) for one in app.metrics() if one.name == "refused-records-total")
 
 
 def test_user_code_that_raises_stops_the_application_before_the_record(

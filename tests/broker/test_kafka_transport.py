@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
@@ -412,6 +413,75 @@ def test_a_refused_record_stays_refused_until_the_batch_is_given_up(open_transpo
     transport.commit({at: OffsetAndMetadata(1)})
     assert transport.written_offsets() == {at: 1}
     assert transport.committed([at]) == {at: OffsetAndMetadata(1)}
+
+
+def test_nobody_is_asked_about_a_batch_whose_culprit_is_not_known(open_transport: Open) -> None:
+    transport, asked = open_transport(), []
+    topic = new_topic(transport, max_message_bytes="10000")
+    transport.on_refused = lambda record, _error: bool(asked.append(record)) or True
+    for size in (10, 20_000, 10):
+        transport.sender(topic)(b"key", bytes(size), 1, None, 0)
+
+    with pytest.raises(ProductionError) as caught:
+        transport.flush()
+
+    assert asked == []
+    assert f"a batch of records for topic {topic!r} was refused" in caught.value.message
+    assert "batch.size" in caught.value.message
+    transport.abort()
+
+
+def test_the_broker_refuses_a_record_alone_and_it_can_be_done_without(
+    open_transport: Open,
+) -> None:
+    transport, asked = open_transport(producer_configs={"batch.size": 5_000}), []
+    topic = new_topic(transport, max_message_bytes="10000")
+    transport.on_refused = lambda record, _error: bool(asked.append(record.value)) or True
+    for size in (10, 20_000, 11):
+        transport.sender(topic)(b"key", bytes(size), 1, None, 0)
+    transport.flush()
+    transport.commit({})
+
+    assert asked == [bytes(20_000)]
+    reader = transport.reader()
+    reader.add({TopicPartition(topic, 0): 0})
+    found = [len(record[2] or b"") for records in drained(reader).values() for record in records]
+    assert found == [10, 11]
+
+
+def test_in_a_transaction_nobody_is_asked_about_what_the_broker_refuses(
+    open_transport: Open,
+) -> None:
+    transport, asked = open_transport(exactly_once=True, producer_configs={"batch.size": 100}), []
+    topic = new_topic(transport, max_message_bytes="10000")
+    transport.on_refused = lambda record, _error: bool(asked.append(record)) or True
+    transport.sender(topic)(b"key", bytes(20_000), 1, None, 0)
+
+    with pytest.raises(ProductionError, match="20003 bytes"):
+        transport.flush()
+
+    assert asked == []
+    transport.abort()
+
+
+def test_the_last_known_end_is_told_while_a_poll_waits(open_transport: Open) -> None:
+    transport = open_transport()
+    topic = new_topic(transport)
+    at = TopicPartition(topic, 0)
+    produce(transport, topic, b"a", b"b")
+    reader = transport.reader()
+    reader.add({at: 0})
+    drained(reader)
+    waiting = threading.Thread(target=lambda: reader.poll(1, WAIT_MS))
+    waiting.start()
+
+    # librdkafka keeps a second thread waiting that asks the consumer itself.
+    ends = {reader.last_end_offset(at) for _ in range(1_000)}
+
+    assert waiting.is_alive()
+    assert ends == {2}
+    produce(transport, topic, b"c")
+    waiting.join()
 
 
 def test_more_records_than_the_buffer_holds_are_all_sent(open_transport: Open) -> None:

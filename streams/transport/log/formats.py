@@ -321,9 +321,11 @@ def _check(records: Sequence[RawRecord], at: TopicPartition, *, needs_keys: bool
 def _check_each(records: Sequence[RawRecord], at: TopicPartition, *, needs_keys: bool) -> int:
     """Checks records one by one: some have headers, or there is one to refuse."""
     newest_ms = -1
-    for timestamp, key, value, origin in records:
+    for record in records:
+        timestamp, key, value, origin = record
         if timestamp.__class__ is not int:
-            raise _refused(at, f"has the timestamp {timestamp!r}: give an int, in epoch ms")
+            fault = f"has the timestamp {timestamp!r}: give an int, in epoch ms"
+            raise _refused(at, fault, record)
         if timestamp > newest_ms:
             newest_ms = timestamp
         if key.__class__ is not bytes and (needs_keys or key is not None):
@@ -332,30 +334,33 @@ def _check_each(records: Sequence[RawRecord], at: TopicPartition, *, needs_keys:
                 "has no key, by which a compacted topic tells what replaces it"
                 if key is None
                 else f"has a key of type {type(key).__name__}: its serde must return bytes",
+                record,
             )
         if value.__class__ is not bytes and value is not None:
-            raise _refused(
-                at, f"has a value of type {type(value).__name__}: its serde must return bytes"
-            )
+            fault = f"has a value of type {type(value).__name__}: its serde must return bytes"
+            raise _refused(at, fault, record)
         if origin.__class__ is tuple:
-            _check_headers(origin[1], at)
-    if newest_ms > TIMESTAMP_MAX:
-        raise _refused(at, f"has the timestamp {newest_ms}, which is none in epoch ms")
+            _check_headers(origin[1], at, record)
+        if timestamp > TIMESTAMP_MAX:
+            fault = f"has the timestamp {timestamp}, which is none in epoch ms"
+            raise _refused(at, fault, record)
     return newest_ms
 
 
-def _check_headers(headers: HeaderList, at: TopicPartition) -> None:
+def _check_headers(headers: HeaderList, at: TopicPartition, record: RawRecord) -> None:
     for header in headers:
         if (
             len(header) != 2
             or not isinstance(header[0], str)
             or not (header[1] is None or isinstance(header[1], bytes))
         ):
-            raise _refused(at, f"has a header {header[0]!r} that is no pair of str and bytes")
+            fault = f"has a header {header[0]!r} that is no pair of str and bytes"
+            raise _refused(at, fault, record)
 
 
 def _check_sizes(records: Sequence[RawRecord], at: TopicPartition, limit: int) -> None:
-    for _, key, value, origin in records:
+    for record in records:
+        _, key, value, origin = record
         size = len(key or b"") + len(value or b"")
         if isinstance(origin, tuple):
             size += sum(len(name) + len(content or b"") for name, content in origin[1])
@@ -364,12 +369,15 @@ def _check_sizes(records: Sequence[RawRecord], at: TopicPartition, limit: int) -
                 at,
                 f"has {size} bytes and the topic takes up to {limit}: raise the topic's "
                 "max.message.bytes or send less",
+                record,
             )
 
 
-def _refused(at: TopicPartition, fault: str) -> ProductionError:
+def _refused(at: TopicPartition, fault: str, record: RawRecord | None = None) -> ProductionError:
     message = f"a record sent to topic {at.topic!r} {fault}"
-    return ProductionError(message, topic=at.topic, partition=at.partition)
+    error = ProductionError(message, topic=at.topic, partition=at.partition)
+    error.record = record
+    return error
 
 
 def chunk_head(chunk: bytes) -> ChunkHead:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 
-from stores.record import RawRecord
+from stores.record import RawRecord, offset_of
 from streams.errors import TransportError
 from streams.transport.log.formats import (
     CHUNK_BYTES,
@@ -175,6 +175,25 @@ class Outbox:
                 self._written -= last.record_count
                 self._chunks.pop()
         self._add_chunks(len(self))
+
+    def drop(self, record: RawRecord) -> bool:
+        """Takes a record out that cannot be written; those behind it move up.
+
+        Returns:
+            Whether that was possible: not once offsets were told or records read.
+        """
+        number = offset_of(record[3]) - self._guess
+        if self.reserved or self.is_tracked or number < self._written:
+            return False
+        records, index = self._records, number - self._first
+        behind = records[index + 1 :]
+        del records[index:]
+        for timestamp, key, value, origin in behind:
+            offset = self._guess + self._first + len(records)
+            kept = (offset, origin[1]) if isinstance(origin, tuple) else offset
+            records.append((timestamp, key, value, kept))
+        self._stamp_from(self._guess)
+        return True
 
     @property
     def unwritten_count(self) -> int:

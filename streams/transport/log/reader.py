@@ -269,6 +269,10 @@ class LogReader(Reader):
         cursor = self._cursors.get(partition)
         return None if cursor is None else self._end(cursor.partition)
 
+    def last_end_offset(self, partition: TopicPartition) -> int | None:
+        """Returns the end of the log, own uncommitted records included."""
+        return self.known_end_offset(partition)
+
     def close(self) -> None:
         """Releases the reader. Closing again does nothing."""
         if not self._is_closed:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import cycle
 
-from stores.record import HeaderList, RawRecord
+from stores.record import HeaderList, RawRecord, headers_of
 from streams.errors import ProductionError, TransportError
 from streams.transport.log.engine import LocalLog, deleted_topic_error
 from streams.transport.log.formats import CHUNK_RECORDS
@@ -27,6 +27,7 @@ from streams.transport.port import (
     NewTopic,
     OffsetAndMetadata,
     Reader,
+    RefusedRecord,
     Send,
     TopicPartition,
     Transport,
@@ -56,8 +57,9 @@ class LogTransport(Transport):
     Records and positions of a commit last as one, so that processing is exactly-once.
     A topic that is sent to and does not exist is created. `flush` raises what a broker would
     refuse: a record above the topic's `max.message.bytes`, one without a key in a compacted
-    topic, a partition that does not exist, an illegal topic name. `commit` does so as well
-    where `flush` was not called; after either, nothing can be committed until `abort`.
+    topic, a partition that does not exist, an illegal topic name; about the first two
+    `on_refused` is asked. `commit` does so as well where `flush` was not called; after either,
+    nothing can be committed until `abort`.
     The records of an application's repartition topics are checked only where they are
     written, see `streams.transport.log.engine`.
 
@@ -254,7 +256,7 @@ class LogTransport(Transport):
                 if outbox.partition.topic.is_deleted:
                     raise deleted_topic_error(outbox.partition.topic)
                 if not outbox.is_repartition:
-                    outbox.write()
+                    self._write(outbox, outbox.write)
                 if outbox.is_tracked:
                     # What is told of offsets must not change when it is committed.
                     self._log.reserve(outbox)
@@ -270,9 +272,28 @@ class LogTransport(Transport):
         for outbox in self._outboxes.values():
             if outbox.unwritten_count >= CHUNK_RECORDS and not outbox.is_repartition:
                 try:
-                    outbox.write_full()
+                    self._write(outbox, outbox.write_full)
                 except ProductionError as error:
                     self._note_refused(error)
+
+    def _write(self, outbox: Outbox, write: Callable[[], None]) -> None:
+        """Writes records as chunks, without those that are refused where that is allowed."""
+        while True:
+            try:
+                return write()
+            except ProductionError as error:
+                if error.record is None or not self._goes_on_without(outbox, error, error.record):
+                    raise
+
+    def _goes_on_without(self, outbox: Outbox, error: ProductionError, record: RawRecord) -> bool:
+        if self.on_refused is None or outbox.is_tracked or outbox.reserved:
+            return False
+        timestamp, key, value, origin = record
+        at = outbox.partition.at
+        refused = RefusedRecord(
+            at.topic, at.partition, timestamp, key, value, headers_of(origin) or []
+        )
+        return self.on_refused(refused, error) and outbox.drop(record)
 
     def _unsent(self) -> list[Outbox]:
         return [outbox for outbox in self._outboxes.values() if outbox]

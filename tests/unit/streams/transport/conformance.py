@@ -31,6 +31,7 @@ from streams.transport.port import (
     NewTopic,
     OffsetAndMetadata,
     Reader,
+    RefusedRecord,
     TopicPartition,
     Transport,
 )
@@ -296,6 +297,50 @@ class TransportConformance:
         with pytest.raises(ProductionError, match="t"):
             transport.flush()
 
+        transport.abort()
+        produce(transport, "t", b"fits")
+        assert values(read_all(transport, "t", 1)) == [b"fits"]
+
+    def test_a_refused_record_is_asked_about_and_can_be_done_without(self, world: World) -> None:
+        transport, asked = world.open(), []
+        transport.create_topics([NewTopic("t", 1)])
+
+        def go_on(record: RefusedRecord, error: ProductionError) -> bool:
+            asked.append((record, type(error)))
+            transport.sender("letters")(record.key, b"too large", 1, None, None)
+            return True
+
+        transport.on_refused = go_on
+        send = transport.sender("t")
+        for value in (b"1", bytes(2_000_000), b"3"):
+            send(b"k", value, 7, [("h", b"x")], None)
+        transport.flush()
+        transport.commit({})
+
+        assert values(read_all(transport, "t", 2)) == [b"1", b"3"]
+        assert values(read_all(transport, "letters", 1)) == [b"too large"]
+        ((record, kind),) = asked
+        assert (record.topic, record.timestamp, record.key) == ("t", 7, b"k")
+        assert (len(record.value or b""), record.headers) == (2_000_000, [("h", b"x")])
+        assert kind is ProductionError
+
+    @pytest.mark.parametrize("is_tracked", [True, False])
+    def test_a_refused_record_is_an_error_unless_it_is_allowed_to_be_dropped(
+        self, world: World, is_tracked: bool
+    ) -> None:
+        transport, asked = world.open(), []
+        transport.create_topics([NewTopic("t", 1)])
+
+        def go_on(record: RefusedRecord, _error: ProductionError) -> bool:
+            asked.append(record.topic)
+            return is_tracked  # of a changelog nobody is asked
+
+        transport.on_refused = go_on
+        transport.sender("t", track_offsets=is_tracked)(b"k", bytes(2_000_000), 7, None, 0)
+        with pytest.raises(ProductionError, match="2000001 bytes"):
+            transport.flush()
+
+        assert asked == ([] if is_tracked else ["t"])
         transport.abort()
         produce(transport, "t", b"fits")
         assert values(read_all(transport, "t", 1)) == [b"fits"]
