@@ -87,10 +87,7 @@ class BrokerMember(GroupMember):
             subtopology_ids=frozenset(str(part.id) for part in parts),
             endpoint=endpoint,
         )
-        try:
-            connection = ConnectionSettings.from_configs(_connection_configs(config, settings))
-        except ConnectionSettingsError as error:
-            raise ConfigError(error.message) from error
+        connection = connection_of(config, f"{settings.group_id}-{settings.member_id}")
         self._client = GroupClient(
             settings,
             parts,
@@ -235,23 +232,32 @@ class BrokerMember(GroupMember):
         return MemberIdentity(self._group_id, identity.member_id, identity.epoch)
 
 
-def _connection_configs(config: StreamsConfig, settings: MemberSettings) -> dict[str, Any]:
-    """Returns librdkafka's names for the group's connection: as given for any of the clients."""
-    return {
+def connection_of(config: StreamsConfig, client_id: str) -> ConnectionSettings:
+    """Returns the settings of a connection to the group: what was given for any of the clients.
+
+    Raises:
+        ConfigError: one of them is unknown or wrong.
+    """
+    configs: dict[str, Any] = {
         **config.admin_configs,
         **config.producer_configs,
         **config.consumer_configs,
         "bootstrap.servers": config.bootstrap_servers,
-        "client.id": f"{settings.group_id}-{settings.member_id}",
+        "client.id": client_id,
     }
+    try:
+        return ConnectionSettings.from_configs(configs)
+    except ConnectionSettingsError as error:
+        raise ConfigError(error.message) from error
 
 
 def _raise(error: RebalanceError) -> NoReturn:
     """Raises our error for one of the group's."""
-    raise _translated(error) from error
+    raise translated(error) from error
 
 
-def _translated(error: RebalanceError) -> StreamsError:
+def translated(error: RebalanceError) -> StreamsError:
+    """Returns our error for one of the group's."""
     if isinstance(error, MembershipLostError):
         return TaskMigratedError(error.message)
     if isinstance(error, MissingTopics):

@@ -6,12 +6,15 @@ Owns whom to ask. What is asked and how it looks is told in `streams.status`.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from streams.cli import options
 from streams.cli.exits import UsageError, tell, told
+
+if TYPE_CHECKING:
+    from streams.status import StatusSource
 
 _ADDRESS: Final = re.compile(r"(?:http://)?((?:\[[0-9a-fA-F:.]+\]|[^\s:,/]+):\d{1,5})/?")
 
@@ -22,7 +25,7 @@ def status(
         str,
         typer.Argument(
             metavar="HOST:PORT|SCRIPT[:APP]",
-            help="The application_server of any of its workers, or a script that sets it.",
+            help="The application_server of any of its workers, or the script they run.",
             show_default=False,
         ),
     ],
@@ -35,18 +38,16 @@ def status(
 ) -> None:
     """Shows the workers of a running application: their tasks, lag and restoring.
 
-    One worker is asked who the others are; then each is asked how it is doing. Workers answer
-    where the setting application_server is set.
+    Given an address, that worker is asked who the others are; given a script on Kafka, the
+    broker is. Then each worker is asked how it is doing, as far as it answers: those without
+    the setting application_server do not, and only their tasks are known, from the broker.
     """
     import json
 
     from streams.cli.tables import write_table
-    from streams.queries.metadata import endpoint_of
-    from streams.status import COLUMNS, InstanceSource, json_of, rows_of, summary_of
+    from streams.status import COLUMNS, json_of, rows_of, summary_of
 
-    address = _ADDRESS.fullmatch(target)
-    where = address[1] if address else _address_in(target, settings, config)
-    found = InstanceSource(endpoint_of(where)).status()
+    found = _source(target, settings, config).status()
     if as_json:
         typer.echo(json.dumps(json_of(found)))
         return
@@ -54,17 +55,27 @@ def status(
     tell(summary_of(found))
 
 
-def _address_in(script: str, settings: options.Set, config: options.Config) -> str:
+def _source(target: str, settings: options.Set, config: options.Config) -> StatusSource:
+    from streams.queries.metadata import endpoint_of
+    from streams.status import InstanceSource
+
+    address = _ADDRESS.fullmatch(target)
+    if address:
+        return InstanceSource(endpoint_of(address[1]))
     from streams.cli.script import load_app
     from streams.cli.settings import given_settings
 
-    app = load_app(script, given_settings(settings or (), config, {}), config)
-    address = app.config.application_server
-    if not address or app.endpoint.port == 0:
-        why = "lets each worker take a free port" if address else "has no application_server"
+    app = load_app(target, given_settings(settings or (), config, {}), config)
+    if app.config.bootstrap_servers is not None:
+        from streams.group_status import GroupSource
+
+        return GroupSource(app.config)
+    where = app.config.application_server
+    if not where or app.endpoint.port == 0:
+        why = "lets its worker take a free port" if where else "has no application_server"
         message = (
-            f"{script} {why}, so it does not tell where a worker answers; give HOST:PORT, as the "
-            "worker logs it"
+            f"{target} {why}, so it does not tell where its worker answers; give HOST:PORT, as "
+            "the worker logs it"
         )
         raise UsageError(message)
-    return address
+    return InstanceSource(endpoint_of(where))
