@@ -303,7 +303,7 @@ class TransportConformance:
 
     def test_a_refused_record_is_asked_about_and_can_be_done_without(self, world: World) -> None:
         transport, asked = world.open(), []
-        transport.create_topics([NewTopic("t", 1)])
+        transport.create_topics([NewTopic("t", 1), NewTopic("letters", 1)])
 
         def go_on(record: RefusedRecord, error: ProductionError) -> bool:
             asked.append((record, type(error)))
