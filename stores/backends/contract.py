@@ -80,6 +80,13 @@ class ByteStore(ABC):
                 a persistent store's batch survives the death of the process.
         """
 
+    def restore(self, changes: Iterable[Change]) -> None:
+        """Applies changes as `write_batch`, for whoever can get them again.
+
+        They may be lost when the process dies, until the next durable flush or batch.
+        """
+        self.write_batch(changes)
+
     @abstractmethod
     def delete_range(self, lower: bytes, upper: bytes) -> None:
         """Deletes [lower, upper), atomically."""

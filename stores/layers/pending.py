@@ -194,8 +194,11 @@ class PendingByteStore:
             self._expired_below = None
 
     def restore(self, batch: Iterable[Change]) -> None:
-        """Writes rows of a changelog to the backend in one batch; the last of a key wins."""
-        self.backend.write_batch(batch)
+        """Writes rows of a changelog to the backend in one batch; the last of a key wins.
+
+        They are sure to last from the next durable `apply` on.
+        """
+        self.backend.restore(batch)
 
     def close(self) -> None:
         """Forgets the buffer and closes the backend."""
