@@ -240,6 +240,8 @@ class ActiveTask:
             source.records_total += count
             ran[source] = records
             done += count
+        # An idle task holds on to no records.
+        self.current.run = ()
         self.processed_records_total += done
         if ran:
             self._note_latency(ran, now_ms)

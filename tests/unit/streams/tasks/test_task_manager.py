@@ -86,6 +86,20 @@ def test_a_running_task_takes_up_topics_that_its_pattern_comes_to_match(tmp_path
         assert steps.process() == 0
 
 
+def test_a_task_holds_on_to_no_records_it_has_processed(tmp_path: Path) -> None:
+    log = Log()
+    log.send("in", ("a", "1"), ("b", "2"))
+    builder = StreamsBuilder()
+    held: list[int] = []
+    tasks: list[Any] = []
+    builder.stream("in").for_each(lambda *_: held.append(len(tasks[0].current.run)))
+    with Steps(builder, log, tmp_path).start() as steps:
+        tasks += steps.manager.running.values()
+        assert steps.process() == 2
+        assert held == [2, 2]  # for as long as one of them may fail
+        assert list(tasks[0].current.run) == []
+
+
 def test_a_task_still_being_restored_takes_up_new_topics_as_well(tmp_path: Path) -> None:
     builder = StreamsBuilder()
     builder.stream(re.compile("in.*")).group_by_key().count(name="counts")
