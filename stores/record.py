@@ -49,7 +49,8 @@ def headers_of(origin: Origin) -> HeaderList | None:
     return origin[1] if origin.__class__ is tuple else None
 
 
-def _offset_of_record(record: RawRecord) -> int:
+def record_offset(record: RawRecord) -> int:
+    """Returns the offset of a raw record, for sorting and searching by it."""
     return offset_of(record[3])
 
 
@@ -233,8 +234,8 @@ class CurrentRecord:
     def raw(self) -> tuple[bytes | None, bytes | None]:
         """Returns key and value as read, for dead letters; looks the record up."""
         run, offset = self.run, self.offset()
-        index = bisect_left(run, offset, key=_offset_of_record)
-        if index < len(run) and _offset_of_record(run[index]) == offset:
+        index = bisect_left(run, offset, key=record_offset)
+        if index < len(run) and record_offset(run[index]) == offset:
             return run[index][1], run[index][2]
         return None, None
 

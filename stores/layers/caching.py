@@ -394,7 +394,7 @@ class CachingKeyValueStore(MeteredKeyValueStore):
             return fold_bytes
 
         table, current, cold = self._table, self.current, self._fold_cold
-        find = table.hot.get
+        find, is_count = table.hot.get, step is _add_one
 
         def fold(key: Any, value: Any, timestamp: int) -> None:
             if key is None or value is None:
@@ -413,7 +413,7 @@ class CachingKeyValueStore(MeteredKeyValueStore):
                 ):
                     cold(key, value, timestamp, step)
                     return
-                result = step(key, value, row.value)
+                result = row.value + 1 if is_count else step(key, value, row.value)
                 if result is None:
                     slow(key, value, timestamp, lambda _key, _value, _old: None)
                     return
@@ -435,43 +435,7 @@ class CachingKeyValueStore(MeteredKeyValueStore):
 
     def count(self, on_null: Process, failed: Failed) -> Process:
         """Binds the counting of records; equals `fold` with a step that adds one."""
-        if not (self._key_is_row and self._value_is_row and self._fixed_bytes is not None):
-            return self.fold(_add_one, on_null, failed)
-        table, current, cold = self._table, self.current, self._fold_cold
-        find = table.hot.get
-
-        def count(key: Any, value: Any, timestamp: int) -> None:
-            if key is None or value is None:
-                on_null(key, value, timestamp)
-                return
-            try:
-                row = find(key)
-                topic = current.topic
-                offset: Any = current.origin
-                if (
-                    row is None
-                    or topic is not table.hot_topic
-                    or topic is not row.topic
-                    or offset.__class__ is not int
-                    or offset <= table.hot_offset
-                ):
-                    cold(key, value, timestamp, _add_one)
-                    return
-                if not row.is_dirty:
-                    row.is_dirty = True
-                    table.mark_dirty(row.entry)
-                row.offset = None
-                row.value += 1
-                if timestamp > row.timestamp:
-                    row.timestamp = timestamp
-                row.context_timestamp = timestamp
-                row.tick = table.tick
-                row.offset = table.hot_offset = offset
-                table.folds_total += 1
-            except Exception as error:
-                failed(error, key, value, timestamp)
-
-        return count
+        return self.fold(_add_one, on_null, failed)
 
     def _fold_cold(
         self, key: Any, value: Any, timestamp: int, step: Callable[[Any, Any, Any | None], Any]
@@ -635,11 +599,7 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         call from any thread.
         """
         for entry, (row, timestamp) in self._table.differing(every=not self._stored_is_lasting):
-            if row is not None:
-                value = self.encode_value(row) if self._value_is_row else row
-                yield entry.raw_key, self.pack(value, timestamp)
-            else:
-                yield entry.raw_key, None
+            yield entry.raw_key, self.pack_cached(row, timestamp, is_decoded=self._value_is_row)
 
     def scan_rows(self, lower: bytes | None, upper: bytes | None, reverse: bool) -> Iterator[Row]:
         """Scans stored rows with the cached ones over them; for the worker."""

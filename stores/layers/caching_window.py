@@ -78,8 +78,7 @@ class CachingWindowStore(MeteredWindowStore):
             and current.origin.__class__ is not tuple
         ):
             if not entry.dirty:
-                entry.dirty = True
-                table.dirty.append(entry)
+                table.mark_dirty(entry)
             entry.pair = value, timestamp
             entry.context_timestamp = current.timestamp
             entry.origin = current.origin
@@ -191,12 +190,9 @@ class CachingWindowStore(MeteredWindowStore):
                 or (upper is not None and raw_key > upper)
             ):
                 continue
-            row_key = self.segments.row_key(raw_key, start_ms)
-            if row is None:
-                rows[row_key] = None
-            else:
-                value = self.encode_value(row) if self._value_is_row else row
-                rows[row_key] = self.pack(value, timestamp)
+            rows[self.segments.row_key(raw_key, start_ms)] = self.pack_cached(
+                row, timestamp, is_decoded=self._value_is_row
+            )
         return within(rows.items(), None, None, reverse)
 
     # -- counts --------------------------------------------------------------------------

@@ -155,6 +155,12 @@ class _Metered(StateStore):
         """Returns the row of a value."""
         return pack_int64(timestamp) + value if self.timestamped else value
 
+    def pack_cached(self, row: Any | None, timestamp: int, *, is_decoded: bool) -> bytes | None:
+        """Returns the row of a cached value, decoded or not; None for a deleted one."""
+        if row is None:
+            return None
+        return self.pack(self.encode_value(row) if is_decoded else row, timestamp)
+
     def unpack(self, row: bytes) -> Pair:
         """Returns the (value, timestamp) of a row."""
         if self.timestamped:

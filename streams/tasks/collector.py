@@ -27,8 +27,6 @@ from topology.nodes.table import ChangeSerde
 from topology.processor import WINDOWED_KEY_PARTITIONER
 from topology.topology import SinkNode
 
-Encode = Callable[[Any], bytes]
-
 
 class RecordCollector:
     """Makes the ends of chains for the tasks of one worker.
@@ -50,21 +48,17 @@ class RecordCollector:
         """Returns log(key, value, timestamp, headers) into one changelog partition."""
         send = self._transport.sender(topic, track_offsets=True)
         ends = self._transport.ends(topic)
-        if ends is None or partition >= len(ends):
+        if ends is not None and partition >= len(ends):
+            ends = None  # to be told by the transport
 
-            def log(key: bytes, value: bytes | None, timestamp: int | None, headers: Any) -> None:
-                send(key, value, timestamp, headers, partition)
-
-            return log
-
-        def put(key: bytes, value: bytes | None, timestamp: int | None, headers: Any) -> None:
-            if headers or timestamp is None:
+        def log(key: bytes, value: bytes | None, timestamp: int | None, headers: Any) -> None:
+            if ends is None or headers or timestamp is None:
                 send(key, value, timestamp, headers, partition)
             else:
                 append, next_offset = ends[partition]
                 append((timestamp, key, value, next_offset()))
 
-        return put
+        return log
 
     def sink(self, task: TaskFace, node: SinkNode, *, takes_changes: bool) -> Process:
         """Returns what a chain calls at a sink."""
@@ -77,8 +71,7 @@ class RecordCollector:
         if node.partitioner is not None:
             return self._partitioned_sink(task, node, topic)
         encode_key, encode_value = self._bare_encoders(task, node, topic)
-        if encode_key is not None and encode_value is not None:
-            return self._encoding_sink(task, node, topic, encode_key, encode_value)
+        is_one_serde = encode_key is encode_value
         send, ends = self._transport.sender(topic), self._transport.ends(topic)
         end = ends if ends is not None and len(ends) == 1 else None
         failed, current = self._failed(task, node, topic), task.current
@@ -90,38 +83,12 @@ class RecordCollector:
                 if key is not None and (encode_key is not None or key.__class__ is not bytes):
                     raw_key = encode_key(key)  # type: ignore[misc]
                 raw_value = value
-                if value is not None and (encode_value is not None or value.__class__ is not bytes):
-                    raw_value = encode_value(value)  # type: ignore[misc]
-            except Exception as error:
-                failed(error, key, value)
-                return
-            origin = current.origin
-            if origin.__class__ is tuple:
-                send(raw_key, raw_value, timestamp, headers_of(origin), None)
-            elif end is None:
-                send(raw_key, raw_value, timestamp, None, None)
-            else:
-                append, next_offset = end[0]
-                append((timestamp, raw_key, raw_value, next_offset()))
-
-        return sink
-
-    def _encoding_sink(
-        self, task: TaskFace, node: SinkNode, topic: str, encode_key: Encode, encode_value: Encode
-    ) -> Process:
-        """Makes a sink both of whose serdes have something to do."""
-        is_one_serde = encode_key is encode_value
-        send, ends = self._transport.sender(topic), self._transport.ends(topic)
-        end = ends if ends is not None and len(ends) == 1 else None
-        failed, current = self._failed(task, node, topic), task.current
-
-        def sink(key: Any, value: Any, timestamp: int) -> None:
-            try:
-                raw_key = None if key is None else encode_key(key)
                 if value is key and is_one_serde:
                     raw_value = raw_key  # grouped by the value itself, as words are
-                else:
-                    raw_value = None if value is None else encode_value(value)
+                elif value is not None and (
+                    encode_value is not None or value.__class__ is not bytes
+                ):
+                    raw_value = encode_value(value)  # type: ignore[misc]
             except Exception as error:
                 failed(error, key, value)
                 return

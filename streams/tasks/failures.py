@@ -158,28 +158,21 @@ class FailurePolicy:
         """
         if record.topic in self._senders:
             return False  # a dead letter, about which nobody is to be asked again
-        timestamp = -1 if record.timestamp is None else record.timestamp
+        headers = tuple(record.headers)
         context = ErrorContext(
             topic=None,
             partition=-1,
             offset=-1,
-            headers=tuple(record.headers),
-            timestamp=timestamp,
+            headers=headers,
+            timestamp=-1 if record.timestamp is None else record.timestamp,
             node=self._sinks.get(record.topic, ""),
             task_id="",
             raw_key=record.key,
             raw_value=record.value,
             dead_letter_queue_topic=self._config.dead_letter_queue_topic,
         )
-        outgoing = OutgoingRecord(
-            record.topic,
-            record.partition,
-            record.timestamp,
-            record.key,
-            record.value,
-            tuple(record.headers),
-        )
-        error.node = error.node or context.node or None
+        outgoing = OutgoingRecord(*record[:-1], headers)
+        _place(error, context)
         handler = self._config.production_handler
         decision = self._ask(handler, "production_handler", context, outgoing, error)
         self.refused_records_total += decision is Decision.RESUME

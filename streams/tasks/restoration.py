@@ -18,7 +18,7 @@ from typing import Final
 
 from stores.api import StateStore
 from stores.errors import StreamsError
-from stores.record import offset_of
+from stores.record import record_offset
 from streams.transport.port import Reader, TopicPartition, Transport
 
 NO_END: Final = 1 << 62
@@ -165,7 +165,7 @@ class Restorer:
             # past: they are not restored but left to the next reader.
             batch = records
             if reader.position(partition) > one.end_offset:
-                batch = [record for record in records if offset_of(record[3]) < one.end_offset]
+                batch = [record for record in records if record_offset(record) < one.end_offset]
             try:
                 one.store.restore(batch)
             except StreamsError as error:

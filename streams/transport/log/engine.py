@@ -31,7 +31,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from stores.backends.contract import ByteStore, Change, prefix_end
-from stores.record import RawRecord, offset_of
+from stores.record import RawRecord, offset_of, record_offset
 from streams.errors import BackendError, ConfigError, ProductionError, TransportError
 from streams.transport.log import formats
 from streams.transport.log.cleaner import DIRTY_RECORDS_MIN, Cleaner, first_row, release
@@ -225,7 +225,7 @@ class LocalLog:
         records = formats.decode_chunk(chunk, partition.at)
         next_position = formats.chunk_head(chunk).last_offset + 1
         if offset_of(records[0][3]) < position:
-            records = records[bisect_left(records, position, key=_record_offset) :]
+            records = records[bisect_left(records, position, key=record_offset) :]
         return records, next_position
 
     def _chunk_over(self, partition: Partition, position: int, end: int) -> bytes | None:
@@ -474,7 +474,3 @@ def deleted_topic_error(topic: Topic) -> ProductionError:
 
 def _position_key(group: str, partition: Partition) -> bytes:
     return formats.offset_key(group, partition.topic.id, partition.at.partition)
-
-
-def _record_offset(record: RawRecord) -> int:
-    return offset_of(record[3])

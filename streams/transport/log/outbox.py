@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 
-from stores.record import RawRecord, offset_of
+from stores.record import RawRecord, record_offset
 from streams.errors import TransportError
 from streams.transport.log.formats import (
     CHUNK_BYTES,
@@ -105,17 +105,21 @@ class Outbox:
         if self.reserved == len(self) or self._guess == end:
             return
         self._recall(self.reserved)
-        records, start = self._records, self.reserved - self._first
+        self._stamp(self.reserved - self._first, end)
+        self._chunks.clear()
+        self._written = 0
+        self._stamp_from(end)
+
+    def _stamp(self, start: int, offset: int) -> None:
+        """Gives the records from index `start` on the offsets from `offset` on."""
+        records = self._records
         for index in range(start, len(records)):
             timestamp, key, value, origin = records[index]
-            offset = end + index - start
             if isinstance(origin, tuple):
                 records[index] = (timestamp, key, value, (offset, origin[1]))
             else:
                 records[index] = (timestamp, key, value, offset)
-        self._chunks.clear()
-        self._written = 0
-        self._stamp_from(end)
+            offset += 1
 
     def reserve(self, end: int) -> None:
         """Settles all records on the offsets from `end` on and reserves them."""
@@ -176,24 +180,18 @@ class Outbox:
                 self._chunks.pop()
         self._add_chunks(len(self))
 
-    def drop(self, record: RawRecord) -> bool:
-        """Takes a record out that cannot be written; those behind it move up.
+    @property
+    def can_drop(self) -> bool:
+        """Whether single records can still be taken out: no offset was told, none was read."""
+        return not (self.reserved or self.is_tracked)
 
-        Returns:
-            Whether that was possible: not once offsets were told or records read.
-        """
-        number = offset_of(record[3]) - self._guess
-        if self.reserved or self.is_tracked or number < self._written:
-            return False
-        records, index = self._records, number - self._first
-        behind = records[index + 1 :]
-        del records[index:]
-        for timestamp, key, value, origin in behind:
-            offset = self._guess + self._first + len(records)
-            kept = (offset, origin[1]) if isinstance(origin, tuple) else offset
-            records.append((timestamp, key, value, kept))
+    def drop(self, record: RawRecord) -> None:
+        """Takes a record out that was refused; those behind it move up."""
+        offset = record_offset(record)
+        index = offset - self._guess - self._first
+        del self._records[index]
+        self._stamp(index, offset)
         self._stamp_from(self._guess)
-        return True
 
     @property
     def unwritten_count(self) -> int:
@@ -234,11 +232,9 @@ class Outbox:
             )
             yield from _based(base + skipped, self._encode(reserved))
             yield from _based(self._guess, self._encode(rest))
-        elif skipped:
+        elif skipped or self.is_repartition:
             yield from _based(base + skipped, self._encode(self.slice(skipped, len(self))))
         else:
-            if self.is_repartition:
-                self._recall(0)
             self.write()
             yield from _based(base, self._chunks)
 

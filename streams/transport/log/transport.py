@@ -282,18 +282,16 @@ class LogTransport(Transport):
             try:
                 return write()
             except ProductionError as error:
-                if error.record is None or not self._goes_on_without(outbox, error, error.record):
+                record, ask = error.record, self.on_refused
+                if record is None or ask is None or not outbox.can_drop:
                     raise
-
-    def _goes_on_without(self, outbox: Outbox, error: ProductionError, record: RawRecord) -> bool:
-        if self.on_refused is None or outbox.is_tracked or outbox.reserved:
-            return False
-        timestamp, key, value, origin = record
-        at = outbox.partition.at
-        refused = RefusedRecord(
-            at.topic, at.partition, timestamp, key, value, headers_of(origin) or []
-        )
-        return self.on_refused(refused, error) and outbox.drop(record)
+                timestamp, key, value, origin = record
+                headers = headers_of(origin) or []
+                if not ask(
+                    RefusedRecord(*outbox.partition.at, timestamp, key, value, headers), error
+                ):
+                    raise
+                outbox.drop(record)
 
     def _unsent(self) -> list[Outbox]:
         return [outbox for outbox in self._outboxes.values() if outbox]
