@@ -100,7 +100,9 @@ if TYPE_CHECKING:
         KeyQueryMetadata,
         StreamsMetadata,
     )
+    from streams.restore_listener import RestoreListener
     from streams.testing import TopologyTestDriver
+    from streams.transport.port import TopicPartition
     from streams.worker import Progress
     from topology.dsl.builder import StreamsBuilder
     from topology.dsl.grouped import (
@@ -190,6 +192,7 @@ __all__ = [
     "RecordContext",
     "RecordMetadata",
     "Response",
+    "RestoreListener",
     "Serde",
     "SerdeError",
     "SerializationError",
@@ -216,6 +219,7 @@ __all__ = [
     "TimestampedKeyValueStore",
     "TimestampedWindowStore",
     "TopicNameExtractor",
+    "TopicPartition",
     "Topology",
     "TopologyError",
     "TopologyTestDriver",
@@ -335,7 +339,9 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "KeyQueryMetadata",
         "StreamsMetadata",
     ),
+    "streams.restore_listener": ("RestoreListener",),
     "streams.testing": ("TopologyTestDriver",),
+    "streams.transport.port": ("TopicPartition",),
     "streams.worker": ("Progress",),
     "topology.dsl.builder": ("StreamsBuilder",),
     "topology.dsl.grouped": (

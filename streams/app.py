@@ -51,6 +51,7 @@ from streams.queries.metadata import (
     endpoint_of,
 )
 from streams.queries.service import QueryService
+from streams.restore_listener import NOBODY, RestoreListener
 from streams.transport.opening import open_transport
 from streams.transport.port import Transport
 from streams.worker import Progress, Worker, WorkerState
@@ -199,6 +200,7 @@ class App:
         self._is_paused = False
         self._failed_workers = 0
         self._state_listener: StateListener | None = None
+        self._restore_listener: RestoreListener = NOBODY
         self._uncaught_handler: UncaughtHandler = lambda _error: UncaughtResponse.SHUTDOWN_CLIENT
         self._queries = self._query_service()
         self._directory: StoreDirectory | None = None
@@ -254,6 +256,15 @@ class App:
         """
         self._refuse_started("set a state listener")
         self._state_listener = listener
+
+    def set_restore_listener(self, listener: RestoreListener | None) -> None:
+        """Sets who hears how stores are restored; only before `start`.
+
+        Raises:
+            AppStateError: the application was started.
+        """
+        self._refuse_started("set a restore listener")
+        self._restore_listener = NOBODY if listener is None else listener
 
     def set_uncaught_error_handler(self, handler: UncaughtHandler) -> None:
         """Sets who decides when a worker dies of an error; only before `start`.
@@ -713,6 +724,7 @@ class App:
                 on_state=self._worker_state_changed,
                 member=member,
                 directory=directory,
+                restore_listener=self._restore_listener,
             )
             if self._is_paused:
                 worker.pause()

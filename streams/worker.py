@@ -30,6 +30,7 @@ from streams.errors import BrokerError, OffsetOutOfRangeError, StreamsError
 from streams.group import Assignment, GroupMember, SoleMember
 from streams.measures import LoopMeasures, Measure
 from streams.queries.metadata import GroupView, InstanceTasks, topics_read
+from streams.restore_listener import NOBODY, RestoreListener
 from streams.tasks.active_task import ActiveTask
 from streams.tasks.task import TaskId
 from streams.tasks.task_manager import TaskManager
@@ -37,9 +38,8 @@ from streams.transport.port import TopicPartition, Transport
 from topology.subtopologies import subtopologies
 from topology.topology import Topology
 
-RESTORE_RECORDS: Final = 20_000
-"""Most records of one restoring slice: what fits the processor's cache and is no work for the
-garbage collector."""
+RESTORE_RECORDS: Final = 5_000
+"""Most records of one restoring slice: what fits the processor's cache."""
 
 PROCESS_RECORDS: Final = 10_000
 """Most records of one task at once."""
@@ -117,6 +117,7 @@ class Worker:
         on_state: hears of changes of state.
         member: the group's member; by default the only one there is.
         directory: the state directory, which the worker closes; opened by default.
+        restore_listener: hears how stores are restored.
 
     Raises:
         StoreLockedError: another process uses the state directory.
@@ -133,6 +134,7 @@ class Worker:
         on_state: WorkerListener | None = None,
         member: GroupMember | None = None,
         directory: StateDirectory | None = None,
+        restore_listener: RestoreListener = NOBODY,
     ) -> None:
         self.config = config
         self.state = WorkerState.CREATED
@@ -146,7 +148,13 @@ class Worker:
         self._directory = directory or StateDirectory(config.state_dir, config.application_id)
         try:
             self._manager = TaskManager(
-                topology, self._parts, config, transport, self._directory, self._clock
+                topology,
+                self._parts,
+                config,
+                transport,
+                self._directory,
+                self._clock,
+                restore_listener,
             )
         except BaseException:
             self._directory.close()

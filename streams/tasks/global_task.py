@@ -34,6 +34,7 @@ from stores.record import HeaderList
 from streams.clock import Clock
 from streams.config import StreamsConfig
 from streams.errors import MissingTopicsError
+from streams.restore_listener import RestoreListener, tell
 from streams.tasks.active_task import ActiveTask
 from streams.tasks.collector import RecordCollector
 from streams.tasks.commit import checkpoint_of, positions_of
@@ -92,12 +93,14 @@ class GlobalTask:
         transport: Transport,
         directory: StateDirectory,
         clock: Clock,
+        listener: RestoreListener,
     ) -> None:
         self._task = task
         self._reader = reader
         self._transport = transport
         self._directory = directory
         self._clock = clock
+        self._listener = listener
         self._positions: dict[TopicPartition, int] = {}
         plan = task.plan
         kept = {plan.changelog_topics[name] for name in plan.persistent_stores}
@@ -114,6 +117,7 @@ class GlobalTask:
         directory: StateDirectory,
         clock: Clock,
         cache: RecordCache | None,
+        listener: RestoreListener,
     ) -> GlobalTask | None:
         """Makes the task, None if the topology has no global stores.
 
@@ -142,7 +146,7 @@ class GlobalTask:
             directory=directory.task_directory(GLOBAL_DIRECTORY),
             now_ms=clock.now_ms,
         )
-        return cls(task, transport.reader(), transport, directory, clock)
+        return cls(task, transport.reader(), transport, directory, clock, listener)
 
     @property
     def stores(self) -> Mapping[str, StateStore]:
@@ -164,9 +168,28 @@ class GlobalTask:
         self._positions = {**begins, **known}
         task.start()
         self._reader.add(self._positions)
-        while any(self._positions[p] < ends[p] for p in task.partitions):
-            self.update(_READ_MS)
+        self._fill(ends)
         self.commit()
+
+    def _fill(self, ends: Mapping[TopicPartition, int]) -> None:
+        listener, positions = self._listener, self._positions
+        names = {topic: name for name, topic in self._task.plan.changelog_topics.items()}
+        totals = dict.fromkeys(self._task.partitions, 0)
+        left = set(totals)
+        for partition in totals:
+            start, name = positions[partition], names[partition.topic]
+            tell(listener.on_restore_start, partition, name, start, max(start, ends[partition]))
+        while left:
+            for partition in [one for one in left if positions[one] >= ends[one]]:
+                left.remove(partition)
+                name = names[partition.topic]
+                tell(listener.on_restore_end, partition, name, totals[partition])
+            if left:
+                for partition, count in self._apply(_READ_MS).items():
+                    totals[partition] += count
+                    if partition in left:
+                        name, position = names[partition.topic], positions[partition]
+                        tell(listener.on_batch_restored, partition, name, position, count)
 
     def _known(
         self, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
@@ -200,18 +223,23 @@ class GlobalTask:
 
     def update(self, timeout_ms: float = 0) -> int:
         """Applies what came since the last call and returns how many records it were."""
-        task, done = self._task, 0
+        return sum(self._apply(timeout_ms).values())
+
+    def _apply(self, timeout_ms: float) -> Mapping[TopicPartition, int]:
+        """Applies what came, and returns how many records it were of which partition."""
+        task, counts = self._task, {}
         for partition, records in self._reader.poll(_READ_RECORDS, timeout_ms):
             task.add(partition, records)
+            counts[partition] = len(records)
         try:
             while task.group.buffered_count():
-                done += task.process(self._clock.now_ms())
+                task.process(self._clock.now_ms())
         except CorruptDataError:
             self._is_damaged = True
             raise
         for partition in task.partitions:
             self._positions[partition] = self._reader.position(partition)
-        return done
+        return counts
 
     def commit(self) -> None:
         """Lets the stores write what they hold back, and notes how far they are."""

@@ -19,6 +19,7 @@ from typing import Final
 from stores.api import StateStore
 from stores.errors import StreamsError
 from stores.record import record_offset
+from streams.restore_listener import NOBODY, RestoreListener, tell
 from streams.transport.port import Reader, TopicPartition, Transport
 
 NO_END: Final = 1 << 62
@@ -94,10 +95,12 @@ class Restorer:
 
     Args:
         transport: the worker's log.
+        listener: hears of starts, batches and ends.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, listener: RestoreListener = NOBODY) -> None:
         self._transport = transport
+        self._listener = listener
         self._reader: Reader | None = None
         self._by_partition: dict[TopicPartition, StoreRestoration] = {}
         self._by_task: dict[str, list[StoreRestoration]] = {}
@@ -109,7 +112,10 @@ class Restorer:
         self._by_task[task_id] = stores
         positions = {}
         for one in stores:
-            if not one.is_complete:
+            self._tell_start(one)
+            if one.is_complete:
+                self._tell_end(one)
+            else:
                 self._by_partition[one.partition] = one
                 positions[one.partition] = one.position
         if positions:
@@ -120,12 +126,19 @@ class Restorer:
     def remove(self, task_id: str) -> list[StoreRestoration]:
         """Stops restoring a task's stores and returns how far they are."""
         stores = self._by_task.pop(task_id, [])
-        left = [one.partition for one in stores if one.partition in self._by_partition]
-        for partition in left:
-            del self._by_partition[partition]
+        left = [one for one in stores if self._by_partition.pop(one.partition, None) is not None]
         if left and self._reader is not None:
-            self._reader.remove(left)
+            self._reader.remove([one.partition for one in left])
+        for one in left:
+            tell(self._listener.on_restore_suspended, one.partition, one.store.name, one.restored)
         return stores
+
+    def _tell_start(self, one: StoreRestoration) -> None:
+        listener, end = self._listener, max(one.start_offset, one.end_offset)
+        tell(listener.on_restore_start, one.partition, one.store.name, one.start_offset, end)
+
+    def _tell_end(self, one: StoreRestoration) -> None:
+        tell(self._listener.on_restore_end, one.partition, one.store.name, one.restored)
 
     def of_task(self, task_id: str) -> list[StoreRestoration]:
         """Returns a task's stores that are being restored, for metrics."""
@@ -171,8 +184,13 @@ class Restorer:
             except StreamsError as error:
                 error.task_id = error.task_id or one.task_id
                 raise
-            one.restored += len(batch)
-            done += len(batch)
+            count = len(batch)
+            one.restored += count
+            done += count
+            if count:
+                position = min(reader.position(partition), one.end_offset)
+                told = self._listener.on_batch_restored
+                tell(told, partition, one.store.name, position, count)
         self._settle(reader, list(self._by_partition.values()))
         self.restored_total += done
         return done
@@ -183,10 +201,12 @@ class Restorer:
         for one in stores:
             one.position = min(reader.position(one.partition), one.end_offset)
             if one.is_complete:
-                complete.append(one.partition)
+                complete.append(one)
                 del self._by_partition[one.partition]
         if complete:
-            reader.remove(complete)
+            reader.remove([one.partition for one in complete])
+        for one in complete:
+            self._tell_end(one)
 
     def progress(self) -> RestorationProgress:
         """Returns how far it is; any thread may ask."""

@@ -25,6 +25,7 @@ from stores.layers.record_cache import RecordCache
 from streams.clock import Clock
 from streams.config import StreamsConfig
 from streams.errors import OffsetOutOfRangeError
+from streams.restore_listener import NOBODY, RestoreListener
 from streams.tasks.active_task import ActiveTask
 from streams.tasks.collector import RecordCollector
 from streams.tasks.commit import Committer, positions_of
@@ -61,6 +62,7 @@ class TaskManager:
         transport: Transport,
         directory: StateDirectory,
         clock: Clock,
+        restore_listener: RestoreListener = NOBODY,
     ) -> None:
         self._topology = topology
         self._parts = {part.id: part for part in parts}
@@ -75,7 +77,7 @@ class TaskManager:
         self.policy = FailurePolicy(config, transport)
         transport.on_refused = self.policy.delivery_refused
         self.committer = Committer(transport)
-        self.restorer = Restorer(transport)
+        self.restorer = Restorer(transport, restore_listener)
         self.reader: Reader = transport.reader()
         self.running: dict[TaskId, ActiveTask] = {}
         self.restoring: dict[TaskId, ActiveTask] = {}
@@ -85,7 +87,7 @@ class TaskManager:
         self.created_total = 0
         self.closed_total = 0
         self.global_task = GlobalTask.of(
-            topology, parts, config, transport, directory, clock, self._cache
+            topology, parts, config, transport, directory, clock, self._cache, restore_listener
         )
 
     @property

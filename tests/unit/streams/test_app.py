@@ -42,6 +42,7 @@ from tests.unit.streams.running import (
     until,
     word_count,
 )
+from tests.unit.streams.tasks.steps import Told
 
 COUNTS = "app-counts-changelog"
 
@@ -226,6 +227,17 @@ def test_a_listener_that_raises_stops_nothing(
     assert app.state is State.NOT_RUNNING
     assert app.error is None
     assert "the state listener failed at REBALANCING -> RUNNING" in caplog.text
+
+
+def test_a_restore_listener_is_set_before_the_start(tmp_path: Path) -> None:
+    log, told = Log(), Told()
+    app = log.app(word_count(), tmp_path)
+    app.set_restore_listener(told)
+    with app:
+        assert app.wait_for(State.RUNNING, timeout=SOON)
+        assert {call[0] for call in told.calls} == {"start", "end"}
+        with pytest.raises(AppStateError, match="set a restore listener"):
+            app.set_restore_listener(None)
 
 
 def test_waiting_ends_with_the_application_or_the_time(tmp_path: Path) -> None:

@@ -12,13 +12,37 @@ from streams import StreamsBuilder
 from streams.clock import ManualClock
 from streams.config import StreamsConfig
 from streams.group import SoleMember
+from streams.restore_listener import NOBODY, RestoreListener
 from streams.tasks.active_task import ActiveTask
 from streams.tasks.task import TaskId
 from streams.tasks.task_manager import TaskManager
-from streams.transport.port import Transport
+from streams.transport.port import TopicPartition, Transport
 from tests.unit.streams.running import Log, string
 from topology.subtopologies import subtopologies
 from topology.topology import Topology
+
+
+class Told(RestoreListener):
+    """Keeps what it is told of restoring."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def on_restore_start(
+        self, partition: TopicPartition, store: str, start_offset: int, end_offset: int
+    ) -> None:
+        self.calls.append(("start", *partition, store, start_offset, end_offset))
+
+    def on_batch_restored(
+        self, partition: TopicPartition, store: str, next_offset: int, count: int
+    ) -> None:
+        self.calls.append(("batch", *partition, store, next_offset, count))
+
+    def on_restore_end(self, partition: TopicPartition, store: str, total: int) -> None:
+        self.calls.append(("end", *partition, store, total))
+
+    def on_restore_suspended(self, partition: TopicPartition, store: str, total: int) -> None:
+        self.calls.append(("suspended", *partition, store, total))
 
 
 class Steps:
@@ -35,6 +59,7 @@ class Steps:
         *,
         transport: Callable[[Transport], Transport] = lambda transport: transport,
         now_ms: int = 1_000_000,
+        listener: RestoreListener = NOBODY,
         **settings: Any,
     ) -> None:
         given = {
@@ -56,7 +81,13 @@ class Steps:
         self.directory = StateDirectory(state_dir, "app")
         try:
             self.manager = TaskManager(
-                topology, parts, self.config, self.transport, self.directory, self.clock
+                topology,
+                parts,
+                self.config,
+                self.transport,
+                self.directory,
+                self.clock,
+                listener,
             )
         except BaseException:
             self.directory.close()

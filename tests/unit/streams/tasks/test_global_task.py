@@ -26,7 +26,7 @@ from streams.tasks.global_task import GlobalTask
 from streams.testing import TopologyTestDriver
 from streams.transport.port import TopicPartition
 from tests.unit.streams.running import Log, rows_of
-from tests.unit.streams.tasks.steps import Steps
+from tests.unit.streams.tasks.steps import Steps, Told
 
 
 class Filling(Processor[str, str, Any, Any]):
@@ -104,6 +104,22 @@ def test_it_is_complete_when_it_is_started_with_all_partitions(tmp_path: Path, l
     with Steps(looking(), log, tmp_path) as steps:
         global_task(steps).start()
         assert rows(steps) == ALL
+
+
+def test_a_listener_hears_how_it_is_filled(tmp_path: Path, log: Log) -> None:
+    told = Told()
+    with Steps(looking(), log, tmp_path, listener=told).start() as steps:
+        for partition in range(3):
+            facts = ("facts", partition, "rows")
+            assert [call for call in told.calls if call[2] == partition] == [
+                ("start", *facts, 0, 3),
+                ("batch", *facts, 3, 3),
+                ("end", *facts, 3),
+            ]
+        del told.calls[:]
+        log.send("facts", ("k1", "later"), partition=1)
+        assert global_task(steps).update() == 1
+        assert told.calls == []
 
 
 def test_records_go_through_the_processor_at_the_first_and_at_later_times(

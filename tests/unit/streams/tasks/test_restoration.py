@@ -15,6 +15,7 @@ from streams import (
     Materialized,
     Processor,
     Record,
+    RestoreListener,
     StreamsBuilder,
     TimeWindows,
     Topology,
@@ -27,7 +28,7 @@ from streams.tasks.restoration import NO_END, Restorer, StoreRestoration
 from streams.tasks.task import TaskId
 from streams.transport.port import TopicPartition
 from tests.unit.streams.running import Log, rows_of
-from tests.unit.streams.tasks.steps import Steps
+from tests.unit.streams.tasks.steps import Steps, Told
 
 COUNTS = "app-counts-changelog"
 TASK = TaskId(0, 0)
@@ -253,6 +254,66 @@ def test_records_that_vanish_while_they_are_restored_begin_anew(tmp_path: Path) 
             transport.delete_records({TopicPartition(COUNTS, 0): 6})
         steps.restore()
         assert set(counts_of(steps)) == {f"k{n}" for n in range(6, 10)}
+
+
+# -- who listens ---------------------------------------------------------------------------
+
+
+def test_a_listener_hears_of_start_batches_and_end(tmp_path: Path) -> None:
+    log, told = Log(), Told()
+    log.send("in", *((f"k{n}", "x") for n in range(5)))
+    run(counting(), log, tmp_path / "one")
+    changelog = (COUNTS, 0, "counts")
+    with Steps(counting(), log, tmp_path / "two", listener=told).create() as steps:
+        assert told.calls == [("start", *changelog, 0, 5)]
+        assert steps.manager.restore(3, 0) == 3
+        assert told.calls[1:] == [("batch", *changelog, 3, 3)]
+        steps.restore()
+        assert told.calls[2:] == [("batch", *changelog, 5, 2), ("end", *changelog, 5)]
+        del told.calls[:]
+        steps.close()
+    # What is on disk is not restored, which is told too.
+    with Steps(counting(), log, tmp_path / "two", listener=told).start():
+        assert told.calls == [("start", *changelog, 5, 5), ("end", *changelog, 0)]
+
+
+def test_a_listener_hears_that_a_task_goes_away_before_its_stores_are_whole(tmp_path: Path) -> None:
+    log, told = Log(), Told()
+    log.send("in", *((f"k{n}", "x") for n in range(5)))
+    run(counting(), log, tmp_path / "one")
+    changelog = (COUNTS, 0, "counts")
+    with Steps(counting(), log, tmp_path / "two", listener=told).create() as steps:
+        steps.manager.restore(3, 0)
+        steps.manager.close(TASK, clean=True)
+        assert told.calls[2:] == [("suspended", *changelog, 3)]
+        del told.calls[:]
+        steps.manager.create({TASK})
+        steps.restore()
+        batch = ("batch", *changelog, 5, 2)
+        assert told.calls == [("start", *changelog, 3, 5), batch, ("end", *changelog, 2)]
+
+
+def test_a_listener_hears_nothing_of_standby_tasks(tmp_path: Path) -> None:
+    log, told = Log(), Told()
+    log.send("in", ("a", "x"))
+    run(counting(), log, tmp_path / "one")
+    with Steps(counting(), log, tmp_path / "two", listener=told) as steps:
+        steps.manager.create_standby({TASK})
+        assert steps.manager.update_standby(100) == 1
+        assert told.calls == []
+
+
+def test_what_a_listener_raises_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(RestoreListener):
+        def on_restore_start(self, *_args: Any) -> None:
+            raise ValueError
+
+    log = Log()
+    log.send("in", ("a", "x"))
+    run(counting(), log, tmp_path / "one")
+    with Steps(counting(), log, tmp_path / "two", listener=Failing()).start() as steps:
+        assert counts_of(steps) == {"a": 1}
+    assert "the restore listener failed at store 'counts'" in caplog.text
 
 
 # -- stores that are kept otherwise --------------------------------------------------------

@@ -1,0 +1,91 @@
+"""The face by which users hear how their stores are restored.
+
+Owns the calls and their meaning, and that a listener's error is no error of the application.
+It must not know who restores, nor how.
+
+Source: JVM `StateRestoreListener`, `DelegatingStateRestoreListener`; KIP-869 for the
+suspended restoration.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from streams.transport.port import TopicPartition
+
+_log = logging.getLogger(__name__)
+
+
+class RestoreListener:
+    """Hears of the stores of this instance that are restored; override what you want to know.
+
+    A store is restored for each partition its task has, also when there is nothing to restore.
+    Global stores are told like any others. Stores of standby tasks are not: they follow their
+    changelogs and are never done. For a store of a source table with optimisation the
+    partition is that of the source topic.
+
+    All methods are called in the worker's thread, which waits meanwhile: be short. What they
+    raise is logged and changes nothing. Set with `App.set_restore_listener`.
+    """
+
+    def on_restore_start(
+        self, partition: TopicPartition, store: str, start_offset: int, end_offset: int
+    ) -> None:
+        """A store begins to be restored.
+
+        Args:
+            partition: the changelog partition, as (topic, partition).
+            store: the store's name.
+            start_offset: of the first record to be restored.
+            end_offset: behind the last; compaction may leave fewer records in between.
+        """
+
+    def on_batch_restored(
+        self, partition: TopicPartition, store: str, next_offset: int, count: int
+    ) -> None:
+        """Some records were restored.
+
+        Args:
+            partition: the changelog partition, as (topic, partition).
+            store: the store's name.
+            next_offset: where restoring goes on.
+            count: how many records it were, at least 1.
+        """
+
+    def on_restore_end(self, partition: TopicPartition, store: str, total: int) -> None:
+        """A store is complete; its task starts when all of its stores are.
+
+        Args:
+            partition: the changelog partition, as (topic, partition).
+            store: the store's name.
+            total: how many records were restored.
+        """
+
+    def on_restore_suspended(self, partition: TopicPartition, store: str, total: int) -> None:
+        """The task goes away, or begins anew, before its store is complete.
+
+        Args:
+            partition: the changelog partition, as (topic, partition).
+            store: the store's name.
+            total: how many records were restored so far.
+        """
+
+
+NOBODY: Final = RestoreListener()
+"""Hears, and does nothing."""
+
+
+def tell(
+    call: Callable[[TopicPartition, str, int], None]
+    | Callable[[TopicPartition, str, int, int], None],
+    partition: TopicPartition,
+    store: str,
+    *numbers: int,
+) -> None:
+    """Calls a method of a listener; what it raises is logged."""
+    try:
+        call(partition, store, *numbers)
+    except Exception:
+        _log.exception("the restore listener failed at store %r of %s", store, partition)
