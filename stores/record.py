@@ -14,8 +14,10 @@ Source: JVM `org.apache.kafka.streams.processor.api.Record`, `RecordHeaders`,
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from stores.errors import StreamsError
@@ -52,6 +54,52 @@ def headers_of(origin: Origin) -> HeaderList | None:
 def record_offset(record: RawRecord) -> int:
     """Returns the offset of a raw record, for sorting and searching by it."""
     return offset_of(record[3])
+
+
+class Columns(NamedTuple):
+    """The fields of records that stand in the order of their keys, each to be read once.
+
+    Records of one key keep the order of the log; those without a key are left out.
+
+    Attributes:
+        timestamps: epoch ms.
+        keys: in rising order.
+        values: None in the place of a deletion.
+    """
+
+    timestamps: Iterable[int]
+    keys: Iterable[bytes]
+    values: Sequence[bytes | None]
+
+
+class LazyRecords(Sequence[RawRecord]):
+    """Raw records that are made when they are asked for, one after another.
+
+    A transport whose own messages give their fields cheaper than a tuple of them reads so in
+    bulk: who needs fields only, as most stores that are restored do, makes no tuples.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def columns_by_key(self) -> Columns:
+        """Returns the fields in the order of keys. May change the order of the records."""
+
+
+_record_key = itemgetter(1)
+
+
+def columns_by_key(records: Sequence[RawRecord]) -> Columns:
+    """Returns the fields of raw records in the order of their keys."""
+    if isinstance(records, LazyRecords):
+        return records.columns_by_key()
+    ordered: list[Any] = [record for record in records if record[1] is not None]
+    ordered.sort(key=_record_key)
+    return Columns(
+        [record[0] for record in ordered],
+        [record[1] for record in ordered],
+        [record[2] for record in ordered],
+    )
 
 
 class Headers:

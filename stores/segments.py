@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain
+from operator import itemgetter
 from struct import Struct
 from typing import Final
 
@@ -44,6 +45,7 @@ _NO_TIME_MS: Final = -1
 _FEW_SEGMENTS: Final = 16
 """Up to here a scan of one key opens each segment; beyond, it filters one scan of them all."""
 
+_key_of: Final = itemgetter(0)
 _suffix: Final = Struct(">qi")
 _segment: Final = Struct(">q")
 
@@ -331,6 +333,8 @@ class SegmentedRows:
             self._seqnum = max(self._seqnum, seqnum)
             segment = pack_int64(start_ms // self._interval_ms)
             batch.append((segment + encode_window_key(key, start_ms, seqnum), value))
+        # Stable: of one row the last still wins.
+        batch.sort(key=_key_of)
         self.rows.restore(batch)
 
 

@@ -83,7 +83,8 @@ class ByteStore(ABC):
     def restore(self, changes: Iterable[Change]) -> None:
         """Applies changes as `write_batch`, for whoever can get them again.
 
-        They may be lost when the process dies, until the next durable flush or batch.
+        They may be lost when the process dies, until the next durable flush or batch. A
+        backend may take them faster in the order of keys.
         """
         self.write_batch(changes)
 

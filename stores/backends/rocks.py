@@ -37,12 +37,10 @@ from rocksdict import (
     DBCompactionStyle,
     DBCompressionType,
     DBRecoveryMode,
-    IngestExternalFileOptions,
     Options,
     Rdict,
     RdictIter,
     ReadOptions,
-    SstFileWriter,
     WriteBatch,
     WriteBufferManager,
     WriteOptions,
@@ -63,13 +61,10 @@ BLOCK_CACHE_BYTES: Final = 50 * 1024 * 1024
 WRITE_BUFFER_BYTES: Final = 64 * 1024 * 1024
 
 UNLOGGED_MIN_COUNT: Final = 1_000
-"""Fewer restored changes at once go through RocksDB's log, as any others."""
+"""So few restored changes after a durable flush go through RocksDB's log, as any others."""
 
 _UNLOGGED: Final = WriteOptions()
 setattr(_UNLOGGED, "disable_wal", True)  # noqa: B010 - a property; its stub says method
-
-LOAD_MIN_COUNT: Final = 10_000
-"""Rows from which `load` makes a file of its own: below, making and opening it costs more."""
 
 _WRITE_BUFFER_MIN_BYTES: Final = 64 * 1024
 """The smallest write buffer RocksDB takes."""
@@ -268,7 +263,7 @@ class RocksByteStore(ByteStore):
         self._options = self._budget.options()
         self._scans: WeakSet[_Scan] = WeakSet()
         self._range_deletion_count = 0
-        self._has_unlogged = False
+        self._restored_count = 0
         try:
             make_directory(self._path)
             main = Rdict(str(path), self._options, {"default": self._options})
@@ -376,79 +371,37 @@ class RocksByteStore(ByteStore):
 
     def write_batch(self, changes: Iterable[Change], *, durable: bool = False) -> None:
         """Applies changes in order, all or none; the last of one key wins."""
-        self._write_sorted(changes, None)
+        # In the order of keys RocksDB takes them up to eight times faster.
+        self._write(sorted(dict(changes).items(), key=_key_of), logged=True)
         if durable:
             self.flush(durable=True)
 
     def restore(self, changes: Iterable[Change]) -> None:
         """Applies many changes past RocksDB's log, which costs as much as the writing.
 
-        A few are logged: the next durable flush writes a table file of what is not.
+        The first few after a durable flush are logged: of what is not, the next one writes a
+        table file.
         """
-        rows = list(changes)
-        if len(rows) < UNLOGGED_MIN_COUNT:
-            self._write_sorted(rows, None)
-            return
-        self._has_unlogged = True
-        self._write_sorted(rows, _UNLOGGED)
+        self._write(changes, logged=False)
 
-    def _write_sorted(self, changes: Iterable[Change], options: WriteOptions | None) -> None:
-        # In the order of keys RocksDB takes them up to eight times faster.
-        rows = sorted(dict(changes).items(), key=_key_of)
+    def _write(self, changes: Iterable[Change], *, logged: bool) -> None:
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
         try:
-            for key, value in rows:
+            for key, value in changes:
                 if value is None:
                     delete(key)
                 else:
                     put(key, value)
-            self._db.write(batch, options)
+        except (TypeError, ValueError) as error:
+            raise self._failed("write a batch", error) from error
+        if not logged:
+            self._restored_count += batch.len()
+            logged = self._restored_count < UNLOGGED_MIN_COUNT
+        try:
+            self._db.write(batch, None if logged else _UNLOGGED)
         except Exception as error:
             raise self._failed("write a batch", error) from error
-
-    def load(self, changes: Iterable[Change]) -> None:
-        """Applies many changes at once, as `write_batch`.
-
-        Meant for the restoration of an empty store, 50,000 to 200,000 changes at a time:
-        sorted and written as a table file that the database takes in as it is, past log and
-        write buffer. A twentieth to a quarter faster than batches of the same size, and
-        nothing is left for `close` to write; but RocksDB does not slow a writer down that
-        loads faster than it merges. Right for any store. Fewer changes than `LOAD_MIN_COUNT`
-        go to `write_batch`.
-        """
-        batch = dict(changes)
-        if len(batch) < LOAD_MIN_COUNT:
-            self.write_batch(batch.items())
-            return
-        file = self._path / "load.sst.tmp"
-        try:
-            if None in batch.values() and self._is_empty():
-                batch = {key: value for key, value in batch.items() if value is not None}
-            if batch:
-                self._write_table(file, batch)
-                options = IngestExternalFileOptions()
-                options.set_move_files(True)
-                self._db.ingest_external_file([str(file)], options)
-        except Exception as error:
-            raise self._failed("load rows", error) from error
-        finally:
-            file.unlink(missing_ok=True)
-
-    def _is_empty(self) -> bool:
-        cursor = self._db.iter()
-        cursor.seek_to_first()
-        return not cursor.valid()
-
-    def _write_table(self, file: Path, batch: dict[bytes, bytes | None]) -> None:
-        table = SstFileWriter(self._options)
-        table.open(str(file))
-        for key, value in sorted(batch.items(), key=_key_of):
-            if value is None:
-                del table[key]
-            else:
-                table[key] = value
-        table.finish()
 
     def delete_range(self, lower: bytes, upper: bytes) -> None:
         """Deletes [lower, upper), atomically."""
@@ -479,9 +432,9 @@ class RocksByteStore(ByteStore):
             raise self._closed()
         if durable:
             try:
-                if self._has_unlogged:
+                if self._restored_count >= UNLOGGED_MIN_COUNT:
                     self._db.flush(wait=True)
-                    self._has_unlogged = False
+                self._restored_count = 0
                 self._db.flush_wal(sync=True)
             except Exception as error:
                 raise self._failed("wait for the disk", error) from error

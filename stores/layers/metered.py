@@ -14,6 +14,7 @@ Source: JVM `MeteredKeyValueStore`, `MeteredTimestampedKeyValueStore`, `MeteredW
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from operator import concat
 from typing import Any, Final, NoReturn, Protocol, TypeAlias
 
 from stores.api import (
@@ -40,6 +41,7 @@ from stores.layers.changelog import (
 )
 from stores.layers.lru import LruRows
 from stores.layers.pending import Change, Row, RowStore, closed
+from stores.record import columns_by_key
 from stores.segments import SEGMENT_BYTES, SegmentedRows, window_key_of
 from stores.serde import Serde
 from stores.windowed import FOREVER_MS, TimeWindow, Windowed
@@ -217,8 +219,27 @@ class _Metered(StateStore):
 # -- key-value stores ----------------------------------------------------------------------
 
 
+def restored_by_key(batch: Sequence[RestoreRecord], *, timestamped: bool) -> Iterable[Change]:
+    """Returns the rows that the records of a changelog stand for, in the order of keys.
+
+    The hot path of restoring: without deletions nothing is done per record in Python.
+    """
+    timestamps, keys, values = columns_by_key(batch)
+    if not timestamped:
+        return zip(keys, values, strict=True)
+    times = map(pack_int64, timestamps)
+    # Four times as fast as to look for None; empty values take the long way too.
+    if not all(values):
+        return [
+            (key, None if value is None else time + value)
+            for time, key, value in zip(times, keys, values, strict=True)
+        ]
+    rows: Any = map(concat, times, values)  # type: ignore[arg-type]  # no value is None
+    return zip(keys, rows, strict=True)
+
+
 def restored_rows(batch: Sequence[RestoreRecord], *, timestamped: bool) -> list[Change]:
-    """Returns the rows that the records of a changelog stand for; a call less per record."""
+    """Returns the rows that the records of a changelog stand for, in the order of the log."""
     if timestamped:
         pack = pack_int64
         return [
@@ -385,8 +406,9 @@ class MeteredKeyValueStore(_Metered, KeyValueStore[Any, Any]):
 
     def restore(self, batch: Sequence[RestoreRecord]) -> None:
         """Applies changelog records straight to the backend; of one key the last wins."""
-        changes = restored_rows(batch, timestamped=self.timestamped)
-        self.bytes_store.restore(changes)
+        # Which rows an LRU store forgets hangs on the order of the log.
+        rows_of = restored_rows if self.evicts else restored_by_key
+        self.bytes_store.restore(rows_of(batch, timestamped=self.timestamped))
 
     def read_only(self) -> ReadOnlyKeyValueStore[Any, Any]:
         """Returns a read-only face that any thread may use while the worker writes."""

@@ -196,7 +196,7 @@ class PendingByteStore:
     def restore(self, batch: Iterable[Change]) -> None:
         """Writes rows of a changelog to the backend in one batch; the last of a key wins.
 
-        They are sure to last from the next durable `apply` on.
+        Best in the order of keys. They are sure to last from the next durable `apply` on.
         """
         self.backend.restore(batch)
 

@@ -287,6 +287,17 @@ class ByteStoreSuite:
         store.write_batch(changes, durable=durable)
         assert list(store.range()) == [(b"b", b"2"), (b"c", b"after")]
 
+    def test_restored_changes_apply_in_order(self, store: ByteStore) -> None:
+        """As a batch does: many or few, in the order of keys or not."""
+        store.put(b"a", b"before")
+        store.restore(iter([(b"b", b"1"), (b"a", None), (b"b", b"2"), (b"c", b"1")]))
+        assert list(store.range()) == [(b"b", b"2"), (b"c", b"1")]
+        many = dict(numbered(5_000, b"v"))
+        store.restore([*many.items(), *((key, None) for key in [*many][:-1])])
+        store.flush(durable=True)
+        store.restore([(b"b", None)])
+        assert list(store.range()) == [(b"c", b"1"), [*many.items()][-1]]
+
     def test_a_batch_may_be_any_iterable(self, store: ByteStore) -> None:
         """Also one that can be read once only, an empty one, and one of many rows."""
         store.write_batch([])
@@ -307,8 +318,9 @@ class ByteStoreSuite:
             raise RuntimeError
 
         store.write_batch([(b"a", b"1"), (b"b", b"1")])
-        with pytest.raises(RuntimeError):
-            store.write_batch(failing())
+        for write in (store.write_batch, store.restore):
+            with pytest.raises(RuntimeError):
+                write(failing())
         assert list(store.range()) == [(b"a", b"1"), (b"b", b"1")]
 
     def test_a_range_can_be_deleted(self, store: ByteStore) -> None:
@@ -500,6 +512,15 @@ class _Machine(RuleBasedStateMachine):
     def write_batch(self, changes: list[Change], durable: bool) -> None:
         """Writes a few changes."""
         self.store.write_batch(iter(changes), durable=durable)
+        for key, value in changes:
+            self.rows.pop(key, None)
+            if value is not None:
+                self.rows[key] = value
+
+    @rule(changes=_changes)
+    def restore(self, changes: list[Change]) -> None:
+        """Restores a few changes."""
+        self.store.restore(iter(changes))
         for key, value in changes:
             self.rows.pop(key, None)
             if value is not None:

@@ -23,11 +23,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from itertools import groupby
-from operator import itemgetter
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar, cast
 from uuid import UUID
 
@@ -75,7 +74,8 @@ from streams.transport.kafka_group import (
     MemberIdentity,
     consumer_group_metadata,
 )
-from streams.transport.kafka_settings import BULK_READING, KafkaSettings, kafka_settings
+from streams.transport.kafka_messages import MessageRun, raw_records
+from streams.transport.kafka_settings import KafkaSettings, kafka_settings
 from streams.transport.partitioning import partition_of
 from streams.transport.port import (
     Batch,
@@ -135,47 +135,12 @@ R = TypeVar("R")
 
 # Methods of messages, called through `map`: a call less per field and record.
 _error = Message.error
-_headers = Message.headers
-_key = Message.key
-_offset = Message.offset
 _partition = Message.partition
-_timestamp = Message.timestamp
 _topic = Message.topic
-_value = Message.value
-_second = itemgetter(1)
 
 
 _EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-
-
-def raw_records(messages: Sequence[Any]) -> list[RawRecord]:
-    """Returns messages without errors as raw records.
-
-    The hot path of reading: nothing is done per record in Python but where there are headers.
-    """
-    if any(map(_headers, messages)):
-        return [
-            (
-                message.timestamp()[1],
-                message.key(),
-                message.value(),
-                (message.offset(), headers) if (headers := message.headers()) else message.offset(),
-            )
-            for message in messages
-        ]
-    first, last = messages[0].offset(), messages[-1].offset()
-    # Offsets only rise: if that many lie between first and last, none is missing.
-    is_whole = last - first == len(messages) - 1
-    return list(
-        zip(
-            map(_second, map(_timestamp, messages)),
-            map(_key, messages),
-            map(_value, messages),
-            range(first, last + 1) if is_whole else map(_offset, messages),
-            strict=True,
-        )
-    )
 
 
 class _Assigned:
@@ -296,22 +261,21 @@ class KafkaReader(Reader):
 
     def _available(self, most: int) -> Sequence[Batch]:
         """Returns what was fetched already: a chunk, in bulk up to `most`."""
-        found: dict[TopicPartition, list[RawRecord]] = {}
+        if not self._in_bulk:
+            return self._batches(self._consume(min(most, CHUNK_RECORDS), 0.0))
+        found: dict[TopicPartition, list[Message]] = {}
         while most > 0:
             messages = self._consume(min(most, CHUNK_RECORDS), 0.0)
             if not messages:
                 break
-            batches = self._batches(messages)
-            if not self._in_bulk:
-                return batches
             most -= len(messages)
-            for partition, records in batches:
-                known = found.get(partition)
+            for one, run in self._taken(messages):
+                known = found.get(one.partition)
                 if known is None:
-                    found[partition] = records
+                    found[one.partition] = run
                 else:
-                    known += records
-        return list(found.items())
+                    known += run
+        return [(partition, MessageRun(run)) for partition, run in found.items()]
 
     def _waited_for(self, most: int, timeout_ms: float) -> Sequence[Batch]:
         deadline_ms = self._monotonic_ms() + timeout_ms
@@ -337,22 +301,23 @@ class KafkaReader(Reader):
             message = "the reader is closed"
             raise TransportError(message) from error
 
-    def _batches(self, messages: list[Message]) -> list[tuple[TopicPartition, list[RawRecord]]]:
+    def _batches(self, messages: list[Message]) -> Sequence[Batch]:
+        return [(one.partition, raw_records(run)) for one, run in self._taken(messages)]
+
+    def _taken(self, messages: list[Message]) -> Iterator[tuple[_Assigned, list[Message]]]:
+        """Moves positions behind messages and yields them, but what is to be held back."""
         if any(map(_error, messages)):
             messages = self._without_events(messages)
-        batches = []
         for key, run in self._runs(messages).items():
             one = self._assigned.get(key)
             if one is None:
                 continue
-            records = raw_records(run)
             # The end may have been met behind them, over offsets that are no records.
-            one.position = max(offset_of(records[-1][3]) + 1, one.end_seen)
+            one.position = max((run[-1].offset() or 0) + 1, one.end_seen)
             if one.is_paused:
-                self._hold(one, records)
+                self._hold(one, raw_records(run))
             else:
-                batches.append((one.partition, records))
-        return batches
+                yield one, run
 
     def _runs(self, messages: list[Message]) -> Mapping[tuple[str, int], list[Message]]:
         """Groups messages by partition, in their order."""
@@ -672,11 +637,10 @@ class KafkaTransport(Transport):
             origins = (given for given, names in self._given.items() if _names(reason, names))
             raise ConfigError(f"{next(origins, mapping)}: {reason}") from error
 
-    def _new_consumer(self, *, in_bulk: bool = False) -> Consumer:
-        settings = self.settings.consumer
-        if in_bulk:
-            settings = {**settings, **BULK_READING, **self._given["consumer_configs"]}
-        consumer: Consumer = self._made("consumer_configs", Consumer, settings, self._heard.client)
+    def _new_consumer(self) -> Consumer:
+        consumer: Consumer = self._made(
+            "consumer_configs", Consumer, self.settings.consumer, self._heard.client
+        )
         return consumer
 
     def _connect(self) -> None:
@@ -889,7 +853,7 @@ class KafkaTransport(Transport):
         """Returns a new reader with a consumer of its own."""
         self._refuse_closed()
         return KafkaReader(
-            self._new_consumer(in_bulk=in_bulk),
+            self._new_consumer(),
             self._check,
             self._serve,
             self._clock.monotonic_ms,

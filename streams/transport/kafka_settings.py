@@ -50,13 +50,6 @@ _CONSUMER: Final[Mapping[str, Any]] = {
     "queued.max.messages.kbytes": 32_768,
 }
 
-BULK_READING: Final[Mapping[str, Any]] = {
-    # Restoring drains a queue faster than small fetches fill it again.
-    "queued.min.messages": 200_000,
-    "fetch.message.max.bytes": 4 * 1024 * 1024,
-}
-"""How the consumer differs that restores."""
-
 _PRODUCER: Final[Mapping[str, Any]] = {
     "enable.idempotence": True,
     "acks": "all",

@@ -223,8 +223,8 @@ class Transport(ABC):
         """Returns a new reader; close it before the transport.
 
         Args:
-            in_bulk: it will read much at once and nothing else, as restoring does; what it
-                reads ahead may take more memory.
+            in_bulk: it will read much at once and nothing else, as restoring does: a poll
+                brings all there is, and records may be `LazyRecords`.
         """
 
     @abstractmethod

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from stores.record import HeaderList, RawRecord, headers_of, offset_of
+from stores.record import HeaderList, RawRecord, columns_by_key, headers_of, offset_of
 from streams.config import StreamsConfig
 from streams.errors import (
     BrokerError,
@@ -251,6 +251,8 @@ def test_a_bulk_reader_brings_many_chunks_at_once(
             largest = max(largest, len(records))
             found[at] += records
             assert bulk.position(at) == len(found[at])
+            # Without keys there is nothing a store could keep.
+            assert [*columns_by_key(records).keys] == []
 
     assert [values({at: found[at]}) for at in partitions] == [contents, contents]
     assert largest > 100

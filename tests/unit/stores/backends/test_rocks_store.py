@@ -13,7 +13,6 @@ import pytest
 
 from stores.backends.contract import ByteStore, Change
 from stores.backends.rocks import (
-    LOAD_MIN_COUNT,
     UNLOGGED_MIN_COUNT,
     RocksBudget,
     RocksByteStore,
@@ -166,8 +165,21 @@ def test_restored_rows_may_be_lost_until_the_next_durable_flush(path: Path, tmp_
 def test_a_few_restored_rows_are_logged_as_any_others(path: Path, tmp_path: Path) -> None:
     store = RocksByteStore("mine", path)
     store.restore(numbered(UNLOGGED_MIN_COUNT - 1))
+    store.flush(durable=True)
+    store.restore(numbered(1, b"again"))
+    expected = [*numbered(1, b"again"), *numbered(UNLOGGED_MIN_COUNT - 1)[1:]]
     with RocksByteStore("mine", _killed_copy(store, tmp_path / "copy")) as store:
-        assert list(store.range()) == numbered(UNLOGGED_MIN_COUNT - 1)
+        assert list(store.range()) == expected
+
+
+def test_many_small_batches_are_restored_past_the_log(path: Path, tmp_path: Path) -> None:
+    rows = numbered(2 * UNLOGGED_MIN_COUNT, b"restored")
+    store = RocksByteStore("mine", path)
+    for start in range(0, len(rows), 100):
+        store.restore(rows[start : start + 100])
+    copy = _killed_copy(store, tmp_path / "killed")
+    with RocksByteStore("mine", copy) as store:
+        assert list(store.range()) == rows[: UNLOGGED_MIN_COUNT - 100]
 
 
 def _killed_copy(store: RocksByteStore, target: Path) -> Path:
@@ -365,61 +377,3 @@ def test_a_scan_keeps_its_own_bound(path: Path) -> None:
             others = [bytes([byte]) * len(bound) for byte in (0, 0x61, 0x7F, 0xFF) * 50]
             assert len(list(scan)) == 512
             del others
-
-
-# -- loading ---------------------------------------------------------------------------------
-
-
-def shuffled(count: int, value: bytes) -> list[Change]:
-    """Rows whose keys come in no order."""
-    rows = numbered(count, value)
-    return [rows[number * 7_919 % count] for number in range(count)]
-
-
-@pytest.mark.parametrize("count", [10, LOAD_MIN_COUNT, 3 * LOAD_MIN_COUNT])
-@pytest.mark.parametrize("is_empty", [True, False])
-def test_a_load_is_a_batch(path: Path, count: int, is_empty: bool) -> None:
-    before = [] if is_empty else [*numbered(100, b"before"), (b"", b"before")]
-    changes = [
-        *shuffled(count, b"1"),
-        *shuffled(count // 2, b"2"),
-        (b"row\x00\x01", None),
-        (b"row\x00\x02", None),
-        (b"row\x00\x02", b"3"),
-        (b"absent", None),
-    ]
-    expected = {key: value for key, value in dict([*before, *changes]).items() if value is not None}
-    with RocksByteStore("mine", path) as store:
-        store.write_batch(before)
-        scan = store.range()
-        store.load(changes)
-        assert list(scan) == sorted(before)
-        assert list(store.range()) == sorted(expected.items())
-        store.put(b"row\x00\x00", b"later")
-        assert store.get(b"row\x00\x00") == b"later"
-    with RocksByteStore("mine", path) as store:
-        assert list(store.range()) == sorted({**expected, b"row\x00\x00": b"later"}.items())
-    assert not files(path, ".tmp")
-
-
-def test_loads_follow_each_other(path: Path) -> None:
-    with RocksByteStore("mine", path) as store:
-        for number in range(4):
-            store.load(shuffled(LOAD_MIN_COUNT + number, b"%d" % number))
-            store.write_batch([(b"row\x00\x00", b"between")])
-        store.load((key, None) for key, _ in numbered(LOAD_MIN_COUNT))
-        assert [value for _, value in store.range()] == [b"3"] * 3
-
-
-def test_a_load_of_nothing_but_deletions(path: Path) -> None:
-    with RocksByteStore("mine", path) as store:
-        store.load((key, None) for key, _ in numbered(LOAD_MIN_COUNT))
-        assert list(store.range()) == []
-
-
-def test_a_load_that_fails_changes_nothing(path: Path) -> None:
-    with RocksByteStore("mine", path) as store:
-        with pytest.raises(TypeError, match="keys and values are bytes"):
-            store.load([*numbered(LOAD_MIN_COUNT), (b"a", 1)])  # type: ignore[list-item]
-        assert list(store.range()) == []
-    assert not files(path, ".tmp")

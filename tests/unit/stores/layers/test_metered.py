@@ -250,6 +250,8 @@ def test_the_last_change_of_a_key_is_restored(opened: Any) -> None:
     )
 
     assert list(store.all()) == [("a", ValueAndTimestamp("new", 3))]
+    store.restore([(7, b"c", b"no deletion is among them", 5)])
+    assert store.get("c") == ValueAndTimestamp("no deletion is among them", 7)
     store.close()
 
 

@@ -19,7 +19,7 @@ from typing import ClassVar, Self
 
 import pytest
 
-from stores.record import RawRecord, headers_of, offset_of
+from stores.record import RawRecord, columns_by_key, headers_of, offset_of
 from streams.errors import (
     OffsetOutOfRangeError,
     ProductionError,
@@ -720,6 +720,43 @@ class TransportConformance:
 
         assert second_read == [b"a", b"b", b"c"]
         assert not second.poll(1, 0)
+
+    def test_records_read_in_bulk_are_records_and_columns(self, world: World) -> None:
+        transport = world.open()
+        transport.create_topics([NewTopic("t", 1)])
+        send = transport.sender("t")
+        sent: list[tuple[bytes | None, bytes | None]] = [
+            (b"c", b"1"),
+            (b"a", b"2"),
+            (None, b"no key"),
+            (b"b", None),
+            (b"a", b""),
+            (b"c", b"3"),
+        ]
+        for number, (key, value) in enumerate(sent):
+            send(key, value, 100 + number, [("h", b"x")] if number == 1 else None, 0)
+        transport.flush()
+        transport.commit({})
+        reader = transport.reader(in_bulk=True)
+        reader.add({TopicPartition("t", 0): 0})
+
+        rows: list[tuple[bytes, bytes | None, int]] = []
+        count = 0
+        while count < len(sent):
+            for _, records in reader.poll(100, WAIT_MS):
+                expected = sent[count : count + len(records)]
+                count += len(records)
+                assert [(key, value) for _, key, value, _ in records] == expected
+                assert (records[0][1], records[-1][1]) == (expected[0][0], expected[-1][0])
+                assert [record[1] for record in records[1:3]] == [key for key, _ in expected[1:3]]
+                times, keys, contents = columns_by_key(records)
+                found = list(zip(keys, contents, times, strict=True))
+                assert [key for key, _, _ in found] == sorted(key for key, _, _ in found)
+                rows += found
+
+        ordered = sorted(rows, key=lambda row: row[2])
+        assert [(key, value, 100 + n) for n, (key, value) in enumerate(sent) if key] == ordered
+        reader.close()
 
     # -- offsets -------------------------------------------------------------------------
 
