@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import resource
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from bench.race import workers
 from streams import (
     App,
     Materialized,
@@ -32,6 +34,7 @@ from streams import (
 
 STORE = "store"
 WATCH_SECONDS = 0.002
+SAY_SECONDS = 0.02
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -223,6 +226,9 @@ def run(options: dict[str, str]) -> dict[str, Any]:
     marks = Marks(expected)
     if workload == "restore":
         restore(app, expected, marks)
+    elif "shares" in options:
+        app.start()
+        share(app, marks)
     else:
         app.start()
         drain(app, expected, marks)
@@ -244,6 +250,28 @@ def drain(app: App, expected: int, marks: Marks) -> None:
             if progress.processed_records >= expected and progress.lag_records == 0:
                 return
         app.wait_for(State.ERROR, timeout=timedelta(seconds=WATCH_SECONDS))
+
+
+def share(app: App, marks: Marks) -> None:
+    """One worker of several: says how far it is until its standard input ends."""
+    ended = threading.Event()
+
+    def listen() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    while not ended.wait(SAY_SECONDS) and not app.state.has_finished:
+        progress = app.progress()
+        if progress is not None:
+            if progress.running_tasks:
+                marks.note("first_ts")
+            marks.report["processed"] = progress.processed_records
+            print(
+                json.dumps({"processed": progress.processed_records, "lag": progress.lag_records}),
+                flush=True,
+            )
+    marks.report["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 class Restores(RestoreListener):
@@ -287,4 +315,5 @@ def restore(app: App, expected: int, marks: Marks) -> None:
 
 if __name__ == "__main__":
     given = dict(word.split("=", 1) for word in sys.argv[1:])
-    print(json.dumps(run(given)), flush=True)
+    count = int(given.get("threads", "1"))
+    print(json.dumps(run(given) if count == 1 else workers.run(given, count)), flush=True)

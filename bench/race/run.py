@@ -126,7 +126,7 @@ class Bench:
             "input": data.topic,
             "app_id": app,
             "workload": case.workload,
-            "threads": 1,
+            "threads": self.args.threads,
             "guarantee": case.guarantee,
             "state_dir": str(self.scratch / app),
             "expected_records": data.records,
@@ -175,6 +175,7 @@ class Bench:
         return rates(total, done, outcome.last_append) | {
             "problem": outcome.problem,
             "outputs": outcome.outputs,
+            "processed_by": done.report.get("processed_by"),
             "first_output_s": outcome.first_append - done.report.get("started_ts", 0.0),
         }
 
@@ -223,7 +224,9 @@ class Bench:
         if code != 0:
             report["log"] = log_path.read_text()[-2000:]
             print(report["log"], file=sys.stderr)
-        return Finished(code, report, wall, own, peak / 1024, broker, foreign / wall)
+        # Several processes know their peaks themselves.
+        peak_mib = max(peak / 1024, report.get("peak_mib", 0))
+        return Finished(code, report, wall, own, peak_mib, broker, foreign / wall)
 
     def hold(self) -> None:
         """Takes the shared machine for itself, for at most LEASE_S in one stretch.
@@ -413,6 +416,12 @@ def arguments(rest: list[str]) -> argparse.Namespace:
         "--contenders", help="names from contenders.toml; by default all that can run"
     )
     parser.add_argument("--reps", type=int, default=3)
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="threads of Kafka Streams, processes of thalweg, for the cases of a drain",
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies every input size")
     parser.add_argument("--bootstrap", help="a broker that runs already; else one is started")
     parser.add_argument("--broker-pid", type=int, help="its pid, to report its CPU time as well")
