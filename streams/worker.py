@@ -27,7 +27,7 @@ from stores.errors import BackendError, Reaction, StoreNotReadyError
 from streams.clock import Clock, SystemClock
 from streams.config import StreamsConfig
 from streams.errors import BrokerError, OffsetOutOfRangeError, StreamsError
-from streams.group import Assignment, GroupMember, SoleMember
+from streams.group import Assignment, GroupChange, GroupMember, SoleMember
 from streams.measures import LoopMeasures, Measure
 from streams.queries.metadata import GroupView, InstanceTasks, topics_read
 from streams.restore_listener import NOBODY, RestoreListener
@@ -160,6 +160,7 @@ class Worker:
             self._directory.close()
             raise
         self._assignment = Assignment()
+        self._change: GroupChange | None = None
         self._must_open = False
         self._must_acknowledge = False
         self._must_abort = False
@@ -309,8 +310,13 @@ class Worker:
         manager, now_ms = self._manager, self._clock.now_ms()
         change = self._member.poll(now_ms)
         if change is not None:
+            is_lost = change.is_lost or (self._change is not None and self._change.is_lost)
+            self._change = GroupChange(change.assignment, is_lost=is_lost)
+        if self._change is not None:
             with self._timed(self.measures.rebalance):
-                self._reassign(change.assignment, is_lost=change.is_lost)
+                self._reassign(self._change.assignment, is_lost=self._change.is_lost)
+            # Only now: what failed on the way is taken up again in the next round.
+            self._change = None
         if self._must_abort:
             self._take_back()
         if self._must_open:

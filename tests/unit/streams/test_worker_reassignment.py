@@ -224,6 +224,45 @@ def test_an_assignment_that_cannot_be_opened_is_tried_again_before_it_is_acknowl
     assert len(member.acknowledged) == 1
 
 
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once_v2"])
+def test_a_task_is_given_back_although_its_last_commit_fails_at_first(
+    tmp_path: Path, log: Log, guarantee: str
+) -> None:
+    class Away(MemoryTransport):
+        faults = 0
+
+        def commit(self, offsets: Any) -> None:
+            if self.faults:
+                self.faults -= 1
+                raise BrokerError("the coordinator is loading", retriable=True)
+            super().commit(offsets)
+
+    member = ToldMember()
+    clock = ManualClock(NOW_MS)
+    transport = Away(log.engine, "app", now_ms=clock.now_ms)
+    worker = worker_of(
+        counting(),
+        log,
+        tmp_path,
+        member=member,
+        transport=transport,
+        clock=clock,
+        commit_interval_ms=1_000,
+        processing_guarantee=guarantee,
+    )
+    with running(worker) as run:
+        member.tell([ZERO, ONE])
+        run.until(lambda: worker.progress().processed_records == 6)
+        transport.faults = 1
+        member.tell([ONE])
+        run.until(lambda: [one.active for one in member.acknowledged] == [{ZERO, ONE}, {ONE}])
+        run.until(lambda: worker.state is WorkerState.RUNNING)
+        assert worker.progress().running_tasks == 1
+        # Exactly-once takes back what could not be committed: whoever gets the task does it.
+        assert committed(log)[0] == (3 if guarantee == "at_least_once" else None)
+    assert committed(log)[1] == 3
+
+
 def test_a_worker_that_was_fenced_goes_back_and_takes_its_tasks_up_again(
     tmp_path: Path, log: Log
 ) -> None:
