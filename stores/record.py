@@ -83,7 +83,7 @@ class LazyRecords(Sequence[RawRecord]):
 
     @abstractmethod
     def columns_by_key(self) -> Columns:
-        """Returns the fields in the order of keys. May change the order of the records."""
+        """Returns the fields in the order of keys."""
 
 
 _record_key = itemgetter(1)

@@ -289,7 +289,7 @@ class Worker:
             if not self._stop_asked.is_set():
                 self._member.start()
                 if self._manager.global_task is not None:
-                    self._manager.global_task.start()
+                    self._manager.global_task.start(self._stop_asked.is_set)
             self._last_commit_ms = self._last_purge_ms = self._clock.monotonic_ms()
             self._last_cleanup_ms = self._last_commit_ms
             while not self._stop_asked.is_set():

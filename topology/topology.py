@@ -455,7 +455,8 @@ class Topology:
         """Makes a source topic the changelog of an unlogged store.
 
         Raises:
-            TopologyError: the store is missing or has such a topic already.
+            TopologyError: the store is missing or has such a topic already, or the topic has
+                a store.
         """
         if store not in self.stores:
             raise TopologyError(f"store {store!r} is not added yet; add it first", topic=topic)
@@ -463,6 +464,13 @@ class Topology:
             raise TopologyError(
                 f"store {store!r} is already restored from topic {self.store_topics[store]!r}; "
                 "a store has one source topic",
+                topic=topic,
+            )
+        other = next((name for name, known in self.store_topics.items() if known == topic), None)
+        if other is not None:
+            raise TopologyError(
+                f"topic {topic!r} restores store {other!r} already; a topic is the changelog of "
+                f"one store: give {store!r} a changelog of its own",
                 topic=topic,
             )
         self.store_topics[store] = topic

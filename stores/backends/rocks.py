@@ -61,7 +61,8 @@ BLOCK_CACHE_BYTES: Final = 50 * 1024 * 1024
 WRITE_BUFFER_BYTES: Final = 64 * 1024 * 1024
 
 UNLOGGED_MIN_COUNT: Final = 1_000
-"""So few restored changes after a durable flush go through RocksDB's log, as any others."""
+"""Restored changes since the last durable flush, of all batches, from which on RocksDB's log is
+left out."""
 
 _UNLOGGED: Final = WriteOptions()
 setattr(_UNLOGGED, "disable_wal", True)  # noqa: B010 - a property; its stub says method
@@ -379,21 +380,24 @@ class RocksByteStore(ByteStore):
     def restore(self, changes: Iterable[Change]) -> None:
         """Applies many changes past RocksDB's log, which costs as much as the writing.
 
-        The first few after a durable flush are logged: of what is not, the next one writes a
-        table file.
+        The first few since the last durable flush are logged. If there are more, the next
+        durable flush writes a table file.
         """
         self._write(changes, logged=False)
 
     def _write(self, changes: Iterable[Change], *, logged: bool) -> None:
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
+        key, value = b"", None
         try:
             for key, value in changes:
                 if value is None:
                     delete(key)
                 else:
                     put(key, value)
-        except (TypeError, ValueError) as error:
+        except Exception as error:
+            if isinstance(key, bytes) and isinstance(value, bytes | None):
+                raise  # from whoever makes the changes
             raise self._failed("write a batch", error) from error
         if not logged:
             self._restored_count += batch.len()
@@ -443,8 +447,9 @@ class RocksByteStore(ByteStore):
         """Releases the directory. Closing again does nothing. Open scans end with an error.
 
         Raises:
-            BackendError: the last rows could not be written to the disk; they are in the log
-                of the operating system still, as after any write that was not durable.
+            BackendError: the last rows could not be written to the disk. What was written is
+                with the operating system still, as after any write that was not durable; what
+                was restored since the last durable flush may be lost.
         """
         if not self._is_open:
             return

@@ -17,7 +17,7 @@ Source: JVM `GlobalStreamThread`, `GlobalStateUpdateTask`, `GlobalStateManagerIm
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from stores.api import StateStore
@@ -153,8 +153,12 @@ class GlobalTask:
         """The global stores by name."""
         return self._task.stores
 
-    def start(self) -> None:
-        """Opens the stores and reads their topics up to what is there now."""
+    def start(self, is_stopped: Callable[[], bool] = lambda: False) -> None:
+        """Opens the stores and reads their topics up to what is there now.
+
+        Args:
+            is_stopped: whether to give up; asked again and again. They are not complete then.
+        """
         task = self._task
         begins = self._transport.begin_offsets(task.partitions)
         ends = self._transport.end_offsets(task.partitions)
@@ -168,28 +172,34 @@ class GlobalTask:
         self._positions = {**begins, **known}
         task.start()
         self._reader.add(self._positions)
-        self._fill(ends)
+        self._fill(ends, is_stopped)
         self.commit()
 
-    def _fill(self, ends: Mapping[TopicPartition, int]) -> None:
+    def _fill(self, ends: Mapping[TopicPartition, int], is_stopped: Callable[[], bool]) -> None:
         listener, positions = self._listener, self._positions
         names = {topic: name for name, topic in self._task.plan.changelog_topics.items()}
         totals = dict.fromkeys(self._task.partitions, 0)
-        left = set(totals)
+        left = dict.fromkeys(totals)
         for partition in totals:
             start, name = positions[partition], names[partition.topic]
             tell(listener.on_restore_start, partition, name, start, max(start, ends[partition]))
-        while left:
-            for partition in [one for one in left if positions[one] >= ends[one]]:
-                left.remove(partition)
-                name = names[partition.topic]
-                tell(listener.on_restore_end, partition, name, totals[partition])
-            if left:
+        try:
+            while True:
+                for partition in [one for one in left if positions[one] >= ends[one]]:
+                    del left[partition]
+                    name = names[partition.topic]
+                    tell(listener.on_restore_end, partition, name, totals[partition])
+                if not left or is_stopped():
+                    break
                 for partition, count in self._apply(_READ_MS).items():
                     totals[partition] += count
                     if partition in left:
                         name, position = names[partition.topic], positions[partition]
                         tell(listener.on_batch_restored, partition, name, position, count)
+        finally:
+            for partition in left:
+                name = names[partition.topic]
+                tell(listener.on_restore_suspended, partition, name, totals[partition])
 
     def _known(
         self, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]

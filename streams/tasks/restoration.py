@@ -11,9 +11,10 @@ Source: JVM `StoreChangelogReader`, `ProcessorStateManager`; kafka-streams A9, D
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from stores.api import StateStore
@@ -95,7 +96,7 @@ class Restorer:
 
     Args:
         transport: the worker's log.
-        listener: hears of starts, batches and ends.
+        listener: hears of starts, batches, ends and suspensions.
     """
 
     def __init__(self, transport: Transport, listener: RestoreListener = NOBODY) -> None:
@@ -104,6 +105,7 @@ class Restorer:
         self._reader: Reader | None = None
         self._by_partition: dict[TopicPartition, StoreRestoration] = {}
         self._by_task: dict[str, list[StoreRestoration]] = {}
+        self._untold: list[Callable[[], None]] = []
         self.restored_total = 0
 
     def add(self, task_id: str, restorations: Iterable[StoreRestoration]) -> None:
@@ -127,10 +129,10 @@ class Restorer:
         """Stops restoring a task's stores and returns how far they are."""
         stores = self._by_task.pop(task_id, [])
         left = [one for one in stores if self._by_partition.pop(one.partition, None) is not None]
-        if left and self._reader is not None:
-            self._reader.remove([one.partition for one in left])
         for one in left:
             tell(self._listener.on_restore_suspended, one.partition, one.store.name, one.restored)
+        if left and self._reader is not None:
+            self._reader.remove([one.partition for one in left])
         return stores
 
     def _tell_start(self, one: StoreRestoration) -> None:
@@ -167,8 +169,13 @@ class Restorer:
         reader = self._reader
         if reader is None or not self._by_partition:
             return 0
-        with _no_collection():
-            return self._restore(reader, most, timeout_ms)
+        try:
+            with _no_collection():
+                return self._restore(reader, most, timeout_ms)
+        finally:
+            untold, self._untold = self._untold, []
+            for tell_one in untold:
+                tell_one()
 
     def _restore(self, reader: Reader, most: int, timeout_ms: float) -> int:
         done = 0
@@ -189,8 +196,8 @@ class Restorer:
             done += count
             if count:
                 position = min(reader.position(partition), one.end_offset)
-                told = self._listener.on_batch_restored
-                tell(told, partition, one.store.name, position, count)
+                told, name = self._listener.on_batch_restored, one.store.name
+                self._untold.append(partial(tell, told, partition, name, position, count))
         self._settle(reader, list(self._by_partition.values()))
         self.restored_total += done
         return done
@@ -201,12 +208,11 @@ class Restorer:
         for one in stores:
             one.position = min(reader.position(one.partition), one.end_offset)
             if one.is_complete:
-                complete.append(one)
+                complete.append(one.partition)
                 del self._by_partition[one.partition]
+                self._untold.append(partial(self._tell_end, one))
         if complete:
-            reader.remove([one.partition for one in complete])
-        for one in complete:
-            self._tell_end(one)
+            reader.remove(complete)
 
     def progress(self) -> RestorationProgress:
         """Returns how far it is; any thread may ask."""

@@ -52,6 +52,7 @@ class TaskManager:
         transport: the worker's log.
         directory: where state is kept.
         clock: where time comes from.
+        restore_listener: hears how stores are restored.
     """
 
     def __init__(
@@ -152,9 +153,9 @@ class TaskManager:
         self._close_stores(task, self.restorer, clean=clean)
 
     def _close_stores(self, task: ActiveTask, restorer: Restorer, *, clean: bool) -> None:
-        for one in restorer.remove(task.task_id):
-            task.set_store_position(one.partition, one.position)
         try:
+            for one in restorer.remove(task.task_id):
+                task.set_store_position(one.partition, one.position)
             if clean:
                 self.committer.checkpoint(task)
         finally:
@@ -165,8 +166,13 @@ class TaskManager:
         self.created_total += 1
         task, starts = self._open(task_id)
         self.restoring[task_id] = task
-        ends = self._restore_ends(task, set(task.changelog_partitions().values()))
-        self.restorer.add(task.task_id, self._restorations(task, starts, ends))
+        try:
+            ends = self._restore_ends(task, set(task.changelog_partitions().values()))
+            self.restorer.add(task.task_id, self._restorations(task, starts, ends))
+        except BaseException:
+            # Half made it would stay so: it is made anew when it is asked for again.
+            self.close(task_id, clean=False)
+            raise
 
     def _open(self, task_id: TaskId) -> tuple[ActiveTask, Mapping[TopicPartition, int]]:
         """Makes a task with its stores open; returns it and where its changelogs go on."""
@@ -227,7 +233,11 @@ class TaskManager:
                 self.created_total += 1
                 task, starts = self._open(task_id)
                 self.standby[task_id] = task
-                self.follower.add(task.task_id, self._restorations(task, starts, {}))
+                try:
+                    self.follower.add(task.task_id, self._restorations(task, starts, {}))
+                except BaseException:
+                    self.close_standby(self.standby.keys() - {task_id}, clean=False)
+                    raise
 
     def update_standby(self, most: int) -> int:
         """Applies what came into the changelogs of standby tasks; returns the records."""

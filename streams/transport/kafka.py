@@ -265,7 +265,12 @@ class KafkaReader(Reader):
             return self._batches(self._consume(min(most, CHUNK_RECORDS), 0.0))
         found: dict[TopicPartition, list[Message]] = {}
         while most > 0:
-            messages = self._consume(min(most, CHUNK_RECORDS), 0.0)
+            try:
+                messages = self._consume(min(most, CHUNK_RECORDS), 0.0)
+            except StreamsError as error:
+                # Positions are behind what was found: it is handed over first.
+                self._failures.append(error)
+                break
             if not messages:
                 break
             most -= len(messages)
@@ -302,7 +307,8 @@ class KafkaReader(Reader):
             raise TransportError(message) from error
 
     def _batches(self, messages: list[Message]) -> Sequence[Batch]:
-        return [(one.partition, raw_records(run)) for one, run in self._taken(messages)]
+        form = MessageRun if self._in_bulk else raw_records
+        return [(one.partition, form(run)) for one, run in self._taken(messages)]
 
     def _taken(self, messages: list[Message]) -> Iterator[tuple[_Assigned, list[Message]]]:
         """Moves positions behind messages and yields them, but what is to be held back."""

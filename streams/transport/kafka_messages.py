@@ -29,6 +29,8 @@ def raw_records(messages: Sequence[Any]) -> list[RawRecord]:
 
     The hot path of reading: nothing is done per record in Python but where there are headers.
     """
+    if not messages:
+        return []
     if any(map(_headers, messages)):
         return [
             (
@@ -78,11 +80,12 @@ class MessageRun(LazyRecords):
 
     def columns_by_key(self) -> Columns:
         """Returns the fields in the order of keys; see `LazyRecords`."""
-        messages = self.messages
+        # Not in place: a sort that fails half-way, at a record without a key, would leave those
+        # of one key in another order.
         try:
-            messages.sort(key=_key)
-        except TypeError:  # there are some without a key
-            messages = sorted((one for one in messages if one.key() is not None), key=_key)
+            messages = sorted(self.messages, key=_key)
+        except TypeError:
+            messages = sorted((one for one in self.messages if one.key() is not None), key=_key)
         if messages and messages[0].key() is None:
             messages = []
         times = map(_second, map(_timestamp, messages))

@@ -198,6 +198,9 @@ def test_a_store_has_one_source_topic() -> None:
 
     with pytest.raises(TopologyError, match="already restored from topic 'a'"):
         topology.connect_source_store_and_topic("st", "b")
+    topology.add_state_store(key_value_store("other", serdes.string, serdes.string))
+    with pytest.raises(TopologyError, match="topic 'a' restores store 'st' already"):
+        topology.connect_source_store_and_topic("other", "a")
 
 
 def test_a_global_store_stands_alone() -> None:

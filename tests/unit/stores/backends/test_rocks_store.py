@@ -162,6 +162,20 @@ def test_restored_rows_may_be_lost_until_the_next_durable_flush(path: Path, tmp_
         assert len(list(store.range())) == len(restored)
 
 
+def test_small_batches_past_the_log_last_from_the_next_durable_flush_on(
+    path: Path, tmp_path: Path
+) -> None:
+    rows = numbered(2 * UNLOGGED_MIN_COUNT, b"restored")
+    store = RocksByteStore("mine", path)
+    for start in range(0, len(rows), 100):
+        store.restore(rows[start : start + 100])
+        store.put(b"between", b"%d" % start)
+    store.flush(durable=True)
+    with RocksByteStore("mine", _killed_copy(store, tmp_path / "copy")) as store:
+        assert list(store.range(b"row")) == rows
+        assert store.get(b"between") == b"%d" % (len(rows) - 100)
+
+
 def test_a_few_restored_rows_are_logged_as_any_others(path: Path, tmp_path: Path) -> None:
     store = RocksByteStore("mine", path)
     store.restore(numbered(UNLOGGED_MIN_COUNT - 1))
@@ -285,8 +299,13 @@ def test_only_bytes_are_rows(path: Path, row: Change) -> None:
     with RocksByteStore("mine", path) as store:
         with pytest.raises(TypeError, match=r"'mine' in .*keys and values are bytes"):
             store.put(*row)  # type: ignore[arg-type]
+        for write in (store.write_batch, store.restore):
+            with pytest.raises(TypeError, match=r"'mine' in .*keys and values are bytes"):
+                write([row])
         with pytest.raises(TypeError):
             store.write_batch([(b"a", b"1"), row])
+        with pytest.raises(TypeError, match=r"'mine' in .*keys and values are bytes"):
+            store.restore([(b"a", b"1"), row])
         assert list(store.range()) == []
 
 

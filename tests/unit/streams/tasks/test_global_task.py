@@ -122,6 +122,14 @@ def test_a_listener_hears_how_it_is_filled(tmp_path: Path, log: Log) -> None:
         assert told.calls == []
 
 
+def test_filling_ends_when_the_worker_is_to_stop(tmp_path: Path, log: Log) -> None:
+    told = Told()
+    with Steps(looking(), log, tmp_path, listener=told) as steps:
+        global_task(steps).start(lambda: True)
+        assert rows(steps) == {}
+        assert [call[0] for call in told.calls] == ["start"] * 3 + ["suspended"] * 3
+
+
 def test_records_go_through_the_processor_at_the_first_and_at_later_times(
     tmp_path: Path, log: Log
 ) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from stores.directory import read_checkpoint, write_checkpoint
 from streams import (
+    BrokerError,
     KeyValueStore,
     Materialized,
     Processor,
@@ -23,10 +24,12 @@ from streams import (
     lru_store,
     serdes,
 )
+from streams.clock import ManualClock
 from streams.tasks.active_task import ActiveTask
 from streams.tasks.restoration import NO_END, Restorer, StoreRestoration
 from streams.tasks.task import TaskId
-from streams.transport.port import TopicPartition
+from streams.transport.memory import MemoryTransport
+from streams.transport.port import Reader, TopicPartition
 from tests.unit.streams.running import Log, rows_of
 from tests.unit.streams.tasks.steps import Steps, Told
 
@@ -241,19 +244,77 @@ def test_a_store_that_cannot_be_read_is_rebuilt(tmp_path: Path) -> None:
 
 
 def test_records_that_vanish_while_they_are_restored_begin_anew(tmp_path: Path) -> None:
-    log = Log()
+    log, told = Log(), Told()
     with Steps(counting(), log, tmp_path / "one").start() as steps:
         for number in range(10):
             log.send("in", (f"k{number}", "x"))
             steps.process()
             steps.commit()
         steps.close()
-    with Steps(counting(), log, tmp_path / "two").create() as steps:
+    with Steps(counting(), log, tmp_path / "two", listener=told).create() as steps:
         assert steps.manager.restore(3, 0) == 3
         with log.transport() as transport:
             transport.delete_records({TopicPartition(COUNTS, 0): 6})
         steps.restore()
         assert set(counts_of(steps)) == {f"k{n}" for n in range(6, 10)}
+    assert [call[0] for call in told.calls] == [
+        "start",
+        "batch",
+        "suspended",
+        "start",
+        "batch",
+        "end",
+    ]
+
+
+class Failing(MemoryTransport):
+    """Fails once where it is told to."""
+
+    at = ""
+
+    def high_watermarks(self, partitions: Any) -> Any:
+        self._fail_at("high_watermarks")
+        return super().high_watermarks(partitions)
+
+    def reader(self, *, in_bulk: bool = False) -> Reader:
+        if in_bulk:
+            self._fail_at("reader")
+        return super().reader(in_bulk=in_bulk)
+
+    def _fail_at(self, at: str) -> None:
+        if self.at == at:
+            self.at = ""
+            raise BrokerError("the log is away", retriable=True)
+
+
+@pytest.mark.parametrize("at", ["high_watermarks", "reader"])
+@pytest.mark.parametrize("is_standby", [False, True])
+def test_a_task_whose_restoring_could_not_begin_is_made_anew(
+    tmp_path: Path, at: str, is_standby: bool
+) -> None:
+    log, told = Log(), Told()
+    log.send("in", ("a", "x"), ("b", "x"))
+    run(counting(), log, tmp_path / "one")
+    transport = Failing(log.engine, "app", now_ms=ManualClock(1).now_ms)
+    with Steps(
+        counting(), log, tmp_path / "two", transport=lambda _: transport, listener=told
+    ) as steps:
+        manager = steps.manager
+        create = manager.create_standby if is_standby else manager.create
+        if not (is_standby and at == "high_watermarks"):
+            transport.at = at
+            with pytest.raises(BrokerError, match="away"):
+                create({TASK})
+        assert (manager.restoring, manager.standby) == ({}, {})
+        create({TASK})
+        if is_standby:
+            assert manager.update_standby(100) == 2
+            return
+        steps.restore()
+        assert counts_of(steps) == {"a": 1, "b": 1}
+        starts = [call[0] for call in told.calls]
+        before = ["start", "suspended"] if at == "reader" else []
+        assert starts == [*before, "start", "batch", "end"]
 
 
 # -- who listens ---------------------------------------------------------------------------
@@ -304,16 +365,22 @@ def test_a_listener_hears_nothing_of_standby_tasks(tmp_path: Path) -> None:
 
 
 def test_what_a_listener_raises_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    class Failing(RestoreListener):
+    class Raising(RestoreListener):
         def on_restore_start(self, *_args: Any) -> None:
             raise ValueError
+
+        on_batch_restored = on_restore_end = on_restore_suspended = on_restore_start
 
     log = Log()
     log.send("in", ("a", "x"))
     run(counting(), log, tmp_path / "one")
-    with Steps(counting(), log, tmp_path / "two", listener=Failing()).start() as steps:
+    with Steps(counting(), log, tmp_path / "two", listener=Raising()).create() as steps:
+        steps.manager.close(TASK, clean=True)
+        steps.manager.create({TASK})
+        steps.restore()
         assert counts_of(steps) == {"a": 1}
-    assert "the restore listener failed at store 'counts'" in caplog.text
+    told = "the restore listener failed at store 'counts'"
+    assert [one.message.startswith(told) for one in caplog.records] == [True] * 5
 
 
 # -- stores that are kept otherwise --------------------------------------------------------
