@@ -142,6 +142,7 @@ class GroupClient:
         self._polled_ms: float = 0
         self._failure: RebalanceError | None = None
         self._is_leaving = False
+        self._is_interrupted = False
         # Set once the member is in, or never will be.
         self._is_settled = threading.Event()
         self._is_running = threading.Event()
@@ -157,7 +158,8 @@ class GroupClient:
     def start(self, timeout_ms: float = JOIN_TIMEOUT_MS) -> None:
         """Starts the thread and joins; returns when the coordinator has let the member in.
 
-        Which tasks it gets comes later, from `poll`. A client starts once.
+        Which tasks it gets comes later, from `poll`. A client starts once. Interrupted, it
+        returns although the member may not be in: `leave` is all that is left to do then.
 
         Args:
             timeout_ms: how long to try when brokers cannot be reached or are not ready.
@@ -175,12 +177,17 @@ class GroupClient:
         self._call(lambda: self._membership.join(self._monotonic_ms()))
         is_settled = self._is_settled.wait(timeout_ms / 1000)
         failure = self._failure
-        if is_settled and self._membership.identity.is_member:
+        if self._is_interrupted or (is_settled and self._membership.identity.is_member):
             return
         self.close()
         raise failure or UnreachableError(
             f"group {self.settings.group_id!r} did not answer within {timeout_ms:.0f} ms"
         )
+
+    def interrupt(self) -> None:
+        """Lets `start` return at once, now or later. For any thread."""
+        self._is_interrupted = True
+        self._is_settled.set()
 
     def poll(self) -> list[Event]:
         """Returns what happened since the last call, in order; never waits.

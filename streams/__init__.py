@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         retry_or_fail,
     )
     from streams.errors import (
+        ApplicationShutdownError,
         AppStateError,
         BackendError,
         BrokerError,
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
         TopologyError,
         TransportError,
         UnknownStoreError,
+        UnsupportedBrokerError,
     )
     from streams.metrics import Metric
     from streams.producer import Producer
@@ -149,6 +151,7 @@ if TYPE_CHECKING:
 __all__ = [
     "App",
     "AppStateError",
+    "ApplicationShutdownError",
     "AutoOffsetReset",
     "BackendError",
     "BranchedKStream",
@@ -228,6 +231,7 @@ __all__ = [
     "UnknownStoreError",
     "UnlimitedWindow",
     "UnlimitedWindows",
+    "UnsupportedBrokerError",
     "ValueAndTimestamp",
     "ValueTransformer",
     "Window",
@@ -307,6 +311,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "streams.errors": (
         "AppStateError",
+        "ApplicationShutdownError",
         "BackendError",
         "BrokerError",
         "ConfigError",
@@ -332,6 +337,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "TopologyError",
         "TransportError",
         "UnknownStoreError",
+        "UnsupportedBrokerError",
     ),
     "streams.metrics": ("Metric",),
     "streams.producer": ("Producer",),

@@ -33,6 +33,7 @@ from streams.clock import Clock, SystemClock
 from streams.config import ENVIRONMENT_PREFIX, Settings, StreamsConfig
 from streams.error_handlers import error_name
 from streams.errors import (
+    ApplicationShutdownError,
     AppStateError,
     ConfigError,
     ProcessingError,
@@ -133,7 +134,7 @@ class UncaughtResponse(Enum):
     SHUTDOWN_CLIENT = "shutdown_client"
     """Stop this instance; the state becomes ERROR. The default."""
     SHUTDOWN_APPLICATION = "shutdown_application"
-    """Stop all instances. On the embedded log there is only this one."""
+    """Stop all instances, which end in ERROR as this one. On the embedded log it is alone."""
 
 
 StateListener: TypeAlias = Callable[[State, State], None]
@@ -199,6 +200,8 @@ class App:
         self._server: QueryServer | None = None
         self._is_paused = False
         self._failed_workers = 0
+        self._response: UncaughtResponse | None = None
+        self._is_application_shut_down = False
         self._state_listener: StateListener | None = None
         self._restore_listener: RestoreListener = NOBODY
         self._uncaught_handler: UncaughtHandler = lambda _error: UncaughtResponse.SHUTDOWN_CLIENT
@@ -641,6 +644,11 @@ class App:
         return int(thread is not None and thread.is_alive())
 
     @property
+    def is_application_shut_down(self) -> bool:
+        """Whether all instances were asked to stop, by this one or by another."""
+        return self._is_application_shut_down
+
+    @property
     def failed_worker_count(self) -> int:
         """How many workers of this process died of an error."""
         return self._failed_workers
@@ -725,6 +733,7 @@ class App:
                 member=member,
                 directory=directory,
                 restore_listener=self._restore_listener,
+                on_failure=self._ends_all,
             )
             if self._is_paused:
                 worker.pause()
@@ -742,11 +751,13 @@ class App:
     def _work(self, worker: Worker, transport: Transport) -> None:
         """Runs workers until one stops or its error is not to be survived."""
         while True:
+            self._response = None
             error = _run(worker, transport)
             if error is None:
                 break
             self._failed_workers += 1
-            if not self._is_replaced(error):
+            response = self._response or self._answer_to(error)
+            if response is not UncaughtResponse.REPLACE_WORKER:
                 self._error = error
                 # A failure while closing still ends as NOT_RUNNING, as in the JVM.
                 self._set_state(State.PENDING_ERROR)
@@ -765,9 +776,18 @@ class App:
             self._close_server()
             self._set_state(State.NOT_RUNNING)
 
-    def _is_replaced(self, error: StreamsError) -> bool:
+    def _ends_all(self, error: BaseException) -> bool:
+        """Asks what a worker's death means while it can still tell the others."""
+        self._response = self._answer_to(_as_streams_error(error))
+        return self._response is UncaughtResponse.SHUTDOWN_APPLICATION
+
+    def _answer_to(self, error: StreamsError) -> UncaughtResponse:
+        if isinstance(error, ApplicationShutdownError):
+            # Whoever asked for it has answered for all.
+            self._is_application_shut_down = True
+            return UncaughtResponse.SHUTDOWN_CLIENT
         if not self._state.is_running_or_rebalancing:
-            return False
+            return UncaughtResponse.SHUTDOWN_CLIENT
         response: object = None
         try:
             response = self._uncaught_handler(error)
@@ -776,11 +796,12 @@ class App:
         if not isinstance(response, UncaughtResponse):
             _log.error("the handler of uncaught errors gave %r, no UncaughtResponse", response)
             response = UncaughtResponse.SHUTDOWN_CLIENT
-        is_replaced = response is UncaughtResponse.REPLACE_WORKER
+        if response is UncaughtResponse.SHUTDOWN_APPLICATION:
+            self._is_application_shut_down = True
         # Whoever shows what `run` raises need not show this too.
-        extra = {"is_raised": not is_replaced}
+        extra = {"is_raised": response is not UncaughtResponse.REPLACE_WORKER}
         _log.error("worker failed, %s: %s", response.name, error, exc_info=error, extra=extra)
-        return is_replaced
+        return response
 
 
 def _run(worker: Worker, transport: Transport) -> StreamsError | None:

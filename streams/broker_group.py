@@ -18,6 +18,7 @@ from rebalance.connection import BrokerConnection
 from rebalance.connection_settings import ConnectionSettings
 from rebalance.errors import (
     AuthenticationError,
+    Code,
     ConnectionSettingsError,
     MembershipLostError,
     RebalanceError,
@@ -26,6 +27,7 @@ from rebalance.errors import (
     UnreachableError,
 )
 from rebalance.errors import MissingTopicsError as MissingTopics
+from rebalance.errors import UnsupportedBrokerError as UnsupportedBroker
 from rebalance.events import (
     Assigned,
     Event,
@@ -37,6 +39,7 @@ from rebalance.member import Endpoint, EndpointPartitions, MemberSettings, new_i
 from streams.clock import Clock
 from streams.config import StreamsConfig
 from streams.errors import (
+    ApplicationShutdownError,
     BrokerError,
     ConfigError,
     GroupError,
@@ -44,6 +47,7 @@ from streams.errors import (
     StreamsError,
     TaskMigratedError,
     TopologyError,
+    UnsupportedBrokerError,
 )
 from streams.group import Assignment, GroupChange, GroupMember
 from streams.tasks.task import TaskId
@@ -101,9 +105,12 @@ class BrokerMember(GroupMember):
     def start(self) -> None:
         """Joins the group and returns when the coordinator has let the member in.
 
+        Returns without that when it is interrupted.
+
         Raises:
             BrokerError: no broker can be reached, or it refuses the credentials.
-            GroupError: the broker refuses the group, or is too old.
+            GroupError: the broker refuses the group.
+            UnsupportedBrokerError: it is too old, or streams groups are switched off.
             TopologyError: the broker refuses the topology.
         """
         try:
@@ -115,7 +122,9 @@ class BrokerMember(GroupMember):
         """Returns what changed; to be called in each round, or the group takes the tasks away.
 
         Raises:
-            GroupError: the member cannot go on, or a member asked all to shut down.
+            GroupError: the member cannot go on.
+            ApplicationShutdownError: a member asked all to shut down.
+            BrokerError: the coordinator refuses for the moment.
             TopologyError: the topology does not fit its topics, or is not the group's.
             MissingTopicsError: source topics do not exist.
         """
@@ -142,12 +151,16 @@ class BrokerMember(GroupMember):
                     f"a member of group {self._group_id!r} asked all instances to shut down; its "
                     "log says why"
                 )
-                raise GroupError(message)
+                raise ApplicationShutdownError(message)
             case Fatal(error=error):
                 _raise(error)
             case _:
                 pass
         return None
+
+    def interrupt(self) -> None:
+        """Lets `start` return, although the group has not answered yet; for any thread."""
+        self._client.interrupt()
 
     def acknowledge(self, assignment: Assignment) -> None:
         """Tells the group what runs now; what it took away is committed and closed."""
@@ -266,6 +279,14 @@ def translated(error: RebalanceError) -> StreamsError:
         return BrokerError(error.message, retriable=isinstance(error, UnreachableError))
     if isinstance(error, TopologyRefusedError):
         return TopologyError(error.message)
+    if isinstance(error, UnsupportedBroker):
+        return UnsupportedBrokerError(error.message)
     if isinstance(error, RefusedError):
-        return GroupError(error.message, topic=error.topic, partition=error.partition)
+        if error.code == Code.STALE_MEMBER_EPOCH:
+            # Heartbeats did not bring the newer epoch in time: what it owns is not known.
+            return TaskMigratedError(error.message)
+        where: dict[str, Any] = {"topic": error.topic, "partition": error.partition}
+        if error.retriable:
+            return BrokerError(error.message, retriable=True, **where)
+        return GroupError(error.message, **where)
     return GroupError(error.message)

@@ -27,7 +27,9 @@ must not know who raises or who catches.
     │  ├─ TaskMigratedError           fenced: give up the task, rejoin
     │  └─ TaskCorruptedError          wipe local state, restore
     ├─ GroupError                     the application's group cannot be joined or kept
-    │  └─ MissingTopicsError          source or internal topics are absent
+    │  ├─ MissingTopicsError          source or internal topics are absent
+    │  ├─ UnsupportedBrokerError      the broker has no streams groups
+    │  └─ ApplicationShutdownError    an instance asked all of them to stop
     └─ BrokerError                    the transport failed; `retriable` tells whether to try again
        ├─ TransportError              the transport was asked for something it cannot do
        └─ OffsetOutOfRangeError       a position lies outside what the log still has
@@ -60,6 +62,7 @@ from topology.errors import TopologyError
 
 __all__ = [
     "AppStateError",
+    "ApplicationShutdownError",
     "BackendError",
     "BrokerError",
     "ConfigError",
@@ -86,6 +89,7 @@ __all__ = [
     "TopologyError",
     "TransportError",
     "UnknownStoreError",
+    "UnsupportedBrokerError",
 ]
 
 
@@ -143,6 +147,14 @@ class GroupError(StreamsError):
     """The application's group cannot be joined or kept."""
 
     reaction = Reaction.STOP_APP
+
+
+class ApplicationShutdownError(GroupError):
+    """An instance of the application asked all of them to stop."""
+
+
+class UnsupportedBrokerError(GroupError):
+    """The broker does not know streams groups, or they are switched off there."""
 
 
 class MissingTopicsError(GroupError):

@@ -64,6 +64,9 @@ class GroupMember(ABC):
             MissingTopicsError: a source topic does not exist.
         """
 
+    def interrupt(self) -> None:  # noqa: B027 - most members join at once
+        """Lets `start` return without having joined, for a worker that is to stop. Any thread."""
+
     @abstractmethod
     def poll(self, now_ms: int) -> GroupChange | None:
         """Returns what changed since the last call, None if nothing did; never waits."""
@@ -79,6 +82,9 @@ class GroupMember(ABC):
 
     def prepare_leave(self) -> None:  # noqa: B027 - most members need not be told
         """Is told that tasks are about to be closed for good: none should come any more."""
+
+    def request_shutdown(self) -> None:  # noqa: B027 - most members are alone
+        """Asks all instances of the application to stop."""
 
     @abstractmethod
     def leave(self) -> None:

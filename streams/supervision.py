@@ -24,6 +24,8 @@ DONE: Final = 0
 FAILED: Final = 1
 REFUSED: Final = 2
 """The application cannot run as it is asked to: trying again changes nothing."""
+SHUT_DOWN: Final = 4
+"""An instance of the application asked all of them to stop."""
 STOPPED_AT_ONCE: Final = 130
 
 
@@ -56,7 +58,7 @@ class Ending(Enum):
     RESTARTED = "restarted"
     """It crashed and is started again."""
     GIVEN_UP = "given up"
-    """It crashed too often, or cannot run at all; the others are stopped."""
+    """It crashed too often, cannot run at all, or all are to stop; the others are stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ class Supervision:
         worker.crashes_ms = [at for at in worker.crashes_ms if at > now_ms - policy.window_ms]
         worker.crashes_ms.append(now_ms)
         crashes = len(worker.crashes_ms)
-        if code == REFUSED or crashes > policy.crashes_most:
+        if code in (REFUSED, SHUT_DOWN) or crashes > policy.crashes_most:
             self._exit_code = code if code > 0 else FAILED
             self._begin_stop(now_ms)
             return Outcome(Ending.GIVEN_UP, crashes=crashes)

@@ -118,6 +118,8 @@ class Worker:
         member: the group's member; by default the only one there is.
         directory: the state directory, which the worker closes; opened by default.
         restore_listener: hears how stores are restored.
+        on_failure: hears what the worker dies of before it leaves its group; tells whether all
+            instances of the application are to stop.
 
     Raises:
         StoreLockedError: another process uses the state directory.
@@ -135,12 +137,14 @@ class Worker:
         member: GroupMember | None = None,
         directory: StateDirectory | None = None,
         restore_listener: RestoreListener = NOBODY,
+        on_failure: Callable[[BaseException], bool] = lambda _error: False,
     ) -> None:
         self.config = config
         self.state = WorkerState.CREATED
         self._transport = transport
         self._clock = clock or SystemClock()
         self._on_state = on_state
+        self._on_failure = on_failure
         self._parts = subtopologies(topology, config.topology_config)
         local = [part for part in self._parts if not part.is_global]
         self._has_patterns = any(part.source_patterns for part in local)
@@ -186,6 +190,7 @@ class Worker:
     def stop(self) -> None:
         """Asks the worker to finish the records in hand, commit and close."""
         self._stop_asked.set()
+        self._member.interrupt()
         self._manager.reader.wake()
 
     def pause(self) -> None:
@@ -299,8 +304,10 @@ class Worker:
                 except StreamsError as error:
                     if not self._recovers(error):
                         raise
-        except BaseException:
+        except BaseException as error:
             self._set_state(WorkerState.PENDING_SHUTDOWN)
+            if self._on_failure(error):
+                self._member.request_shutdown()
             self._close(clean=False)
             raise
         self._set_state(WorkerState.PENDING_SHUTDOWN)

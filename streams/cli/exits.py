@@ -32,6 +32,7 @@ from streams.errors import (
     TopologyError,
     TransportError,
     UnknownStoreError,
+    UnsupportedBrokerError,
 )
 
 
@@ -46,6 +47,8 @@ class ExitCode(IntEnum):
     """What was asked is wrong: options, settings, script, input; nothing was begun."""
     LOCKED = 3
     """Another process holds the log or the state."""
+    SHUT_DOWN = 4
+    """An instance of the application asked all of them to stop, this one or another."""
     INTERRUPTED = 130
     """A second signal came, or the clean stop took longer than ten seconds; or a signal
     ended a command that has nothing to stop cleanly."""
@@ -62,6 +65,7 @@ _REFUSALS: Final = (
     TopologyError,
     TransportError,
     UnknownStoreError,
+    UnsupportedBrokerError,
     UsageError,
 )
 

@@ -6,6 +6,7 @@ the application's affair (`App.run`). It must not know how records are processed
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Annotated, Final
@@ -13,7 +14,8 @@ from typing import Annotated, Final
 import typer
 
 from streams.cli import options
-from streams.cli.exits import ExitCode, is_debug, leave_at_once, tell, told
+from streams.cli.exits import ExitCode, is_debug, leave_at_once, tell, tell_error, told
+from streams.errors import StreamsError
 
 _UNTIL_IDLE_COMMIT_MS: Final = 1_000
 """How often to commit, at least, where the end is waited for: it shows at commits only."""
@@ -117,6 +119,13 @@ def run(
                     app.close(timedelta(0))
 
             app.run(on_progress=watch)
+    except StreamsError as error:
+        if not app.is_application_shut_down:
+            raise
+        if is_debug():
+            traceback.print_exc()
+        tell_error(str(error))
+        raise typer.Exit(ExitCode.SHUT_DOWN) from error
     except KeyboardInterrupt:
         tell(f"{app.application_id}: stopped at once; what was not committed is done again")
         leave_at_once(ExitCode.INTERRUPTED)

@@ -269,6 +269,42 @@ def test_a_good_bye_nobody_hears_does_not_hold_anyone_up(
     timer.join()
 
 
+def test_joining_can_be_interrupted(open_client: Open, coordinator: Coordinator) -> None:
+    connection = GroupConnection(coordinator)
+    asked = threading.Event()
+
+    def away(_api: Api) -> None:
+        asked.set()
+        raise UnreachableError("nobody is there")
+
+    connection.before = away
+    client = open_client(connection=connection)
+    joining = threading.Thread(target=client.start)
+    joining.start()
+    assert asked.wait(SECONDS)
+    assert joining.is_alive()
+
+    client.interrupt()
+
+    joining.join(SECONDS)
+    assert not joining.is_alive()
+    # The join may have been heard: a good-bye is tried.
+    assert not client.leave(timeout_ms=50)
+    assert coordinator.members == {}
+
+
+def test_a_client_that_was_interrupted_before_does_not_wait(
+    open_client: Open, coordinator: Coordinator
+) -> None:
+    client = open_client(connection=GroupConnection(coordinator))
+    client.interrupt()
+
+    client.start()
+
+    assert client.leave()
+    assert coordinator.members == {}
+
+
 def test_a_shutdown_is_asked_for(open_client: Open, coordinator: Coordinator) -> None:
     connection = GroupConnection(coordinator)
     client = open_client(connection=connection)

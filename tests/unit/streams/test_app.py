@@ -328,6 +328,7 @@ def test_an_uncaught_error_ends_it(tmp_path: Path, response: UncaughtResponse | 
     assert error.node == "KSTREAM-MAPVALUES-0000000001"
     assert isinstance(error.__cause__, ValueError)
     assert asked == ([] if response is None else [error])
+    assert app.is_application_shut_down is (response is UncaughtResponse.SHUTDOWN_APPLICATION)
     assert (app.failed_worker_count, app.alive_worker_count) == (1, 0)
     assert app.close()
     assert app.state is State.ERROR

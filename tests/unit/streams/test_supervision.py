@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from streams.supervision import (
     DONE,
     FAILED,
     REFUSED,
+    SHUT_DOWN,
     STOPPED_AT_ONCE,
     Decision,
     Ending,
@@ -76,13 +78,14 @@ def test_crashes_long_ago_are_forgotten() -> None:
         supervision.started(1)
 
 
-def test_a_worker_that_cannot_run_at_all_is_not_tried_again() -> None:
+@pytest.mark.parametrize("code", [REFUSED, SHUT_DOWN])
+def test_a_worker_that_cannot_run_or_ends_all_is_not_tried_again(code: int) -> None:
     supervision = running(2)
 
-    assert supervision.exited(1, REFUSED, 0).ending is Ending.GIVEN_UP
+    assert supervision.exited(1, code, 0).ending is Ending.GIVEN_UP
     assert supervision.decide(0).terminates == (2,)
     supervision.exited(2, DONE, 1)
-    assert supervision.decide(1).exit_code == REFUSED
+    assert supervision.decide(1).exit_code == code
 
 
 def test_workers_that_are_done_are_left_alone() -> None:

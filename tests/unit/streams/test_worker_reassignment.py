@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -21,11 +22,12 @@ from streams import (
     serdes,
 )
 from streams.clock import ManualClock
+from streams.errors import GroupError
 from streams.group import Assignment, GroupChange, GroupMember
 from streams.tasks.task import TaskId
 from streams.transport.memory import MemoryTransport
 from streams.worker import Worker, WorkerState
-from tests.unit.streams.running import Log, rows_of, string
+from tests.unit.streams.running import SOON, Log, rows_of, string
 from tests.unit.streams.working import NOW_MS, running, worker_of
 
 CHANGELOG = "app-rows-changelog"
@@ -59,6 +61,7 @@ class ToldMember(GroupMember):
         self.changes: deque[GroupChange] = deque()
         self.acknowledged: list[Assignment] = []
         self.has_left = False
+        self.has_asked_all_to_stop = False
         self.at_acknowledge: Callable[[], None] = lambda: None
 
     def tell(
@@ -79,6 +82,10 @@ class ToldMember(GroupMember):
     def acknowledge(self, assignment: Assignment) -> None:
         self.at_acknowledge()
         self.acknowledged.append(assignment)
+
+    def request_shutdown(self) -> None:
+        assert not self.has_left
+        self.has_asked_all_to_stop = True
 
     def leave(self) -> None:
         self.has_left = True
@@ -283,6 +290,47 @@ def test_a_worker_that_was_fenced_goes_back_and_takes_its_tasks_up_again(
         run.until(lambda: committed(log) == [3, 3])
         assert rows(worker, 0) == {"p0": 3}
     assert sorted(seen.value for seen in log.read("out")) == ["1", "1", "2", "2", "3", "3"]
+
+
+# -- the end -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ends_all", [True, False])
+def test_what_a_worker_dies_of_may_end_all_of_them(
+    tmp_path: Path, log: Log, ends_all: bool
+) -> None:
+    heard: list[BaseException] = []
+    worker, member = told(log, tmp_path, on_failure=lambda error: heard.append(error) or ends_all)
+    error = GroupError("it is over")
+    member.at_acknowledge = lambda: raised(error)
+    member.tell([ZERO])
+    with pytest.raises(GroupError), running(worker) as run:
+        run.ended()
+    assert heard == [error]
+    assert (member.has_asked_all_to_stop, member.has_left) == (ends_all, True)
+
+
+def raised(error: Exception) -> None:
+    raise error
+
+
+def test_a_worker_that_is_to_stop_does_not_wait_for_the_group(tmp_path: Path, log: Log) -> None:
+    class Waiting(ToldMember):
+        def __init__(self) -> None:
+            super().__init__()
+            self.is_waiting, self.is_interrupted = threading.Event(), threading.Event()
+
+        def start(self) -> None:
+            self.is_waiting.set()
+            assert self.is_interrupted.wait(SOON.total_seconds())
+
+        def interrupt(self) -> None:
+            self.is_interrupted.set()
+
+    member = Waiting()
+    with running(worker_of(counting(), log, tmp_path, member=member)):
+        assert member.is_waiting.wait(SOON.total_seconds())
+    assert member.has_left
 
 
 # -- standby tasks -------------------------------------------------------------------------

@@ -28,6 +28,7 @@ def worker_of(
     on_state: Callable[[WorkerState, WorkerState], None] | None = None,
     transport: Transport | None = None,
     member: GroupMember | None = None,
+    on_failure: Callable[[BaseException], bool] = lambda _error: False,
     **settings: Any,
 ) -> Worker:
     """Returns a worker on a log in memory; whoever asks runs it."""
@@ -49,6 +50,7 @@ def worker_of(
         clock=clock,
         on_state=on_state,
         member=member,
+        on_failure=on_failure,
     )
 
 

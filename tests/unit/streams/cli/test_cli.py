@@ -26,7 +26,7 @@ Thalweg = Callable[..., Result]
 Script = Callable[[str, str], str]
 Started = Callable[..., "subprocess.Popen[str]"]
 
-DONE, FAILED, REFUSED, LOCKED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, REFUSED, LOCKED, SHUT_DOWN, INTERRUPTED = 0, 1, 2, 3, 4, 130
 SECONDS = 60
 """How long a test waits for a process before it gives up."""
 
@@ -233,6 +233,21 @@ def test_debug_shows_the_traceback(thalweg: Thalweg, script: Script) -> None:
     assert result.exit_code == FAILED
     assert "Traceback (most recent call last)" in result.stderr
     assert "in parse" in result.stderr
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_an_application_that_ends_all_instances_is_not_to_be_started_again(
+    thalweg: Thalweg, script: Script, debug: bool
+) -> None:
+    answer = "app.set_uncaught_error_handler(lambda _: UncaughtResponse.SHUTDOWN_APPLICATION)\n"
+    path = script("failing.py", "from streams import UncaughtResponse\n" + FAILING + answer)
+    thalweg("produce", "lines", stdin="x\n")
+
+    result = thalweg("run", path, *["--debug"] * debug)
+
+    assert result.exit_code == SHUT_DOWN
+    assert "invalid literal for int() with base 10: 'x'" in result.stderr
+    assert ("Traceback" in result.stderr) is debug
 
 
 def test_a_failing_application_is_told_in_json(thalweg: Thalweg, script: Script) -> None:
