@@ -39,7 +39,10 @@ from topology.subtopologies import subtopologies
 from topology.topology import Topology
 
 RESTORE_RECORDS: Final = 5_000
-"""Most records of one restoring slice: what fits the processor's cache."""
+"""Most records restored at once: what fits the processor's cache."""
+
+RESTORE_MS: Final = 25
+"""How long a round may restore, so that running tasks get their turn; at least once."""
 
 PROCESS_RECORDS: Final = 10_000
 """Most records of one task at once."""
@@ -331,12 +334,13 @@ class Worker:
         restored = 0
         if not manager.restorer.is_idle:
             busy = bool(manager.running) and not self._is_paused
-            restored = manager.restore(RESTORE_RECORDS, 0 if busy else self.config.poll_ms)
+            timeout_ms = 0 if busy else self.config.poll_ms
+            restored = self._for_a_while(lambda: manager.restore(RESTORE_RECORDS, timeout_ms))
         if self.state is WorkerState.PARTITIONS_ASSIGNED and self._is_settled():
             self._set_state(WorkerState.RUNNING)
         if manager.global_task is not None:
             manager.global_task.update()
-        restored += manager.update_standby(RESTORE_RECORDS)
+        restored += self._for_a_while(lambda: manager.update_standby(RESTORE_RECORDS))
         if self._is_paused:
             if not restored:
                 self._stop_asked.wait(self.config.poll_ms / 1000)
@@ -345,6 +349,16 @@ class Worker:
         elif not restored:
             self._stop_asked.wait(min(self.config.poll_ms, _RETRY_MS) / 1000)
         self._commit_if_due()
+
+    def _for_a_while(self, restore: Callable[[], int]) -> int:
+        """Restores until time is up or there is nothing at hand; returns the records."""
+        deadline_ms = self._clock.monotonic_ms() + RESTORE_MS
+        restored = 0
+        while count := restore():
+            restored += count
+            if self._clock.monotonic_ms() >= deadline_ms or self._stop_asked.is_set():
+                break
+        return restored
 
     def _poll_and_process(self, now_ms: int, restored: int) -> None:
         clock, measures = self._clock, self.measures
