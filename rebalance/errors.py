@@ -78,7 +78,7 @@ class Code(IntEnum):
     STREAMS_INVALID_TOPOLOGY = 130, False, "the topology is not legal"
     STREAMS_INVALID_TOPOLOGY_EPOCH = 131, False, "the topology epoch is not legal"
     STREAMS_TOPOLOGY_FENCED = 132, False, "the topology is older than the group's"
-    STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED = 135, False, "the topology was not described"
+    STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED = 135, True, "the topology was not described"
 
 
 _BY_NUMBER = {int(code): code for code in Code}

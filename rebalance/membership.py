@@ -378,6 +378,8 @@ class Membership:
         match consequence(code, message, is_joining=sent.is_joining):
             case Consequence.RETRY:
                 self._fail(now_ms)
+            case Consequence.PAUSE:
+                self._attempts.until_ms = self._sent_ms + self.interval_ms
             case Consequence.REDISCOVER:
                 # A coordinator that just lost its log answers so, too.
                 self._doubt()

@@ -30,6 +30,8 @@ class Consequence(Enum):
 
     RETRY = "retry"
     """Ask the same coordinator again, after a while."""
+    PAUSE = "pause"
+    """Ask the same coordinator again when the next heartbeat would be due: it is no failure."""
     REDISCOVER = "rediscover"
     """Look the coordinator up and ask it."""
     REJOIN = "rejoin"
@@ -47,6 +49,7 @@ _CONSEQUENCES: Final[Mapping[int, Consequence]] = {
     Code.UNKNOWN_MEMBER_ID: Consequence.REJOIN,
     Code.FENCED_MEMBER_EPOCH: Consequence.REJOIN,
     Code.TOPIC_AUTHORIZATION_FAILED: Consequence.REPORT,
+    Code.STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED: Consequence.PAUSE,
 }
 
 _REMEDIES: Final[Mapping[int, str]] = {

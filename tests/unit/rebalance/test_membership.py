@@ -932,6 +932,23 @@ def test_69_a_group_of_another_type_is_the_end(make: Any) -> None:
     assert "use an application id that no other kind of group has" in end.error.message
 
 
+@pytest.mark.parametrize("make", [joining, stable])
+def test_135_a_topology_that_was_not_described_is_no_failure(make: Any) -> None:
+    member = make()
+    if member.state is State.STABLE:
+        due(member)
+    before, epoch = member.state, member.machine.identity.epoch
+    member.refuse(Code.STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED, "the plug-in failed")
+
+    assert member.waits() == member.now_ms + 5_000, "no sooner than the next heartbeat"
+    assert member.told(Fatal) == member.told(Lost) == member.told(Refused) == []
+    member.later(5_000)
+    sent = member.heartbeat()
+    assert (sent.epoch, sent.owned) == (epoch, member.machine.owned), "all lists again"
+    assert member.lookups == 1
+    assert member.state is before
+
+
 def test_a_broken_connection_drops_the_coordinator_and_is_tried_again() -> None:
     member = due(stable())
     member.fail()
