@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,17 @@ B = tasks("0_0")
 NONE = TaskAssignment()
 
 
+class Watched(Membership):
+    """A membership that keeps all states it was in."""
+
+    states: tuple[State, ...] = ()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "state":
+            super().__setattr__("states", (*self.states, value))
+
+
 @dataclass
 class Member:
     """A membership with someone who acts for it, and keeps what it was told."""
@@ -76,7 +88,7 @@ class Member:
     now_ms: float = 1_000.0
 
     def __post_init__(self) -> None:
-        self.machine = Membership(
+        self.machine = Watched(
             MemberSettings(
                 "g", "m", "p", frozenset({"0", "1"}), rebalance_timeout_ms=POLL_MS, **self.settings
             ),
@@ -229,6 +241,22 @@ def due(member: Member) -> Member:
     return member
 
 
+def in_flight(make: Callable[[], Member]) -> Member:
+    """A member in the state that `make` leads to, with a heartbeat on its way if it sends any."""
+    if make is acknowledging:
+        member = due(reconciling())
+        member.acknowledge()
+    elif make is leaving:
+        member = due(stable())
+        member.machine.leave()
+    else:
+        member = make()
+        if member.state in ON_INTERVAL:
+            due(member)
+    assert member.state is make().state
+    return member
+
+
 # 3.1: the states.
 
 REFERENCE = {
@@ -245,9 +273,111 @@ REFERENCE = {
 }
 
 
-@pytest.mark.parametrize("state", State)
-def test_a_state_is_entered_from_where_the_jvm_enters_it(state: State) -> None:
-    assert {before.name for before in PREDECESSORS[state]} == set(REFERENCE[state.name].split())
+NOT_MADE = {
+    # A newer target waits until the older is acknowledged.
+    ("RECONCILING", "RECONCILING"),
+    # Nothing is stable before it is acknowledged.
+    ("JOINING", "STABLE"),
+    ("RECONCILING", "STABLE"),
+    # Who is thrown out while it leaves has left: it is UNSUBSCRIBED.
+    ("PREPARE_LEAVING", "FENCED"),
+    ("LEAVING", "FENCED"),
+    # Who is not subscribed has nothing to leave, and nothing on its way that could fail.
+    ("UNSUBSCRIBED", "PREPARE_LEAVING"),
+    ("UNSUBSCRIBED", "FATAL"),
+}
+"""Moves of the JVM's member that this one does not make."""
+
+
+def is_thrown_out(member: Member) -> None:
+    member.refuse(Code.FENCED_MEMBER_EPOCH)
+
+
+def fails_for_good(member: Member) -> None:
+    member.refuse(Code.GROUP_AUTHORIZATION_FAILED)
+
+
+def prepares(member: Member) -> None:
+    member.machine.prepare_leave()
+
+
+def leaves(member: Member) -> None:
+    member.machine.leave()
+
+
+def is_given(member: Member) -> None:
+    member.answer(4, B)
+
+
+def acknowledges_the_older(member: Member) -> None:
+    member.answer(4, B)
+    member.acknowledge()
+    member.heartbeat()
+
+
+def polls_again(member: Member) -> None:
+    member.acknowledge()
+    member.later(1)
+    member.machine.note_poll(member.now_ms)
+    member.waits()
+
+
+def is_silent_for_too_long(member: Member) -> None:
+    member.later(POLL_MS + 1)
+    member.heartbeat()
+
+
+MOVES: dict[tuple[str, str], tuple[Callable[[], Member], Callable[[Member], object]]] = {
+    ("PREPARE_LEAVING", "UNSUBSCRIBED"): (prepared, is_thrown_out),
+    ("LEAVING", "UNSUBSCRIBED"): (leaving, is_thrown_out),
+    ("FENCED", "UNSUBSCRIBED"): (fenced, leaves),
+    ("FENCED", "JOINING"): (fenced, Member.acknowledge),
+    ("UNSUBSCRIBED", "JOINING"): (Member, lambda one: one.machine.join(one.now_ms)),
+    ("STALE", "JOINING"): (stale, polls_again),
+    ("JOINING", "RECONCILING"): (joining, is_given),
+    ("STABLE", "RECONCILING"): (stable, is_given),
+    ("ACKNOWLEDGING", "RECONCILING"): (reconciling, acknowledges_the_older),
+    ("RECONCILING", "ACKNOWLEDGING"): (reconciling, Member.acknowledge),
+    ("ACKNOWLEDGING", "STABLE"): (acknowledging, lambda one: one.answer(3) or one.heartbeat()),
+    ("JOINING", "FENCED"): (joining, is_thrown_out),
+    ("RECONCILING", "FENCED"): (reconciling, is_thrown_out),
+    ("ACKNOWLEDGING", "FENCED"): (acknowledging, is_thrown_out),
+    ("STABLE", "FENCED"): (stable, is_thrown_out),
+    ("JOINING", "PREPARE_LEAVING"): (joining, prepares),
+    ("RECONCILING", "PREPARE_LEAVING"): (reconciling, prepares),
+    ("ACKNOWLEDGING", "PREPARE_LEAVING"): (acknowledging, prepares),
+    ("STABLE", "PREPARE_LEAVING"): (stable, prepares),
+    ("PREPARE_LEAVING", "LEAVING"): (prepared, leaves),
+    ("LEAVING", "STALE"): (stable, lambda one: one.answer(3) or is_silent_for_too_long(one)),
+    ("JOINING", "FATAL"): (joining, fails_for_good),
+    ("RECONCILING", "FATAL"): (reconciling, fails_for_good),
+    ("ACKNOWLEDGING", "FATAL"): (acknowledging, fails_for_good),
+    ("STABLE", "FATAL"): (stable, fails_for_good),
+    ("PREPARE_LEAVING", "FATAL"): (prepared, fails_for_good),
+    ("LEAVING", "FATAL"): (leaving, fails_for_good),
+}
+"""From where to where: a member with a heartbeat on its way, if it sends any; what happens."""
+
+
+@pytest.mark.parametrize(("before", "after"), MOVES)
+def test_a_member_moves_as_the_jvms_does(before: str, after: str) -> None:
+    make, happens = MOVES[before, after]
+    member = in_flight(make)
+    happens(member)
+
+    states = [state.name for state in member.machine.states]
+    assert (before, after) in itertools.pairwise(states)
+
+
+def test_moves_are_those_of_the_jvm_but_for_a_few() -> None:
+    allowed = {
+        (before.name, after.name) for after, befores in PREDECESSORS.items() for before in befores
+    }
+    jvm = {(before, after) for after, befores in REFERENCE.items() for before in befores.split()}
+
+    assert allowed == set(MOVES), "each is made above"
+    assert jvm - allowed == NOT_MADE
+    assert allowed <= jvm
 
 
 def test_states_are_silent_or_at_once_or_on_interval() -> None:
@@ -522,7 +652,7 @@ def test_an_epoch_never_goes_back() -> None:
 def test_a_member_thrown_out_loses_its_tasks_and_joins_with_the_same_id(
     make: Any, code: Code
 ) -> None:
-    member = due(make())
+    member = in_flight(make)
     member.refuse(code, "who?")
 
     assert member.machine.identity == GroupIdentity("m", 0)
@@ -585,10 +715,7 @@ def test_an_assignment_that_is_lost_before_it_is_told_is_not_told() -> None:
 @pytest.mark.parametrize("make", [prepared, leaving])
 @pytest.mark.parametrize("code", [Code.UNKNOWN_MEMBER_ID, Code.FENCED_MEMBER_EPOCH])
 def test_a_member_thrown_out_while_it_leaves_is_out(make: Any, code: Code) -> None:
-    member = due(stable())
-    member.machine.prepare_leave()
-    if make is leaving:
-        member.machine.leave()
+    member = in_flight(make)
     member.refuse(code)
 
     assert member.state is State.UNSUBSCRIBED
@@ -805,9 +932,7 @@ def test_14_the_coordinator_loads_keep_it_and_try_again_after_a_while() -> None:
 def test_15_and_16_look_the_coordinator_up_and_send_as_soon_as_it_is_found(
     code: int, make: Any
 ) -> None:
-    member = make()
-    if member.state is State.STABLE:
-        due(member)
+    member = in_flight(make)
     before = member.state
     member.refuse(code)
 
@@ -885,14 +1010,12 @@ def test_29_is_reported_once_and_tried_again() -> None:
         (4711, RefusedError, "error 4711: said"),
     ],
 )
-@pytest.mark.parametrize("make", [joining, stable])
+@pytest.mark.parametrize("make", [joining, reconciling, acknowledging, stable])
 def test_other_codes_are_the_end(
     code: int, kind: type[RebalanceError], words: str, make: Any
 ) -> None:
-    member = make()
-    if member.state is State.STABLE:
-        due(member)
-    had_tasks = member.state is State.STABLE
+    member = in_flight(make)
+    had_tasks = make is not joining
     member.refuse(code, "said")
 
     (end,) = member.told(Fatal)
@@ -923,9 +1046,7 @@ def test_69_a_group_deleted_under_its_members_is_made_again() -> None:
 
 @pytest.mark.parametrize("make", [joining, stable])
 def test_69_a_group_of_another_type_is_the_end(make: Any) -> None:
-    member = make()
-    if member.state is State.STABLE:
-        due(member)
+    member = in_flight(make)
     member.refuse(69, "Group g is not a streams group.")
 
     (end,) = member.told(Fatal)
@@ -934,9 +1055,7 @@ def test_69_a_group_of_another_type_is_the_end(make: Any) -> None:
 
 @pytest.mark.parametrize("make", [joining, stable])
 def test_135_a_topology_that_was_not_described_is_no_failure(make: Any) -> None:
-    member = make()
-    if member.state is State.STABLE:
-        due(member)
+    member = in_flight(make)
     before, epoch = member.state, member.machine.identity.epoch
     member.refuse(Code.STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED, "the plug-in failed")
 
@@ -1001,10 +1120,7 @@ def test_a_lookup_that_is_refused_for_good_is_the_end() -> None:
 
 @pytest.mark.parametrize("make", [prepared, leaving])
 def test_an_error_that_is_the_end_while_leaving_takes_no_tasks(make: Any) -> None:
-    member = due(stable())
-    member.machine.prepare_leave()
-    if make is leaving:
-        member.machine.leave()
+    member = in_flight(make)
     member.refuse(30)
 
     assert member.state is State.FATAL
