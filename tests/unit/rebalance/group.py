@@ -76,11 +76,7 @@ class GroupConnection(Connection):
         assert len({one is None for one in lists}) == 1, "some lists and not others"
         owned = None
         if read.active_tasks is not None:
-            owned = TaskAssignment.of(
-                (one.subtopology_id, partition)
-                for one in read.active_tasks
-                for partition in one.partitions
-            )
+            owned = TaskAssignment.of(*map(_pairs, lists))
         sent = Heartbeat(0, read.member_epoch, owned=owned)
         answer = self.coordinator.heartbeat(read.member_id, sent)
         kind = heartbeat_response.StreamsGroupHeartbeatResponse
@@ -92,7 +88,7 @@ class GroupConnection(Connection):
             heartbeat_interval=answer.interval_ms,
             status=self.statuses,
             active_tasks=None if answer.tasks is None else _ids(answer.tasks.active),
-            standby_tasks=None if answer.tasks is None else [],
+            standby_tasks=None if answer.tasks is None else _ids(answer.tasks.standby),
             warmup_tasks=None if answer.tasks is None else [],
         )
 
@@ -101,7 +97,10 @@ class GroupConnection(Connection):
             {
                 "member_id": member_id,
                 "member_epoch": member.epoch,
-                "assignment": {"active_tasks": _ids(member.assigned)},
+                "assignment": {
+                    "active_tasks": _ids(member.assigned.active),
+                    "standby_tasks": _ids(member.assigned.standby),
+                },
             }
             for member_id, member in self.coordinator.members.items()
         ]
@@ -148,6 +147,10 @@ class GroupConnection(Connection):
             fetch_response.OffsetFetchResponse,
             groups=[{"group_id": group.group_id, "topics": topics}],
         )
+
+
+def _pairs(read: Any) -> list[tuple[str, int]]:
+    return [(one.subtopology_id, partition) for one in read for partition in one.partitions]
 
 
 def _ids(tasks: frozenset[TaskId]) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Members against a strict coordinator, under every order of events hypothesis thinks of.
 
 Answers and requests get lost, coordinators move, sessions end, owners dawdle or hang. What
-must hold at any time: nobody runs a task that was not given or was taken back, no
+must hold at any time: nobody runs a task, active or standby, that was not given or was taken
+back; who is thrown out runs what it had until it is told, and nothing after; no
 acknowledgement is skipped, no epoch goes back, no broker is flooded. What must hold in the
 end, once the faults stop: every member runs exactly its target.
 """
@@ -26,13 +27,15 @@ from rebalance.actions import Action, Describe, FindCoordinator, Heartbeat, Send
 from rebalance.errors import Code, UnreachableError
 from rebalance.events import Assigned, Event, Fatal, Lost, Revoked
 from rebalance.heartbeat import Refusal
-from rebalance.member import MemberSettings, TaskAssignment, TaskId
+from rebalance.member import NO_TASKS, MemberSettings, TaskAssignment, TaskId
 from rebalance.membership import ACTIVE, Membership, State
-from tests.unit.rebalance.coordinator import Coordinator
+from tests.unit.rebalance.coordinator import Coordinator, common, without
 
 TASKS = frozenset(TaskId(part, partition) for part in ("0", "1") for partition in range(3))
 NAMES = ("m0", "m1", "m2")
 POLL_MS = 20_000
+WAIT_MAX_MS = 1_000
+"""No back-off is longer, and the coordinator's interval is shorter."""
 FLOOD = 6
 """Requests one member may send at one moment without an answer that is a success."""
 
@@ -45,9 +48,11 @@ class Process:
     machine: Membership
     inbox: deque[Event] = field(default_factory=deque)
     wire: Action | None = None
-    runs: frozenset[TaskId] = frozenset()
+    runs: TaskAssignment = NO_TASKS
+    had: TaskAssignment = NO_TASKS
+    """What the coordinator had it hold while it was last a member."""
     owed: TaskAssignment | None = None
-    given_up: frozenset[TaskId] = frozenset()
+    given_up: TaskAssignment = NO_TASKS
     epoch: int = 0
     sent_at: tuple[float, int] = (0.0, 0)
 
@@ -65,12 +70,11 @@ class Process:
         if self.owed is not None and not sent.is_leaving:
             assert sent.owned is not None, "an acknowledgement was skipped"
             assert self.owed <= sent.owned
-            assert not self.given_up & sent.owned.active, "what was given up is not released"
+            assert not common(self.given_up, sent.owned), "what was given up is not released"
         self.owed = None
-        self.given_up = frozenset()
+        self.given_up = NO_TASKS
         if sent.owned is not None and not sent.is_joining:
-            claimed = sent.owned.active
-            assert self.runs <= claimed or self.machine.state not in ACTIVE, (
+            assert self.runs <= sent.owned or self.machine.state not in ACTIVE, (
                 "it runs what it does not tell of"
             )
 
@@ -79,8 +83,8 @@ class MembersAndCoordinator(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 2**16))
     def start(self, seed: int) -> None:
         self.now_ms = 1_000.0
-        self.coordinator = Coordinator(TASKS)
-        self.removed: set[str] = set()  # thrown out and not back yet
+        self.coordinator = Coordinator(TASKS, has_standbys=True)
+        self.unaware: set[str] = set()  # thrown out, and no answer since
         self.processes = {
             name: Process(
                 name,
@@ -121,11 +125,16 @@ class MembersAndCoordinator(RuleBasedStateMachine):
                 return
             self.deliver(name, fate if isinstance(fate, str) else "ok")
 
-    @rule(name=st.sampled_from(NAMES), fate=st.sampled_from(["drop", 14, 15, 16]))
-    def storm(self, name: str, fate: str | int) -> None:
+    @rule(
+        name=st.sampled_from(NAMES),
+        fate=st.sampled_from(["drop", 14, 15, 16]),
+        step_ms=st.sampled_from([0, 600]),
+    )
+    def storm(self, name: str, fate: str | int, step_ms: int) -> None:
         """Everything one process tries goes wrong, as often as it tries."""
         for _ in range(20):
             self.exchange(name, fate)
+            self.now_ms += step_ms
 
     @precondition(lambda self: any(one.machine.is_out for one in self.processes.values()))
     @rule(name=st.sampled_from(NAMES))
@@ -148,7 +157,7 @@ class MembersAndCoordinator(RuleBasedStateMachine):
         process.note(action, self.now_ms)
         if isinstance(action, Wait):
             if action.until_ms is not None:
-                assert action.until_ms - self.now_ms <= POLL_MS
+                assert action.until_ms - self.now_ms <= WAIT_MAX_MS
             return
         process.wire = action
 
@@ -166,9 +175,9 @@ class MembersAndCoordinator(RuleBasedStateMachine):
         elif isinstance(wire, Describe):
             known = self.coordinator.members.get(name)
             if fate in ("drop", "lose") or known is None:
-                machine.described(None, TaskAssignment())
+                machine.described(None, NO_TASKS)
             else:
-                machine.described(known.epoch, TaskAssignment(known.assigned))
+                machine.described(known.epoch, known.assigned)
         elif isinstance(wire, Send):
             number = wire.heartbeat.number
             if fate == "drop":
@@ -177,12 +186,15 @@ class MembersAndCoordinator(RuleBasedStateMachine):
             answer = self.coordinator.heartbeat(name, wire.heartbeat)
             if wire.heartbeat.is_joining:
                 assert not process.runs, "it joins with tasks still running"
-                self.removed.discard(name)
+                self.unaware.discard(name)
             if fate == "lose":
                 machine.failed(number, broken, self.now_ms)
-            elif isinstance(answer, Refusal):
+                return
+            self.unaware.discard(name)
+            if isinstance(answer, Refusal):
                 assert answer.code != Code.INVALID_REQUEST, answer.message
                 machine.refused(number, answer.code, answer.message, self.now_ms)
+                self.act(name)  # the owner is told at once
             else:
                 machine.answered(number, answer, self.now_ms)
                 process.sent_at = (self.now_ms, 0)
@@ -209,20 +221,22 @@ class MembersAndCoordinator(RuleBasedStateMachine):
     def handle(self, process: Process, event: Event) -> None:
         assert not isinstance(event, Fatal), event
         if isinstance(event, Revoked):
-            assert event.tasks <= process.runs or not process.runs
-            process.runs -= event.tasks
-            process.given_up |= event.tasks
+            assert event.tasks <= process.runs.active
+            revoked = TaskAssignment(event.tasks)
+            process.runs = without(process.runs, revoked)
+            process.given_up |= revoked
         elif isinstance(event, Assigned):
-            process.runs = event.tasks.active
+            process.given_up |= without(process.runs, event.tasks)
+            process.runs = event.tasks
             if process.machine.acknowledge(event.number, event.tasks, self.now_ms):
                 process.owed = event.tasks
             else:
                 # Overtaken: whatever comes next in the inbox, or a good-bye, takes it away.
                 assert self.is_overtaken(process)
         elif isinstance(event, Lost):
-            process.runs = process.given_up = frozenset()
+            process.runs = process.given_up = NO_TASKS
             process.owed = None
-            process.machine.acknowledge(event.number, TaskAssignment(), self.now_ms)
+            process.machine.acknowledge(event.number, NO_TASKS, self.now_ms)
 
     def is_overtaken(self, process: Process) -> bool:
         """Tells whether a loss follows, told or not."""
@@ -237,7 +251,7 @@ class MembersAndCoordinator(RuleBasedStateMachine):
     def leave(self, name: str) -> None:
         """The owner closes its tasks and leaves."""
         process = self.processes[name]
-        process.runs = process.given_up = frozenset()
+        process.runs = process.given_up = NO_TASKS
         process.inbox.clear()
         process.owed = None
         process.machine.leave()
@@ -264,12 +278,12 @@ class MembersAndCoordinator(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def expire(self, name: str) -> None:
         if name in self.coordinator.members:
-            self.removed.add(name)
+            self.unaware.add(name)
             self.coordinator.expire(name)
 
     @rule()
     def delete(self) -> None:
-        self.removed.update(self.coordinator.members)
+        self.unaware.update(self.coordinator.members)
         self.coordinator.delete()
 
     # -- what must hold ------------------------------------------------------------------
@@ -280,10 +294,19 @@ class MembersAndCoordinator(RuleBasedStateMachine):
 
     @invariant()
     def nobody_runs_what_was_not_given_or_was_taken_back(self) -> None:
-        for name, holds in self.coordinator.has().items():
-            process = self.processes[name]
-            # Whoever the coordinator has let in anew had to let go of everything before.
-            assert process.runs <= holds or name in self.removed, (name, process.runs, holds)
+        for process in self.processes.values():
+            may_run = self.may_run(process)
+            assert process.runs <= may_run, (process.name, process.runs, may_run)
+
+    def may_run(self, process: Process) -> TaskAssignment:
+        """Returns what a member holds, or had if it or its owner cannot know that it is out."""
+        holds = self.coordinator.has().get(process.name)
+        if holds is not None:
+            process.had = holds
+            return holds
+        is_unaware = process.name in self.unaware and process.machine.identity.is_member
+        is_told = any(isinstance(event, Lost) for event in process.inbox)
+        return process.had if is_unaware or is_told else NO_TASKS
 
     @invariant()
     def no_epoch_goes_back_but_to_nothing(self) -> None:
@@ -303,7 +326,7 @@ class MembersAndCoordinator(RuleBasedStateMachine):
         known = self.coordinator.members.get(process.name)
         if process.machine.is_out:
             return known is None and not process.runs
-        target = self.coordinator.target.get(process.name, frozenset())
+        target = self.coordinator.target.get(process.name, NO_TASKS)
         return known is not None and known.holds == target == process.runs
 
     def teardown(self) -> None:
@@ -314,8 +337,12 @@ class MembersAndCoordinator(RuleBasedStateMachine):
             self.own(process.name)
             self.join(process.name)
         self.converge()
-        everything = [task for process in self.processes.values() for task in process.runs]
-        assert sorted(everything) == (sorted(TASKS) if self.coordinator.members else [])
+        count = len(self.coordinator.members)
+        runs = [process.runs for process in self.processes.values()]
+        active = sorted(task for one in runs for task in one.active)
+        standby = sorted(task for one in runs for task in one.standby)
+        assert active == (sorted(TASKS) if count else [])
+        assert standby == (sorted(TASKS) if count > 1 else [])
 
     def converge(self) -> None:
         """Nothing goes wrong until everybody runs its target; sessions of the gone end."""
