@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Makes one test per golden file that has a builder."""
+    """Makes one test per golden file that has what the test needs: a builder, if nothing else."""
     if "case" not in metafunc.fixturenames:
         return
     # Without a default, the option is unknown when tests are run from further up.
@@ -38,20 +38,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.config.stash[_without_builder] = sorted(
         {case.name for case in cases if case.name not in BUILDERS}
     )
-    wanted = [case for case in cases if case.name in BUILDERS and _has(case, metafunc)]
+    wanted = [case for case in cases if _has(case, metafunc)]
     metafunc.parametrize("case", wanted, ids=[case.path.stem for case in wanted])
 
 
 def _has(case: Case, metafunc: pytest.Metafunc) -> bool:
     markers = {marker.name for marker in metafunc.definition.iter_markers()}
+    if "needs_bytes" in markers:
+        return "topology_hex" in case.data
+    if case.name not in BUILDERS:
+        return False
     if "needs_changelog" in markers:
         return case.has_steps and bool(restorable_stores(case))
     return "needs_steps" not in markers or case.has_steps
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declares the marker of tests that run records."""
+    """Declares the markers that say which cases a test takes."""
     for marker in (
+        "needs_bytes: takes all golden cases with the bytes of a topology, and no others",
         "needs_steps: leaves out golden cases that are names only",
         "needs_changelog: leaves out golden cases without a store that can be restored",
     ):

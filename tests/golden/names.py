@@ -1,13 +1,13 @@
 """Compares the names of a golden case: description, subtopologies, topology bytes.
 
-Owns the JSON form of a subtopology in the golden files.
+Owns the JSON form of a subtopology in the golden files, both ways.
 
 Source: the README of the golden files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from tests.golden.builders import Build
 from tests.golden.runner import Case
 from tests.golden.settings import topology_config, topology_settings
 from topology.errors import TopologyError
-from topology.subtopologies import InternalTopic, Subtopology, subtopologies
+from topology.subtopologies import CopartitionGroup, InternalTopic, Subtopology, subtopologies
 
 
 def check_names(case: Case, build: Build) -> None:
@@ -39,6 +39,37 @@ def check_names(case: Case, build: Build) -> None:
     described = sorted((_json(one) for one in found), key=_id)
     assert described == sorted(data["subtopologies"], key=_id)
     assert encode_topology(found).hex() == data["topology_hex"]
+
+
+def check_bytes(case: Case) -> None:
+    """Encodes the subtopologies that the file lists, and compares the bytes."""
+    found = [_subtopology(one) for one in case.data["subtopologies"]]
+    assert encode_topology(found).hex() == case.data["topology_hex"]
+
+
+def _subtopology(one: Mapping[str, Any]) -> Subtopology:
+    """Reads a subtopology: `_json` the other way round."""
+    sources = sorted(one["source_topics"])
+    repartitions = sorted(topic["name"] for topic in one["repartition_source_topics"])
+    return Subtopology(
+        id=int(one["id"]),
+        node_names=(),
+        source_topics=tuple(one["source_topics"]),
+        repartition_source_topics=_topics(one["repartition_source_topics"]),
+        repartition_sink_topics=tuple(one["repartition_sink_topics"]),
+        state_changelog_topics=_topics(one["state_changelog_topics"]),
+        copartition_groups=tuple(
+            CopartitionGroup(
+                tuple(sources[index] for index in group["source_topics"]),
+                tuple(repartitions[index] for index in group["repartition_source_topics"]),
+            )
+            for group in one["copartition_groups"]
+        ),
+    )
+
+
+def _topics(described: Iterable[Mapping[str, Any]]) -> tuple[InternalTopic, ...]:
+    return tuple(InternalTopic(**topic) for topic in described)
 
 
 def _json(one: Subtopology) -> dict[str, Any]:
