@@ -36,6 +36,7 @@ class Broker:
         self.port = 0
         self.is_silent = False
         self.connections = 0
+        self.frames: list[bytes] = []
         self.requests: list[tuple[int, int, bytes]] = []
         self.coordinator: dict[str, Any] = {}
         self.answer: Answer = lambda _key, body: body
@@ -74,6 +75,7 @@ class Broker:
     async def _take(self, frame: bytes, writer: asyncio.StreamWriter) -> None:
         if self.is_silent:
             return
+        self.frames.append(frame)
         key, version, correlation, name = struct.unpack(">hhih", frame[:10])
         is_flexible = key != API_VERSIONS
         body = frame[10 + name + (1 if is_flexible else 0) :]
@@ -122,6 +124,17 @@ async def test_a_body_goes_to_the_coordinator_and_an_answer_comes_back(broker: B
 
     assert [(key, version) for key, version, _ in broker.requests] == [(10, 4), (88, 0), (8, 9)]
     assert broker.connections == 1, "one socket for all requests to one broker"
+    await one.close()
+
+
+async def test_a_frame_is_the_golden_header_and_the_body(broker: Broker) -> None:
+    """Key 88, version 0, correlation 7, client id "py": generated from Kafka's own schema."""
+    one = connection(broker, client_id="py")
+    await one.find_coordinator("g")
+    for number in range(3, 8):
+        await one.request(HEARTBEAT, b"body %d" % number, 5_000)
+
+    assert broker.frames[-1] == bytes.fromhex("00580000000000070002707900") + b"body 7"
     await one.close()
 
 

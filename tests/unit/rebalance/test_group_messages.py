@@ -1,4 +1,9 @@
-"""Messages about groups and offsets in bytes; frames of requests are golden."""
+"""Messages about groups and offsets in bytes; bodies of requests are golden.
+
+Heartbeats are in `test_heartbeat`, the header before each body in `test_connection`. Of the
+reference's frames TxnOffsetCommit is left out: librdkafka makes it, from the bytes of
+`streams.transport.kafka_group.consumer_group_metadata`.
+"""
 
 from __future__ import annotations
 
