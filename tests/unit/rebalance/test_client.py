@@ -23,7 +23,7 @@ from rebalance.errors import (
 from rebalance.events import Assigned, Event, Fatal, Lost, Revoked, StatusChanged
 from rebalance.member import MemberSettings, TaskAssignment, TaskId
 from rebalance.messages import HEARTBEAT, Api, CommittedOffset
-from rebalance.status import Status
+from rebalance.status import Status, StatusCode
 from tests.broker.waiting import wait_until
 from tests.unit.rebalance.coordinator import Coordinator
 from tests.unit.rebalance.group import GroupConnection
@@ -316,21 +316,49 @@ def test_a_shutdown_is_asked_for(open_client: Open, coordinator: Coordinator) ->
     assert connection.heartbeats[-1].shutdown_application
 
 
+STATUSES = [
+    (0, "t", "WARNING", "this member's topology is older than the group's", True),
+    (1, "t", "WARNING", "source topics do not exist: create them", False),
+    (2, "t", "ERROR", "partition counts do not fit", False),
+    (3, "t", "INFO", "the broker is creating the internal topics", False),
+    (3, "Creation failed: t", "ERROR", "the broker cannot create the internal topics", False),
+    (3, "Unauthorized to CREATE", "ERROR", "the broker cannot create the internal topics", False),
+    (4, "t", "WARNING", "a member asked all instances of the application to shut down", True),
+    (5, "t", "INFO", "the broker waits for more members before it assigns tasks", False),
+    (6, "t", "WARNING", "client tags are missing", True),
+    (99, "t", "WARNING", "status 99, which this version does not know", True),
+]
+
+
+@pytest.mark.parametrize(("code", "detail", "level", "words", "is_ready"), STATUSES)
 def test_statuses_are_told_and_logged(
-    open_client: Open, coordinator: Coordinator, caplog: pytest.LogCaptureFixture
+    open_client: Open,
+    caplog: pytest.LogCaptureFixture,
+    code: int,
+    detail: str,
+    level: str,
+    words: str,
+    is_ready: bool,
 ) -> None:
     caplog.set_level(logging.INFO, "rebalance")
-    connection = GroupConnection(coordinator)
-    connection.statuses = [{"status_code": 3, "status_detail": "t"}]
+    connection = GroupConnection(Coordinator(frozenset(), interval_ms=10))
+    connection.statuses = [{"status_code": code, "status_detail": detail}]
     client = open_client(connection=connection)
     client.start()
 
     (changed,) = [e for e in events(client, StatusChanged) if isinstance(e, StatusChanged)]
 
-    assert changed == StatusChanged((Status(3, "t"),), False)
-    assert not client.is_ready
-    assert "group g: the broker is creating the internal topics (t)" in caplog.messages
+    assert changed == StatusChanged((Status(code, detail),), is_ready)
+    assert client.is_ready == is_ready
+    begins = f"group g: {words}"
+    (logged,) = [one for one in caplog.records if one.getMessage().startswith(begins)]
+    assert logged.levelname == level
+    assert logged.getMessage().endswith(f"({detail})")
     assert "group g: joined as member m with epoch 1" in caplog.messages
+
+
+def test_no_status_is_left_out_above() -> None:
+    assert {code for code, *_ in STATUSES} == {*StatusCode, 99}
 
 
 def test_a_group_is_described(open_client: Open) -> None:
