@@ -457,7 +457,7 @@ class Membership:
     def _find_coordinator(self, now_ms: float) -> Action:
         if self.state is State.LEAVING:
             self._finish_leaving(now_ms)
-            return Wait()
+            return Wait(now_ms)  # it is out by this alone: nothing else would wake anybody
         if now_ms < self._attempts.until_ms:
             return self._wait(self._attempts.until_ms)
         self._is_asking = True

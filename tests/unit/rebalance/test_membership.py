@@ -748,6 +748,8 @@ def test_a_good_bye_without_a_coordinator_is_not_sent() -> None:
     member.fail()
     member.machine.leave()
 
+    # Who waits for its end looks again at once: nothing else happens any more.
+    assert member.waits() == member.now_ms
     assert member.waits() is None
     assert member.state is State.UNSUBSCRIBED
     assert member.lookups == 1
@@ -907,6 +909,7 @@ def test_who_hangs_without_a_coordinator_is_out_all_the_same() -> None:
     member.fail()
     member.later(POLL_MS)
 
+    assert member.waits() == member.now_ms
     assert member.waits() is None
     assert member.state is State.STALE
 
