@@ -419,7 +419,8 @@ class StreamsConfig:
         replication_factor: of internal topics; -1 leaves it to the broker.
         window_store_changelog_additional_retention_ms: added to a window's retention in its
             changelog, for clocks that drift.
-        topology_optimization: "none", "all" or names of rewrites; read by `build`.
+        topology_optimization: "none" or "reuse.ktable.source.topics"; read by `build`, which
+            refuses the JVM's other rewrites.
         upgrade_from: version of the JVM library whose formats are written during an upgrade.
         ensure_explicit_internal_resource_naming: refuse generated names of stores and topics.
         topic_configs: settings of internal topics, by Kafka's names.
