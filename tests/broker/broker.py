@@ -39,6 +39,8 @@ from confluent_kafka.admin import AdminClient
 VERSION: Final = "4.2.1"
 IMAGE: Final = f"apache/kafka:{VERSION}"
 HOST: Final = "127.0.0.1"
+GIVEN: Final = "KAFKA_BOOTSTRAP_SERVERS"
+"""The environment variable that names a broker for all tests that only use one."""
 USER: Final = "thalweg"
 PASSWORD: Final = "only-for-tests"
 SESSION_MS: Final = 6_000
@@ -471,10 +473,20 @@ def _started(directory: Path, overrides: Mapping[str, str] | None) -> Broker:
         return broker
     except (BrokerUnavailableError, OSError) as error:
         tried.append(f"Kafka {VERSION} by Maven on Java 17: {error}")
-    raise BrokerUnavailableError(
-        "there is no Kafka broker to test with; set KAFKA_BOOTSTRAP_SERVERS to one of version "
-        f"{VERSION} or newer, start a Docker engine, or install Java 17 and Maven. Tried:\n  "
-        + "\n  ".join(tried)
+    raise BrokerUnavailableError("\n  ".join([_remedy(), *tried]))
+
+
+def _remedy() -> str:
+    """Returns what whoever sees no broker can do; naming one does not help twice."""
+    engines = "start a Docker engine, or install Java 17 and Maven. Tried:"
+    if given := os.environ.get(GIVEN):
+        return (
+            f"this test stops, secures or configures a broker, which it does not do to {given} "
+            f"({GIVEN}), and there is no way to one of its own; {engines}"
+        )
+    return (
+        f"there is no Kafka broker to test with; set {GIVEN} to one of version {VERSION} or "
+        f"newer, {engines}"
     )
 
 

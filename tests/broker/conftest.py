@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.broker.broker import Broker, BrokerUnavailableError, open_broker
+from tests.broker.broker import GIVEN, Broker, BrokerUnavailableError, open_broker
 
 HERE = Path(__file__).parent
 
@@ -38,7 +38,7 @@ def broker() -> Iterator[Broker]:
 @pytest.fixture(scope="session")
 def kafka(request: pytest.FixtureRequest) -> str:
     """Bootstrap servers of a broker: that of KAFKA_BOOTSTRAP_SERVERS, else our own."""
-    given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    given = os.environ.get(GIVEN)
     if given:
         return given
     broker: Broker = request.getfixturevalue("broker")

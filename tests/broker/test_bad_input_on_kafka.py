@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ TEXT: Mapping[str, Any] = {
 
 
 @pytest.fixture
-def topics(broker: Broker) -> Topics:
-    return Topics(broker.bootstrap_servers)
+def topics(kafka: str) -> Topics:
+    return Topics(kafka)
 
 
 @pytest.fixture
@@ -262,15 +262,21 @@ def test_a_topic_that_is_made_after_it_was_missed_is_read(
 # -- what is typed -------------------------------------------------------------------------
 
 
-def run(topics: Topics, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command with a script that is right, to its end."""
-    known = {"LINES": "lines-that-are-not-there", "COUNTS": "counts", "APPLICATION": unique("bad")}
+def run(
+    servers: str, *options: str, through: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command with a script that is right, but for its topics, to its end.
+
+    Args:
+        servers: bootstrap servers.
+        options: of the command.
+        through: a command that runs the command.
+    """
+    names = {name: unique(f"missing-{name}") for name in ("LINES", "COUNTS", "APPLICATION")}
     command = [sys.executable, "-m", "streams.cli", "run", str(WORD_COUNT)]
-    if "--bootstrap-servers" not in options:
-        command += ["--bootstrap-servers", topics.servers]
     return subprocess.run(
-        [*command, *options],
-        env={**os.environ, **known, **environment},
+        [*through, *command, "--bootstrap-servers", servers, *options],
+        env={**os.environ, **names},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -287,31 +293,56 @@ def refused(done: subprocess.CompletedProcess[str], code: int, told: str) -> Non
     assert "Traceback" not in done.stderr + done.stdout
 
 
-def test_a_missing_topic_is_named(topics: Topics, tmp_path: Path) -> None:
-    done = run(topics, "--state-dir", str(tmp_path))
+def test_a_missing_topic_is_named(kafka: str, tmp_path: Path) -> None:
+    done = run(kafka, "--state-dir", str(tmp_path))
 
-    refused(done, 2, "lines-that-are-not-there")
+    refused(done, 2, "missing-LINES-")
 
 
-def test_a_port_in_use_is_named(topics: Topics, tmp_path: Path) -> None:
+def test_a_port_in_use_is_named(kafka: str, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
 
         done = run(
-            topics, "--state-dir", str(tmp_path), "--set", f"application_server=127.0.0.1:{port}"
+            kafka, "--state-dir", str(tmp_path), "--set", f"application_server=127.0.0.1:{port}"
         )
 
     refused(done, 2, f"{port} is in use")
 
 
-def test_a_directory_that_cannot_be_written_is_named(topics: Topics, tmp_path: Path) -> None:
+def test_a_file_where_a_directory_should_be_is_named(kafka: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    done = run(topics, "--state-dir", str(tmp_path / "file" / "state"))
+    done = run(kafka, "--state-dir", str(tmp_path / "file" / "state"))
 
-    refused(done, 1, f"{tmp_path}/file")
+    refused(done, 1, f"{tmp_path}/file/state.* move it, or set another state_dir")
+
+
+def bound_by_permissions() -> list[str]:
+    """Returns a command that runs another for which permissions of files count.
+
+    Root may write anywhere, but not without the capability that says so.
+    """
+    if os.geteuid() != 0:
+        return []
+    return ["setpriv", "--bounding-set", "-dac_override", "--inh-caps", "-dac_override", "--"]
+
+
+@pytest.mark.parametrize("is_made", [False, True], ids=["above", "itself"])
+def test_a_directory_that_cannot_be_written_is_named(
+    kafka: str, tmp_path: Path, is_made: bool
+) -> None:
+    directory = tmp_path / "state"
+    directory.mkdir()
+    state = directory if is_made else directory / "of-mine"
+    directory.chmod(0o555)
+
+    done = run(kafka, "--state-dir", str(state), through=bound_by_permissions())
+
+    refused(done, 1, f"{state}.*: Permission denied; make it writable, or set another state_dir")
+    assert not list(directory.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -324,23 +355,21 @@ def test_a_directory_that_cannot_be_written_is_named(topics: Topics, tmp_path: P
     ],
 )
 def test_a_setting_that_is_wrong_is_named(
-    topics: Topics, tmp_path: Path, setting: str, told: str
+    kafka: str, tmp_path: Path, setting: str, told: str
 ) -> None:
-    refused(run(topics, "--state-dir", str(tmp_path), "--set", setting), 2, told)
+    refused(run(kafka, "--state-dir", str(tmp_path), "--set", setting), 2, told)
 
 
-def test_a_broker_that_cannot_be_reached_is_named(topics: Topics, tmp_path: Path) -> None:
+def test_a_broker_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
     nobody = f"127.0.0.1:{free_ports(1)[0]}"
     soon = "admin_configs.socket.connection.setup.timeout.ms=2000"
 
-    done = run(topics, "--state-dir", str(tmp_path), "--bootstrap-servers", nobody, "--set", soon)
+    done = run(nobody, "--state-dir", str(tmp_path), "--set", soon)
 
     refused(done, 1, f"{nobody}(.|\n)*check bootstrap_servers")
 
 
-def test_wrong_credentials_are_told_and_never_shown(
-    topics: Topics, broker: Broker, tmp_path: Path
-) -> None:
+def test_wrong_credentials_are_told_and_never_shown(broker: Broker, tmp_path: Path) -> None:
     configs = {**broker.sasl_configs, "sasl.password": "open sesame"}
     servers = configs.pop("bootstrap.servers")
     given = [
@@ -349,7 +378,7 @@ def test_wrong_credentials_are_told_and_never_shown(
         for text in ("--set", f"consumer_configs.{name}={value}")
     ]
 
-    done = run(topics, "--state-dir", str(tmp_path), "--bootstrap-servers", servers, *given)
+    done = run(servers, "--state-dir", str(tmp_path), *given)
 
     refused(done, 1, "sasl.password")
     assert "open sesame" not in done.stderr + done.stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +14,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.broker.broker import (
+    GIVEN,
     Broker,
     BrokerUnavailableError,
     dying_with_parent,
@@ -20,6 +23,19 @@ from tests.broker.broker import (
 from tests.broker.waiting import wait_until
 
 pytestmark = pytest.mark.broker
+
+OWN_BROKER = {
+    "test_broker.py::": "it is about our own",
+    "test_membership.py::": "the broker's session time-out, and restarts",
+    "test_kafka_outage.py::": "outages",
+    "test_workers_on_kafka.py::": "outages, and the broker's session time-out",
+    "test_security_on_kafka.py::": "listeners with security",
+    "test_kafka_transport.py::test_every_client_gets_the_security_given_once": "TLS, SASL",
+    "test_kafka_transport.py::test_credentials_the_broker_refuses_end_the_attempt_at_once": "SASL",
+    "test_kafka_transport.py::test_a_certificate_of_a_stranger_ends_the_attempt": "TLS",
+    "test_bad_input_on_kafka.py::test_wrong_credentials_are_told_and_never_shown": "SASL",
+}
+"""Who may have a broker of their own, by the beginning of a test's name, and what for."""
 
 
 def produce(servers: str, topic: str, *values: bytes) -> None:
@@ -100,18 +116,73 @@ def test_a_stranger_without_a_certificate_is_refused(broker: Broker) -> None:
     assert refusals(configs) & {"_SSL", "_TRANSPORT"}
 
 
-def test_every_way_that_failed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No engine at the address, no programs on the path: the message says both."""
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody")
-    monkeypatch.setenv("PATH", str(tmp_path))
+@pytest.fixture
+def bare(tmp_path: Path) -> dict[str, str]:
+    """An environment with no engine at the address and no programs on the path."""
+    return {"DOCKER_HOST": f"unix://{tmp_path}/nobody", "PATH": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ("", "set KAFKA_BOOTSTRAP_SERVERS to one of version 4.2.1 or newer, start a Docker engine"),
+        ("far.away:9092", "which it does not do to far.away:9092"),
+    ],
+)
+def test_every_way_that_failed_is_named(
+    monkeypatch: pytest.MonkeyPatch, bare: Mapping[str, str], given: str, remedy: str
+) -> None:
+    for name, value in {**bare, GIVEN: given}.items():
+        monkeypatch.setenv(name, value)
 
     with pytest.raises(BrokerUnavailableError) as caught, open_broker():
         pass
 
     message = str(caught.value)
-    assert "KAFKA_BOOTSTRAP_SERVERS" in message
+    assert remedy in message
+    assert "start a Docker engine, or install Java 17 and Maven" in message
+    assert (f"set {GIVEN}" in message) is (not given)
     assert "apache/kafka:4.2.1: no Docker engine answers" in message
     assert "by Maven on Java 17: java not found" in message
+
+
+def test_a_broker_that_is_given_is_used_and_nothing_is_done_to_it(
+    kafka: str, bare: Mapping[str, str]
+) -> None:
+    """Where nothing but a given broker is to be had, one test passes, the other says why not."""
+    uses, stops = (
+        "test_topics_have_the_partitions_asked_for",
+        "test_a_halted_broker_does_not_answer",
+    )
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-rA", "--color=no", "-p", "no:cacheprovider"),
+            *(f"{__file__}::{test}" for test in (uses, stops)),
+        ],
+        env={**os.environ, **bare, GIVEN: kafka},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1, done.stdout
+    assert re.search(f"^PASSED .*::{uses}$", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(f"^ERROR .*::{stops}\\b", done.stdout, re.MULTILINE), done.stdout
+    assert f"which it does not do to {kafka}" in done.stdout
+
+
+def test_only_tests_that_need_a_broker_of_their_own_have_one(
+    request: pytest.FixtureRequest,
+) -> None:
+    """All others that were collected go to the one that is given, if one is."""
+    own = {
+        f"{item.path.name}::{item.originalname}"
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and "broker" in item.fixturenames
+    }
+
+    assert {name for name in own if not name.startswith(tuple(OWN_BROKER))} == set()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")

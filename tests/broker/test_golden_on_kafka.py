@@ -2,12 +2,14 @@
 
 The steps of golden cases are written to topics of one partition, so that every topic has one
 order. The JVM committed after each record; with a cache of no bytes each change is written
-here, too.
+here, too. The application has a name of its own, and so have its internal topics; the topics
+that the topologies name keep their names and are taken away again.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import timedelta
@@ -17,37 +19,39 @@ from typing import Any
 import pytest
 
 from streams import App
-from tests.broker.broker import Broker
-from tests.broker.records import Topics
+from tests.broker.records import Topics, unique
 from tests.broker.waiting import wait_until
 from tests.golden.builders import BUILDERS
 from tests.golden.settings import application_id, streams_config, topology_settings
 
 CASES = Path(__file__).parents[1] / "golden" / "cases"
 FOR_EVER = "-1"
+NAMED = {"in", "out"}
 
 Row = tuple[str | None, str | None, int]
 """Key and value in hexadecimal, and the timestamp."""
 
 
 @pytest.fixture
-def topics(broker: Broker) -> Iterator[Topics]:
-    """Golden cases have fixed names: what they made is taken away again."""
-    topics = Topics(broker.bootstrap_servers)
-    before = topics.names()
+def topics(kafka: str) -> Iterator[Topics]:
+    """A cluster without the topics that the golden topologies name, before and after."""
+    topics = Topics(kafka)
+    taken = topics.names() & NAMED
+    assert not taken, f"the golden topologies need these names, which others have: {taken}"
     yield topics
-    topics.delete(name for name in topics.names() - before if not name.startswith("__"))
-    topics.delete_group("app")
+    topics.delete(NAMED)
 
 
 @pytest.mark.parametrize("name", ["agg_word_count", "agg_count_eos"])
-def test_internal_topics_have_the_jvms_bytes(
-    topics: Topics, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_internal_topics_have_the_jvms_bytes(topics: Topics, name: str, tmp_path: Path) -> None:
     data = json.loads((CASES / f"{name}.json").read_text(encoding="utf-8"))
+    name_there, name_here = application_id(data["config"]), unique("golden")
     # Kafka's clients cannot send timestamp 0: all are a millisecond later here and there.
-    expected = expected_rows(data, later_ms=1)
-    for topic in ("in", "out"):
+    expected = {
+        re.sub(f"^{name_there}-", f"{name_here}-", topic): rows
+        for topic, rows in expected_rows(data, later_ms=1).items()
+    }
+    for topic in NAMED:
         topics.create(topic, retention_ms=FOR_EVER)
     (source,) = {step["topic"] for step in data["steps"]}
     topics.produce(
@@ -56,6 +60,7 @@ def test_internal_topics_have_the_jvms_bytes(
         timestamps=[step["timestamp"] + 1 for step in data["steps"]],
     )
     config = streams_config(data["config"]).replace(
+        application_id=name_here,
         bootstrap_servers=topics.servers,
         state_dir=tmp_path,
         statestore_cache_max_bytes=0,
@@ -85,7 +90,7 @@ def test_internal_topics_have_the_jvms_bytes(
         else:
             assert found.pop(topic) == rows
     assert not found
-    internal = [topic for topic in expected if topic.startswith(application_id(data["config"]))]
+    internal = [topic for topic in expected if topic.startswith(name_here)]
     assert internal, "the case has no internal topics"
 
 

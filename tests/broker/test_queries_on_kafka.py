@@ -12,7 +12,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.broker.broker import Broker
 from tests.broker.waiting import wait_until
 from tests.broker.workers import WordCount, Worker
 
@@ -82,8 +81,8 @@ class Asker:
 
 
 @pytest.fixture
-def words(broker: Broker, tmp_path: Path) -> Iterator[WordCount]:
-    with WordCount(broker.bootstrap_servers, tmp_path) as words:
+def words(kafka: str, tmp_path: Path) -> Iterator[WordCount]:
+    with WordCount(kafka, tmp_path) as words:
         yield words
 
 

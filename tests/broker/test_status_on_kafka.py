@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.broker.broker import Broker
 from tests.broker.records import unique
 from tests.broker.workers import ROOT, WORD_COUNT, WordCount
 
@@ -36,15 +35,14 @@ def status(
     )
 
 
-def test_a_script_is_enough_to_see_all_workers(broker: Broker, tmp_path: Path) -> None:
-    servers = broker.bootstrap_servers
-    with WordCount(servers, tmp_path) as words:
+def test_a_script_is_enough_to_see_all_workers(kafka: str, tmp_path: Path) -> None:
+    with WordCount(kafka, tmp_path) as words:
         words.feed(lines=200)
         words.start("one", "two")
         words.wait_shared()
         words.wait_counted()
 
-        done = status(words, servers, "--json")
+        done = status(words, kafka, "--json")
         assert done.returncode == 0, done.stderr
         told: Any = json.loads(done.stdout)
         assert (told["application_id"], told["group_state"]) == (words.application_id, "Stable")
@@ -62,17 +60,16 @@ def test_a_script_is_enough_to_see_all_workers(broker: Broker, tmp_path: Path) -
 
         # One that does not answer is told of by the broker alone.
         words.workers["two"].kill()
-        table = status(words, servers)
+        table = status(words, kafka)
         assert table.returncode == 0, table.stderr
         assert f"127.0.0.1:{words.workers['two'].port}\tUNREACHABLE\t" in table.stdout
         assert "cannot be reached" in table.stderr
         words.stop()
 
 
-def test_a_group_that_never_was_is_told(broker: Broker, tmp_path: Path) -> None:
-    servers = broker.bootstrap_servers
-    with WordCount(servers, tmp_path) as words:
-        done = status(words, servers, application=unique("nobody"))
+def test_a_group_that_never_was_is_told(kafka: str, tmp_path: Path) -> None:
+    with WordCount(kafka, tmp_path) as words:
+        done = status(words, kafka, application=unique("nobody"))
 
     assert done.returncode == 1
     assert "there is no streams group 'nobody-" in done.stderr
