@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -189,6 +190,15 @@ class Gate:
     def open(self) -> None:
         """Lets the worker go on, now and later."""
         self._opened.set()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Waits until the worker is here, and lets it go on in the end, whatever happens."""
+        try:
+            self.reached()
+            yield
+        finally:
+            self.open()
 
 
 def rows_of(face: Any) -> dict[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,10 @@ from rebalance.member import Endpoint
 from streams import App, ConfigError, State, StreamsBuilder, StreamsError, serdes
 from streams.errors import StoreNotReadyError
 from streams.queries.server import QueryServer
+from streams.restore_listener import RestoreListener
 from streams.transport.memory import MemoryTransport, memory_log
+from streams.transport.port import TopicPartition
+from tests.unit.streams import running
 from tests.unit.streams.queries.asked import (
     BLOBS,
     CLICKS,
@@ -31,6 +35,7 @@ from tests.unit.streams.queries.asked import (
     idle,
     made_app,
 )
+from tests.unit.streams.running import Gate, Log
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -582,6 +587,76 @@ def test_an_application_that_runs_is_healthy_and_ready(http: httpx.Client) -> No
     assert health.json() == {"state": "RUNNING", "error": None}
     assert ready.status_code == 200
     assert ready.json()["is_ready"] is True
+
+
+class HeldRestoring(RestoreListener):
+    """Holds the worker when it has restored some records."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+
+    def on_batch_restored(
+        self, partition: TopicPartition, store: str, next_offset: int, count: int
+    ) -> None:
+        self.gate.wait()
+
+
+def counting() -> StreamsBuilder:
+    builder = StreamsBuilder()
+    words = builder.stream(re.compile("words-.*"))
+    words.group_by_key().count(name="counts")
+    return builder
+
+
+def test_an_application_is_not_ready_while_it_restores(tmp_path: Path) -> None:
+    log = Log()
+    log.send("words-1", ("a", "x"), ("b", "x"))
+    with log.app(counting(), tmp_path / "first") as first:
+        running.idle(first)
+    app = log.app(counting(), tmp_path / "second", application_server="127.0.0.1:0")
+    listener = HeldRestoring()
+    app.set_restore_listener(listener)
+
+    with app, httpx.Client(base_url=f"http://{app.endpoint}") as client:
+        with listener.gate.held():
+            ready, health = client.get("/ready"), client.get("/health")
+            assert ready.status_code == 503
+            assert ready.json() == {
+                "is_ready": False,
+                "state": "REBALANCING",
+                "running_tasks": 0,
+                "restoring_tasks": 1,
+                "remaining_restore_records": 2,
+            }
+            assert health.status_code == 200, "it is no failure: nobody should restart it"
+            refused(client.get("/stores/counts/a"), 503, "store-not-ready")
+        assert app.wait_for(State.RUNNING, timeout=SOON)
+        assert client.get("/ready").status_code == 200
+        assert client.get("/stores/counts/a").json()["value"] == 1
+
+
+def test_an_application_is_not_ready_while_it_rebalances(tmp_path: Path) -> None:
+    log = Log()
+    log.send("words-1", ("a", "x"))
+    app = log.app(counting(), tmp_path, application_server="127.0.0.1:0")
+    gate = Gate()
+    # The state is told from the worker's thread, which takes no task over meanwhile.
+    app.set_state_listener(
+        lambda new, old: gate.wait() if (new, old) == (State.REBALANCING, State.RUNNING) else None
+    )
+
+    with app, httpx.Client(base_url=f"http://{app.endpoint}") as client:
+        running.idle(app)
+        assert client.get("/ready").status_code == 200
+        log.send("words-2", ("a", "x"))
+        with gate.held():
+            ready = client.get("/ready")
+            assert ready.status_code == 503
+            assert ready.json()["state"] == "REBALANCING"
+            assert ready.json()["restoring_tasks"] == 0
+            assert client.get("/health").status_code == 200
+        assert app.wait_for(State.RUNNING, timeout=SOON)
+        assert client.get("/ready").status_code == 200
 
 
 def test_metrics_are_told(http: httpx.Client) -> None:
