@@ -105,10 +105,8 @@ def collect(app: Application, worker: Worker | None) -> list[Metric]:
     ]
     if worker is not None:
         metrics.extend(_of_worker(worker, client))
-        metrics.extend(
-            _task_state({**client, "task-id": task_id}, "standby")
-            for task_id in worker.standby_tasks
-        )
+        for task_id in worker.standby_tasks:
+            metrics.extend(_of_standby(worker, {**client, "task-id": task_id}))
         for task in worker.tasks:
             state = "running" if task.is_running else "restoring"
             metrics.append(_task_state({**client, "task-id": task.task_id}, state))
@@ -232,6 +230,18 @@ def _restoration(worker: Worker, task: ActiveTask, client: Mapping[str, str]) ->
     )
 
 
+def _of_standby(worker: Worker, tags: Mapping[str, str]) -> Iterator[Metric]:
+    yield _task_state(tags, "standby")
+    follower = worker.manager.follower
+    stores = follower.of_task(tags["task-id"])
+    updated, remaining = sum(one.restored for one in stores), sum(map(follower.behind, stores))
+    yield Metric("update-total", TASK_GROUP, updated, tags, "changelog records followed")
+    yield Metric(
+        *("update-remaining-records-total", TASK_GROUP, remaining, tags),
+        "changelog offsets known that are left to follow",
+    )
+
+
 # -- tasks ---------------------------------------------------------------------------------
 
 
@@ -264,6 +274,7 @@ def of_task(task: ActiveTask, client: Mapping[str, str] | None = None) -> Iterat
         store_tags = {**tags, "state-id": store_name}
         yield from _counters(store, STATE_GROUP, store_tags, _STORE_COUNTERS)
         yield from _counters(store, CACHE_GROUP, store_tags, _CACHE_COUNTERS)
+        yield from _hit_ratio(store, store_tags)
         yield from _entries(store, store_tags)
 
 
@@ -285,6 +296,13 @@ def _counters(
         value = getattr(store, attribute, None)
         if isinstance(value, int):
             yield Metric(name, group, value, tags, description)
+
+
+def _hit_ratio(store: Any, tags: Mapping[str, str]) -> Iterator[Metric]:
+    hits, misses = (getattr(store, attribute, 0) for attribute in _CACHE_COUNTERS)
+    if hits + misses:
+        ratio, description = hits / (hits + misses), "part of the reads the record cache answered"
+        yield Metric("hit-ratio-avg", CACHE_GROUP, ratio, tags, description)
 
 
 def _entries(store: Any, tags: Mapping[str, str]) -> Iterator[Metric]:

@@ -57,7 +57,10 @@ _LABELS: Final[Mapping[str, str]] = {
     "topic-name": "topic",
     "state-id": "store",
 }
-_GAUGES_CALLED_TOTAL: Final = ("restore-remaining-records-total",)
+_GAUGES_CALLED_TOTAL: Final = (
+    "restore-remaining-records-total",
+    "update-remaining-records-total",
+)
 """What the JVM calls a total and may fall: for Prometheus only what never falls is one."""
 
 _MS_PER_SECOND: Final = 1000

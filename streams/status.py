@@ -29,6 +29,9 @@ UNREACHABLE: Final = "UNREACHABLE"
 UNKNOWN: Final = "UNKNOWN"
 """The state of an instance that answers no queries, so that only the broker tells of it."""
 
+STANDBY: Final = "standby"
+"""The state of a task that only follows its changelogs."""
+
 COLUMNS: Final = ("instance", "state", "task", "is", "processed", "lag", "restored", "to restore")
 
 
@@ -42,8 +45,9 @@ class TaskStatus:
         processed: records processed since it was made; None where it is not known, as for
             the others.
         lag: records in the log that are not processed yet.
-        restored: changelog records restored.
-        remaining: changelog offsets still to restore.
+        restored: changelog records restored; by a standby task, those it has followed.
+        remaining: changelog offsets still to restore; for a standby task, how far its stores
+            are behind, as far as known.
     """
 
     task_id: str
@@ -96,8 +100,12 @@ class ApplicationStatus:
 
     @property
     def remaining(self) -> int:
-        """Changelog offsets still to restore, as far as known."""
-        return sum(task.remaining or 0 for one in self.instances for task in one.tasks)
+        """Changelog offsets still to restore, as far as known.
+
+        Standby tasks do not count: they follow for ever, and nobody waits for them.
+        """
+        tasks = (task for one in self.instances for task in one.tasks)
+        return sum(task.remaining or 0 for task in tasks if task.state != STANDBY)
 
 
 class StatusSource(Protocol):
@@ -170,19 +178,28 @@ def _instance_of(endpoint: Endpoint, samples: Samples) -> InstanceStatus:
     states = [labels["state"] for labels, _ in samples.get("kafka_streams_client_state", ())]
     processed = _by_task(samples, "kafka_streams_task_process_total")
     lags = _by_task(samples, "kafka_streams_consumer_records_lag")
-    restored = _by_task(samples, "kafka_streams_task_restore_total")
-    remaining = _by_task(samples, "kafka_streams_task_restore_remaining_records")
-    tasks = [
-        TaskStatus(
-            labels["task"],
-            labels["state"],
-            processed.get(labels["task"]),
-            lags.get(labels["task"]),
-            restored.get(labels["task"]),
-            remaining.get(labels["task"]),
+    # A task that becomes active while it is asked may be told of as both.
+    filled = {
+        is_standby: (
+            _by_task(samples, f"kafka_streams_task_{verb}_total"),
+            _by_task(samples, f"kafka_streams_task_{verb}_remaining_records"),
         )
-        for labels, _ in samples.get("kafka_streams_task_state", ())
-    ]
+        for is_standby, verb in ((False, "restore"), (True, "update"))
+    }
+    tasks = []
+    for labels, _ in samples.get("kafka_streams_task_state", ()):
+        task, is_standby = labels["task"], labels["state"] == STANDBY
+        restored, remaining = filled[is_standby]
+        tasks.append(
+            TaskStatus(
+                task,
+                labels["state"],
+                None if is_standby else processed.get(task),
+                None if is_standby else lags.get(task),
+                restored.get(task),
+                remaining.get(task),
+            )
+        )
     state = states[0] if states else UNKNOWN
     return InstanceStatus(str(endpoint), state, tuple(_sorted(tasks)), endpoint)
 
@@ -227,7 +244,7 @@ def _member(member: MemberDescription, told: InstanceStatus | None) -> InstanceS
         TaskStatus(str(task), state)
         for state, ids in (
             ("active", member.tasks.active),
-            ("standby", member.tasks.standby),
+            (STANDBY, member.tasks.standby),
             ("warm-up", member.tasks.warmup),
         )
         for task in ids

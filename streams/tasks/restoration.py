@@ -146,6 +146,17 @@ class Restorer:
         """Returns a task's stores that are being restored, for metrics."""
         return list(self._by_task.get(task_id, ()))
 
+    def behind(self, one: StoreRestoration) -> int:
+        """Returns how many offsets a store has to go, as far as known; any thread may ask.
+
+        One that follows its changelog goes to the end that was last heard of.
+        """
+        reader = self._reader
+        if one.end_offset != NO_END or reader is None:
+            return one.remaining
+        end = reader.last_end_offset(one.partition)
+        return 0 if end is None else max(0, end - one.position)
+
     @property
     def is_idle(self) -> bool:
         """Whether nothing is being restored."""

@@ -11,10 +11,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streams import App, State, StreamsBuilder, serdes
-from streams.metrics import THREAD_GROUP, Metric
+from streams.clock import SystemClock
+from streams.metrics import THREAD_GROUP, Metric, collect
 from streams.prometheus import prometheus_name, render_prometheus
+from streams.restore_listener import RestoreListener
 from streams.testing import TopologyTestDriver
 from streams.transport.memory import MemoryTransport, memory_log
+from streams.transport.port import TopicPartition
+from tests.unit.streams.running import SOON, Gate, Log, idle, until
+from tests.unit.streams.test_worker_reassignment import ONE, ZERO, ToldMember, counting
+from tests.unit.streams.working import each, nothing, running, worker_of
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -101,7 +107,8 @@ def test_stores_and_their_cache_are_counted(app: App) -> None:
     hits = value_of(samples, "kafka_streams_record_cache_hit_total", **where)
     misses = value_of(samples, "kafka_streams_record_cache_miss_total", **where)
     assert hits + misses == 7
-    assert misses == 4
+    assert (hits, misses) == (3, 4)
+    assert value_of(samples, "kafka_streams_record_cache_hit_ratio_avg", **where) == hits / 7
     assert value_of(samples, "kafka_streams_record_cache_size_bytes") > 0
     assert value_of(samples, "kafka_streams_record_cache_max_bytes") == 10 * 1024 * 1024
 
@@ -179,6 +186,122 @@ def test_a_store_that_is_restored_is_counted(tmp_path: Path) -> None:
     assert value_of(samples, "kafka_streams_task_restore_remaining_records", task="1_0") == 0
 
 
+class HeldRestoring(RestoreListener):
+    """Holds the worker when it has restored some records."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+
+    def on_batch_restored(
+        self, partition: TopicPartition, store: str, next_offset: int, count: int
+    ) -> None:
+        self.gate.wait()
+
+
+def test_what_is_left_to_restore_is_told_while_it_is(tmp_path: Path) -> None:
+    log = Log()
+    log.send("in", *((key, "x") for key in "abc"))
+    with log.app(counting(), tmp_path / "first") as app:
+        idle(app)
+    app = log.app(counting(), tmp_path / "second")
+    listener = HeldRestoring()
+    app.set_restore_listener(listener)
+
+    with app:
+        with listener.gate.held():
+            samples = samples_of(app.metrics_text())
+            assert value_of(samples, "kafka_streams_task_state", task="0_0", state="restoring") == 1
+            assert value_of(samples, "kafka_streams_thread_tasks", state="restoring") == 1
+            assert value_of(samples, "kafka_streams_thread_tasks", state="running") == 0
+            remaining = "restore_remaining_records"
+            assert value_of(samples, f"kafka_streams_task_{remaining}", task="0_0") == 3
+            assert value_of(samples, f"kafka_streams_thread_{remaining}") == 3
+        assert app.wait_for(State.RUNNING, timeout=SOON)
+        samples = samples_of(app.metrics_text())
+        assert value_of(samples, f"kafka_streams_thread_{remaining}") == 0
+        assert value_of(samples, "kafka_streams_task_state", task="0_0", state="running") == 1
+
+
+def test_lag_is_what_waits_behind_the_record_in_hand(tmp_path: Path) -> None:
+    log = Log(default_partitions=2)
+    gate = Gate()
+    builder = each(lambda _context, record: gate.wait() if record.value == "3" else None)
+    log.send("in", *((None, str(n)) for n in range(1, 6)), partition=0)
+
+    with log.app(builder, tmp_path, max_poll_records=1) as app:
+        with gate.held():
+            samples = samples_of(app.metrics_text())
+        consumer = "kafka_streams_consumer_records_lag"
+        assert value_of(samples, consumer, topic="in", task="0_0", partition="0") == 3
+        assert value_of(samples, consumer, topic="in", task="0_1", partition="1") == 0
+        assert value_of(samples, "kafka_streams_thread_records_lag") == 3
+        idle(app)
+        assert value_of(samples_of(app.metrics_text()), "kafka_streams_thread_records_lag") == 0
+
+
+def test_a_commit_is_counted_and_timed_when_it_is_asked_for(tmp_path: Path) -> None:
+    log = Log()
+    builder = each(lambda context, _record: context.commit())
+
+    log.send("in", (None, "x"))
+    with log.app(builder, tmp_path, commit_interval_ms=3_600_000) as app:
+        until(app, lambda: bool(log.read("out")), "a commit")
+        until(app, lambda: "kafka_streams_thread_commit_latency" in app.metrics_text())
+        samples = samples_of(app.metrics_text())
+    assert value_of(samples, "kafka_streams_thread_commit_total") == 1
+    name = "kafka_streams_thread_commit_latency_seconds"
+    assert value_of(samples, f"{name}_max") == value_of(samples, f"{name}_total") > 0
+
+
+def test_a_record_that_waited_an_hour_is_an_hour_late(tmp_path: Path) -> None:
+    log = Log()
+    hour_ago_ms = SystemClock().now_ms() - 3_600_000
+    log.send("in", (None, "x"), timestamps=[hour_ago_ms])
+
+    with log.app(each(nothing), tmp_path) as app:
+        idle(app)
+        samples = samples_of(app.metrics_text())
+    for kind in ("min", "avg", "max"):
+        name = f"kafka_streams_processor_node_record_e2e_latency_seconds_{kind}"
+        assert 3_600 <= value_of(samples, name, topic="in") < 2 * 3_600
+
+
+def test_standby_tasks_tell_what_they_followed_and_how_far_they_are_behind(tmp_path: Path) -> None:
+    log = Log(default_partitions=2)
+    log.send("in", *((key, "x") for key in "abc"), partition=1)
+    with log.app(counting(), tmp_path / "first") as app:
+        idle(app)
+    gate, member = Gate(), ToldMember()
+    member.at_acknowledge = gate.wait
+    member.tell([ZERO], [ONE])
+    worker = worker_of(counting(), log, tmp_path / "second", member=member)
+
+    def told() -> Samples:
+        return samples_of(render_prometheus(collect(Told(), worker)))
+
+    with running(worker) as run:
+        with gate.held():
+            samples = told()
+            where = {"task": "0_1", "client": "app"}
+            assert value_of(samples, "kafka_streams_task_state", **where, state="standby") == 1
+            assert value_of(samples, "kafka_streams_task_update_remaining_records", **where) == 3
+            assert value_of(samples, "kafka_streams_task_update_total", **where) == 0
+        run.until(lambda: value_of(told(), "kafka_streams_task_update_total", **where) == 3)
+        run.until(
+            lambda: value_of(told(), "kafka_streams_task_update_remaining_records", **where) == 0
+        )
+        assert value_of(told(), "kafka_streams_thread_tasks", state="standby") == 1
+
+
+class Told:
+    """An application of one worker, as far as it is told of."""
+
+    application_id = "app"
+    state = State.RUNNING
+    alive_worker_count = 1
+    failed_worker_count = 0
+
+
 def test_texts_become_labels(app: App) -> None:
     samples = samples_of(app.metrics_text())
 
@@ -196,8 +319,9 @@ def test_the_documents_list_what_is_told(app: App) -> None:
         listed |= {first, *(first.removesuffix(first[first.rindex("_") :]) + o for o in others)}
 
     assert sorted(told - listed) == []
-    # No punctuation ran, so nothing is told of the last minute.
-    assert {name for name in listed - told if "punctuate_latency" not in name} == set()
+    # No punctuation ran, so nothing is told of the last minute; and there is no standby task.
+    missing = ("punctuate_latency", "kafka_streams_task_update_")
+    assert not [name for name in listed - told if not any(part in name for part in missing)]
 
 
 def test_the_process_is_told_too(app: App) -> None:

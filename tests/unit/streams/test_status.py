@@ -11,6 +11,8 @@ import pytest
 from rebalance.description import GroupDescription, MemberDescription
 from rebalance.member import Endpoint, TaskAssignment
 from streams import App, BrokerError
+from streams.metrics import TASK_GROUP, Metric
+from streams.prometheus import render_prometheus
 from streams.queries.server import QueryServer
 from streams.status import (
     COLUMNS,
@@ -79,6 +81,36 @@ def test_every_instance_is_asked_and_those_that_are_gone_are_told(app: App, gone
 def test_where_nobody_answers_the_remedy_is_told(gone: Endpoint) -> None:
     with pytest.raises(BrokerError, match=f"no instance answers at {gone}.*application_server"):
         InstanceSource(gone).status()
+
+
+def test_standby_tasks_tell_what_they_followed(app: App) -> None:
+    """An instance with a task in both states, as in between two assignments, has two rows."""
+    tags = {"client-id": "asked", "task-id": "0_0"}
+    metrics = [
+        Metric("state", TASK_GROUP, "standby", tags),
+        Metric("update-total", TASK_GROUP, 7, tags),
+        Metric("update-remaining-records-total", TASK_GROUP, 2, tags),
+        Metric("state", TASK_GROUP, "running", tags),
+        Metric("process-total", TASK_GROUP, 5, tags),
+        Metric("restore-total", TASK_GROUP, 3, tags),
+        Metric("restore-remaining-records-total", TASK_GROUP, 0, tags),
+    ]
+
+    class Telling(Share):
+        def metrics_text(self) -> str:
+            return render_prometheus(metrics)
+
+    server = QueryServer("127.0.0.1:0", Telling(app, {0}, Endpoint("", 0), {}))
+    server.start()
+    try:
+        told = instance_at(server.endpoint)
+    finally:
+        server.close()
+
+    assert told.tasks == (
+        TaskStatus("0_0", "running", 5, None, 3, 0),
+        TaskStatus("0_0", "standby", None, None, 7, 2),
+    )
 
 
 GROUP = GroupDescription(
@@ -161,6 +193,7 @@ STATUS = ApplicationStatus(
             (
                 TaskStatus("0_0", "running", 1234567, 12, 3, 0),
                 TaskStatus("0_1", "restoring", 0, None, 500, 1500),
+                TaskStatus("0_2", "standby", None, None, 700, 20),
             ),
             Endpoint("left", 1),
         ),
@@ -173,13 +206,15 @@ def test_a_row_for_each_task_and_for_an_instance_without() -> None:
     assert rows_of(STATUS) == [
         ("left:1", "RUNNING", "0_0", "running", "1,234,567", "12", "3", "0"),
         ("left:1", "RUNNING", "0_1", "restoring", "0", "", "500", "1,500"),
+        ("left:1", "RUNNING", "0_2", "standby", "", "", "700", "20"),
         ("m2", "UNKNOWN", "", "", "", "", "", ""),
     ]
     assert all(len(row) == len(COLUMNS) for row in rows_of(STATUS))
 
 
 def test_all_in_one_line() -> None:
-    assert summary_of(STATUS) == "counts: 2 instances · 2 tasks · lag 12 · 1,500 to restore"
+    # What standby tasks follow is nothing that anybody waits for.
+    assert summary_of(STATUS) == "counts: 2 instances · 3 tasks · lag 12 · 1,500 to restore"
     assert summary_of(of_group(GROUP)) == "asked: group Reconciling · 2 instances · 3 tasks · lag 0"
 
 
