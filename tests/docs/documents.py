@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "compose" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 RUN_THALWEG = "import sys; sys.argv[0] = 'thalweg'; from streams.cli import main; main()"
 """The command line as Python code, wherever the distribution is installed."""

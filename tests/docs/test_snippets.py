@@ -77,9 +77,31 @@ def complaint(words: list[str]) -> str | None:
         return f"the Makefile has no {', '.join(unknown)}" if unknown else None
     if program.endswith("thalweg"):
         return complaint_of_thalweg(arguments)
+    if words[:2] == ["docker", "compose"]:
+        return complaint_of_compose(words[2:])
     if Path(program).name.startswith("python") or program in _OTHERS:
         return None
     return f"{program} is not a command that readers have"
+
+
+def complaint_of_compose(arguments: list[str]) -> str | None:
+    """Says what `compose/` has not, or what is wrong with the command run in a service."""
+    services = yaml.safe_load((ROOT / "compose" / "docker-compose.yml").read_text())["services"]
+    profiles = {profile for one in services.values() for profile in one.get("profiles", ())}
+    words = iter(arguments)
+    named = []
+    for word in words:
+        if word == "--profile":
+            profile = next(words)
+            if profile not in profiles:
+                return f"compose has no profile {profile}"
+        elif not word.startswith("-"):
+            named.append(word)
+            if len(named) > 1 and word not in services:
+                return f"compose has no service {word}"
+            if named[0] == "exec" and len(named) > 1:
+                return complaint(list(words))
+    return None
 
 
 def complaint_of_thalweg(arguments: list[str]) -> str | None:
@@ -152,7 +174,8 @@ def test_links_lead_somewhere(path: Path) -> None:
         file, _, anchor = target.partition("#")
         found = (path.parent / file).resolve() if file else path
         # The rendered pages are docs/ alone: a link out of it would lead nowhere there.
-        is_inside = path.parent == ROOT or found.is_relative_to(ROOT / "docs")
+        docs = ROOT / "docs"
+        is_inside = docs not in path.parents or found.is_relative_to(docs)
         if not is_inside or not found.exists() or (anchor and anchor not in anchors(found)):
             dead.append(target)
     assert dead == []
@@ -184,6 +207,12 @@ def test_a_wrong_command_is_found(tmp_path: Path) -> None:
     assert complaint(["python", "examples/no_such_example.py"]) is not None
     assert complaint(["frobnicate"]) is not None
     assert complaint(["make", "test", "ARGS=-x"]) is None
+    in_worker = ["docker", "compose", "exec", "--no-TTY", "worker-1", "thalweg"]
+    assert complaint([*in_worker, "status", "--json"]) is None
+    assert complaint([*in_worker, "status", "--jsn"]) is not None
+    assert complaint(["docker", "compose", "--profile", "demo", "up", "--build"]) is None
+    assert complaint(["docker", "compose", "--profile", "dmo", "up"]) is not None
+    assert complaint(["docker", "compose", "kill", "worker-9"]) is not None
 
 
 def test_blocks_tell_line_language_and_mark(tmp_path: Path) -> None:
