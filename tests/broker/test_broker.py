@@ -182,7 +182,8 @@ def test_only_tests_that_need_a_broker_of_their_own_have_one(
         if isinstance(item, pytest.Function) and "broker" in item.fixturenames
     }
 
-    assert {name for name in own if not name.startswith(tuple(OWN_BROKER))} == set()
+    needless = {name for name in own if not name.startswith(tuple(OWN_BROKER))}
+    assert not needless, f"take the fixture `kafka`, or say in OWN_BROKER why not: {needless}"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")

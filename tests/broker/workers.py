@@ -49,12 +49,19 @@ class Worker:
         home: where both are kept.
         options: of `thalweg run`.
         environment: beside this process's own.
+        script: what it runs.
     """
 
     def __init__(
-        self, name: str, home: Path, options: list[str], environment: Mapping[str, str]
+        self,
+        name: str,
+        home: Path,
+        options: list[str],
+        environment: Mapping[str, str],
+        script: Path = WORD_COUNT,
     ) -> None:
         self.name = name
+        self._script = script
         self.state = home / name
         self.port = free_ports(1)[0]
         self.log_file = home / f"{name}.log"
@@ -68,7 +75,7 @@ class Worker:
     def start(self) -> Worker:
         """Starts the process and returns at once."""
         command = dying_with_parent(
-            *(sys.executable, "-m", "streams.cli", "run", str(WORD_COUNT), *self._options),
+            *(sys.executable, "-m", "streams.cli", "run", str(self._script), *self._options),
             *("--state-dir", str(self.state)),
             *("--set", f"application_server=127.0.0.1:{self.port}"),
         )
@@ -164,10 +171,20 @@ class WordCount:
         servers: bootstrap servers.
         home: for state and logs.
         partitions: of all its topics.
+        script: what the workers run; counts words as `word_count` does.
         settings: of all workers, by the names of `StreamsConfig`.
     """
 
-    def __init__(self, servers: str, home: Path, partitions: int = 4, **settings: Any) -> None:
+    def __init__(
+        self,
+        servers: str,
+        home: Path,
+        partitions: int = 4,
+        *,
+        script: Path = WORD_COUNT,
+        **settings: Any,
+    ) -> None:
+        self._script = script
         self.topics = Topics(servers)
         self.application_id = unique("words")
         self.home = home
@@ -198,7 +215,9 @@ class WordCount:
         }
         for name in names:
             if name not in self.workers:
-                self.workers[name] = Worker(name, self.home, self._options, environment)
+                self.workers[name] = Worker(
+                    name, self.home, self._options, environment, self._script
+                )
             self.workers[name].start()
         return [self.workers[name] for name in names]
 
