@@ -109,21 +109,23 @@ class Restorer:
         self.restored_total = 0
 
     def add(self, task_id: str, restorations: Iterable[StoreRestoration]) -> None:
-        """Begins to restore the stores of a task."""
+        """Begins to restore the stores of a task.
+
+        Raises:
+            BrokerError: the log cannot be read; nothing is begun.
+        """
         stores = list(restorations)
+        begun = {one.partition: one for one in stores if not one.is_complete}
+        if begun:
+            if self._reader is None:
+                self._reader = self._transport.reader(in_bulk=True)
+            self._reader.add({partition: one.position for partition, one in begun.items()})
+        self._by_partition.update(begun)
         self._by_task[task_id] = stores
-        positions = {}
         for one in stores:
             self._tell_start(one)
             if one.is_complete:
                 self._tell_end(one)
-            else:
-                self._by_partition[one.partition] = one
-                positions[one.partition] = one.position
-        if positions:
-            if self._reader is None:
-                self._reader = self._transport.reader(in_bulk=True)
-            self._reader.add(positions)
 
     def remove(self, task_id: str) -> list[StoreRestoration]:
         """Stops restoring a task's stores and returns how far they are."""

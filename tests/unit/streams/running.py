@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stores.record import HeaderList, RawRecord, headers_of, offset_of
-from streams import App, State, StreamsBuilder, serdes
+from streams import App, RestoreListener, State, StreamsBuilder, serdes
 from streams.transport.log.engine import LocalLog
 from streams.transport.memory import MemoryTransport, memory_log
 from streams.transport.port import NewTopic, TopicPartition, Transport
@@ -199,6 +199,16 @@ class Gate:
             yield
         finally:
             self.open()
+
+
+class HeldRestoring(RestoreListener):
+    """Holds the worker where it begins to restore."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+
+    def on_restore_start(self, *_told: Any) -> None:
+        self.gate.wait()
 
 
 def rows_of(face: Any) -> dict[Any, Any]:

@@ -14,11 +14,9 @@ from streams import App, State, StreamsBuilder, serdes
 from streams.clock import SystemClock
 from streams.metrics import THREAD_GROUP, Metric, collect
 from streams.prometheus import prometheus_name, render_prometheus
-from streams.restore_listener import RestoreListener
 from streams.testing import TopologyTestDriver
 from streams.transport.memory import MemoryTransport, memory_log
-from streams.transport.port import TopicPartition
-from tests.unit.streams.running import SOON, Gate, Log, idle, until
+from tests.unit.streams.running import SOON, Gate, HeldRestoring, Log, idle, until
 from tests.unit.streams.test_worker_reassignment import ONE, ZERO, ToldMember, counting
 from tests.unit.streams.working import each, nothing, running, worker_of
 
@@ -184,18 +182,6 @@ def test_a_store_that_is_restored_is_counted(tmp_path: Path) -> None:
     assert restored >= 4
     assert value_of(samples, "kafka_streams_thread_restore_total") == restored
     assert value_of(samples, "kafka_streams_task_restore_remaining_records", task="1_0") == 0
-
-
-class HeldRestoring(RestoreListener):
-    """Holds the worker when it has restored some records."""
-
-    def __init__(self) -> None:
-        self.gate = Gate()
-
-    def on_batch_restored(
-        self, partition: TopicPartition, store: str, next_offset: int, count: int
-    ) -> None:
-        self.gate.wait()
 
 
 def test_what_is_left_to_restore_is_told_while_it_is(tmp_path: Path) -> None:

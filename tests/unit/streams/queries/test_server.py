@@ -19,9 +19,7 @@ from rebalance.member import Endpoint
 from streams import App, ConfigError, State, StreamsBuilder, StreamsError, serdes
 from streams.errors import StoreNotReadyError
 from streams.queries.server import QueryServer
-from streams.restore_listener import RestoreListener
 from streams.transport.memory import MemoryTransport, memory_log
-from streams.transport.port import TopicPartition
 from tests.unit.streams import running
 from tests.unit.streams.queries.asked import (
     BLOBS,
@@ -35,7 +33,7 @@ from tests.unit.streams.queries.asked import (
     idle,
     made_app,
 )
-from tests.unit.streams.running import Gate, Log
+from tests.unit.streams.running import Gate, HeldRestoring, Log
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -587,18 +585,6 @@ def test_an_application_that_runs_is_healthy_and_ready(http: httpx.Client) -> No
     assert health.json() == {"state": "RUNNING", "error": None}
     assert ready.status_code == 200
     assert ready.json()["is_ready"] is True
-
-
-class HeldRestoring(RestoreListener):
-    """Holds the worker when it has restored some records."""
-
-    def __init__(self) -> None:
-        self.gate = Gate()
-
-    def on_batch_restored(
-        self, partition: TopicPartition, store: str, next_offset: int, count: int
-    ) -> None:
-        self.gate.wait()
 
 
 def counting() -> StreamsBuilder:
