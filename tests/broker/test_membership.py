@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,9 +18,6 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as RdkafkaPartition
 from confluent_kafka.admin import AdminClient, ConfigResource
-from kio.schema.incremental_alter_configs.v1 import request as alter
-from kio.serial import entity_writer
-from kio.static.primitive import i8
 
 from rebalance.actions import Heartbeat
 from rebalance.client import GroupClient, describe_group
@@ -50,6 +46,7 @@ from rebalance.messages import (
     encode_offset_commit,
 )
 from tests.broker.broker import INTERVAL_MS, SESSION_MS, Broker, open_broker
+from tests.broker.groups import configure_group, exchange
 from tests.broker.members import (
     Owner,
     all_tasks,
@@ -93,21 +90,6 @@ def member(kafka: str, name: str, source: str) -> Iterator[Callable[..., Owner]]
     yield join
     for owner in owners:
         owner.client.leave(2_000)
-
-
-def exchange(configs: Mapping[str, Any], group: str, api: Api, body: bytes) -> bytes:
-    """Sends one request to the coordinator of a group, from outside of any member."""
-    import asyncio
-
-    async def send() -> bytes:
-        connection = BrokerConnection(ConnectionSettings.from_configs(configs))
-        try:
-            await connection.find_coordinator(group)
-            return await connection.request(api, body, 10_000)
-        finally:
-            await connection.close()
-
-    return asyncio.run(send())
 
 
 # -- sharing tasks -------------------------------------------------------------------------
@@ -377,33 +359,11 @@ class MemberProcess:
         self.process.stdout.close()
 
 
-def set_session_timeout(configs: Mapping[str, Any], group: str, timeout_ms: int) -> None:
-    """Sets how long a member of one group may be silent; resource type 32 is a group."""
-    values = {
-        "streams.session.timeout.ms": timeout_ms,
-        "streams.heartbeat.interval.ms": INTERVAL_MS,
-    }
-    resource = alter.AlterConfigsResource(
-        resource_type=i8(32),
-        resource_name=group,
-        configs=tuple(
-            alter.AlterableConfig(name=name, config_operation=i8(0), value=str(value))
-            for name, value in values.items()
-        ),
-    )
-    body = BytesIO()
-    entity_writer(alter.IncrementalAlterConfigsRequest)(
-        body, alter.IncrementalAlterConfigsRequest(resources=(resource,), validate_only=False)
-    )
-    answered = exchange(configs, group, Api("IncrementalAlterConfigs", 44, 1), body.getvalue())
-    assert answered[5:7] == b"\0\0", answered
-
-
 def test_a_process_suspended_past_its_session_comes_back(
     kafka: str, name: str, source: str, member: Callable[..., Owner]
 ) -> None:
     configs = {"bootstrap.servers": kafka}
-    set_session_timeout(configs, name, 2_000)
+    configure_group(configs, name, session_timeout_ms=2_000)
     owner = member()
     suspended = MemberProcess(configs, name, source)
     try:
