@@ -1124,7 +1124,14 @@ class KafkaTransport(Transport):
         self, partitions: Collection[TopicPartition]
     ) -> Mapping[TopicPartition, OffsetAndMetadata]:
         """Returns committed positions; see `Transport.committed`."""
-        return self._group.committed(partitions) if partitions else {}
+        if not partitions:
+            return {}
+        # confluent-kafka counts the NUL behind a C string as part of it when it sends offsets
+        # to a transaction.
+        return {
+            partition: known._replace(metadata=known.metadata.rstrip("\0"))
+            for partition, known in self._group.committed(partitions).items()
+        }
 
     def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """Makes positions and records last; see `Transport.commit`.

@@ -23,7 +23,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are no
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
+    ConfigSource,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
@@ -123,7 +125,12 @@ class Topics:
         """Writes rows of key and value, and waits until they are written."""
         refused: list[object] = []
         producer = Producer(
-            {**self._client, "enable.idempotence": True, "partitioner": "murmur2_random"}
+            {
+                **self._client,
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "queue.buffering.max.messages": 1_000_000,
+            }
         )
         for (key, value), timestamp in zip(rows, timestamps or itertools.repeat(0), strict=False):
             producer.produce(
@@ -156,6 +163,30 @@ class Topics:
         finally:
             consumer.close()
         return {one.partition: one.offset for one in found if one.offset >= 0}
+
+    def begins(self, topic: str) -> dict[int, int]:
+        """Returns the offset of the first record of each partition; deletions move it."""
+        return self._offsets(topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """Returns the offset behind the last record of each partition."""
+        return self._offsets(topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    def _offsets(self, topic: str, which: OffsetSpec) -> dict[int, int]:
+        asked = self._admin.list_offsets(
+            {TopicPartition(topic, n): which for n in range(self.partitions(topic))}
+        )
+        return {at.partition: found.result(_WAIT_S).offset for at, found in asked.items()}
+
+    def own_configs(self, topic: str) -> dict[str, str]:
+        """Returns the configurations that were given to a topic itself."""
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        (found,) = self._admin.describe_configs([resource]).values()
+        return {
+            name: entry.value
+            for name, entry in found.result(_WAIT_S).items()
+            if entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+        }
 
 
 class Follower:
