@@ -3,36 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from tests.broker.records import unique
-from tests.broker.workers import ROOT, WORD_COUNT, WordCount
-
-
-def status(
-    words: WordCount, servers: str, *options: str, application: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Runs the command to its end."""
-    environment = {
-        **os.environ,
-        "LINES": words.lines,
-        "COUNTS": words.counts,
-        "APPLICATION": application or words.application_id,
-        "THALWEG_BOOTSTRAP_SERVERS": servers,
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "streams.cli", "status", str(WORD_COUNT), *options],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment,
-        cwd=ROOT,
-        check=False,
-    )
+from tests.broker.workers import WordCount
 
 
 def test_a_script_is_enough_to_see_all_workers(kafka: str, tmp_path: Path) -> None:
@@ -42,7 +17,7 @@ def test_a_script_is_enough_to_see_all_workers(kafka: str, tmp_path: Path) -> No
         words.wait_shared()
         words.wait_counted()
 
-        done = status(words, kafka, "--json")
+        done = words.status("--json")
         assert done.returncode == 0, done.stderr
         told: Any = json.loads(done.stdout)
         assert (told["application_id"], told["group_state"]) == (words.application_id, "Stable")
@@ -60,7 +35,7 @@ def test_a_script_is_enough_to_see_all_workers(kafka: str, tmp_path: Path) -> No
 
         # One that does not answer is told of by the broker alone.
         words.workers["two"].kill()
-        table = status(words, kafka)
+        table = words.status()
         assert table.returncode == 0, table.stderr
         assert f"127.0.0.1:{words.workers['two'].port}\tUNREACHABLE\t" in table.stdout
         assert "cannot be reached" in table.stderr
@@ -69,7 +44,7 @@ def test_a_script_is_enough_to_see_all_workers(kafka: str, tmp_path: Path) -> No
 
 def test_a_group_that_never_was_is_told(kafka: str, tmp_path: Path) -> None:
     with WordCount(kafka, tmp_path) as words:
-        done = status(words, kafka, application=unique("nobody"))
+        done = words.status(APPLICATION=unique("nobody"))
 
     assert done.returncode == 1
     assert "there is no streams group 'nobody-" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -16,16 +17,21 @@ from typing import Any, Self
 
 import httpx
 
+from rebalance.member import Endpoint
 from streams import serdes
+from streams.status import TaskStatus, instance_at
 from tests.broker.broker import dying_with_parent, free_ports
-from tests.broker.records import Follower, Topics, unique
+from tests.broker.groups import configure_group
+from tests.broker.records import Follower, Record, Topics, unique
 from tests.broker.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 WORD_COUNT = Path(__file__).with_name("word_count.py")
 START_S = 40.0
-"""A worker has joined and restored by then, also behind one that died without a word."""
+"""Bounds hanging, not speed: a worker that starts has joined and restored within some seconds,
+and not before the session of one that died without a word (`broker.SESSION_MS`)."""
 STOP_S = 25.0
+"""Bounds hanging: a clean stop is to take ten seconds at most."""
 
 
 class Answer:
@@ -50,6 +56,7 @@ class Worker:
         options: of `thalweg run`.
         environment: beside this process's own.
         script: what it runs.
+        port: where it answers; 0 for one that it does not tell, as of one among several.
     """
 
     def __init__(
@@ -59,11 +66,12 @@ class Worker:
         options: list[str],
         environment: Mapping[str, str],
         script: Path = WORD_COUNT,
+        port: int | None = None,
     ) -> None:
         self.name = name
         self._script = script
         self.state = home / name
-        self.port = free_ports(1)[0]
+        self.port = free_ports(1)[0] if port is None else port
         self.log_file = home / f"{name}.log"
         self._options = options
         self._environment = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
@@ -101,6 +109,19 @@ class Worker:
     def has_failed(self) -> bool:
         """Whether the process has ended without having been asked to."""
         return self._process is not None and not self.is_alive and not self._is_ended
+
+    def children(self) -> dict[str, int]:
+        """Returns the worker processes it supervises: the name of their state -> process id."""
+        assert self._process is not None
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has just ended
+                parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == self._process.pid:
+                    arguments = (process / "cmdline").read_bytes().decode().split("\0")
+                    state = Path(arguments[arguments.index("--state-dir") + 1])
+                    found[state.name] = int(process.name)
+        return found
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal."""
@@ -163,6 +184,11 @@ class Worker:
         own = next(one for one in answer.body["instances"] if one["is_this"])
         return {(t, n) for t, numbers in own["topic_partitions"].items() for n in numbers}
 
+    def tasks(self, state: str) -> dict[str, TaskStatus]:
+        """Returns its tasks in a state by their ids, empty if it does not answer."""
+        told = instance_at(Endpoint("127.0.0.1", self.port)).tasks
+        return {task.task_id: task for task in told if task.state == state}
+
 
 class WordCount:
     """An application of some workers that count words, its input, and the truth.
@@ -196,6 +222,7 @@ class WordCount:
         self.truth: Counter[str] = Counter()
         self.workers: dict[str, Worker] = {}
         self._rng = random.Random(20260701)
+        self._feeds = 0
         self._outputs: dict[str, list[int]] = defaultdict(list)
         self._follower = Follower(self.topics, self.counts)
         given = {"commit_interval_ms": 200, **settings}
@@ -204,22 +231,53 @@ class WordCount:
             *(text for name, value in given.items() for text in ("--set", f"{name}={value}")),
         ]
 
-    # -- workers -------------------------------------------------------------------------
-
-    def start(self, *names: str) -> list[Worker]:
-        """Starts workers, known or new, and returns at once."""
-        environment = {
+        self._environment = {
             "LINES": self.lines,
             "COUNTS": self.counts,
             "APPLICATION": self.application_id,
         }
+
+    # -- workers -------------------------------------------------------------------------
+
+    def start(self, *names: str) -> list[Worker]:
+        """Starts workers, known or new, and returns at once."""
         for name in names:
             if name not in self.workers:
                 self.workers[name] = Worker(
-                    name, self.home, self._options, environment, self._script
+                    name, self.home, self._options, self._environment, self._script
                 )
             self.workers[name].start()
         return [self.workers[name] for name in names]
+
+    def start_together(self, count: int) -> Worker:
+        """Starts workers under one supervisor, which is returned at once."""
+        options = [*self._options, "--workers", str(count)]
+        together = Worker("together", self.home, options, self._environment, port=0)
+        self.workers[together.name] = together
+        return together.start()
+
+    def status(self, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Runs `thalweg status` of the script to its end.
+
+        Args:
+            options: of the command.
+            environment: what differs from that of the workers.
+        """
+        servers = {"THALWEG_BOOTSTRAP_SERVERS": self.topics.servers}
+        return subprocess.run(
+            [sys.executable, "-m", "streams.cli", "status", str(WORD_COUNT), *options],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, **self._environment, **servers, **environment},
+            cwd=ROOT,
+            check=False,
+        )
+
+    def configure_group(self, **values: int) -> None:
+        """Changes what the broker keeps for this group alone; see `groups.configure_group`."""
+        servers = {"bootstrap.servers": self.topics.servers}
+        configure_group(servers, self.application_id, **values)
 
     @property
     def alive(self) -> list[Worker]:
@@ -227,7 +285,10 @@ class WordCount:
         return [worker for worker in self.workers.values() if worker.is_alive]
 
     def wait_shared(self, within_s: float = START_S) -> None:
-        """Waits until each partition is read by one living worker, and each has some."""
+        """Waits until each partition is read by one living worker, and each has some.
+
+        That is what the workers say: one that cannot do anything says so as well.
+        """
         wanted = {
             (topic, number)
             for topic in (self.lines, self.repartition)
@@ -291,22 +352,53 @@ class WordCount:
     # -- input and output ----------------------------------------------------------------
 
     def feed(self, lines: int = 400, words: int = 6, vocabulary: int = 300) -> None:
-        """Writes lines of random words to all partitions, and counts them."""
-        made = [[f"w{self._rng.randrange(vocabulary)}" for _ in range(words)] for _ in range(lines)]
+        """Writes lines of random words to all partitions, and counts them.
+
+        A third of the words belong to this call alone: that they are counted shows that these
+        very lines were processed, where others may have been counted twice.
+        """
+        self._feeds += 1
+
+        def word(place: int) -> str:
+            number = self._rng.randrange(vocabulary)
+            return f"w{number}" if place % 3 else f"w{self._feeds}-{number}"
+
+        made = [[word(place) for place in range(words)] for _ in range(lines)]
         for line in made:
             self.truth.update(line)
         self.topics.produce(
             self.lines, ((b"%d" % n, " ".join(line).encode()) for n, line in enumerate(made))
         )
 
+    def wait_processed(self, within_s: float = START_S) -> None:
+        """Waits until all lines there are now are committed, by the broker, and counted.
+
+        Lines that were written after something happened show that each partition has somebody
+        who gets on with it, whatever the workers say.
+        """
+        ends = self.topics.ends(self.lines)
+
+        def committed() -> dict[int, int]:
+            return self.topics.committed(self.application_id, self.lines)
+
+        self.wait(
+            lambda: all(committed().get(number, 0) >= end for number, end in ends.items()),
+            within_s,
+            lambda: f"commits up to {ends}: {committed()}",
+        )
+        self.wait_counted(within_s)
+
     def outputs(self) -> dict[str, list[int]]:
         """Returns word -> all counts that were written so far, in order."""
         for record in self._follower.more():
-            assert record.key is not None
-            assert record.value is not None
-            count = serdes.int64.deserializer(self.counts)(record.value)
-            self._outputs[record.key.decode()].append(count)
+            self._note(record, self._outputs)
         return self._outputs
+
+    def _note(self, record: Record, outputs: dict[str, list[int]]) -> None:
+        assert record.key is not None
+        assert record.value is not None
+        count = serdes.int64.deserializer(self.counts)(record.value)
+        outputs[record.key.decode()].append(count)
 
     def wait_counted(self, within_s: float = START_S) -> None:
         """Waits until each word's last count is the truth, or more."""
@@ -326,12 +418,14 @@ class WordCount:
         self.wait(is_counted, within_s, missing)
 
     def assert_exact(self, *, is_each_written: bool) -> None:
-        """Checks that each word was counted once, neither more nor less.
+        """Checks that each word was counted once, neither more nor less, by all that was written.
 
         Args:
             is_each_written: each change was written, so that outputs are 1, 2, 3, …
         """
-        outputs = {word: counts for word, counts in self.outputs().items() if counts}
+        outputs: dict[str, list[int]] = defaultdict(list)
+        for record in self.topics.read(self.counts):
+            self._note(record, outputs)
         assert {word: counts[-1] for word, counts in outputs.items()} == self.truth
         for word, counts in outputs.items():
             if is_each_written:
