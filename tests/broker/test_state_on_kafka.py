@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.broker.workers import WordCount, Worker
+from streams import App, RestoreListener, State, StreamsBuilder, serdes
+from streams.transport.port import TopicPartition
+from tests.broker.records import Topics, unique
+from tests.broker.waiting import wait_until
+from tests.broker.workers import START_S, WordCount, Worker
 
 
 @pytest.fixture(params=["at_least_once", "exactly_once_v2"])
@@ -52,3 +57,66 @@ def test_what_is_restored_follows_from_what_is_kept(words: WordCount) -> None:
 
     words.assert_exact(is_each_written=False)
     words.assert_calm()
+
+
+class Course(RestoreListener):
+    """Notes the course of a restoration, and does something as soon as it is on its way.
+
+    Args:
+        on_way: called once, after the first records; nothing goes on before it returns.
+    """
+
+    def __init__(self, on_way: Callable[[], None]) -> None:
+        self._on_way = on_way
+        self.restored = 0
+        self.is_done = False
+
+    def on_batch_restored(
+        self, partition: TopicPartition, store: str, next_offset: int, count: int
+    ) -> None:
+        if not self.restored:
+            self._on_way()
+        self.restored += count
+
+    def on_restore_end(self, partition: TopicPartition, store: str, total: int) -> None:
+        self.is_done = True
+
+
+def test_a_task_processes_what_comes_while_another_one_restores(kafka: str, tmp_path: Path) -> None:
+    topics, application_id = Topics(kafka), unique("slices")
+    large, small = topics.create(unique("large")), topics.create(unique("small"))
+    restored_by: dict[str, int] = {}
+    course = Course(lambda: topics.produce(small, [(b"while", b"")]))
+
+    def note(word: str, _value: bytes) -> None:
+        restored_by[word] = course.restored
+
+    builder = StreamsBuilder()
+    builder.stream(large, key_serde=serdes.string).group_by_key().count(name="counts")
+    builder.stream(small, key_serde=serdes.string).for_each(note)
+
+    def started(state: str) -> App:
+        return App(
+            builder,
+            application_id=application_id,
+            bootstrap_servers=kafka,
+            state_dir=tmp_path / state,
+            commit_interval_ms=100,
+        )
+
+    # The changelog of counts: made by the broker, and filled as if by years of work.
+    with started("first") as app:
+        assert app.wait_until_idle(timedelta(seconds=START_S)), app
+    changelog, changes = f"{application_id}-counts-changelog", 400_000
+    one = serdes.int64.serializer(changelog)(1)
+    topics.produce(changelog, ((b"%d" % n, one) for n in range(changes)))
+
+    app = started("second")
+    app.set_restore_listener(course)
+    with app:
+        wait_until(lambda: course.is_done and restored_by, START_S, lambda: f"{app.progress()}")
+
+        assert course.restored == changes
+        assert 0 < restored_by["while"] < changes
+        assert app.wait_for(State.RUNNING, timeout=timedelta(seconds=START_S))
+        assert app.store("counts").get("399999") == 1
