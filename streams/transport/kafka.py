@@ -1090,8 +1090,19 @@ class KafkaTransport(Transport):
         An error is raised again until `abort`: the batch it belongs to is not whole.
         """
         self._refuse_closed()
-        while self._flushed(_RETRY_MS):
-            self._raise_refusal("cannot deliver what was sent")
+        what = "cannot deliver what was sent"
+        deadline_ms = self._clock.monotonic_ms() + self._commit_step_ms
+        while left := self._flushed(_RETRY_MS):
+            self._raise_refusal(what)
+            if self._is_transactional and self._clock.monotonic_ms() >= deadline_ms:
+                # As long as that the broker keeps no transaction open. librdkafka has been seen
+                # to wait on after a restart of the broker; a new producer looks anew.
+                self._is_producer_dead = True
+                message = (
+                    f"{what}: {left:,} records of the transaction found no broker to take them "
+                    f"within {self._commit_step_ms:,} ms"
+                )
+                raise self._failure or BrokerError(message, retriable=True)
         self._raise_failure()
         self._written.flushed()
 

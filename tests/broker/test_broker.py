@@ -28,6 +28,8 @@ OWN_BROKER = {
     "test_broker.py::": "it is about our own",
     "test_membership.py::": "the broker's session time-out, and restarts",
     "test_kafka_outage.py::": "outages",
+    "test_standby_on_kafka.py::": "short sessions, with standby tasks",
+    "test_supervisor_on_kafka.py::": "an initial rebalance delay, and sessions, of its own",
     "test_workers_on_kafka.py::": "outages, and the broker's session time-out",
     "test_security_on_kafka.py::": "listeners with security",
     "test_kafka_transport.py::test_every_client_gets_the_security_given_once": "TLS, SASL",
