@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -10,14 +11,25 @@ from types import TracebackType
 from typing import Any, Self
 
 from rebalance.client import GroupClient
-from rebalance.connection import BrokerConnection, Connection
+from rebalance.connection import BrokerConnection
 from rebalance.connection_settings import ConnectionSettings
+from rebalance.errors import RebalanceError, RefusedError, UnreachableError
 from rebalance.events import Assigned, Event, Fatal, Lost, Revoked
+from rebalance.heartbeat import Refusal, read_answer
 from rebalance.member import Endpoint, MemberSettings, TaskAssignment, TaskId, new_id
-from tests.broker.waiting import wait_until
+from rebalance.messages import HEARTBEAT, Api
+from tests.broker.broker import INTERVAL_MS, SESSION_MS
+from tests.broker.waiting import Deadline, wait_until
 
 WAIT_SECONDS = 40
 """For anything that has to happen at all; a busy machine is slow."""
+MARGIN_SECONDS = 1.0
+"""What the machine may add to a bound: a process wakes, timers fire late, two cores are busy."""
+
+
+def recovery(session_ms: int = SESSION_MS) -> Deadline:
+    """One session time-out plus one heartbeat: until then a member is over whatever happened."""
+    return Deadline((session_ms + INTERVAL_MS) / 1000 + MARGIN_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,44 @@ def monotonic_ms() -> float:
     return time.monotonic_ns() / 1e6
 
 
+class WatchedConnection(BrokerConnection):
+    """A connection to a real broker that counts what came of the heartbeats.
+
+    Attributes:
+        accepted: heartbeats the broker accepted.
+        unanswered: heartbeats without an answer.
+        codes: error codes of the answers, and of those to the search for the coordinator.
+    """
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        super().__init__(settings)
+        self.accepted = 0
+        self.unanswered = 0
+        self.codes: list[int] = []
+
+    async def find_coordinator(self, group_id: str) -> None:
+        try:
+            await super().find_coordinator(group_id)
+        except RebalanceError as error:
+            if error.code is not None:
+                self.codes.append(error.code)
+            raise
+
+    async def request(self, api: Api, body: bytes, timeout_ms: float) -> bytes:
+        try:
+            answered = await super().request(api, body, timeout_ms)
+        except UnreachableError:
+            self.unanswered += api == HEARTBEAT
+            raise
+        if api == HEARTBEAT:
+            answer = read_answer(answered)
+            if isinstance(answer, Refusal):
+                self.codes.append(answer.code)
+            else:
+                self.accepted += 1
+        return answered
+
+
 class Owner:
     """A processing loop without records: runs what its member is given.
 
@@ -87,7 +137,7 @@ class Owner:
         *,
         process: str | None = None,
         parts: tuple[Part, ...] | None = None,
-        connection: Callable[[ConnectionSettings], Connection] = BrokerConnection,
+        connection: Callable[[ConnectionSettings], WatchedConnection] = WatchedConnection,
         endpoint: Endpoint | None = None,
         **changes: Any,
     ) -> None:
@@ -155,6 +205,19 @@ class Owner:
         """What the application cannot go on for."""
         return next((event.error for event in self.events if isinstance(event, Fatal)), None)
 
+    def is_known(self, timeout_ms: float) -> bool:
+        """Tells whether the broker says of this member what it says of itself.
+
+        Raises:
+            RebalanceError: the broker does not answer in time.
+        """
+        known = self.client.describe(timeout_ms).member(self.client.identity().member_id)
+        return (
+            known is not None
+            and known.epoch == self.client.identity().epoch
+            and known.tasks == self.runs
+        )
+
 
 def turn_until(
     owners: list[Owner],
@@ -186,3 +249,51 @@ def turn_until_shared(owners: list[Owner], partitions: int, seconds: float = WAI
         return running == tasks and all(owner.active for owner in owners)
 
     turn_until(owners, is_shared, f"a share of {len(tasks)} tasks for {len(owners)}", seconds)
+
+
+def turn_until_heard_again(
+    owners: list[Owner], accepted: Mapping[str, int], deadline: Deadline
+) -> None:
+    """Lets owners go on until the broker accepts heartbeats of all, and agrees on their tasks.
+
+    Args:
+        owners: all members of the group.
+        accepted: member id -> how many were accepted before.
+        deadline: until when.
+    """
+    turn_until(
+        owners,
+        lambda: all(
+            owner.connection.accepted > accepted[owner.client.settings.member_id]
+            and owner.is_known(deadline.left_ms)
+            for owner in owners
+        ),
+        "heartbeats that are accepted again",
+        deadline.left_s,
+    )
+
+
+def accepted_of(owners: list[Owner]) -> dict[str, int]:
+    """Returns member id -> how many of its heartbeats the broker accepted so far."""
+    return {owner.client.settings.member_id: owner.connection.accepted for owner in owners}
+
+
+def exchange(configs: Mapping[str, Any], group: str, api: Api, body: bytes) -> bytes:
+    """Sends one request to the coordinator of a group, from outside of any member."""
+    deadline = Deadline(WAIT_SECONDS)
+
+    async def send() -> bytes:
+        connection = BrokerConnection(ConnectionSettings.from_configs(configs))
+        try:
+            while True:
+                try:
+                    await connection.find_coordinator(group)
+                    return await connection.request(api, body, 10_000)
+                except RefusedError as error:  # a new cluster has no coordinators yet
+                    if not error.retriable or not deadline.left_s:
+                        raise
+                    await asyncio.sleep(0.1)
+        finally:
+            await connection.close()
+
+    return asyncio.run(send())

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,6 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 
 from rebalance.actions import Heartbeat
 from rebalance.client import GroupClient, describe_group
-from rebalance.connection import BrokerConnection
 from rebalance.connection_settings import ConnectionSettings
 from rebalance.errors import (
     AuthenticationError,
@@ -48,18 +46,26 @@ from rebalance.messages import (
 from tests.broker.broker import INTERVAL_MS, SESSION_MS, Broker, open_broker
 from tests.broker.groups import configure_group, exchange
 from tests.broker.members import (
+    MARGIN_SECONDS,
+    WAIT_SECONDS,
     Owner,
+    WatchedConnection,
+    accepted_of,
     all_tasks,
+    recovery,
     turn_until,
+    turn_until_heard_again,
     turn_until_shared,
     word_count,
 )
-from tests.broker.waiting import wait_until
+from tests.broker.waiting import Deadline, wait_until
 
 pytestmark = pytest.mark.broker
 
-RECOVERY_SECONDS = (SESSION_MS + INTERVAL_MS) / 1000
-"""One session time-out plus one heartbeat: until then a member is over whatever happened."""
+SHORT_SESSION_MS = 2_000
+"""Of groups whose members are to outlast one; the shortest the broker allows."""
+HAND_OVER_SECONDS = 2 * INTERVAL_MS / 1000 + MARGIN_SECONDS
+"""Tasks move with heartbeats when nobody has to be missed: well before a session is over."""
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -118,8 +124,18 @@ def test_a_member_gets_all_tasks_and_the_broker_makes_the_internal_topics(
     assert configs["cleanup.policy"].value == "compact"
 
 
+def members_of(kafka: str, group: str) -> set[str]:
+    """Returns the ids of a group's members, as its coordinator says to outsiders."""
+    settings = ConnectionSettings.from_configs({"bootstrap.servers": kafka})
+    return {known.member_id for known in describe_group(settings, group).members}
+
+
+def ids_of(*owners: Owner) -> set[str]:
+    return {owner.client.settings.member_id for owner in owners}
+
+
 def test_members_share_the_tasks_and_take_over_from_those_that_leave(
-    member: Callable[..., Owner],
+    kafka: str, name: str, member: Callable[..., Owner]
 ) -> None:
     first = member()
     turn_until_shared([first], 3)
@@ -130,22 +146,27 @@ def test_members_share_the_tasks_and_take_over_from_those_that_leave(
     turn_until_shared([first, second, third], 3)
 
     assert third.client.leave()
-    turn_until_shared([first, second], 3)
+    assert members_of(kafka, name) == ids_of(first, second), "the good-bye is heard at once"
+    turn_until_shared([first, second], 3, HAND_OVER_SECONDS)
     assert first.client.leave()
-    turn_until_shared([second], 3)
+    assert members_of(kafka, name) == ids_of(second)
+    turn_until_shared([second], 3, HAND_OVER_SECONDS)
 
     assert not any(owner.told(Lost) for owner in (first, second, third))
 
 
 def test_the_tasks_of_a_member_that_dies_move_on_when_its_session_ends(
-    member: Callable[..., Owner],
+    kafka: str, name: str, member: Callable[..., Owner]
 ) -> None:
     first, second = member(), member()
     turn_until_shared([first, second], 3)
 
+    deadline = recovery()
     first.client.close()
+    assert members_of(kafka, name) == ids_of(first, second), "it says no good-bye"
 
-    turn_until_shared([second], 3, seconds=RECOVERY_SECONDS + 5)
+    turn_until_shared([second], 3, deadline.left_s)
+    assert members_of(kafka, name) == ids_of(second)
 
 
 def test_a_member_that_runs_nothing_is_one(member: Callable[..., Owner]) -> None:
@@ -226,18 +247,19 @@ def test_a_member_thrown_out_loses_its_tasks_and_gets_them_back(
     turn_until_shared([owner], 3)
     identity = owner.client.identity()
 
+    deadline = recovery()
     leave_in_the_name_of(configs, name, identity.member_id)
     if code == Code.FENCED_MEMBER_EPOCH:
         join_in_the_name_of(configs, name, identity.member_id, source)
 
-    turn_until([owner], lambda: owner.told(Lost), "the loss", RECOVERY_SECONDS)
+    turn_until([owner], lambda: owner.told(Lost), "the loss", deadline.left_s)
+    turn_until_shared([owner], 3, deadline.left_s)
     assert code.name in owner.told(Lost)[0].reason
-    turn_until_shared([owner], 3, seconds=RECOVERY_SECONDS + 5)
     assert owner.client.identity().member_id == identity.member_id
     assert owner.client.identity().epoch > identity.epoch
 
 
-class LosingConnection(BrokerConnection):
+class LosingConnection(WatchedConnection):
     """Loses answers to heartbeats that change the tasks, as often as it is told to."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
@@ -262,9 +284,10 @@ def test_a_lost_answer_that_takes_tasks_away_is_made_good(member: Callable[..., 
     connection = cast("LosingConnection", first.connection)
     connection.losses = 1
 
+    deadline = recovery()
     second = member()
 
-    turn_until_shared([first, second], 3, seconds=RECOVERY_SECONDS)
+    turn_until_shared([first, second], 3, deadline.left_s)
     assert len(connection.lost) == 1
     assert not first.told(Lost)
 
@@ -275,9 +298,10 @@ def test_a_lost_answer_that_gives_tasks_is_made_good(member: Callable[..., Owner
     connection = cast("LosingConnection", second.connection)
     connection.losses = 1
 
+    deadline = recovery()
     first.client.leave()
 
-    turn_until_shared([second], 3, seconds=RECOVERY_SECONDS)
+    turn_until_shared([second], 3, deadline.left_s)
     assert connection.lost == [TaskAssignment(all_tasks(3))]
     assert not second.told(Lost)
 
@@ -286,6 +310,7 @@ def test_a_lost_answer_that_gives_tasks_is_made_good(member: Callable[..., Owner
 def test_members_get_over_a_restart_of_the_broker(
     broker: Broker, create_topic: Callable[..., str], name: str, end: str
 ) -> None:
+    """Heartbeats are accepted again, and one session later all are still members."""
     source = create_topic(f"{name}-lines", 3)
     with (
         Owner(broker.configs, name, source) as first,
@@ -296,33 +321,52 @@ def test_members_get_over_a_restart_of_the_broker(
         first.client.commit_offsets({(source, 0): (1, "")})
 
         getattr(broker, end)()
+        accepted = accepted_of(owners)
         broker.start()
-        started = time.monotonic()
-        turn_until_shared(owners, 3, seconds=RECOVERY_SECONDS)
-        first.client.commit_offsets({(source, 0): (2, "")}, 20_000)
+        deadline = recovery()
+        turn_until_heard_again(owners, accepted, deadline)
+        turn_until_shared(owners, 3, deadline.left_s)
+        first.client.commit_offsets({(source, 0): (2, "")}, deadline.left_ms)
 
-        assert time.monotonic() - started < RECOVERY_SECONDS + 20
         assert first.client.fetch_offsets([(source, 0)]) == {(source, 0): CommittedOffset(2)}
+        in_a_session = SESSION_MS // INTERVAL_MS + 1
+        later = {member: count + in_a_session for member, count in accepted.items()}
+        turn_until_heard_again(owners, later, Deadline(WAIT_SECONDS))
+        assert members_of(broker.bootstrap_servers, name) == ids_of(first, second)
         assert not first.told(Lost)
         assert not second.told(Lost)
 
 
+@pytest.mark.parametrize("session_ms", [SESSION_MS, SHORT_SESSION_MS])
 def test_members_get_over_a_broker_that_hangs(
-    broker: Broker, create_topic: Callable[..., str], name: str
+    broker: Broker, create_topic: Callable[..., str], name: str, session_ms: int
 ) -> None:
+    """For less than the usual session, and for longer than a short one.
+
+    What the broker does first when the session is over is up to it: the heartbeat that waits in
+    its socket, and all is as before, or the timer, and the member has to join again.
+    """
+    set_session_timeout(broker.configs, name, session_ms)
     source = create_topic(f"{name}-lines", 3)
     with Owner(broker.configs, name, source) as owner:
         turn_until_shared([owner], 3)
 
+        hanging = Deadline((SHORT_SESSION_MS + INTERVAL_MS) / 1000)
         broker.suspend()
         with pytest.raises(UnreachableError):
             owner.client.commit_offsets({(source, 0): (1, "")}, 1_000)
-        time.sleep(SESSION_MS / 2_000)
+        turn_until([owner], lambda: not hanging.left_s, "the end of a session")
+        assert owner.connection.unanswered
+        accepted = accepted_of([owner])
         broker.resume()
+        deadline = recovery(session_ms)
 
-        turn_until([owner], lambda: owner.client.describe().members, "an answer")
-        owner.client.commit_offsets({(source, 0): (2, "")}, 20_000)
-        turn_until_shared([owner], 3, seconds=RECOVERY_SECONDS)
+        turn_until_heard_again([owner], accepted, deadline)
+        turn_until_shared([owner], 3, deadline.left_s)
+        owner.client.commit_offsets({(source, 0): (2, "")}, deadline.left_ms)
+        assert owner.client.fetch_offsets([(source, 0)]) == {(source, 0): CommittedOffset(2)}
+        if session_ms == SESSION_MS:
+            assert not owner.told(Lost)
 
 
 class MemberProcess:
@@ -363,23 +407,30 @@ def test_a_process_suspended_past_its_session_comes_back(
     kafka: str, name: str, source: str, member: Callable[..., Owner]
 ) -> None:
     configs = {"bootstrap.servers": kafka}
-    configure_group(configs, name, session_timeout_ms=2_000)
+    configure_group(
+        configs, name, session_timeout_ms=SHORT_SESSION_MS, initial_rebalance_delay_ms=0
+    )
     owner = member()
     suspended = MemberProcess(configs, name, source)
     try:
         turn_until([owner], lambda: len(suspended.told["runs"]) == 3, "a share for both")
 
+        deadline = recovery(SHORT_SESSION_MS)
         suspended.process.send_signal(signal.SIGSTOP)
-        turn_until_shared([owner], 3, seconds=RECOVERY_SECONDS)
-        suspended.process.send_signal(signal.SIGCONT)
+        turn_until_shared([owner], 3, deadline.left_s)
 
+        deadline = recovery(SHORT_SESSION_MS)
+        suspended.process.send_signal(signal.SIGCONT)
         turn_until(
             [owner],
-            lambda: suspended.told["losses"] and len(suspended.told["runs"]) == 3,
+            lambda: (
+                suspended.told["losses"]
+                and len(suspended.told["runs"]) == 3
+                and len(owner.active) == 3
+            ),
             "the return",
-            RECOVERY_SECONDS + 5,
+            deadline.left_s,
         )
-        turn_until([owner], lambda: len(owner.active) == 3, "a share for both")
         shared = {*suspended.told["runs"], *map(str, owner.active)}
         assert shared == {str(task) for task in all_tasks(3)}
     finally:
@@ -392,9 +443,9 @@ def test_a_loop_that_hangs_loses_its_tasks_and_gets_them_back(
     hanging, other = member(rebalance_timeout_ms=1_500), member()
     turn_until_shared([hanging, other], 3)
 
-    turn_until_shared([other], 3, seconds=RECOVERY_SECONDS)
+    turn_until_shared([other], 3, 1.5 + HAND_OVER_SECONDS)
 
-    turn_until_shared([hanging, other], 3)
+    turn_until_shared([hanging, other], 3, recovery().left_s)
     (lost,) = hanging.told(Lost)
     assert "the processing loop has not polled for" in lost.reason
 

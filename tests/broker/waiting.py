@@ -24,3 +24,24 @@ def wait_until(condition: Callable[[], T], within_s: float, what: str | Callable
             raise TimeoutError(f"not within {within_s:g} s: {said}")
         time.sleep(_PAUSE_S)
     return found
+
+
+class Deadline:
+    """One bound for several waits.
+
+    Args:
+        within_s: from now on.
+    """
+
+    def __init__(self, within_s: float) -> None:
+        self._end = time.monotonic() + within_s
+
+    @property
+    def left_s(self) -> float:
+        """What is left, 0 if it is over."""
+        return max(0.0, self._end - time.monotonic())
+
+    @property
+    def left_ms(self) -> float:
+        """What is left, 0 if it is over."""
+        return 1_000 * self.left_s
