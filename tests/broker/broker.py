@@ -76,11 +76,19 @@ class Broker(ABC):
     Args:
         directory: where its data, settings, certificates and log are kept.
         overrides: broker settings that differ from those of this module.
+
+    Attributes:
+        node: its number in its cluster.
     """
+
+    node = 1
 
     def __init__(self, directory: Path, overrides: Mapping[str, str] | None = None) -> None:
         self.directory = directory
         self.ports = dict(zip(_LISTENERS, free_ports(len(_LISTENERS)), strict=True))
+        # Its first six bits are 0, so that it does not begin with a hyphen, as an option does.
+        cluster_id = uuid.UUID(int=uuid.uuid4().int >> 6)
+        self.cluster = base64.urlsafe_b64encode(cluster_id.bytes).decode().rstrip("=")
         self._overrides = dict(overrides or {})
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -258,11 +266,8 @@ class Broker(ABC):
         (self.directory / "server.properties").write_text(lines)
 
     def _format_arguments(self, properties: str) -> list[str]:
-        # Its first six bits are 0, so that it does not begin with a hyphen, as an option does.
-        cluster_id = uuid.UUID(int=uuid.uuid4().int >> 6)
-        cluster = base64.urlsafe_b64encode(cluster_id.bytes).decode().rstrip("=")
         scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
-        return ["format", "-t", cluster, "-c", properties, "--add-scram", scram]
+        return ["format", "-t", self.cluster, "-c", properties, "--add-scram", scram]
 
 
 class JarBroker(Broker):
@@ -272,12 +277,20 @@ class JarBroker(Broker):
         directory: where its data is kept.
         libraries: the directory of jars.
         overrides: broker settings that differ.
+        beside: the first broker of the cluster, whose controller this one obeys.
     """
 
     def __init__(
-        self, directory: Path, libraries: Path, overrides: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        libraries: Path,
+        overrides: Mapping[str, str] | None = None,
+        *,
+        beside: Broker | None = None,
     ) -> None:
         super().__init__(directory, overrides)
+        if beside is not None:
+            self._join(beside)
         self._libraries = libraries
         self._process: subprocess.Popen[bytes] | None = None
         self._write_settings(directory=str(directory), bind=HOST)
@@ -293,6 +306,17 @@ class JarBroker(Broker):
     def pid(self) -> int | None:
         """The process, None if it does not run."""
         return self._process.pid if self._process is not None else None
+
+    def _join(self, first: Broker) -> None:
+        self.node, self.cluster = first.node + 1, first.cluster
+        listeners = [f"{name}://{HOST}:{self.ports[name]}" for name in _LISTENERS[:-1]]
+        self._overrides = {
+            "process.roles": "broker",
+            "node.id": str(self.node),
+            "controller.quorum.voters": f"{first.node}@{HOST}:{first.ports['CONTROLLER']}",
+            "listeners": ",".join(listeners),
+            **self._overrides,
+        }
 
     def _java(self) -> list[str]:
         return ["java", *_JAVA_OPTIONS, "-cp", f"{self._libraries}/*"]
@@ -454,6 +478,30 @@ def open_broker(overrides: Mapping[str, str] | None = None) -> Iterator[Broker]:
             yield broker
         finally:
             broker.resume()
+
+
+@contextlib.contextmanager
+def open_pair(overrides: Mapping[str, str] | None = None) -> Iterator[tuple[Broker, Broker]]:
+    """Starts two brokers of one cluster, of jars wherever we are; kills them in the end.
+
+    Args:
+        overrides: settings of both that differ from those of this module.
+
+    Raises:
+        BrokerUnavailableError: the jars cannot be had, or a broker does not come up.
+    """
+    with contextlib.ExitStack() as cleaning:
+
+        def start(beside: Broker | None = None) -> Broker:
+            directory = Path(tempfile.mkdtemp(prefix="thalweg-broker-"))
+            cleaning.callback(shutil.rmtree, directory, ignore_errors=True)
+            broker = JarBroker(directory, jars(), overrides, beside=beside)
+            cleaning.callback(broker.kill)
+            broker.start()
+            return broker
+
+        first = start()
+        yield first, start(first)
 
 
 def _started(directory: Path, overrides: Mapping[str, str] | None) -> Broker:
