@@ -7,8 +7,13 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from types import TracebackType
 from typing import Any, Self
+
+from kio.schema.incremental_alter_configs.v1 import request as alter
+from kio.serial import entity_writer
+from kio.static.primitive import i8
 
 from rebalance.client import GroupClient
 from rebalance.connection import BrokerConnection
@@ -297,3 +302,27 @@ def exchange(configs: Mapping[str, Any], group: str, api: Api, body: bytes) -> b
             await connection.close()
 
     return asyncio.run(send())
+
+
+def set_session_timeout(configs: Mapping[str, Any], group: str, timeout_ms: int) -> None:
+    """Sets how long a member of one group may be silent; resource type 32 is a group."""
+    values = {
+        "streams.session.timeout.ms": timeout_ms,
+        "streams.heartbeat.interval.ms": INTERVAL_MS,
+        # A group with settings of its own has none of the broker's.
+        "streams.initial.rebalance.delay.ms": 0,
+    }
+    resource = alter.AlterConfigsResource(
+        resource_type=i8(32),
+        resource_name=group,
+        configs=tuple(
+            alter.AlterableConfig(name=name, config_operation=i8(0), value=str(value))
+            for name, value in values.items()
+        ),
+    )
+    body = BytesIO()
+    entity_writer(alter.IncrementalAlterConfigsRequest)(
+        body, alter.IncrementalAlterConfigsRequest(resources=(resource,), validate_only=False)
+    )
+    answered = exchange(configs, group, Api("IncrementalAlterConfigs", 44, 1), body.getvalue())
+    assert answered[5:7] == b"\0\0", answered

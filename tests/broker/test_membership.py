@@ -53,6 +53,7 @@ from tests.broker.members import (
     accepted_of,
     all_tasks,
     recovery,
+    set_session_timeout,
     turn_until,
     turn_until_heard_again,
     turn_until_shared,

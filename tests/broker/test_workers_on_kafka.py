@@ -9,12 +9,18 @@ from typing import Any
 
 import pytest
 
+from rebalance.client import describe_group
+from rebalance.connection_settings import ConnectionSettings
 from tests.broker.broker import Broker
+from tests.broker.members import set_session_timeout
 from tests.broker.workers import WordCount, Worker
 
 LOST_S = 60.0
 """Bounds hanging, not speed. What has to happen takes about 10 s: a session of 6 s runs out or a
 broker comes back, then tasks move, and what a dead transaction holds is let go after 10 s."""
+
+LONG_SESSION_MS = 60_000
+"""The longest the broker allows; longer than anything here waits."""
 
 Application = Callable[..., WordCount]
 
@@ -32,8 +38,21 @@ def application(broker: Broker, tmp_path: Path) -> Iterator[Application]:
         application.close()
 
 
-def test_workers_that_come_and_leave_in_order_count_exactly(application: Application) -> None:
+def in_group(words: WordCount, broker: Broker) -> set[str]:
+    """Returns the names of the workers that are members, by their coordinator."""
+    settings = ConnectionSettings.from_configs(broker.configs)
+    group = describe_group(settings, words.application_id)
+    ports = {member.endpoint.port for member in group.members if member.endpoint is not None}
+    assert len(ports) == len(group.members)
+    return {worker.name for worker in words.workers.values() if worker.port in ports}
+
+
+def test_workers_that_come_and_leave_in_order_count_exactly(
+    application: Application, broker: Broker
+) -> None:
+    """Who is stopped says good-bye: no session ends within what is waited here."""
     words = application(statestore_cache_max_bytes=0)
+    set_session_timeout(broker.configs, words.application_id, LONG_SESSION_MS)
     words.start("one")
     words.feed()
     words.wait_shared()
@@ -43,9 +62,11 @@ def test_workers_that_come_and_leave_in_order_count_exactly(application: Applica
     words.wait_shared()
     words.feed()
     assert words.workers["two"].stop() == 0
+    assert in_group(words, broker) == {"one", "three"}
     words.wait_shared()
     words.feed()
     assert words.workers["one"].stop() == 0
+    assert in_group(words, broker) == {"three"}
     words.wait_shared()
     words.start("two")
     words.feed()
@@ -54,6 +75,7 @@ def test_workers_that_come_and_leave_in_order_count_exactly(application: Applica
 
     words.stop()
     assert words.workers["three"].restored > 0, "it had all tasks, which others had filled"
+    assert not in_group(words, broker)
     words.assert_exact(is_each_written=True)
     words.assert_calm()
 
