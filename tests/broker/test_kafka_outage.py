@@ -12,6 +12,7 @@ from streams.errors import BrokerError
 from streams.transport.kafka import KafkaTransport
 from streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition
 from tests.broker.broker import Broker
+from tests.broker.members import recovery
 from tests.unit.streams.transport.conformance import produce, read, values
 
 
@@ -48,10 +49,12 @@ def test_a_transport_survives_its_broker(
         send(b"k", b"%d" % number, 1, None, 0)
     assert not reader.poll(10, 500)
     broker.mend()
+    deadline = recovery()
 
     transport.flush()
     transport.commit({at: OffsetAndMetadata(200)})
     found += values(read(reader, 100))
+    assert deadline.left_s, "longer than a session and a heartbeat"
     reader.close()
     assert found == [b"%d" % n for n in range(200)]
     assert transport.committed([at]) == {at: OffsetAndMetadata(200)}
