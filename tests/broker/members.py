@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from io import BytesIO
 from types import TracebackType
 from typing import Any, Self
-
-from kio.schema.incremental_alter_configs.v1 import request as alter
-from kio.serial import entity_writer
-from kio.static.primitive import i8
 
 from rebalance.client import GroupClient
 from rebalance.connection import BrokerConnection
 from rebalance.connection_settings import ConnectionSettings
-from rebalance.errors import RebalanceError, RefusedError, UnreachableError
+from rebalance.errors import RebalanceError, UnreachableError
 from rebalance.events import Assigned, Event, Fatal, Lost, Revoked
 from rebalance.heartbeat import Refusal, read_answer
 from rebalance.member import Endpoint, MemberSettings, TaskAssignment, TaskId, new_id
@@ -281,48 +275,3 @@ def turn_until_heard_again(
 def accepted_of(owners: list[Owner]) -> dict[str, int]:
     """Returns member id -> how many of its heartbeats the broker accepted so far."""
     return {owner.client.settings.member_id: owner.connection.accepted for owner in owners}
-
-
-def exchange(configs: Mapping[str, Any], group: str, api: Api, body: bytes) -> bytes:
-    """Sends one request to the coordinator of a group, from outside of any member."""
-    deadline = Deadline(WAIT_SECONDS)
-
-    async def send() -> bytes:
-        connection = BrokerConnection(ConnectionSettings.from_configs(configs))
-        try:
-            while True:
-                try:
-                    await connection.find_coordinator(group)
-                    return await connection.request(api, body, 10_000)
-                except RefusedError as error:  # a new cluster has no coordinators yet
-                    if not error.retriable or not deadline.left_s:
-                        raise
-                    await asyncio.sleep(0.1)
-        finally:
-            await connection.close()
-
-    return asyncio.run(send())
-
-
-def set_session_timeout(configs: Mapping[str, Any], group: str, timeout_ms: int) -> None:
-    """Sets how long a member of one group may be silent; resource type 32 is a group."""
-    values = {
-        "streams.session.timeout.ms": timeout_ms,
-        "streams.heartbeat.interval.ms": INTERVAL_MS,
-        # A group with settings of its own has none of the broker's.
-        "streams.initial.rebalance.delay.ms": 0,
-    }
-    resource = alter.AlterConfigsResource(
-        resource_type=i8(32),
-        resource_name=group,
-        configs=tuple(
-            alter.AlterableConfig(name=name, config_operation=i8(0), value=str(value))
-            for name, value in values.items()
-        ),
-    )
-    body = BytesIO()
-    entity_writer(alter.IncrementalAlterConfigsRequest)(
-        body, alter.IncrementalAlterConfigsRequest(resources=(resource,), validate_only=False)
-    )
-    answered = exchange(configs, group, Api("IncrementalAlterConfigs", 44, 1), body.getvalue())
-    assert answered[5:7] == b"\0\0", answered

@@ -53,7 +53,6 @@ from tests.broker.members import (
     accepted_of,
     all_tasks,
     recovery,
-    set_session_timeout,
     turn_until,
     turn_until_heard_again,
     turn_until_shared,
@@ -347,7 +346,9 @@ def test_members_get_over_a_broker_that_hangs(
     What the broker does first when the session is over is up to it: the heartbeat that waits in
     its socket, and all is as before, or the timer, and the member has to join again.
     """
-    set_session_timeout(broker.configs, name, session_ms)
+    configure_group(
+        broker.configs, name, session_timeout_ms=session_ms, initial_rebalance_delay_ms=0
+    )
     source = create_topic(f"{name}-lines", 3)
     with Owner(broker.configs, name, source) as owner:
         turn_until_shared([owner], 3)

@@ -12,7 +12,7 @@ import pytest
 from rebalance.client import describe_group
 from rebalance.connection_settings import ConnectionSettings
 from tests.broker.broker import INTERVAL_MS, SESSION_MS, Broker
-from tests.broker.members import set_session_timeout
+from tests.broker.groups import configure_group
 from tests.broker.workers import WordCount, Worker
 
 LOST_S = 60.0
@@ -57,7 +57,12 @@ def test_workers_that_come_and_leave_in_order_count_exactly(
 ) -> None:
     """Who is stopped says good-bye: no session ends within what is waited here."""
     words = application(statestore_cache_max_bytes=0)
-    set_session_timeout(broker.configs, words.application_id, LONG_SESSION_MS)
+    configure_group(
+        broker.configs,
+        words.application_id,
+        session_timeout_ms=LONG_SESSION_MS,
+        initial_rebalance_delay_ms=0,
+    )
     words.start("one")
     words.feed()
     words.wait_shared()
