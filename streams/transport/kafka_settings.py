@@ -31,6 +31,9 @@ _COMMON: Final[Mapping[str, Any]] = {
     # With librdkafka's "rebootstrap", questions to a group's coordinator (offsets of a transaction
     # among them) hang for good once all brokers were away (seen with 2.16).
     "metadata.recovery.strategy": "none",
+    # A partition whose leader was none for a moment is not asked about again before the next
+    # refresh (librdkafka issue 5430); the default leaves it alone for five minutes.
+    "topic.metadata.refresh.interval.ms": 10_000,
     # Brokers close idle connections: no news.
     "log.connection.close": False,
 }
