@@ -24,10 +24,10 @@ from rebalance.errors import Code
 from rebalance.events import Lost
 from rebalance.messages import Api, CommittedOffset
 from tests.broker.broker import Broker, open_pair
+from tests.broker.groups import exchange
 from tests.broker.members import (
     Owner,
     accepted_of,
-    exchange,
     recovery,
     turn_until,
     turn_until_heard_again,
