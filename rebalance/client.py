@@ -140,6 +140,7 @@ class GroupClient:
         self._events: deque[Event] = deque()
         self._handed_out: Assigned | Lost | None = None
         self._polled_ms: float = 0
+        self._answered_ms: float = 0
         self._failure: RebalanceError | None = None
         self._is_leaving = False
         self._is_interrupted = False
@@ -261,6 +262,14 @@ class GroupClient:
     def is_ready(self) -> bool:
         """Whether the group can run, by its statuses. For any thread."""
         return self._membership.is_ready
+
+    @property
+    def is_in_touch(self) -> bool:
+        """Whether a heartbeat was answered within the last two intervals. For any thread.
+
+        If not, the session may have run out unheard, as in a process that was halted.
+        """
+        return self._monotonic_ms() - self._answered_ms <= 2 * self._membership.interval_ms
 
     def endpoints(self) -> Mapping[Endpoint, EndpointPartitions]:
         """Returns which instance has which partitions, as the group last said. For any thread."""
@@ -527,6 +536,7 @@ class GroupClient:
         self._failure = error
 
     def _note_success(self) -> None:
+        self._answered_ms = self._monotonic_ms()
         if isinstance(self._failure, UnreachableError):
             _log.info("group %s: its coordinator answers again", self.settings.group_id)
         self._failure = None

@@ -177,6 +177,11 @@ class BrokerMember(GroupMember):
         """Whether the group assigns tasks; not while topics are missing."""
         return self._client.is_ready
 
+    @property
+    def is_in_touch(self) -> bool:
+        """Whether the coordinator has answered lately."""
+        return self._client.is_in_touch
+
     def prepare_leave(self) -> None:
         """Takes no new tasks any more; offsets can still be committed."""
         self._client.prepare_leave()

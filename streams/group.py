@@ -80,6 +80,11 @@ class GroupMember(ABC):
         """Whether the group assigns tasks: its topics are there. Any thread may ask."""
         return True
 
+    @property
+    def is_in_touch(self) -> bool:
+        """Whether the group has heard of the member lately, so that its tasks are its own still."""
+        return True
+
     def prepare_leave(self) -> None:  # noqa: B027 - most members need not be told
         """Is told that tasks are about to be closed for good: none should come any more."""
 

@@ -341,6 +341,11 @@ class Worker:
         if manager.global_task is not None:
             manager.global_task.update()
         restored += self._for_a_while(lambda: manager.update_standby(RESTORE_RECORDS))
+        if not self._member.is_in_touch:
+            # Others may have the tasks by now, as when this process was halted: nothing is
+            # written over what they write before the group has answered.
+            self._stop_asked.wait(min(self.config.poll_ms, _RETRY_MS) / 1000)
+            return
         if self._is_paused:
             if not restored:
                 self._stop_asked.wait(self.config.poll_ms / 1000)
@@ -619,6 +624,8 @@ class Worker:
     # -- commit --------------------------------------------------------------------------
 
     def _commit_if_due(self) -> None:
+        if not self._member.is_in_touch:
+            return
         running, now_ms = self._manager.running.values(), self._clock.monotonic_ms()
         if now_ms - self._last_commit_ms >= self.config.commit_interval_ms or any(
             task.commit_requested for task in running
@@ -701,6 +708,7 @@ class Worker:
                 errors.append(error)
 
         attempt(self._member.prepare_leave)
+        clean = clean and self._member.is_in_touch
         if clean:
             attempt(self._commit)
         is_committed = clean and not errors

@@ -181,7 +181,9 @@ def test_only_tests_that_need_a_broker_of_their_own_have_one(
     own = {
         f"{item.path.name}::{item.originalname}"
         for item in request.session.items
-        if isinstance(item, pytest.Function) and "broker" in item.fixturenames
+        if item.path.parent == Path(__file__).parent
+        and isinstance(item, pytest.Function)
+        and "broker" in item.fixturenames
     }
 
     needless = {name for name in own if not name.startswith(tuple(OWN_BROKER))}

@@ -107,7 +107,7 @@ def test_a_task_processes_what_comes_while_another_one_restores(kafka: str, tmp_
     # The changelog of counts: made by the broker, and filled as if by years of work.
     with started("first") as app:
         assert app.wait_until_idle(timedelta(seconds=START_S)), app
-    changelog, changes = f"{application_id}-counts-changelog", 400_000
+    changelog, changes = f"{application_id}-counts-changelog", 1_200_000
     one = serdes.int64.serializer(changelog)(1)
     topics.produce(changelog, ((b"%d" % n, one) for n in range(changes)))
 

@@ -304,6 +304,27 @@ def test_a_client_that_was_interrupted_before_does_not_wait(
     assert coordinator.members == {}
 
 
+def test_who_hears_nothing_is_out_of_touch_until_it_does(
+    open_client: Open, coordinator: Coordinator
+) -> None:
+    connection = GroupConnection(coordinator)
+    client = open_client(connection=connection)
+    client.start()
+    wait_until(lambda: client.is_in_touch, SECONDS, "an answer")
+    hangs = threading.Event()
+    hangs.set()
+
+    def away(_api: Api) -> None:
+        if hangs.is_set():
+            raise UnreachableError("nobody is there")
+
+    connection.before = away
+
+    wait_until(lambda: not client.is_in_touch, SECONDS, "silence")
+    hangs.clear()
+    wait_until(lambda: client.is_in_touch, SECONDS, "an answer")
+
+
 def test_a_shutdown_is_asked_for(open_client: Open, coordinator: Coordinator) -> None:
     connection = GroupConnection(coordinator)
     client = open_client(connection=connection)

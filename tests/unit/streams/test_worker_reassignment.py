@@ -61,7 +61,9 @@ class ToldMember(GroupMember):
         self.changes: deque[GroupChange] = deque()
         self.acknowledged: list[Assignment] = []
         self.has_left = False
+        self.polls = 0
         self.has_asked_all_to_stop = False
+        self.is_heard = True
         self.at_acknowledge: Callable[[], None] = lambda: None
 
     def tell(
@@ -77,11 +79,16 @@ class ToldMember(GroupMember):
     def start(self) -> None: ...
 
     def poll(self, now_ms: int) -> GroupChange | None:
+        self.polls += 1
         return self.changes.popleft() if self.changes else None
 
     def acknowledge(self, assignment: Assignment) -> None:
         self.at_acknowledge()
         self.acknowledged.append(assignment)
+
+    @property
+    def is_in_touch(self) -> bool:
+        return self.is_heard
 
     def request_shutdown(self) -> None:
         assert not self.has_left
@@ -202,6 +209,37 @@ def test_tasks_that_are_lost_are_given_up_without_a_commit(tmp_path: Path, log: 
         assert rows(worker, 1) == {"p1": 3}
     assert committed(log) == [None, 3]
     assert [seen.key for seen in log.read("out")] == ["p1"] * 3
+
+
+def test_a_member_out_of_touch_writes_nothing_until_it_is_heard_again(
+    tmp_path: Path, log: Log
+) -> None:
+    worker, member = told(log, tmp_path)
+    with running(worker) as run:
+        member.tell([ZERO, ONE])
+        run.until(lambda: committed(log) == [3, 3])
+        member.is_heard = False
+        polled = member.polls
+        log.send("in", ("p0", "x"), partition=0)
+        run.until(lambda: member.polls > polled + 20)
+        assert committed(log) == [3, 3]
+        # It hears that its tasks are another's: what came is left to them.
+        member.tell([ONE], is_lost=True)
+        member.is_heard = True
+        run.until(lambda: worker.progress().running_tasks == 1)
+    assert committed(log) == [3, 3]
+    assert len(log.read("out")) == 6
+
+
+def test_a_worker_out_of_touch_stops_without_a_commit(tmp_path: Path, log: Log) -> None:
+    clock = ManualClock(NOW_MS)
+    worker, member = told(log, tmp_path, clock=clock, commit_interval_ms=1_000)
+    with running(worker) as run:
+        member.tell([ZERO, ONE])
+        run.until(lambda: worker.progress().processed_records == 6)
+        member.is_heard = False
+    assert member.has_left
+    assert committed(log) == [None, None]
 
 
 def test_an_assignment_that_cannot_be_opened_is_tried_again_before_it_is_acknowledged(
