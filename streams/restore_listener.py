@@ -77,13 +77,7 @@ NOBODY: Final = RestoreListener()
 """Hears, and does nothing."""
 
 
-def tell(
-    call: Callable[[TopicPartition, str, int], None]
-    | Callable[[TopicPartition, str, int, int], None],
-    partition: TopicPartition,
-    store: str,
-    *numbers: int,
-) -> None:
+def tell(call: Callable[..., None], partition: TopicPartition, store: str, *numbers: int) -> None:
     """Calls a method of a listener; what it raises is logged."""
     try:
         call(partition, store, *numbers)

@@ -228,13 +228,13 @@ def restored_by_key(batch: Sequence[RestoreRecord], *, timestamped: bool) -> Ite
     if not timestamped:
         return zip(keys, values, strict=True)
     times = map(pack_int64, timestamps)
+    rows: Any
     # Four times as fast as to look for None; empty values take the long way too.
-    if not all(values):
-        return [
-            (key, None if value is None else time + value)
-            for time, key, value in zip(times, keys, values, strict=True)
-        ]
-    rows: Any = map(concat, times, values)  # type: ignore[arg-type]  # no value is None
+    if all(values):
+        rows = map(concat, times, values)  # type: ignore[arg-type]  # no value is None
+    else:
+        pairs = zip(times, values, strict=True)
+        rows = [None if value is None else time + value for time, value in pairs]
     return zip(keys, rows, strict=True)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import IntEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
@@ -108,6 +108,22 @@ def tell(message: str) -> None:
     typer.echo(message, err=True)
 
 
+def fail(error: Exception, code: ExitCode | None = None) -> NoReturn:
+    """Ends the command with an error's message, and with `--debug` its traceback.
+
+    Args:
+        error: the error that is being handled.
+        code: the exit code; by default what the error means.
+
+    Raises:
+        typer.Exit: always.
+    """
+    if is_debug():
+        traceback.print_exc()
+    tell_error(message_of(error))
+    raise typer.Exit(exit_code_of(error) if code is None else code) from error
+
+
 def told(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command `--debug`, and turns its errors into messages and exit codes."""
 
@@ -127,10 +143,7 @@ def told(command: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt as error:
             raise typer.Exit(ExitCode.INTERRUPTED) from error
         except Exception as error:
-            if debug:
-                traceback.print_exc()
-            tell_error(message_of(error))
-            raise typer.Exit(exit_code_of(error)) from error
+            fail(error)
 
     signature = inspect.signature(command, eval_str=True)
     debug = inspect.Parameter(

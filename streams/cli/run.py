@@ -6,7 +6,6 @@ the application's affair (`App.run`). It must not know how records are processed
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Annotated, Final
@@ -14,7 +13,7 @@ from typing import Annotated, Final
 import typer
 
 from streams.cli import options
-from streams.cli.exits import ExitCode, is_debug, leave_at_once, tell, tell_error, told
+from streams.cli.exits import ExitCode, fail, is_debug, leave_at_once, tell, told
 from streams.errors import StreamsError
 
 _UNTIL_IDLE_COMMIT_MS: Final = 1_000
@@ -122,10 +121,7 @@ def run(
     except StreamsError as error:
         if not app.is_application_shut_down:
             raise
-        if is_debug():
-            traceback.print_exc()
-        tell_error(str(error))
-        raise typer.Exit(ExitCode.SHUT_DOWN) from error
+        fail(error, ExitCode.SHUT_DOWN)
     except KeyboardInterrupt:
         tell(f"{app.application_id}: stopped at once; what was not committed is done again")
         leave_at_once(ExitCode.INTERRUPTED)

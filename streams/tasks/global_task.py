@@ -180,26 +180,27 @@ class GlobalTask:
         names = {topic: name for name, topic in self._task.plan.changelog_topics.items()}
         totals = dict.fromkeys(self._task.partitions, 0)
         left = dict.fromkeys(totals)
+
+        def told(call: Callable[..., None], partition: TopicPartition, *numbers: int) -> None:
+            tell(call, partition, names[partition.topic], *numbers)
+
         for partition in totals:
-            start, name = positions[partition], names[partition.topic]
-            tell(listener.on_restore_start, partition, name, start, max(start, ends[partition]))
+            start = positions[partition]
+            told(listener.on_restore_start, partition, start, max(start, ends[partition]))
         try:
             while True:
                 for partition in [one for one in left if positions[one] >= ends[one]]:
                     del left[partition]
-                    name = names[partition.topic]
-                    tell(listener.on_restore_end, partition, name, totals[partition])
+                    told(listener.on_restore_end, partition, totals[partition])
                 if not left or is_stopped():
                     break
                 for partition, count in self._apply(_READ_MS).items():
                     totals[partition] += count
                     if partition in left:
-                        name, position = names[partition.topic], positions[partition]
-                        tell(listener.on_batch_restored, partition, name, position, count)
+                        told(listener.on_batch_restored, partition, positions[partition], count)
         finally:
             for partition in left:
-                name = names[partition.topic]
-                tell(listener.on_restore_suspended, partition, name, totals[partition])
+                told(listener.on_restore_suspended, partition, totals[partition])
 
     def _known(
         self, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]

@@ -91,6 +91,10 @@ def _no_collection() -> Iterator[None]:
         gc.enable()
 
 
+def _tell_of(one: StoreRestoration, call: Callable[..., None], *numbers: int) -> None:
+    tell(call, one.partition, one.store.name, *numbers)
+
+
 class Restorer:
     """Restores the stores of one worker. Not thread-safe; progress may be read anywhere.
 
@@ -123,26 +127,20 @@ class Restorer:
         self._by_partition.update(begun)
         self._by_task[task_id] = stores
         for one in stores:
-            self._tell_start(one)
+            end = max(one.start_offset, one.end_offset)
+            _tell_of(one, self._listener.on_restore_start, one.start_offset, end)
             if one.is_complete:
-                self._tell_end(one)
+                _tell_of(one, self._listener.on_restore_end, one.restored)
 
     def remove(self, task_id: str) -> list[StoreRestoration]:
         """Stops restoring a task's stores and returns how far they are."""
         stores = self._by_task.pop(task_id, [])
         left = [one for one in stores if self._by_partition.pop(one.partition, None) is not None]
         for one in left:
-            tell(self._listener.on_restore_suspended, one.partition, one.store.name, one.restored)
+            _tell_of(one, self._listener.on_restore_suspended, one.restored)
         if left and self._reader is not None:
             self._reader.remove([one.partition for one in left])
         return stores
-
-    def _tell_start(self, one: StoreRestoration) -> None:
-        listener, end = self._listener, max(one.start_offset, one.end_offset)
-        tell(listener.on_restore_start, one.partition, one.store.name, one.start_offset, end)
-
-    def _tell_end(self, one: StoreRestoration) -> None:
-        tell(self._listener.on_restore_end, one.partition, one.store.name, one.restored)
 
     def of_task(self, task_id: str) -> list[StoreRestoration]:
         """Returns a task's stores that are being restored, for metrics."""
@@ -209,8 +207,8 @@ class Restorer:
             done += count
             if count:
                 position = min(reader.position(partition), one.end_offset)
-                told, name = self._listener.on_batch_restored, one.store.name
-                self._untold.append(partial(tell, told, partition, name, position, count))
+                told = self._listener.on_batch_restored
+                self._untold.append(partial(_tell_of, one, told, position, count))
         self._settle(reader, list(self._by_partition.values()))
         self.restored_total += done
         return done
@@ -223,7 +221,8 @@ class Restorer:
             if one.is_complete:
                 complete.append(one.partition)
                 del self._by_partition[one.partition]
-                self._untold.append(partial(self._tell_end, one))
+                told = self._listener.on_restore_end
+                self._untold.append(partial(_tell_of, one, told, one.restored))
         if complete:
             reader.remove(complete)
 

@@ -44,7 +44,7 @@ from rebalance.messages import (
     encode_offset_commit,
 )
 from tests.broker.broker import INTERVAL_MS, SESSION_MS, Broker, open_broker
-from tests.broker.groups import configure_group, exchange
+from tests.broker.groups import configure_group, described, exchange
 from tests.broker.members import (
     MARGIN_SECONDS,
     WAIT_SECONDS,
@@ -126,8 +126,9 @@ def test_a_member_gets_all_tasks_and_the_broker_makes_the_internal_topics(
 
 def members_of(kafka: str, group: str) -> set[str]:
     """Returns the ids of a group's members, as its coordinator says to outsiders."""
-    settings = ConnectionSettings.from_configs({"bootstrap.servers": kafka})
-    return {known.member_id for known in describe_group(settings, group).members}
+    found = described(kafka, group)
+    assert found is not None
+    return {known.member_id for known in found.members}
 
 
 def ids_of(*owners: Owner) -> set[str]:

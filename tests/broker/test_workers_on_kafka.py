@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from rebalance.client import describe_group
-from rebalance.connection_settings import ConnectionSettings
 from tests.broker.broker import INTERVAL_MS, SESSION_MS, Broker
-from tests.broker.groups import configure_group
+from tests.broker.groups import described
 from tests.broker.workers import WordCount, Worker
 
 LOST_S = 60.0
@@ -45,8 +43,8 @@ def application(broker: Broker, tmp_path: Path) -> Iterator[Application]:
 
 def in_group(words: WordCount, broker: Broker) -> set[str]:
     """Returns the names of the workers that are members, by their coordinator."""
-    settings = ConnectionSettings.from_configs(broker.configs)
-    group = describe_group(settings, words.application_id)
+    group = described(broker.bootstrap_servers, words.application_id)
+    assert group is not None
     ports = {member.endpoint.port for member in group.members if member.endpoint is not None}
     assert len(ports) == len(group.members)
     return {worker.name for worker in words.workers.values() if worker.port in ports}
@@ -57,12 +55,7 @@ def test_workers_that_come_and_leave_in_order_count_exactly(
 ) -> None:
     """Who is stopped says good-bye: no session ends within what is waited here."""
     words = application(statestore_cache_max_bytes=0)
-    configure_group(
-        broker.configs,
-        words.application_id,
-        session_timeout_ms=LONG_SESSION_MS,
-        initial_rebalance_delay_ms=0,
-    )
+    words.configure_group(session_timeout_ms=LONG_SESSION_MS, initial_rebalance_delay_ms=0)
     words.start("one")
     words.feed()
     words.wait_shared()
