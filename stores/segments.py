@@ -115,10 +115,13 @@ class SegmentedRows:
         """
         if self._retain_duplicates:
             return self._put_duplicate(key, start_ms, value)
-        if self._observes(start_ms):
-            segment = pack_int64(start_ms // self._interval_ms)
-            self.rows.put(segment + key + _suffix.pack(start_ms, 0), value)
+        self.put_row(self.row_key(key, start_ms), start_ms, value)
         return 0
+
+    def put_row(self, row_key: bytes, start_ms: int, value: bytes | None) -> None:
+        """Writes as `put` to where a row stands, in a store that keeps no duplicates."""
+        if self._observes(start_ms):
+            self.rows.put(row_key, value)
 
     def _put_duplicate(self, key: bytes, start_ms: int, value: bytes | None) -> int:
         in_memory = self._starts is not None
@@ -151,7 +154,8 @@ class SegmentedRows:
         if start_ms < self._accepted_from_ms:
             self._expired()
             return False
-        self._note_start(start_ms)
+        if self._starts is not None:
+            self._note_start(start_ms)
         return True
 
     def _note_start(self, start_ms: int) -> None:
@@ -185,15 +189,18 @@ class SegmentedRows:
 
     def get(self, key: bytes, start_ms: int) -> bytes | None:
         """Reads one row unless it is expired; of duplicates the newest."""
+        lower = self.row_key(key, start_ms)
+        if not self._retain_duplicates:
+            return self.get_row(lower, start_ms)
         if start_ms < self._live_from_ms:
             return None
-        segment = pack_int64(start_ms // self._interval_ms)
-        if not self._retain_duplicates:
-            return self.rows.get(segment + key + _suffix.pack(start_ms, 0))
-        lower = segment + key + _suffix.pack(start_ms, 0)
-        upper = segment + key + _suffix.pack(start_ms, _LARGEST_SEQNUM) + b"\0"
+        upper = lower[:-WINDOW_SUFFIX_BYTES] + _suffix.pack(start_ms, _LARGEST_SEQNUM) + b"\0"
         rows = self.rows.snapshot(lower, upper, True)
         return next((value for row_key, value in rows if len(row_key) == len(lower)), None)
+
+    def get_row(self, row_key: bytes, start_ms: int) -> bytes | None:
+        """Reads as `get` by where a row stands, in a store that keeps no duplicates."""
+        return None if start_ms < self._live_from_ms else self.rows.get(row_key)
 
     def fetch(
         self, key: bytes, from_ms: int, to_ms: int, *, reverse: bool = False, shared: bool = False
@@ -284,6 +291,26 @@ class SegmentedRows:
         if self._starts is None or shared:
             return None
         return list(self._starts.irange(from_ms, to_ms))
+
+    def spans(
+        self, lower: bytes | None, upper: bytes | None, from_ms: int, to_ms: int
+    ) -> list[tuple[bytes, bytes | None]]:
+        """Returns the [lower, upper) of row keys among which rows of keys and times stand.
+
+        Expired or not; rows of other keys and times may stand there too. Both ends of keys
+        and times are included.
+        """
+        first, last = max(from_ms, 0) // self._interval_ms, to_ms // self._interval_ms
+        if last - first >= _FEW_SEGMENTS or (lower is None and upper is None):
+            return [(pack_int64(first), prefix_end(pack_int64(last)))] if first <= last else []
+        above = None if upper is None else _above_rows_of(upper, to_ms)
+        return [
+            (
+                pack_int64(segment) + (lower or b""),
+                prefix_end(pack_int64(segment)) if above is None else pack_int64(segment) + above,
+            )
+            for segment in range(first, last + 1)
+        ]
 
     def _scan_all(self, from_ms: int, to_ms: int, reverse: bool, shared: bool) -> Iterator[Row]:
         lower = pack_int64(from_ms // self._interval_ms)

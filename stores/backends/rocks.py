@@ -140,6 +140,9 @@ class RocksBudget:
         options.set_write_buffer_manager(self._write_buffers)
         options.set_write_buffer_size(self._share_bytes)
         options.set_max_write_buffer_number(3)
+        # Rows that are new are looked for first, among all that are in memory.
+        options.set_memtable_whole_key_filtering(True)
+        options.set_memtable_prefix_bloom_ratio(0.02)
         options.set_compaction_style(DBCompactionStyle.universal())
         options.set_compression_type(DBCompressionType.none())
         # The log is the only place of rows that a checkpoint file speaks of: a hole in it must

@@ -25,6 +25,8 @@ from collections.abc import Callable, Hashable, Iterator
 from operator import attrgetter
 from typing import Any, Final
 
+from sortedcontainers import SortedKeyList
+
 from stores.api import CacheBudget, FlushListener, StoreHost
 from stores.layers.metered import MeteredKeyValueStore, Pair
 from stores.layers.pending import Change, Row, merge, within
@@ -41,14 +43,11 @@ from stores.layers.record_cache import (
 from stores.record import CurrentRecord
 
 _last_update: Final = attrgetter("updated", "updated_offset")
+_last_use: Final = attrgetter("used", "updated_offset")
+_raw_key: Final = attrgetter("raw_key")
 
 Process = Callable[[Any, Any, int], None]
 Failed = Callable[[Exception, Any, Any, int], None]
-
-
-def _last_use(entry: CacheEntry) -> tuple[int, int]:
-    used, updated = entry.used, entry.updated
-    return (used, -1) if used > updated else (updated, entry.updated_offset)
 
 
 class EntryTable:
@@ -71,7 +70,7 @@ class EntryTable:
     """
 
     __slots__ = (
-        "_current", "_queue", "cache", "dirty", "flushing", "folds_total", "hot", "hot_offset",
+        "_current", "_in_order", "_queue", "cache", "dirty", "flushing", "folds_total", "hot", "hot_offset",
         "hot_topic", "rows", "tick", "write_down",
     )  # fmt: skip
 
@@ -92,7 +91,9 @@ class EntryTable:
         self.tick = 0
         self._current = current
         self.write_down = write_down
-        self._queue: list[tuple[tuple[int, int], CacheEntry]] = []
+        self._queue: list[tuple[int, CacheEntry]] = []
+        # Only stores that are scanned pay for order.
+        self._in_order: SortedKeyList[CacheEntry, bytes] | None = None
 
     def find(self, key: Hashable) -> CacheEntry | None:
         """Returns the entry of a cached row, up to date."""
@@ -142,11 +143,13 @@ class EntryTable:
         entry.origin = origin
         is_heavy = pair[0] is None or topic is None or origin.__class__ is tuple
         entry.light_topic = HEAVY if is_heavy else topic
-        self.tick = entry.updated = self.tick + 1
+        is_new = entry.used < 0
+        self.tick = entry.used = entry.updated = self.tick + 1
         entry.updated_offset = -1
         if not entry.dirty:
             self.mark_dirty(entry)
-            self.rows[entry.key] = entry
+        if is_new:
+            self._take_in(entry)
         size += ENTRY_OVERHEAD_BYTES + context_bytes(topic, origin)
         cache.size_bytes += size - entry.size_bytes
         entry.size_bytes = size
@@ -156,12 +159,18 @@ class EntryTable:
     def insert_clean(self, entry: CacheEntry, size: int) -> None:
         """Takes in a row as it was read from the store below."""
         cache = self.cache
+        self._take_in(entry)
         self.tick = entry.used = self.tick + 1
         entry.size_bytes = size + ENTRY_OVERHEAD_BYTES + CONTEXT_OVERHEAD_BYTES
-        self.rows[entry.key] = entry
         cache.size_bytes += entry.size_bytes
         if cache.size_bytes > cache.max_bytes:
             self.evict()
+
+    def _take_in(self, entry: CacheEntry) -> None:
+        # From here on other threads see it: as dirty as it is.
+        self.rows[entry.key] = entry
+        if self._in_order is not None:
+            self._in_order.add(entry)
 
     def peek(self, key: Hashable) -> Pair | Unread:
         """Returns the newest pair of a row, `UNREAD` if it is not here; for other threads."""
@@ -193,6 +202,26 @@ class EntryTable:
         for entry in self.flushing:
             yield entry, entry.pair
 
+    def differing_between(
+        self, lower: bytes | None, upper: bytes | None, *, every: bool
+    ) -> Iterator[tuple[CacheEntry, Pair]]:
+        """Yields as `differing` the rows whose stored key is in [lower, upper); for the worker.
+
+        It costs what it yields, and the first time an ordering of all rows.
+        """
+        if self._in_order is None:
+            self._in_order = SortedKeyList(self.rows.values(), key=_raw_key)
+        find_hot = self.hot.get
+        for entry in self._in_order.irange_key(lower, upper, (True, False)):
+            if every or entry.dirty:
+                row = find_hot(entry.key)
+                yield entry, entry.pair if row is None else row.pair()
+        for entry in self.flushing:
+            if (lower is None or entry.raw_key >= lower) and (
+                upper is None or entry.raw_key < upper
+            ):
+                yield entry, entry.pair
+
     # -- giving way and flushing ---------------------------------------------------------
 
     def evict(self) -> None:
@@ -202,9 +231,16 @@ class EntryTable:
         """
         cache = self.cache
         while cache.size_bytes > cache.max_bytes:
-            entry = self._eldest()
-            if entry is None:
-                return
+            queue = self._queue
+            if not queue:
+                if not self.rows:
+                    return
+                self.cool_all()
+                entries = sorted(self.rows.values(), key=_last_use, reverse=True)
+                queue.extend([(entry.used, entry) for entry in entries])
+            used, entry = queue.pop()
+            if entry.used != used or entry.key in self.hot:
+                continue  # used since, or here no longer
             if entry.dirty:
                 self._flush(entry)
             else:
@@ -220,31 +256,16 @@ class EntryTable:
         self.cache.size_bytes -= sum(entry.size_bytes for entry in self.rows.values())
         self.hot.clear()
         self.rows.clear()
-        self.dirty, self._queue = [], []
-
-    def _eldest(self) -> CacheEntry | None:
-        """Returns the least recently used row, or None when there is no row."""
-        rows, hot, queue = self.rows, self.hot, self._queue
-        while True:
-            while queue:
-                used, entry = queue.pop()
-                if (
-                    entry.key not in hot
-                    and _last_use(entry) == used
-                    and rows.get(entry.key) is entry
-                ):
-                    return entry
-            if not rows:
-                return None
-            self.cool_all()
-            queue.extend(
-                (_last_use(e), e) for e in sorted(rows.values(), key=_last_use, reverse=True)
-            )
+        self.dirty, self._queue, self._in_order = [], [], None
 
     def _remove(self, entry: CacheEntry) -> None:
         """Takes a row out; its bytes no longer count."""
-        self.hot.pop(entry.key, None)
+        if self.hot:
+            self.hot.pop(entry.key, None)
+        if self._in_order is not None:
+            self._in_order.remove(entry)
         del self.rows[entry.key]
+        entry.used = -1
         self.cache.size_bytes -= entry.size_bytes
 
     def _flush(self, evicted: CacheEntry | None) -> None:
@@ -329,7 +350,9 @@ class CachingKeyValueStore(MeteredKeyValueStore):
             if pair is not None:
                 self._insert_clean(row_key, raw_key, pair)
             return pair
-        table.tick = entry.used = table.tick + 1
+        # Two ticks: no hot row shares that of a read, its offset would set them in a wrong order.
+        entry.used = table.tick + 1
+        table.tick += 2
         return self._decoded_pair(entry.pair)
 
     def put_pair(self, key: Any, value: Any | None, timestamp: int) -> None:
@@ -467,7 +490,7 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         entry.pair = result, max(timestamp, newest)
         # The partition is that of the topic already: a task reads one of each.
         entry.context_timestamp, entry.origin = timestamp, origin
-        table.tick = entry.updated = table.tick + 1
+        table.tick = entry.used = entry.updated = table.tick + 1
         entry.updated_offset = -1
         table.heat(entry)
         table.folds_total += 1
@@ -598,12 +621,17 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         Rows of a store that forgets on its own (LRU) are yielded whole. Unordered; safe to
         call from any thread.
         """
-        for entry, (row, timestamp) in self._table.differing(every=not self._stored_is_lasting):
+        return self._packed(self._table.differing(every=not self._stored_is_lasting))
+
+    def _packed(self, rows: Iterator[tuple[CacheEntry, Pair]]) -> Iterator[Change]:
+        for entry, (row, timestamp) in rows:
             yield entry.raw_key, self.pack_cached(row, timestamp, is_decoded=self._value_is_row)
 
     def scan_rows(self, lower: bytes | None, upper: bytes | None, reverse: bool) -> Iterator[Row]:
         """Scans stored rows with the cached ones over them; for the worker."""
-        overlay = within(dict(self.cached_rows()).items(), lower, upper, reverse)
+        every = not self._stored_is_lasting
+        cached = dict(self._packed(self._table.differing_between(lower, upper, every=every)))
+        overlay = within(cached.items(), None, None, reverse)
         return merge(self.bytes_store.scan(lower, upper, reverse), overlay, reverse)
 
     def snapshot_rows(

@@ -16,15 +16,19 @@ Source: JVM `CachingWindowStore`, `SegmentedCacheFunction`; kafka-streams semant
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from stores.api import CacheBudget, StoreHost, WindowFlushListener
-from stores.formats import WINDOW_SUFFIX_BYTES, encode_window_key
 from stores.layers.caching import EntryTable
 from stores.layers.metered import MeteredWindowStore, Pair
 from stores.layers.pending import Change, Row, merge, within
 from stores.layers.record_cache import CacheEntry, Unread
-from stores.segments import SEGMENT_BYTES
+from stores.segments import window_key_of
+
+Step = Callable[[Any, Any, Any | None], Any]
+"""(key, value, old aggregate or None) -> new aggregate or None."""
 
 
 class CachingWindowStore(MeteredWindowStore):
@@ -46,8 +50,8 @@ class CachingWindowStore(MeteredWindowStore):
         self._send_old_values = False
         self._key_is_row = inner.key_serde.keyable
         self._value_is_row = inner.value_serde.immutable
-        has_fixed_size = inner.value_serde.fixed_size_bytes is not None
-        self._has_simple_values = self._value_is_row and has_fixed_size
+        self._fixed_bytes = inner.value_serde.fixed_size_bytes
+        self._prefix_bytes = 8 if inner.timestamped else 0
         self._lookups = 0
         self._misses = 0
 
@@ -60,39 +64,91 @@ class CachingWindowStore(MeteredWindowStore):
         entry = table.rows.get((key if self._key_is_row else self.encode_key(key), start_ms))
         if entry is None:
             self._misses += 1
-            return self._inner.fetch_pair_raw(self.encode_key(key), start_ms)
+            row_key = self.segments.row_key(self.encode_key(key), start_ms)
+            return self._inner.fetch_row(row_key, start_ms)
         table.tick = entry.used = table.tick + 1
         return self._decoded_pair(entry.pair)
 
     def put_pair(self, key: Any, start_ms: int, value: Any | None, timestamp: int) -> None:
         """Writes a row into the cache; None deletes. Evicts when the budget is exceeded."""
-        table, current = self._table, self.current
-        row_key: Hashable = (key if self._key_is_row else self.encode_key(key), start_ms)
-        entry = table.rows.get(row_key)
-        self._puts += 1
-        if (
-            entry is not None
-            and value is not None
-            and self._has_simple_values
-            and entry.light_topic is current.topic
-            and current.origin.__class__ is not tuple
-        ):
-            if not entry.dirty:
-                table.mark_dirty(entry)
-            entry.pair = value, timestamp
-            entry.context_timestamp = current.timestamp
-            entry.origin = current.origin
-            table.tick = entry.updated = table.tick + 1
-            return
-        row, size = value, SEGMENT_BYTES
+        row, value_bytes = value, 0
         if value is not None:
             encoded = self.encode_value(value)
-            size += len(encoded) + (8 if self.timestamped else 0)
+            value_bytes = self._prefix_bytes + len(encoded)
             row = value if self._value_is_row else encoded
+        cached_key: Hashable = (key if self._key_is_row else self.encode_key(key), start_ms)
+        entry = self._table.rows.get(cached_key)
         if entry is None:
-            entry = CacheEntry(row_key, encode_window_key(self.encode_key(key), start_ms))
-        time = timestamp if value is None else current.timestamp
-        table.update(entry, (row, timestamp), time, size + len(entry.raw_key))
+            row_key = self.segments.row_key(self.encode_key(key), start_ms)
+            entry = CacheEntry(cached_key, row_key)
+        self._puts += 1
+        time = timestamp if value is None else self.current.timestamp
+        size = value_bytes + len(entry.raw_key)
+        self._table.update(entry, (row, timestamp), time, size)
+
+    def fold(self, step: Step) -> Callable[[Any, int, Any, int], None]:
+        """Binds a whole aggregation step to the cache, for the hot path.
+
+        The returned function takes (key, window start, value, timestamp), reads the row,
+        computes `step(key, value, old)` and writes it back with the later of both timestamps.
+        It equals `fetch_pair` + `put_pair` and saves their calls where values are kept decoded
+        and weigh the same.
+
+        Args:
+            step: returns the new aggregate, None to delete the row; `old` is None where
+                there is no row.
+        """
+        if not (self._key_is_row and self._value_is_row and self._fixed_bytes is not None):
+            return partial(self._fold_slow, step)
+        table, current, inner = self._table, self.current, self._inner
+        find, row_key_of, encode_key = table.rows.get, self.segments.row_key, self.encode_key
+        slow, fixed_bytes = self._fold_slow, self._prefix_bytes + self._fixed_bytes
+
+        def fold(key: Any, start_ms: int, value: Any, timestamp: int) -> None:
+            cached_key = key, start_ms
+            entry = find(cached_key)
+            if entry is None:
+                row_key = row_key_of(encode_key(key), start_ms)
+                below = inner.fetch_row(row_key, start_ms)
+                self._lookups += 1
+                self._misses += 1
+                if below is None:
+                    result, newest = step(key, value, None), timestamp
+                else:
+                    result, newest = step(key, value, below[0]), max(timestamp, below[1])
+                if result is None:
+                    self.put_pair(key, start_ms, None, timestamp)
+                    return
+                self._puts += 1
+                entry = CacheEntry(cached_key, row_key)
+                size = fixed_bytes + len(row_key)
+                table.update(entry, (result, newest), current.timestamp, size)
+                return
+            origin = current.origin
+            if entry.light_topic is not current.topic or origin.__class__ is tuple:
+                slow(step, key, start_ms, value, timestamp)
+                return
+            old, newest = entry.pair
+            result = step(key, value, old)
+            if result is None:
+                self._lookups += 1
+                self.put_pair(key, start_ms, None, timestamp)
+                return
+            if not entry.dirty:
+                table.mark_dirty(entry)
+            entry.pair = result, timestamp if timestamp > newest else newest
+            entry.context_timestamp = current.timestamp
+            entry.origin = origin
+            table.tick = entry.used = entry.updated = table.tick + 1
+            table.folds_total += 1
+
+        return fold
+
+    def _fold_slow(self, step: Step, key: Any, start_ms: int, value: Any, timestamp: int) -> None:
+        pair = self.fetch_pair(key, start_ms)
+        old, newest = (None, timestamp) if pair is None else (pair[0], max(timestamp, pair[1]))
+        result = step(key, value, old)
+        self.put_pair(key, start_ms, result, timestamp if result is None else newest)
 
     def _decoded_pair(self, pair: Pair) -> Pair | None:
         if pair[0] is None:
@@ -105,7 +161,34 @@ class CachingWindowStore(MeteredWindowStore):
         """Takes the function that hears of every flushed change."""
         self._listener = listener
         self._send_old_values = send_old_values
+        if self._key_is_row and self._value_is_row and not send_old_values:
+            self._table.write_down = self._simple_write_down(listener)
         return True
+
+    def _simple_write_down(self, listener: WindowFlushListener) -> Callable[[CacheEntry], None]:
+        """Binds `_write_down` for rows that are kept decoded and listeners without old values."""
+        inner, current, general = self._inner, self.current, self._write_down
+        write, encode = inner.put_row, self.value_serde.bare_serializer(self.topic)
+
+        def write_down(entry: CacheEntry) -> None:
+            row, timestamp = entry.pair
+            if row is None:
+                general(entry)
+                return
+            try:
+                raw = encode(row)
+            except Exception:
+                raw = self.encode_value(row)  # says what is wrong
+            current.topic, current.partition = entry.topic, entry.partition
+            current.origin, current.timestamp = entry.origin, entry.context_timestamp
+            inner.puts_below += 1
+            cached_key: Any = entry.key
+            key, start_ms = cached_key
+            write(entry.raw_key, start_ms, raw, timestamp)
+            current.timestamp = timestamp
+            listener(key, start_ms, row, None, timestamp)
+
+        return write_down
 
     def flush_cache(self) -> None:
         """Writes every dirty row down and forwards it, in the order of last updates."""
@@ -113,23 +196,22 @@ class CachingWindowStore(MeteredWindowStore):
 
     def _write_down(self, entry: CacheEntry) -> None:
         (row, timestamp), listener = entry.pair, self._listener
-        raw_key, start_ms = _key_and_start(entry)
+        row_key = entry.raw_key
+        raw_key, start_ms = window_key_of(row_key)
         below: Pair | None = None
         if listener is not None and (row is None or self._send_old_values):
-            below = self._inner.fetch_pair_raw(raw_key, start_ms)
+            below = self._inner.fetch_row(row_key, start_ms)
             if row is None and below is None:
                 return  # came and went within the interval: leaves no trace
         current = self.current
         current.topic, current.partition = entry.topic, entry.partition
         current.origin, current.timestamp = entry.origin, entry.context_timestamp
-        value = row
-        if self._value_is_row or row is None:
-            self._inner.put_pair_raw(raw_key, start_ms, value, timestamp)
-        else:
-            value = self.decode_value(row)
-            self._inner.put_pair_encoded(raw_key, start_ms, row, timestamp)
+        encoded = self.encode_value(row) if self._value_is_row and row is not None else row
+        self._inner.puts_below += 1
+        self._inner.put_row(row_key, start_ms, encoded, timestamp)
         if listener is None:
             return
+        value = row if self._value_is_row or row is None else self.decode_value(row)
         old = below[0] if self._send_old_values and below is not None else None
         key = entry.key[0] if self._key_is_row else self.decode_key(raw_key)  # type: ignore[index]
         current.timestamp = entry.context_timestamp if row is None else timestamp
@@ -155,7 +237,7 @@ class CachingWindowStore(MeteredWindowStore):
         self, raw_key: bytes, from_ms: int, to_ms: int, reverse: bool, *, shared: bool
     ) -> Iterator[Row]:
         """Scans rows of one key, the cached ones over the stored ones."""
-        overlay = self._cached_rows(raw_key, raw_key, from_ms, to_ms, reverse)
+        overlay = self._cached_rows(raw_key, raw_key, from_ms, to_ms, reverse, shared)
         rows = self.segments.fetch(raw_key, from_ms, to_ms, reverse=reverse, shared=shared)
         return merge(rows, overlay, reverse)
 
@@ -171,28 +253,39 @@ class CachingWindowStore(MeteredWindowStore):
     ) -> Iterator[Row]:
         """Scans rows of a range of keys, the cached ones over the stored ones."""
         # What is above comes first: a row on its way down is then seen twice, not missed.
-        overlay = self._cached_rows(lower, upper, from_ms, to_ms, reverse)
+        overlay = self._cached_rows(lower, upper, from_ms, to_ms, reverse, shared)
         rows = self.segments.fetch_range(
             lower, upper, from_ms, to_ms, reverse=reverse, shared=shared
         )
         return merge(rows, overlay, reverse)
 
     def _cached_rows(
-        self, lower: bytes | None, upper: bytes | None, from_ms: int, to_ms: int, reverse: bool
+        self,
+        lower: bytes | None,
+        upper: bytes | None,
+        from_ms: int,
+        to_ms: int,
+        reverse: bool,
+        shared: bool,
     ) -> list[Change]:
         """Returns the cached rows of a range in the order of scans, expired ones included."""
-        rows: dict[bytes, bytes | None] = {}
-        for entry, (row, timestamp) in self._table.differing(every=True):
-            raw_key, start_ms = _key_and_start(entry)
+        table, rows = self._table, dict[bytes, bytes | None]()
+        if shared:
+            found = table.differing(every=True)
+        else:
+            spans = self.segments.spans(lower, upper, from_ms, to_ms)
+            found = chain.from_iterable(
+                table.differing_between(*span, every=True) for span in spans
+            )
+        for entry, (row, timestamp) in found:
+            raw_key, start_ms = window_key_of(entry.raw_key)
             if (
                 not from_ms <= start_ms <= to_ms
                 or (lower is not None and raw_key < lower)
                 or (upper is not None and raw_key > upper)
             ):
                 continue
-            rows[self.segments.row_key(raw_key, start_ms)] = self.pack_cached(
-                row, timestamp, is_decoded=self._value_is_row
-            )
+            rows[entry.raw_key] = self.pack_cached(row, timestamp, is_decoded=self._value_is_row)
         return within(rows.items(), None, None, reverse)
 
     # -- counts --------------------------------------------------------------------------
@@ -200,7 +293,7 @@ class CachingWindowStore(MeteredWindowStore):
     @property
     def cache_hits(self) -> int:
         """Reads that the cache answered."""
-        return self._lookups - self._misses
+        return self._lookups - self._misses + self._table.folds_total
 
     @property
     def cache_misses(self) -> int:
@@ -210,10 +303,9 @@ class CachingWindowStore(MeteredWindowStore):
     @property
     def gets_total(self) -> int:
         """Reads, cached or not."""
-        return self._lookups
+        return self._lookups + self._table.folds_total
 
-
-def _key_and_start(entry: CacheEntry) -> tuple[bytes, int]:
-    """Returns the stored key and the window start of a cached row."""
-    start_ms: int = entry.key[1]  # type: ignore[index]
-    return entry.raw_key[:-WINDOW_SUFFIX_BYTES], start_ms
+    @property
+    def puts_total(self) -> int:
+        """Writes into the cache."""
+        return self._puts + self._table.folds_total

@@ -24,12 +24,16 @@ from typing import Final, TypeAlias
 from stores.api import Log
 from stores.formats import encode_window_key, pack_int64
 from stores.record import CurrentRecord
+from stores.segments import SEGMENT_BYTES
 
 Write: TypeAlias = Callable[[bytes, bytes | None, int], None]
 """Writes a row: (key, value or None to delete, timestamp)."""
 
-WindowWrite: TypeAlias = Callable[[bytes, int, bytes | None, int], object]
-"""Writes a window row: (key, window start in ms, value or None to delete, timestamp)."""
+WindowWrite: TypeAlias = Callable[[bytes, int, bytes | None, int], None]
+"""Writes a window row: (key, window start in ms, value or None to delete, timestamp).
+
+The key is that of the user or, of a store without duplicates, the row's.
+"""
 
 _LARGEST_SEQNUM: Final = 2**31 - 1
 
@@ -89,51 +93,70 @@ def log_evictions(log: Log | None, current: CurrentRecord) -> Callable[[bytes], 
 
 
 def window_write(
+    put: Callable[[bytes, int, bytes | None], None],
+    log: Log | None,
+    current: CurrentRecord,
+    *,
+    timestamped: bool,
+) -> WindowWrite:
+    """Returns the write of a window store without duplicates, by the row's key.
+
+    A write is logged even if the store below drops it because it came too late.
+
+    Args:
+        put: writes a row below: (row key as in `stores.segments`, window start, value).
+        log: appends to the changelog; None where the store has none.
+        current: tells the time of the record being processed.
+        timestamped: whether rows carry the timestamp of their value.
+    """
+
+    def put_row(row_key: bytes, start_ms: int, value: bytes | None, timestamp: int) -> None:
+        if timestamped and value is not None:
+            value = pack_int64(timestamp) + value
+        put(row_key, start_ms, value)
+
+    if log is None:
+        return put_row
+
+    def log_row(row_key: bytes, start_ms: int, value: bytes | None, timestamp: int) -> None:
+        if timestamped:
+            put(row_key, start_ms, None if value is None else pack_int64(timestamp) + value)
+            log(row_key[SEGMENT_BYTES:], value, timestamp, None)
+        else:
+            put(row_key, start_ms, value)
+            log(row_key[SEGMENT_BYTES:], value, current.timestamp, None)
+
+    return log_row
+
+
+def duplicates_write(
     put: Callable[[bytes, int, bytes | None], int],
     log: Log | None,
     current: CurrentRecord,
     *,
     timestamped: bool,
-    retain_duplicates: bool,
 ) -> WindowWrite:
-    """Returns the write of a window store.
+    """Returns the write of a window store that keeps duplicates, by the user's key.
 
-    A write is logged even if the store below drops it because it came too late. A store that
-    keeps duplicates numbers them in the changelog apart from the store: deletions, which do
-    nothing there, take a number here.
+    They are numbered in the changelog apart from the store: deletions, which do nothing
+    there, take a number here.
 
     Args:
         put: writes a window row below and returns its seqnum.
         log: appends to the changelog; None where the store has none.
         current: tells the time of the record being processed.
         timestamped: whether rows carry the timestamp of their value.
-        retain_duplicates: whether the store keeps duplicates.
     """
-
-    def put_row(key: bytes, start_ms: int, value: bytes | None, timestamp: int) -> int:
-        if timestamped and value is not None:
-            value = pack_int64(timestamp) + value
-        return put(key, start_ms, value)
-
-    if log is None:
-        return put_row
-
-    if not retain_duplicates:
-
-        def log_row(key: bytes, start_ms: int, value: bytes | None, timestamp: int) -> None:
-            put_row(key, start_ms, value, timestamp)
-            time = timestamp if timestamped else current.timestamp
-            log(encode_window_key(key, start_ms), value, time, None)
-
-        return log_row
-
     seqnum = 0
 
-    def log_duplicate(key: bytes, start_ms: int, value: bytes | None, timestamp: int) -> None:
+    def write(key: bytes, start_ms: int, value: bytes | None, timestamp: int) -> None:
         nonlocal seqnum
-        # Never behind the store's own number, which goes on from what was restored.
-        seqnum = max(seqnum + 1 & _LARGEST_SEQNUM, put_row(key, start_ms, value, timestamp))
-        time = timestamp if timestamped else current.timestamp
-        log(encode_window_key(key, start_ms, seqnum), value, time, None)
+        packed = pack_int64(timestamp) + value if timestamped and value is not None else value
+        number = put(key, start_ms, packed)
+        if log is not None:
+            # Never behind the store's own number, which goes on from what was restored.
+            seqnum = max(seqnum + 1 & _LARGEST_SEQNUM, number)
+            time = timestamp if timestamped else current.timestamp
+            log(encode_window_key(key, start_ms, seqnum), value, time, None)
 
-    return log_duplicate
+    return write

@@ -35,6 +35,7 @@ from stores.formats import decode_value_and_timestamp, pack_int64
 from stores.layers.changelog import (
     WindowWrite,
     Write,
+    duplicates_write,
     key_value_write,
     log_evictions,
     window_write,
@@ -115,7 +116,7 @@ class _Metered(StateStore):
         self._gets = 0
         self._puts = 0
         self.puts_below = 0
-        """Writes by a layer above that does not call `put_pair_raw`."""
+        """Writes by a layer above that calls neither `put_pair` nor `put_pair_raw`."""
 
     @property
     def name(self) -> str:
@@ -493,20 +494,26 @@ class MeteredWindowStore(_Metered, WindowStore[Any, Any]):
         self.segments = segments
         self._rows = segments.rows
         self._window_size_ms = builder.window_size_ms
-        self.put_pair_encoded: WindowWrite = window_write(
-            segments.put,
-            self.log,
-            self.current,
-            timestamped=self.timestamped,
-            retain_duplicates=builder.retain_duplicates,
+        self.put_row: WindowWrite = window_write(
+            segments.put_row, self.log, self.current, timestamped=self.timestamped
         )
-        """Writes (stored key, start, encoded value or None, timestamp) and logs it."""
+        """Writes (row key, start, encoded value or None, timestamp) and logs it.
+
+        Not for stores that keep duplicates.
+        """
+        self._put_duplicate: WindowWrite | None = None
+        if builder.retain_duplicates:
+            self._put_duplicate = duplicates_write(
+                segments.put, self.log, self.current, timestamped=self.timestamped
+            )
 
     # -- for nodes and the cache above ---------------------------------------------------
 
     def fetch_pair(self, key: Any, start_ms: int) -> Pair | None:
         """Reads the (value, timestamp) of a window, None where there is no live row."""
-        return self.fetch_pair_raw(self.encode_key(key), start_ms)
+        self._gets += 1
+        row = self.segments.get(self.encode_key(key), start_ms)
+        return None if row is None else self.unpack(row)
 
     def put_pair(self, key: Any, start_ms: int, value: Any | None, timestamp: int) -> None:
         """Writes a row.
@@ -517,21 +524,19 @@ class MeteredWindowStore(_Metered, WindowStore[Any, Any]):
             value: the value; None deletes.
             timestamp: event time of the value; of a deletion, of the record that deletes.
         """
-        self.put_pair_raw(self.encode_key(key), start_ms, value, timestamp)
-
-    def fetch_pair_raw(self, raw_key: bytes, start_ms: int) -> Pair | None:
-        """Reads as `fetch_pair`, by the stored key; any thread may call it."""
-        self._gets += 1
-        row = self.segments.get(raw_key, start_ms)
-        return None if row is None else self.unpack(row)
-
-    def put_pair_raw(
-        self, raw_key: bytes, start_ms: int, value: Any | None, timestamp: int
-    ) -> None:
-        """Writes as `put_pair`, by the stored key."""
         self._puts += 1
         encoded = None if value is None else self.encode_value(value)
-        self.put_pair_encoded(raw_key, start_ms, encoded, timestamp)
+        raw_key = self.encode_key(key)
+        if self._put_duplicate is not None:
+            self._put_duplicate(raw_key, start_ms, encoded, timestamp)
+        else:
+            self.put_row(self.segments.row_key(raw_key, start_ms), start_ms, encoded, timestamp)
+
+    def fetch_row(self, row_key: bytes, start_ms: int) -> Pair | None:
+        """Reads as `fetch_pair`, by the row's key; not for stores that keep duplicates."""
+        self._gets += 1
+        row = self.segments.get_row(row_key, start_ms)
+        return None if row is None else self.unpack(row)
 
     # -- for users -----------------------------------------------------------------------
 
@@ -672,7 +677,9 @@ class MeteredWindowStore(_Metered, WindowStore[Any, Any]):
     def close(self) -> None:
         """Releases what the store holds. Updates not yet committed are lost."""
         self._rows.close()
-        self.put_pair_encoded = self._refuse
+        self.put_row = self._refuse
+        if self._put_duplicate is not None:
+            self._put_duplicate = self._refuse
 
 
 class WindowFace(ReadOnlyWindowStore[Any, Any]):

@@ -43,9 +43,10 @@ class CacheEntry:
     `pair` is the newest (value, timestamp), the value None where the row is deleted; it is
     one tuple, replaced and never changed, so that readers of other threads see no half of
     an update. `stored` is the pair in the store below, None when it has no such row,
-    `UNREAD` when that is not known. `used` (by a read) and `updated` are ticks of the
-    store's own counter: the later one orders entries for eviction, the last update for
-    flushing. Folds of one tick are ordered by `updated_offset`, which is -1 for any other update.
+    `UNREAD` when that is not known. `used` (the last read or update) and `updated` are ticks of
+    the store's own counter: the former orders entries for eviction and is negative outside of
+    the table, the latter for flushing.
+    Folds of one tick are ordered by `updated_offset`, which is -1 for any other update.
 
     `light_topic` is the topic whose records may update a row without weighing it anew: the
     row has a value and was written by a record of that topic without headers. Where that does
@@ -81,7 +82,7 @@ class CacheEntry:
         self.origin: Origin = None
         self.context_timestamp = -1
         self.size_bytes = 0
-        self.used = 0
+        self.used = -1
         self.updated = 0
         self.updated_offset = -1
 
@@ -133,7 +134,8 @@ class HotRow:
         assert offset is not None
         entry.pair = self.value, self.timestamp
         entry.origin = entry.updated_offset = offset
-        entry.context_timestamp, entry.updated = self.context_timestamp, self.tick
+        entry.context_timestamp, entry.used = self.context_timestamp, self.tick
+        entry.updated = self.tick
 
 
 def context_bytes(topic: str | None, origin: Origin) -> int:

@@ -12,11 +12,15 @@ Source: JVM `KStreamWindowAggregate`; kafka-streams semantics D1, D2.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Any, Final, Protocol
 
 from stores.windowed import TimeWindow, UnlimitedWindow, Window, Windowed
 from topology.nodes.aggregate import Step, aggregate_step, count_step, reduce_step
-from topology.nodes.node import Node, NodeScope, Process
+from topology.nodes.node import Failed, Node, NodeScope, Process
+
+_RECENT_WINDOWS: Final = 64
+"""How many windows are kept to be the keys of many rows."""
 
 
 class Windows(Protocol):
@@ -62,7 +66,8 @@ class WindowedAggregate(Node):
         def flushed(key: Any, start: int, new: Any, old: Any, timestamp: int) -> None:
             forward(Windowed(key, ends(start)), new, old, timestamp)
 
-        cached = store.set_flush_listener(flushed, self.send_old_values)
+        if store.set_flush_listener(flushed, self.send_old_values):
+            return self._cached(store.fold(step), drop, failed)
         fetch, put, send_old = store.fetch_pair, store.put_pair, self.send_old_values
         stream_time = -1
 
@@ -86,8 +91,31 @@ class WindowedAggregate(Node):
                         newest = max(pair[1], timestamp)
                     new = step(key, value, old)
                     put(key, start, new, timestamp if new is None else newest)
-                    if not cached:
-                        flushed(key, start, new, old if send_old else None, newest)
+                    flushed(key, start, new, old if send_old else None, newest)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return aggregate
+
+    def _cached(self, fold: Any, drop: Process, failed: Failed) -> Process:
+        """Returns the closure over a store whose cache forwards by itself."""
+        windows_for, grace_ms = self.windows.windows_for, self.windows.grace_ms
+        stream_time = -1
+
+        def aggregate(key: Any, value: Any, timestamp: int) -> None:
+            nonlocal stream_time
+            if key is None:
+                drop(key, value, timestamp)
+                return
+            if timestamp > stream_time:
+                stream_time = timestamp
+            close_time = stream_time - grace_ms
+            try:
+                for start, end in windows_for(timestamp):
+                    if end <= close_time:
+                        drop(key, value, timestamp)
+                    else:
+                        fold(key, start, value, timestamp)
             except Exception as error:
                 failed(error, key, value, timestamp)
 
@@ -97,6 +125,7 @@ class WindowedAggregate(Node):
 def _sized(windows: Any) -> Callable[[int], Window]:
     size_ms: int = windows.size_ms
 
+    @lru_cache(_RECENT_WINDOWS)
     def window(start: int) -> Window:
         return TimeWindow(start, start + size_ms)
 

@@ -624,3 +624,148 @@ def test_reading_a_window_leaves_nothing_in_the_cache(opened: Any) -> None:
     assert again.store.fetch_pair("a", 50) == (1, 55)
     assert again.size_bytes == 0
     assert (again.store.cache_hits, again.store.cache_misses) == (0, 1)
+
+
+window_steps = st.lists(
+    st.tuples(
+        st.sampled_from("ab"),
+        st.sampled_from([40, 50, 60, 200]),
+        st.sampled_from([0, 1, 2, 3]),
+        st.integers(0, 9),
+        st.sampled_from(["input", "input", "other", None]),
+        st.sampled_from([None, None, None, [("h", b"12")]]),
+        st.sampled_from([False, False, False, True]),
+    ),
+    max_size=40,
+)
+
+
+@given(
+    window_steps,
+    st.sampled_from([PLENTY, 300, 1]),
+    st.sampled_from([LONG, serdes.json(int)]),
+    st.booleans(),
+)
+@example([("a", 50, 1, 5, "input", None, False)] * 3, PLENTY, LONG, False)
+@example([("a", 50, value, 5, "input", None, value == 1) for value in (1, 2, 0)], 300, LONG, False)
+def test_a_step_bound_to_windows_does_what_reading_and_writing_does(
+    records: list[tuple[Any, ...]], cache_bytes: int, value_serde: Serde[int], sends_old: bool
+) -> None:
+    def add(_key: str, value: int, total: int | None) -> int | None:
+        return None if value == 0 else value + (total or 0)
+
+    builder = replace(WINDOWS, value_serde=value_serde)
+    with TemporaryDirectory() as directory:
+        bound, plain = (
+            Opened(builder, Path(directory) / name, cache_bytes, send_old_values=old)
+            for name, old in (("bound", sends_old), ("plain", True))
+        )
+        fold = bound.store.fold(add)
+        for offset, (key, start, value, late, topic, headers, flushes) in enumerate(records):
+            time = start + late
+            for one in (bound, plain):
+                one.host.set_record(time, offset=offset, topic=topic, headers=headers)
+            fold(key, start, value, time)
+            old, newest = plain.store.fetch_pair(key, start) or (None, time)
+            new = add(key, value, old)
+            plain.store.put_pair(key, start, new, time if new is None else max(newest, time))
+            if flushes:
+                for one in (bound, plain):
+                    one.store.flush_cache()
+            assert bound.size_bytes == plain.size_bytes <= cache_bytes
+            assert bound.store.peek_pair("a", 50) == plain.store.peek_pair("a", 50)
+            assert list(bound.store.all()) == list(plain.store.all())
+        for one in (bound, plain):
+            one.store.flush_cache()
+            one.store.close()
+
+    forwarded = [
+        (key, start, new, old if sends_old else None, time)
+        for key, start, new, old, time in plain.forwarded
+    ]
+    assert bound.forwarded == forwarded
+    assert bound.host.changes == plain.host.changes
+    for count in ("gets_total", "puts_total", "cache_hits", "cache_misses"):
+        assert getattr(bound.store, count) == getattr(plain.store, count)
+
+
+def test_a_step_on_a_window_that_raises_changes_nothing(opened: Any) -> None:
+    one = opened(WINDOWS)
+    fold = one.store.fold(lambda _key, value, total: 6 // value + (total or 0))
+    fold("a", 50, 2, 51)
+    for start in (50, 60):
+        with pytest.raises(ZeroDivisionError):
+            fold("a", start, 0, 55)
+
+    assert one.store.fetch_pair("a", 50) == (3, 51)
+    assert one.store.fetch_pair("a", 60) is None
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_scans_of_windows_find_what_is_cached_wherever_it_stands(
+    opened: Any, in_memory: bool
+) -> None:
+    """Scans of the worker look by order, those of other threads at every cached row."""
+    one = opened(
+        timestamped_window_store(
+            "w", TEXT, LONG, retention_ms=600_000, window_size_ms=10, in_memory=in_memory
+        ).with_caching()
+    )
+    rows = [
+        (key, start)
+        for start in (0, 10, 59_990, 300_000, 310_000, 610_000, 4_000_000)
+        for key in ("", "a", "ab", "b", "é")
+    ]
+    shared = one.store.read_only()
+    for number, (key, start) in enumerate(rows):
+        one.store.put_pair(key, start, number, start)
+        if number % 11 == 10:
+            one.store.flush_cache()
+    known = {row: number for number, row in enumerate(rows)}
+
+    for key in ("", "a", "ab", "b"):
+        for span in ((0, 10), (10, 300_000), (0, 2**63 - 1), (5, 3), (-9, 59_990)):
+            starts = sorted(
+                (start, value)
+                for (one_key, start), value in known.items()
+                if one_key == key and span[0] <= start <= span[1]
+            )
+            found = [(start, pair.value) for start, pair in one.store.fetch(key, *span)]
+            assert found == starts
+            assert [
+                (start, pair.value) for start, pair in one.store.backward_fetch(key, *span)
+            ] == starts[::-1]
+            assert [(start, pair.value) for start, pair in shared.fetch(key, *span)] == starts
+    for lower, upper in ((None, None), ("a", "b"), (None, "ab"), ("ab", None), ("b", "a")):
+        for first, last in ((0, 10), (10, 300_000), (0, 2**63 - 1)):
+            asked = (lower, upper, first, last)
+            found_rows = list(one.store.fetch_range(*asked))
+            assert found_rows == list(shared.fetch_range(*asked))
+            assert {(w.key, w.window.start_ms): pair.value for w, pair in found_rows} == {
+                (key, start): value
+                for (key, start), value in known.items()
+                if first <= start <= last
+                and (lower is None or key >= lower)
+                and (upper is None or key <= upper)
+            }
+
+
+def test_a_listener_may_scan_the_store_it_hears_of(opened: Any) -> None:
+    one = opened(COUNTS, listens=False)
+    seen: list[list[tuple[str, int]]] = []
+
+    def look(*_change: Any) -> None:
+        seen.append([(key, pair.value) for key, pair in one.store.all()])
+
+    one.store.set_flush_listener(look, False)
+    assert list(one.store.all()) == []  # from here on rows are kept in order
+    for key in ("b", "a"):
+        one.put(key, 1, 1)
+    one.store.flush_cache()
+    one.put("c", 1, 2)
+    one.put("a", None, 2)
+    one.store.flush_cache()
+
+    # Rows on their way down are there still, and deleted ones are not.
+    assert seen == [[("a", 1), ("b", 1)]] * 2 + [[("b", 1), ("c", 1)]] * 2
+    assert [key for key, _ in one.store.all()] == ["b", "c"]
