@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from streams.errors import (
         ApplicationShutdownError,
         AppStateError,
+        AuthenticationError,
         BackendError,
         BrokerError,
         ConfigError,
@@ -152,6 +153,7 @@ __all__ = [
     "App",
     "AppStateError",
     "ApplicationShutdownError",
+    "AuthenticationError",
     "AutoOffsetReset",
     "BackendError",
     "BranchedKStream",
@@ -312,6 +314,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "streams.errors": (
         "AppStateError",
         "ApplicationShutdownError",
+        "AuthenticationError",
         "BackendError",
         "BrokerError",
         "ConfigError",

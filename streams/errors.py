@@ -32,6 +32,7 @@ must not know who raises or who catches.
     │  └─ ApplicationShutdownError    an instance asked all of them to stop
     └─ BrokerError                    the transport failed; `retriable` tells whether to try again
        ├─ TransportError              the transport was asked for something it cannot do
+       ├─ AuthenticationError         credentials or a certificate are refused
        └─ OffsetOutOfRangeError       a position lies outside what the log still has
 
 Every class declares how the runtime reacts to it (`reaction`); `worker.py` alone acts on that.
@@ -63,6 +64,7 @@ from topology.errors import TopologyError
 __all__ = [
     "AppStateError",
     "ApplicationShutdownError",
+    "AuthenticationError",
     "BackendError",
     "BrokerError",
     "ConfigError",
@@ -199,6 +201,10 @@ class BrokerError(StreamsError):
 
 class TransportError(BrokerError):
     """The transport was asked for something it cannot do, such as reading an unknown topic."""
+
+
+class AuthenticationError(BrokerError):
+    """The broker refuses the credentials, or one side the other's certificate."""
 
 
 class OffsetOutOfRangeError(BrokerError):

@@ -25,6 +25,7 @@ from streams import logs
 from streams.cli import options
 from streams.errors import (
     AppStateError,
+    AuthenticationError,
     ConfigError,
     MissingTopicsError,
     StoreLockedError,
@@ -60,6 +61,7 @@ class UsageError(StreamsError):
 
 _REFUSALS: Final = (
     AppStateError,
+    AuthenticationError,
     ConfigError,
     MissingTopicsError,
     TopologyError,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from streams.errors import (
+    AuthenticationError,
     BrokerError,
     OffsetOutOfRangeError,
     ProductionError,
@@ -200,6 +201,8 @@ def failure_of(
         return OffsetOutOfRangeError(message, topic=topic, partition=partition, offset=offset)
     if name in IMPOSSIBLE:
         return TransportError(message, topic=topic, partition=partition, offset=offset)
+    if name in CREDENTIALS or name == "_SSL":
+        return AuthenticationError(message, topic=topic, partition=partition, offset=offset)
     return BrokerError(
         message,
         retriable=is_passing(fault),

@@ -380,5 +380,5 @@ def test_wrong_credentials_are_told_and_never_shown(broker: Broker, tmp_path: Pa
 
     done = run(servers, "--state-dir", str(tmp_path), *given)
 
-    refused(done, 1, "sasl.password")
+    refused(done, 2, "sasl.password")
     assert "open sesame" not in done.stderr + done.stdout

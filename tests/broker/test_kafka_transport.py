@@ -13,6 +13,7 @@ import pytest
 from stores.record import HeaderList, RawRecord, columns_by_key, headers_of, offset_of
 from streams.config import StreamsConfig
 from streams.errors import (
+    AuthenticationError,
     BrokerError,
     ConfigError,
     OffsetOutOfRangeError,
@@ -799,7 +800,7 @@ def test_every_client_gets_the_security_given_once(
 def test_credentials_the_broker_refuses_end_the_attempt_at_once(broker: Broker, name: str) -> None:
     config = secured(name, broker.sasl_configs, **{"sasl.password": "wrong"})
 
-    with pytest.raises(BrokerError, match=r"sasl\.username and sasl\.password") as caught:
+    with pytest.raises(AuthenticationError, match=r"sasl\.username and sasl\.password") as caught:
         KafkaTransport(config)
 
     assert "wrong" not in str(caught.value)
@@ -810,7 +811,7 @@ def test_a_certificate_of_a_stranger_ends_the_attempt(broker: Broker, name: str)
     # Its own certificate, but none of the authority that signed it.
     trusted["ssl.ca.location"] = trusted["ssl.certificate.location"]
 
-    with pytest.raises(BrokerError, match=r"ssl\.ca\.location"):
+    with pytest.raises(AuthenticationError, match=r"ssl\.ca\.location"):
         KafkaTransport(secured(name, trusted))
 
 
