@@ -33,6 +33,7 @@ from streams.transport.memory import MemoryTransport, memory_log
 from streams.transport.port import NewTopic, TopicPartition, Transport
 
 APPLICATION = "bench"
+_WIDEST = 1_000
 Open = Callable[[], Transport]
 
 
@@ -168,7 +169,8 @@ def main(arguments: list[str]) -> int:
                 f"{ours / hand:.2f}",
                 f"{count / ours / 1000:,.0f} K {unit}",
             )
-    Console().print(table)
+    # As wide as the table is: names that are cut tell nothing.
+    Console(width=Console(width=_WIDEST).measure(table).maximum).print(table)
     if args.json:
         with args.json.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
