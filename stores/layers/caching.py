@@ -66,7 +66,8 @@ class EntryTable:
         cache: the budget its rows count against.
         current: the cell of the task; tells an entry where it came from, and the flush the
             store below.
-        write_down: writes one row to the store below and forwards it.
+        write_down: writes one row to the store below and forwards it; `current` is what it was
+            when the row was updated last.
     """
 
     __slots__ = (
@@ -293,6 +294,8 @@ class EntryTable:
             current.run = ()
             write_down = self.write_down
             for entry in flushed:
+                current.topic, current.partition = entry.topic, entry.partition
+                current.origin, current.timestamp = entry.origin, entry.context_timestamp
                 write_down(entry)
         finally:
             self.flushing = before_this
@@ -562,8 +565,6 @@ class CachingKeyValueStore(MeteredKeyValueStore):
             except Exception:
                 raw = self.encode_value(row)  # says what is wrong
             entry.stored = pair
-            current.topic, current.partition = entry.topic, entry.partition
-            current.origin, current.timestamp = entry.origin, entry.context_timestamp
             inner.puts_below += 1
             write(entry.raw_key, raw, timestamp)
             current.timestamp = timestamp
@@ -586,9 +587,6 @@ class CachingKeyValueStore(MeteredKeyValueStore):
                 return  # came and went within the interval: leaves no trace
         if self._stored_is_lasting:
             entry.stored = None if row is None else (row, timestamp)
-        current = self.current
-        current.topic, current.partition = entry.topic, entry.partition
-        current.origin, current.timestamp = entry.origin, entry.context_timestamp
         value = row if self._value_is_row or row is None else self.decode_value(row)
         if self._value_is_row:
             self._inner.put_pair_raw(entry.raw_key, value, timestamp)
@@ -601,8 +599,8 @@ class CachingKeyValueStore(MeteredKeyValueStore):
             assert not isinstance(stored, Unread)
             old = stored[0] if self._value_is_row else self.decode_value(stored[0])
         key = entry.key if self._key_is_row else self.decode_key(entry.raw_key)
-        current.timestamp = entry.context_timestamp if row is None else timestamp
-        listener(key, value, old, current.timestamp)
+        time = self.current.timestamp = entry.context_timestamp if row is None else timestamp
+        listener(key, value, old, time)
 
     def _to_row(self, value: Any) -> Any:
         return value if self._value_is_row else self.encode_value(value)

@@ -179,8 +179,6 @@ class CachingWindowStore(MeteredWindowStore):
                 raw = encode(row)
             except Exception:
                 raw = self.encode_value(row)  # says what is wrong
-            current.topic, current.partition = entry.topic, entry.partition
-            current.origin, current.timestamp = entry.origin, entry.context_timestamp
             inner.puts_below += 1
             cached_key: Any = entry.key
             key, start_ms = cached_key
@@ -203,9 +201,6 @@ class CachingWindowStore(MeteredWindowStore):
             below = self._inner.fetch_row(row_key, start_ms)
             if row is None and below is None:
                 return  # came and went within the interval: leaves no trace
-        current = self.current
-        current.topic, current.partition = entry.topic, entry.partition
-        current.origin, current.timestamp = entry.origin, entry.context_timestamp
         encoded = self.encode_value(row) if self._value_is_row and row is not None else row
         self._inner.puts_below += 1
         self._inner.put_row(row_key, start_ms, encoded, timestamp)
@@ -214,8 +209,8 @@ class CachingWindowStore(MeteredWindowStore):
         value = row if self._value_is_row or row is None else self.decode_value(row)
         old = below[0] if self._send_old_values and below is not None else None
         key = entry.key[0] if self._key_is_row else self.decode_key(raw_key)  # type: ignore[index]
-        current.timestamp = entry.context_timestamp if row is None else timestamp
-        listener(key, start_ms, value, old, current.timestamp)
+        time = self.current.timestamp = entry.context_timestamp if row is None else timestamp
+        listener(key, start_ms, value, old, time)
 
     def close(self) -> None:
         """Forgets what is cached and releases what the store holds."""

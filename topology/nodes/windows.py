@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
+from stores.api import WindowFlushListener
 from stores.windowed import TimeWindow, UnlimitedWindow, Window, Windowed
 from topology.nodes.aggregate import Step, aggregate_step, count_step, reduce_step
-from topology.nodes.node import Failed, Node, NodeScope, Process
+from topology.nodes.node import Node, NodeScope, Process
 
 _RECENT_WINDOWS: Final = 64
 """How many windows are kept to be the keys of many rows."""
@@ -67,39 +68,9 @@ class WindowedAggregate(Node):
             forward(Windowed(key, ends(start)), new, old, timestamp)
 
         if store.set_flush_listener(flushed, self.send_old_values):
-            return self._cached(store.fold(step), drop, failed)
-        fetch, put, send_old = store.fetch_pair, store.put_pair, self.send_old_values
-        stream_time = -1
-
-        def aggregate(key: Any, value: Any, timestamp: int) -> None:
-            nonlocal stream_time
-            if key is None:
-                drop(key, value, timestamp)
-                return
-            stream_time = max(stream_time, timestamp)
-            close_time = stream_time - grace_ms
-            try:
-                for start, end in windows_for(timestamp):
-                    if end <= close_time:
-                        drop(key, value, timestamp)
-                        continue
-                    pair = fetch(key, start)
-                    if pair is None:
-                        old, newest = None, timestamp
-                    else:
-                        old = pair[0]
-                        newest = max(pair[1], timestamp)
-                    new = step(key, value, old)
-                    put(key, start, new, timestamp if new is None else newest)
-                    flushed(key, start, new, old if send_old else None, newest)
-            except Exception as error:
-                failed(error, key, value, timestamp)
-
-        return aggregate
-
-    def _cached(self, fold: Any, drop: Process, failed: Failed) -> Process:
-        """Returns the closure over a store whose cache forwards by itself."""
-        windows_for, grace_ms = self.windows.windows_for, self.windows.grace_ms
+            fold = store.fold(step)
+        else:
+            fold = self._fold_and_forward(store, step, flushed)
         stream_time = -1
 
         def aggregate(key: Any, value: Any, timestamp: int) -> None:
@@ -120,6 +91,21 @@ class WindowedAggregate(Node):
                 failed(error, key, value, timestamp)
 
         return aggregate
+
+    def _fold_and_forward(
+        self, store: Any, step: Step, forward: WindowFlushListener
+    ) -> Callable[[Any, int, Any, int], None]:
+        """Returns what a store does by itself that has a cache: fold, and forward each change."""
+        fetch, put, send_old = store.fetch_pair, store.put_pair, self.send_old_values
+
+        def fold(key: Any, start: int, value: Any, timestamp: int) -> None:
+            pair = fetch(key, start)
+            old, newest = (None, timestamp) if pair is None else (pair[0], max(timestamp, pair[1]))
+            new = step(key, value, old)
+            put(key, start, new, timestamp if new is None else newest)
+            forward(key, start, new, old if send_old else None, newest)
+
+        return fold
 
 
 def _sized(windows: Any) -> Callable[[int], Window]:
