@@ -293,24 +293,39 @@ class SegmentedRows:
         return list(self._starts.irange(from_ms, to_ms))
 
     def spans(
-        self, lower: bytes | None, upper: bytes | None, from_ms: int, to_ms: int
-    ) -> list[tuple[bytes, bytes | None]]:
-        """Returns the [lower, upper) of row keys among which rows of keys and times stand.
+        self,
+        lower: bytes | None,
+        upper: bytes | None,
+        from_ms: int,
+        to_ms: int,
+        first_from: Callable[[bytes], bytes | None],
+    ) -> Iterator[tuple[bytes, bytes | None]]:
+        """Yields the [lower, upper) of row keys among which rows of keys and times stand.
 
-        Expired or not; rows of other keys and times may stand there too. Both ends of keys
-        and times are included.
+        Both ends of keys and times are included. Among the rows may be some of other keys and
+        times, many where there are many segments, and expired ones.
+
+        Args:
+            lower: first key, None for no bound.
+            upper: last key, None for no bound.
+            from_ms: first start.
+            to_ms: last start.
+            first_from: returns the lowest row key at or above the given bytes, by which
+                segments without rows are passed over.
         """
-        first, last = max(from_ms, 0) // self._interval_ms, to_ms // self._interval_ms
-        if last - first >= _FEW_SEGMENTS or (lower is None and upper is None):
-            return [(pack_int64(first), prefix_end(pack_int64(last)))] if first <= last else []
-        above = None if upper is None else _above_rows_of(upper, to_ms)
-        return [
-            (
-                pack_int64(segment) + (lower or b""),
-                prefix_end(pack_int64(segment)) if above is None else pack_int64(segment) + above,
-            )
-            for segment in range(first, last + 1)
-        ]
+        segment = max(from_ms, 0) // self._interval_ms
+        last = min(to_ms, FOREVER_MS) // self._interval_ms
+        above = None if upper is None else _above_rows_of(upper, min(max(to_ms, 0), FOREVER_MS))
+        for _ in range(0 if lower is None and upper is None else _FEW_SEGMENTS):
+            row_key = first_from(pack_int64(segment)) if segment <= last else None
+            segment = last + 1 if row_key is None else _segment.unpack_from(row_key)[0]
+            if segment > last:
+                return
+            prefix = pack_int64(segment)
+            yield prefix + (lower or b""), prefix_end(prefix) if above is None else prefix + above
+            segment += 1
+        if segment <= last:
+            yield pack_int64(segment), prefix_end(pack_int64(last))
 
     def _scan_all(self, from_ms: int, to_ms: int, reverse: bool, shared: bool) -> Iterator[Row]:
         lower = pack_int64(from_ms // self._interval_ms)

@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 from rebalance.client import GroupClient
 from rebalance.connection import BrokerConnection
 from rebalance.connection_settings import ConnectionSettings
-from rebalance.errors import AuthenticationError as NotLetIn
 from rebalance.errors import (
+    AuthenticationError,
     Code,
     ConnectionSettingsError,
     MembershipLostError,
@@ -40,7 +40,6 @@ from streams.clock import Clock
 from streams.config import StreamsConfig
 from streams.errors import (
     ApplicationShutdownError,
-    AuthenticationError,
     BrokerError,
     ConfigError,
     GroupError,
@@ -281,10 +280,8 @@ def translated(error: RebalanceError) -> StreamsError:
         return TaskMigratedError(error.message)
     if isinstance(error, MissingTopics):
         return MissingTopicsError(error.message)
-    if isinstance(error, UnreachableError):
-        return BrokerError(error.message, retriable=True)
-    if isinstance(error, NotLetIn):
-        return AuthenticationError(error.message)
+    if isinstance(error, UnreachableError | AuthenticationError):
+        return BrokerError(error.message, retriable=isinstance(error, UnreachableError))
     if isinstance(error, TopologyRefusedError):
         return TopologyError(error.message)
     if isinstance(error, UnsupportedBroker):

@@ -204,7 +204,10 @@ class TransportError(BrokerError):
 
 
 class AuthenticationError(BrokerError):
-    """The broker refuses the credentials, or one side the other's certificate."""
+    """The credentials are refused, or one side refuses the other's certificate, from the beginning.
+
+    Where that was well before, as when a broker starts again, it is a `BrokerError`.
+    """
 
 
 class OffsetOutOfRangeError(BrokerError):

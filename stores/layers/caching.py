@@ -137,6 +137,10 @@ class EntryTable:
         """
         current, cache = self._current, self.cache
         topic, origin = current.topic, current.origin
+        is_new = entry.used < 0
+        # Dirty first: a reader that has seen the new pair must not take the one below for newer.
+        if not entry.dirty:
+            self.mark_dirty(entry)
         entry.pair = pair
         entry.context_timestamp = context_timestamp
         entry.topic = topic
@@ -144,11 +148,8 @@ class EntryTable:
         entry.origin = origin
         is_heavy = pair[0] is None or topic is None or origin.__class__ is tuple
         entry.light_topic = HEAVY if is_heavy else topic
-        is_new = entry.used < 0
         self.tick = entry.used = entry.updated = self.tick + 1
         entry.updated_offset = -1
-        if not entry.dirty:
-            self.mark_dirty(entry)
         if is_new:
             self._take_in(entry)
         size += ENTRY_OVERHEAD_BYTES + context_bytes(topic, origin)
@@ -186,42 +187,57 @@ class EntryTable:
                 return entry.pair
         return UNREAD
 
-    def differing(self, *, every: bool) -> Iterator[tuple[CacheEntry, Pair]]:
-        """Yields rows the store below may not have as they are here; for other threads too.
-
-        Unordered; a row may come twice, the same.
+    def differing(self, *, every: bool) -> dict[bytes, Pair]:
+        """Returns rows the store below may not have as they are here; for other threads too.
 
         Args:
-            every: yield all rows.
+            every: return all rows.
+
+        Returns:
+            Stored key -> newest pair, in no order.
         """
-        find_hot = self.hot.get
+        find_hot, found = self.hot.get, dict[bytes, Pair]()
         # Rows first: one that is clean by now was in `flushing` before it became so.
         for entry in list(self.rows.values()):
             if every or entry.dirty:
                 row = find_hot(entry.key)
-                yield entry, entry.pair if row is None else row.pair()
+                found[entry.raw_key] = entry.pair if row is None else row.pair()
         for entry in self.flushing:
-            yield entry, entry.pair
+            found.setdefault(entry.raw_key, entry.pair)
+        return found
 
     def differing_between(
         self, lower: bytes | None, upper: bytes | None, *, every: bool
-    ) -> Iterator[tuple[CacheEntry, Pair]]:
-        """Yields as `differing` the rows whose stored key is in [lower, upper); for the worker.
+    ) -> dict[bytes, Pair]:
+        """Returns as `differing` the rows whose stored key is in [lower, upper); for the worker.
 
-        It costs what it yields, and the first time an ordering of all rows.
+        It walks the rows of the range and those being flushed, dirty or not.
         """
-        if self._in_order is None:
-            self._in_order = SortedKeyList(self.rows.values(), key=_raw_key)
-        find_hot = self.hot.get
-        for entry in self._in_order.irange_key(lower, upper, (True, False)):
+        find_hot, found = self.hot.get, dict[bytes, Pair]()
+        for entry in self._ordered().irange_key(lower, upper, (True, False)):
             if every or entry.dirty:
                 row = find_hot(entry.key)
-                yield entry, entry.pair if row is None else row.pair()
+                found[entry.raw_key] = entry.pair if row is None else row.pair()
         for entry in self.flushing:
-            if (lower is None or entry.raw_key >= lower) and (
-                upper is None or entry.raw_key < upper
-            ):
-                yield entry, entry.pair
+            raw_key = entry.raw_key
+            if (lower is None or raw_key >= lower) and (upper is None or raw_key < upper):
+                found.setdefault(raw_key, entry.pair)
+        return found
+
+    def first_from(self, lower: bytes) -> bytes | None:
+        """Returns the lowest stored key at or above `lower`; for the worker."""
+        lowest = min(
+            (entry.raw_key for entry in self.flushing if entry.raw_key >= lower), default=None
+        )
+        entry: CacheEntry | None = next(self._ordered().irange_key(lower), None)
+        if entry is None or (lowest is not None and lowest < entry.raw_key):
+            return lowest
+        return entry.raw_key
+
+    def _ordered(self) -> SortedKeyList[CacheEntry, bytes]:
+        if self._in_order is None:
+            self._in_order = SortedKeyList(self.rows.values(), key=_raw_key)
+        return self._in_order
 
     # -- giving way and flushing ---------------------------------------------------------
 
@@ -439,9 +455,10 @@ class CachingKeyValueStore(MeteredKeyValueStore):
                 ):
                     cold(key, value, timestamp, step)
                     return
-                result = row.value + 1 if is_count else step(key, value, row.value)
-                if result is None:
-                    slow(key, value, timestamp, lambda _key, _value, _old: None)
+                old = row.value
+                result = old + 1 if is_count else step(key, value, old)
+                if result.__class__ is not old.__class__:
+                    slow(key, value, timestamp, lambda _key, _value, _old: result)
                     return
                 if not row.is_dirty:
                     row.is_dirty = True
@@ -472,6 +489,7 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         topic, origin = current.topic, current.origin
         # A tick of its own: the order of the hot ones tells nothing of this record.
         table.hot_topic, table.hot_offset = topic, -1
+        table.tick += 1
         if (
             entry is None
             or topic is None
@@ -485,8 +503,8 @@ class CachingKeyValueStore(MeteredKeyValueStore):
             return
         old, newest = entry.pair
         result = step(key, value, old)
-        if result is None:
-            self._fold_slow(key, value, timestamp, lambda _key, _value, _old: None)
+        if result.__class__ is not old.__class__:
+            self._fold_slow(key, value, timestamp, lambda _key, _value, _old: result)
             return
         if not entry.dirty:
             table.mark_dirty(entry)
@@ -527,10 +545,9 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         self._table.insert_clean(entry, self._prefix_bytes + size + len(raw_key))
 
     def _value_bytes(self, value: Any) -> int:
-        if self._fixed_bytes is not None:
-            return self._fixed_bytes
-        if value.__class__ is str and value.isascii():
+        if value.__class__ is str and value.isascii() and self._fixed_bytes is None:
             return len(value)
+        # Also where the size is known: what cannot be written is told now, not at the flush.
         return len(self.encode_value(value))
 
     def _decoded_pair(self, pair: Pair) -> Pair | None:
@@ -545,8 +562,11 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         self._listener = listener
         self._send_old_values = send_old_values
         is_simple = self._key_is_row and self._value_is_row and self._stored_is_lasting
-        if is_simple and not send_old_values:
-            self._table.write_down = self._simple_write_down(listener)
+        self._table.write_down = (
+            self._simple_write_down(listener)
+            if is_simple and not send_old_values
+            else self._write_down
+        )
         return True
 
     def _simple_write_down(self, listener: Callable[..., None]) -> Callable[[CacheEntry], None]:
@@ -608,6 +628,7 @@ class CachingKeyValueStore(MeteredKeyValueStore):
     def close(self) -> None:
         """Forgets what is cached and releases what the store holds."""
         self._table.clear()
+        self._table.write_down = self._refuse
         self._inner.close()
         super().close()
 
@@ -621,15 +642,15 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         """
         return self._packed(self._table.differing(every=not self._stored_is_lasting))
 
-    def _packed(self, rows: Iterator[tuple[CacheEntry, Pair]]) -> Iterator[Change]:
-        for entry, (row, timestamp) in rows:
-            yield entry.raw_key, self.pack_cached(row, timestamp, is_decoded=self._value_is_row)
+    def _packed(self, rows: dict[bytes, Pair]) -> Iterator[Change]:
+        for raw_key, (row, timestamp) in rows.items():
+            yield raw_key, self.pack_cached(row, timestamp, is_decoded=self._value_is_row)
 
     def scan_rows(self, lower: bytes | None, upper: bytes | None, reverse: bool) -> Iterator[Row]:
         """Scans stored rows with the cached ones over them; for the worker."""
         every = not self._stored_is_lasting
-        cached = dict(self._packed(self._table.differing_between(lower, upper, every=every)))
-        overlay = within(cached.items(), None, None, reverse)
+        cached = self._table.differing_between(lower, upper, every=every)
+        overlay = within(self._packed(cached), None, None, reverse)
         return merge(self.bytes_store.scan(lower, upper, reverse), overlay, reverse)
 
     def snapshot_rows(
@@ -637,7 +658,7 @@ class CachingKeyValueStore(MeteredKeyValueStore):
     ) -> Iterator[Row]:
         """Scans as `scan_rows`; any thread may call it."""
         # What is above comes first: a row on its way down is then seen twice, not missed.
-        overlay = within(dict(self.cached_rows()).items(), lower, upper, reverse)
+        overlay = within(self.cached_rows(), lower, upper, reverse)
         return merge(self.bytes_store.snapshot(lower, upper, reverse), overlay, reverse)
 
     def peek_pair(self, key: Any) -> Pair | None:

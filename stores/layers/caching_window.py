@@ -1,7 +1,8 @@
 """Write-back cache of a window store: one downstream update per key, window and commit.
 
-Owns the cached window rows of one store and their flush. It must not know how segments lie
-below the metered store it wraps, but for their order; nor who listens.
+Owns the cached window rows of one store, their flush, and the step of an aggregation that
+updates one. Where a row stands and in which order, it asks `stores.segments`. It must not know
+what keeps the rows below, nor who listens.
 
 It differs from the cache of key-value stores where the JVM's does. A read that misses
 leaves nothing in the cache. The old value is asked for when a row is flushed, and what has
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from functools import partial
-from itertools import chain
 from typing import Any
 
 from stores.api import CacheBudget, StoreHost, WindowFlushListener
@@ -102,7 +102,7 @@ class CachingWindowStore(MeteredWindowStore):
             return partial(self._fold_slow, step)
         table, current, inner = self._table, self.current, self._inner
         find, row_key_of, encode_key = table.rows.get, self.segments.row_key, self.encode_key
-        slow, fixed_bytes = self._fold_slow, self._prefix_bytes + self._fixed_bytes
+        slow, encode_value, prefix_bytes = self._fold_slow, self.encode_value, self._prefix_bytes
 
         def fold(key: Any, start_ms: int, value: Any, timestamp: int) -> None:
             cached_key = key, start_ms
@@ -119,27 +119,30 @@ class CachingWindowStore(MeteredWindowStore):
                 if result is None:
                     self.put_pair(key, start_ms, None, timestamp)
                     return
+                # What cannot be written is told now, not at the flush.
+                size = prefix_bytes + len(encode_value(result)) + len(row_key)
                 self._puts += 1
                 entry = CacheEntry(cached_key, row_key)
-                size = fixed_bytes + len(row_key)
                 table.update(entry, (result, newest), current.timestamp, size)
                 return
             origin = current.origin
             if entry.light_topic is not current.topic or origin.__class__ is tuple:
                 slow(step, key, start_ms, value, timestamp)
                 return
+            table.tick = entry.used = table.tick + 1
             old, newest = entry.pair
             result = step(key, value, old)
-            if result is None:
+            if result.__class__ is not old.__class__:
                 self._lookups += 1
-                self.put_pair(key, start_ms, None, timestamp)
+                time = timestamp if result is None else max(timestamp, newest)
+                self.put_pair(key, start_ms, result, time)
                 return
             if not entry.dirty:
                 table.mark_dirty(entry)
             entry.pair = result, timestamp if timestamp > newest else newest
             entry.context_timestamp = current.timestamp
             entry.origin = origin
-            table.tick = entry.used = entry.updated = table.tick + 1
+            entry.updated = table.tick
             table.folds_total += 1
 
         return fold
@@ -161,8 +164,10 @@ class CachingWindowStore(MeteredWindowStore):
         """Takes the function that hears of every flushed change."""
         self._listener = listener
         self._send_old_values = send_old_values
-        if self._key_is_row and self._value_is_row and not send_old_values:
-            self._table.write_down = self._simple_write_down(listener)
+        is_simple = self._key_is_row and self._value_is_row and not send_old_values
+        self._table.write_down = (
+            self._simple_write_down(listener) if is_simple else self._write_down
+        )
         return True
 
     def _simple_write_down(self, listener: WindowFlushListener) -> Callable[[CacheEntry], None]:
@@ -215,6 +220,7 @@ class CachingWindowStore(MeteredWindowStore):
     def close(self) -> None:
         """Forgets what is cached and releases what the store holds."""
         self._table.clear()
+        self._table.write_down = self._refuse
         self._inner.close()
         super().close()
 
@@ -264,24 +270,23 @@ class CachingWindowStore(MeteredWindowStore):
         shared: bool,
     ) -> list[Change]:
         """Returns the cached rows of a range in the order of scans, expired ones included."""
-        table, rows = self._table, dict[bytes, bytes | None]()
+        table, found = self._table, dict[bytes, Pair]()
         if shared:
             found = table.differing(every=True)
         else:
-            spans = self.segments.spans(lower, upper, from_ms, to_ms)
-            found = chain.from_iterable(
-                table.differing_between(*span, every=True) for span in spans
-            )
-        for entry, (row, timestamp) in found:
-            raw_key, start_ms = window_key_of(entry.raw_key)
+            for span in self.segments.spans(lower, upper, from_ms, to_ms, table.first_from):
+                found |= table.differing_between(*span, every=True)
+        rows: list[Change] = []
+        for row_key, (row, timestamp) in found.items():
+            raw_key, start_ms = window_key_of(row_key)
             if (
-                not from_ms <= start_ms <= to_ms
-                or (lower is not None and raw_key < lower)
-                or (upper is not None and raw_key > upper)
+                max(from_ms, 0) <= start_ms <= to_ms
+                and (lower is None or raw_key >= lower)
+                and (upper is None or raw_key <= upper)
             ):
-                continue
-            rows[entry.raw_key] = self.pack_cached(row, timestamp, is_decoded=self._value_is_row)
-        return within(rows.items(), None, None, reverse)
+                packed = self.pack_cached(row, timestamp, is_decoded=self._value_is_row)
+                rows.append((row_key, packed))
+        return within(rows, None, None, reverse)
 
     # -- counts --------------------------------------------------------------------------
 

@@ -134,8 +134,9 @@ class HotRow:
         assert offset is not None
         entry.pair = self.value, self.timestamp
         entry.origin = entry.updated_offset = offset
-        entry.context_timestamp, entry.used = self.context_timestamp, self.tick
-        entry.updated = self.tick
+        entry.context_timestamp, entry.updated = self.context_timestamp, self.tick
+        # A listener may have read it since, before it became hot.
+        entry.used = max(entry.used, self.tick)
 
 
 def context_bytes(topic: str | None, origin: Origin) -> int:

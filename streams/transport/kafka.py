@@ -52,6 +52,7 @@ from stores.record import HeaderList, RawRecord, offset_of
 from streams.clock import Clock, SystemClock
 from streams.config import StreamsConfig
 from streams.errors import (
+    AuthenticationError,
     BrokerError,
     ConfigError,
     ProductionError,
@@ -62,6 +63,7 @@ from streams.transport.kafka_errors import (
     CREDENTIALS,
     LEADER_CHANGED,
     MISSING,
+    NOT_LET_IN,
     PASSING,
     TOO_LARGE,
     UNREACHABLE,
@@ -571,7 +573,8 @@ class KafkaTransport(Transport):
 
     Raises:
         ConfigError: a setting of a Kafka client is unknown, wrong or the runtime's own.
-        BrokerError: the cluster cannot be reached, or refuses the credentials.
+        BrokerError: the cluster cannot be reached.
+        AuthenticationError: it refuses the credentials, or TLS cannot be agreed on.
     """
 
     def __init__(
@@ -596,6 +599,7 @@ class KafkaTransport(Transport):
         self._servers = config.bootstrap_servers
         self._group_id = config.application_id
         self._heard = _Heard(self._clock.monotonic_ms)
+        self._was_let_in = False
         self._counts: dict[str, int] = {}
         self._senders: dict[tuple[str, bool], tuple[Send, _Rebind]] = {}
         self._failure: StreamsError | None = None
@@ -659,8 +663,10 @@ class KafkaTransport(Transport):
         except KafkaException as error:
             # "Connection refused" says more than "timed out".
             reason = self._heard.last or error.args[0]
-            raise BrokerError(told(f"{what} within {seconds:g} s", reason)) from error
+            kind = AuthenticationError if reason.name() in NOT_LET_IN else BrokerError
+            raise kind(told(f"{what} within {seconds:g} s", reason)) from error
         self._heard.forget()
+        self._was_let_in = True
 
     def _new_producer(self) -> Producer:
         settings = {**self.settings.producer, "on_delivery": self._undelivered}
@@ -686,7 +692,9 @@ class KafkaTransport(Transport):
     def _raise_refusal(self, what: str) -> None:
         fault = self._heard.refusal
         if fault is not None:
-            raise BrokerError(told(what, fault))
+            # Whoever was let in before need not be wrong: a broker that starts may refuse too.
+            kind = BrokerError if self._was_let_in else AuthenticationError
+            raise kind(told(what, fault))
 
     def _admin_call(
         self, what: str, ask: Callable[[AdminClient], Mapping[K, Future[R]]]

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from streams.errors import (
-    AuthenticationError,
     BrokerError,
     OffsetOutOfRangeError,
     ProductionError,
@@ -121,6 +120,8 @@ CREDENTIALS: Final = frozenset(
     {"_AUTHENTICATION", "SASL_AUTHENTICATION_FAILED", "UNSUPPORTED_SASL_MECHANISM"}
 )
 
+NOT_LET_IN: Final = CREDENTIALS | {"_SSL"}
+
 OUT_OF_RANGE: Final = frozenset({"_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"})
 
 _HANDSHAKE: Final = ("SSL handshake", "SSL_HANDSHAKE")
@@ -201,8 +202,6 @@ def failure_of(
         return OffsetOutOfRangeError(message, topic=topic, partition=partition, offset=offset)
     if name in IMPOSSIBLE:
         return TransportError(message, topic=topic, partition=partition, offset=offset)
-    if name in CREDENTIALS or name == "_SSL":
-        return AuthenticationError(message, topic=topic, partition=partition, offset=offset)
     return BrokerError(
         message,
         retriable=is_passing(fault),
@@ -229,7 +228,7 @@ def delivery_failure(fault: Fault, topic: str, size_bytes: int | None) -> Stream
     name = fault.name()
     if name in MIGRATED:
         return failure_of(f"a record for topic {topic!r} was refused", fault, topic=topic)
-    if name in UNREACHABLE or name in CREDENTIALS or name in {"_SSL", "_FATAL"}:
+    if name in UNREACHABLE or name in NOT_LET_IN or name == "_FATAL":
         # The client has given the record up: only the whole batch can be sent again.
         message = told(f"a record for topic {topic!r} was not delivered", fault)
         return BrokerError(message, topic=topic)

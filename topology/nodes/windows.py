@@ -1,7 +1,8 @@
 """Aggregations per key and window of event time.
 
 Owns which windows of a record are still open (stream time less grace), the count of the
-misses, and the result timestamp. Windows themselves come from the DSL's window values.
+misses. A result has the later timestamp of record and stored aggregate; where the store has a
+cache, that is the store's affair. Windows themselves come from the DSL's window values.
 
 Stream time is the node's own: the highest timestamp that reached it in this task, also of
 records of other keys, and before lateness is judged.

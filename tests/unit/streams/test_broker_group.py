@@ -9,7 +9,6 @@ from rebalance.errors import Code
 from stores.errors import Reaction
 from streams.broker_group import translated
 from streams.errors import (
-    AuthenticationError,
     BrokerError,
     GroupError,
     MissingTopicsError,
@@ -44,7 +43,7 @@ def test_a_member_that_does_not_hear_of_a_newer_epoch_goes_back_to_the_last_comm
         (group.TopologyRefusedError("no", code=Code.STREAMS_INVALID_TOPOLOGY), TopologyError),
         (group.MissingTopicsError("no"), MissingTopicsError),
         (group.UnsupportedBrokerError("no"), UnsupportedBrokerError),
-        (group.AuthenticationError("no"), AuthenticationError),
+        (group.AuthenticationError("no"), BrokerError),
         (group.RebalanceError("no"), GroupError),
     ],
 )

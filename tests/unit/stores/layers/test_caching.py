@@ -23,7 +23,7 @@ from stores.builders import (
     timestamped_window_store,
     window_store,
 )
-from stores.errors import SerializationError
+from stores.errors import SerializationError, StoreClosedError
 from stores.layers.caching import CachingKeyValueStore
 from stores.layers.caching_window import CachingWindowStore
 from stores.serde import Serde, serdes
@@ -769,3 +769,132 @@ def test_a_listener_may_scan_the_store_it_hears_of(opened: Any) -> None:
     # Rows on their way down are there still, and deleted ones are not.
     assert seen == [[("a", 1), ("b", 1)]] * 2 + [[("b", 1), ("c", 1)]] * 2
     assert [key for key, _ in one.store.all()] == ["b", "c"]
+
+
+# What a listener, a step or a caller may do besides.
+
+
+def half(_key: str, value: int, total: int | None) -> Any:
+    """A step whose result an int64 cannot hold where the value is odd."""
+    return (total or 0) + (value if value % 2 == 0 else 0.5)
+
+
+def test_an_aggregate_that_cannot_be_written_is_the_error_of_its_record(opened: Any) -> None:
+    keyed, windowed = opened(COUNTS), opened(WINDOWS)
+    failures: list[Exception] = []
+    fold = keyed.store.fold(half, keyed.hear, lambda error, *_record: failures.append(error))
+    fold_window = windowed.store.fold(half)
+    for offset, (key, value) in enumerate([("a", 1), ("a", 2), ("a", 1), ("b", 1), ("b", 2)]):
+        keyed.host.set_record(50, offset=offset)
+        windowed.host.set_record(50, offset=offset)
+        fold(key, value, 50)
+        if value == 1:
+            with pytest.raises(SerializationError):
+                fold_window(key, 50, value, 50)
+        else:
+            fold_window(key, 50, value, 50)
+
+    assert [type(error) for error in failures] == [SerializationError] * 3
+    for one in (keyed, windowed):
+        one.store.flush_cache()
+    assert keyed.forwarded == [("a", 2, None, 50), ("b", 2, None, 50)]
+    assert windowed.forwarded == [("a", 50, 2, None, 50), ("b", 50, 2, None, 50)]
+
+
+def test_a_value_that_cannot_be_written_is_refused_when_it_is_put(opened: Any) -> None:
+    for one, key in ((opened(COUNTS), ("a",)), (opened(WINDOWS), ("a", 50))):
+        with pytest.raises(SerializationError):
+            one.store.put_pair(*key, "text", 50)
+        one.store.flush_cache()
+        assert one.forwarded == []
+
+
+def test_a_step_that_raises_has_used_the_window(opened: Any) -> None:
+    one = opened(WINDOWS, cache_bytes=2 * (FIXED_BYTES + 8 + 1 + 12 + 16))
+    fold = one.store.fold(lambda _key, value, total: 6 // value + (total or 0))
+    for key, value in (("a", 1), ("b", 1)):
+        fold(key, 50, value, 50)
+    with pytest.raises(ZeroDivisionError):
+        fold("a", 50, 0, 50)
+    fold("c", 50, 1, 50)
+
+    assert [key for key, *_ in one.forwarded] == ["b", "a", "c"]  # b was used longest ago
+
+
+@pytest.mark.parametrize("builder", [COUNTS, WINDOWS])
+def test_the_last_listener_hears_what_it_asked_for(opened: Any, builder: StoreBuilder) -> None:
+    one = opened(builder, listens=False)
+    key = ("a", 50) if builder.is_window else ("a",)
+    one.store.set_flush_listener(lambda *_change: pytest.fail("it was replaced"), False)
+    one.store.set_flush_listener(one.hear, True)
+    for value in (1, 2):
+        one.store.put_pair(*key, value, 50)
+        one.store.flush_cache()
+
+    assert one.forwarded == [(*key, 1, None, 50), (*key, 2, 1, 50)]
+
+
+@pytest.mark.parametrize("builder", [COUNTS, WINDOWS])
+def test_a_closed_store_writes_nothing(tmp_path: Path, builder: StoreBuilder) -> None:
+    one = Opened(builder, tmp_path)
+    keys: list[tuple[Any, ...]] = [("a", 1_000_000), ("b", 0)]
+    if not builder.is_window:
+        keys = [("a",), ("b",)]
+    one.store.put_pair(*keys[0], 1, 1)
+    one.store.flush_cache()
+    one.store.close()
+    one.store.put_pair(*keys[1], 1, 1)
+    with pytest.raises(StoreClosedError):
+        one.store.flush_cache()
+
+    assert len(one.forwarded) == len(one.host.changes) == 1
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_scans_may_ask_beyond_all_time(opened: Any, in_memory: bool) -> None:
+    one = opened(replace(WINDOWS, backend="memory" if in_memory else "rocks"))
+    one.store.put_pair("a", 50, 1, 50)
+    for span in ((0, 2**63 + 7), (-(10**30), 10**30)):
+        assert [start for start, _ in one.store.fetch("a", *span)] == [50]
+        assert [key.key for key, _ in one.store.fetch_all(*span)] == ["a"]
+        assert [key.key for key, _ in one.store.fetch_range("a", "b", *span)] == ["a"]
+    assert list(one.store.fetch("a", -(10**30), -1)) == []
+
+
+def test_a_listener_that_writes_an_evicted_row_anew_finds_the_new_one(opened: Any) -> None:
+    one = opened(COUNTS, cache_bytes=FIXED_BYTES + 1 + 16 + 1, listens=False)
+    seen: list[Any] = []
+
+    def again(key: str, value: int, *_change: Any) -> None:
+        if (key, value) == ("a", 1):
+            one.put("a", 9, 2)
+            seen.append(one.store.get_pair("a"))
+            seen.append([(row, pair.value) for row, pair in one.store.all()])
+            seen.append([(row, pair.value) for row, pair in one.store.read_only().all()])
+
+    one.store.set_flush_listener(again, False)
+    one.put("a", 1, 1)
+    one.put("b", 5, 1)
+
+    assert seen == [(9, 2), [("a", 9), ("b", 5)], [("a", 9), ("b", 5)]]
+
+
+def test_a_cold_step_that_raises_leaves_the_order_of_updates(opened: Any) -> None:
+    one = opened(COUNTS)
+    fold = one.store.fold(
+        lambda _key, value, total: 6 // value + (total or 0), one.hear, lambda *_failure: None
+    )
+    for key, value, topic, offset in (
+        ("a", 1, "input", 100),
+        ("a", 1, "input", 101),
+        ("k", 1, "other", 1),
+        ("k", 1, "other", 2),
+        ("a", 1, "input", 102),
+        ("x", 0, "other", 3),
+        ("k", 1, "other", 4),
+    ):
+        one.host.set_record(5, offset=offset, topic=topic)
+        fold(key, value, 5)
+    one.store.flush_cache()
+
+    assert [key for key, *_ in one.forwarded] == ["a", "k"]

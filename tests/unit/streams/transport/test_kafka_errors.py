@@ -8,7 +8,6 @@ import pytest
 
 from stores.errors import Reaction
 from streams.errors import (
-    AuthenticationError,
     BrokerError,
     GroupError,
     OffsetOutOfRangeError,
@@ -57,8 +56,6 @@ class Fault:
         (Fault("SOMETHING_NEW", is_retriable=True), BrokerError, Reaction.RETRY),
         (Fault("_TRANSPORT", is_fatal=True), BrokerError, Reaction.STOP_APP),
         (Fault("TOPIC_AUTHORIZATION_FAILED"), BrokerError, Reaction.STOP_APP),
-        (Fault("_AUTHENTICATION"), AuthenticationError, Reaction.STOP_APP),
-        (Fault("_SSL"), AuthenticationError, Reaction.STOP_APP),
     ],
 )
 def test_a_fault_is_told_by_class_and_reaction(
