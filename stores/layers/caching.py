@@ -42,8 +42,10 @@ from stores.layers.record_cache import (
 )
 from stores.record import CurrentRecord
 
-_last_update: Final = attrgetter("updated", "updated_offset")
-_last_use: Final = attrgetter("used", "updated_offset")
+_updated: Final = attrgetter("updated")
+_updated_at: Final = attrgetter("updated", "updated_offset")
+_used: Final = attrgetter("used")
+_used_at: Final = attrgetter("used", "updated_offset")
 _raw_key: Final = attrgetter("raw_key")
 
 Process = Callable[[Any, Any, int], None]
@@ -71,8 +73,8 @@ class EntryTable:
     """
 
     __slots__ = (
-        "_current", "_in_order", "_queue", "cache", "dirty", "flushing", "folds_total", "hot", "hot_offset",
-        "hot_topic", "rows", "tick", "write_down",
+        "_current", "_in_order", "_queue", "_queue_tick", "_was_hot", "cache", "dirty", "flushing",
+        "folds_total", "hot", "hot_offset", "hot_topic", "rows", "tick", "write_down",
     )  # fmt: skip
 
     def __init__(
@@ -92,7 +94,11 @@ class EntryTable:
         self.tick = 0
         self._current = current
         self.write_down = write_down
-        self._queue: list[tuple[int, CacheEntry]] = []
+        # Rows by use, the last one first, as they were at a tick.
+        self._queue: list[CacheEntry] = []
+        self._queue_tick = 0
+        # Whether ticks alone no longer tell the order.
+        self._was_hot = False
         # Only stores that are scanned pay for order.
         self._in_order: SortedKeyList[CacheEntry, bytes] | None = None
 
@@ -117,6 +123,7 @@ class EntryTable:
     def heat(self, entry: CacheEntry) -> None:
         """Makes a row hot, if records of the topic that updated it last can leave it so."""
         if entry.light_topic is not HEAVY and isinstance(entry.origin, int):
+            self._was_hot = True
             self.hot[entry.key] = HotRow(entry)
 
     def mark_dirty(self, entry: CacheEntry) -> None:
@@ -253,11 +260,12 @@ class EntryTable:
                 if not self.rows:
                     return
                 self.cool_all()
-                entries = sorted(self.rows.values(), key=_last_use, reverse=True)
-                queue.extend([(entry.used, entry) for entry in entries])
-            used, entry = queue.pop()
-            if entry.used != used or entry.key in self.hot:
-                continue  # used since, or here no longer
+                queue.extend(self.rows.values())
+                queue.sort(key=_used_at if self._was_hot else _used, reverse=True)
+                self._queue_tick = self.tick
+            entry = queue.pop()
+            if not 0 <= entry.used <= self._queue_tick or entry.key in self.hot:
+                continue  # here no longer, or used since
             if entry.dirty:
                 self._flush(entry)
             else:
@@ -290,7 +298,7 @@ class EntryTable:
         hot = [row for row in self.hot.values() if row.is_dirty]
         for row in hot:
             row.write_back()
-        flushed.sort(key=_last_update)
+        flushed.sort(key=_updated_at if self._was_hot else _updated)
         before_this = self.flushing
         self.flushing = [*flushed, *before_this]
         # Clean from here on: what is forwarded may come back and update a row anew.
