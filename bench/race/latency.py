@@ -234,6 +234,7 @@ def arguments(rest: list[str]) -> argparse.Namespace:
     parser.add_argument("--lock-wait", type=float, default=60)
     parser.add_argument("--out", default=str(build_dir() / "latency.jsonl"))
     parser.add_argument("--keep-logs", action="store_true")
+    parser.set_defaults(threads=1)
     args = parser.parse_args(rest)
     known = contenders()
     args.contenders = args.contenders.split(",")
