@@ -106,6 +106,7 @@ CLOSE_MS: Final = 5_000
 """How long `close` and `abort` wait for brokers that do not answer."""
 
 _DELETION_MS: Final = 1_000
+_LOOK_UP_MS: Final = 1_000
 _RETRY_MS: Final = 100
 _TLS_ATTEMPTS: Final = 2
 """A handshake may break once because the broker is starting; twice it is the settings."""
@@ -223,11 +224,27 @@ class KafkaReader(Reader):
             return
         self._check(positions.keys())
         self.remove([partition for partition in positions if partition in self._assigned])
+        self._look_up({partition.topic for partition in positions} - self._topics)
         starts = [Position(*partition, offset) for partition, offset in positions.items()]
         self._change("read", self._consumer.incremental_assign, starts)
         for partition, offset in positions.items():
             self._assigned[partition] = _Assigned(partition, offset)
         self._topics = frozenset(topic for topic, _ in self._assigned)
+
+    def _look_up(self, topics: Collection[str]) -> None:
+        """Lets the consumer know who leads the partitions of topics it is to read.
+
+        By itself librdkafka looks for topics that are new to it once in a second only.
+        """
+        deadline_ms = self._monotonic_ms() + _LOOK_UP_MS
+        for topic in sorted(topics):
+            left_ms = deadline_ms - self._monotonic_ms()
+            if left_ms <= 0:
+                return
+            try:
+                self._consumer.list_topics(topic, timeout=left_ms / 1000)
+            except KafkaException as error:
+                _log.debug("cannot look topic %s up: %s", topic, error)
 
     def remove(self, partitions: Collection[TopicPartition]) -> None:
         """Stops reading partitions; see `Reader.remove`."""
