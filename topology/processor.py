@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from stores.errors import StreamsError
 from stores.record import Headers, Record, RecordContext, RecordMetadata
@@ -282,14 +282,6 @@ TopicNameExtractor: TypeAlias = Callable[[Any, Any, RecordContext], str]
 StreamPartitioner: TypeAlias = Callable[[str, Any, Any, int], int | Collection[int] | None]
 """Chooses partitions: (topic, key, value, partition count) -> one, several, none (an empty
 collection drops the record), or None for the default way, by the key's bytes."""
-
-
-def _by_inner_key(_topic: str, _key: Any, _value: Any, _partitions: int) -> None:
-    """Leaves the choice to the default; a sink does better because it knows the key's serde."""
-
-
-WINDOWED_KEY_PARTITIONER: Final[StreamPartitioner] = _by_inner_key
-"""Marks a sink that places a windowed key where its inner key belongs."""
 
 
 # -- timestamps ----------------------------------------------------------------------------

@@ -24,7 +24,6 @@ from streams.transport.partitioning import partition_of
 from topology.dsl.windows import WindowedStreamPartitioner
 from topology.nodes.node import Process
 from topology.nodes.table import ChangeSerde
-from topology.processor import WINDOWED_KEY_PARTITIONER
 from topology.topology import SinkNode
 
 
@@ -163,15 +162,9 @@ class RecordCollector:
         """Returns choose(key, value) -> partitions to send to; None leaves one to the default."""
         count = self._transport.partition_count(topic)
         chosen: Any = node.partitioner
-        inner: Any = None
         if isinstance(chosen, WindowedStreamPartitioner):
-            inner = chosen.inner
-        elif chosen is WINDOWED_KEY_PARTITIONER:
-            key_serde: Any = self._key_serde(task, node)
-            inner = key_serde.inner
-        if inner is not None:
             # Bound once, and hashes of keys are kept: not so where the partitioner is called.
-            encode_inner = inner.serializer(topic)
+            encode_inner = chosen.inner.serializer(topic)
 
             def by_inner_key(key: Any, _value: Any) -> tuple[int | None, ...]:
                 return (partition_of(encode_inner(key.key), count or 1),)

@@ -11,7 +11,6 @@ import pytest
 from stores.errors import StreamsError
 from stores.record import Headers, Record
 from topology.processor import (
-    WINDOWED_KEY_PARTITIONER,
     AutoOffsetReset,
     ConsumedRecord,
     FixedKeyProcessor,
@@ -120,10 +119,6 @@ def test_partition_time_can_stand_in_once_there_is_one() -> None:
 
 def test_wall_clock_looks_at_no_record() -> None:
     assert wallclock_timestamp(consumed(-1), -1) > 0
-
-
-def test_the_marker_for_windowed_keys_chooses_nothing_itself() -> None:
-    assert WINDOWED_KEY_PARTITIONER("topic", "key", "value", 4) is None
 
 
 # Offset resets.
