@@ -61,11 +61,11 @@ class CachingWindowStore(MeteredWindowStore):
         """Reads the newest (value, timestamp) of a window, cached or stored."""
         table = self._table
         self._lookups += 1
-        entry = table.rows.get((key if self._key_is_row else self.encode_key(key), start_ms))
+        part = key if self._key_is_row else self.encode_key(key)
+        entry = table.rows.get((part, start_ms))
         if entry is None:
             self._misses += 1
-            row_key = self.segments.row_key(self.encode_key(key), start_ms)
-            return self._inner.fetch_row(row_key, start_ms)
+            return self._inner.fetch_row(self._row_key(part, start_ms), start_ms)
         table.tick = entry.used = table.tick + 1
         return self._decoded_pair(entry.pair)
 
@@ -76,11 +76,11 @@ class CachingWindowStore(MeteredWindowStore):
             encoded = self.encode_value(value)
             value_bytes = self._prefix_bytes + len(encoded)
             row = value if self._value_is_row else encoded
-        cached_key: Hashable = (key if self._key_is_row else self.encode_key(key), start_ms)
+        part = key if self._key_is_row else self.encode_key(key)
+        cached_key: Hashable = (part, start_ms)
         entry = self._table.rows.get(cached_key)
         if entry is None:
-            row_key = self.segments.row_key(self.encode_key(key), start_ms)
-            entry = CacheEntry(cached_key, row_key)
+            entry = CacheEntry(cached_key, self._row_key(part, start_ms))
         self._puts += 1
         time = timestamp if value is None else self.current.timestamp
         size = value_bytes + len(entry.raw_key)
@@ -152,6 +152,11 @@ class CachingWindowStore(MeteredWindowStore):
         old, newest = (None, timestamp) if pair is None else (pair[0], max(timestamp, pair[1]))
         result = step(key, value, old)
         self.put_pair(key, start_ms, result, timestamp if result is None else newest)
+
+    def _row_key(self, part: Any, start_ms: int) -> bytes:
+        """Returns where a row stands, by what its cached key has of the user's key."""
+        raw_key = self.encode_key(part) if self._key_is_row else part
+        return self.segments.row_key(raw_key, start_ms)
 
     def _decoded_pair(self, pair: Pair) -> Pair | None:
         if pair[0] is None:
