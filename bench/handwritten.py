@@ -144,7 +144,7 @@ def word_count(out: Out, directory: Path) -> Job:
             emit(word, total, timestamp)
             row[3] = False
         dirty.clear()
-        store.write_batch(batch)
+        store.write(batch)
         changelog.clear()
 
     return feed, commit
@@ -197,7 +197,7 @@ def windowed_sum(out: Out, directory: Path) -> Job:
         dirty.clear()
         if len(cache) > 100_000:
             cache.clear()
-        store.write_batch(batch)
+        store.write(batch)
         changelog.clear()
 
     return feed, commit
@@ -244,7 +244,7 @@ def stream_table_join(out: Out, directory: Path) -> Job:
             batch.append((raw_key, _pack_long(timestamp) + raw_user))
             log((raw_key, raw_user, timestamp))
         dirty.clear()
-        store.write_batch(batch)
+        store.write(batch)
         changelog.clear()
 
     return feed, commit

@@ -1,7 +1,8 @@
 """What any byte store must do: the contract between a store's layers and its bytes.
 
-Owns the abstract class and the words its guarantees are stated in. A backend must not know
-what its bytes mean, nor who writes them. `stores.testing` has the suite that proves one.
+Owns the abstract classes, the changes a write is made of, and the words the guarantees are
+stated in. A byte store must not know what its bytes mean, nor who writes them.
+`stores.testing` has the suite that proves one.
 
 Order is that of unsigned bytes. Ranges are half-open, `[lower, upper)`; None leaves a side
 open. An empty value is a value, not an absence.
@@ -12,7 +13,10 @@ Source: storage-tiers D1.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import ItemsView, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -23,10 +27,77 @@ Change: TypeAlias = tuple[bytes, bytes | None]
 """(key, new value), None deletes the row."""
 
 
+@dataclass(frozen=True, slots=True)
+class RangeDeletion:
+    """A change that deletes every row in [lower, upper).
+
+    Attributes:
+        lower: the first key to delete.
+        upper: the first key to keep, None for no end.
+    """
+
+    lower: bytes
+    upper: bytes | None
+
+
+AnyChange: TypeAlias = Change | RangeDeletion
+"""What a write is made of."""
+
+
+class Sync(Enum):
+    """What a write survives once the call has returned."""
+
+    NONE = "none"
+    """Nothing: it may be lost when the process dies. For whoever can write it again."""
+    PROCESS = "process"
+    """The death of the process, but not a loss of power."""
+    DISK = "disk"
+    """A loss of power: the disk has it."""
+
+
+class ByteView(ABC):
+    """The rows of a byte store as they were at one moment.
+
+    Any thread may use a view, one at a time. Close it: while it is open the store keeps what
+    it shows. All methods but `close` raise `StoreClosedError` after the view or its store was
+    closed.
+    """
+
+    @abstractmethod
+    def get(self, key: bytes) -> bytes | None:
+        """Returns the value a key had then, None where there was none."""
+
+    @abstractmethod
+    def range(
+        self,
+        lower: bytes | None = None,
+        upper: bytes | None = None,
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[Row]:
+        """Scans as `ByteStore.range`; several scans of one view may be open at once."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of the moment. Closing again does nothing. Open scans end with an error."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
 class ByteStore(ABC):
     """An ordered map from bytes to bytes.
 
-    One thread writes. Reads may come from any thread at any time: `get` sees a batch whole
+    One thread writes. Reads may come from any thread at any time: `get` sees a write whole
     or not at all, a `range` keeps to the rows there were when it was opened.
 
     All methods but `close` raise `StoreClosedError` after `close`, and `BackendError` when
@@ -53,56 +124,64 @@ class ByteStore(ABC):
         """Returns the value of a key, None where there is none."""
 
     @abstractmethod
-    def put(self, key: bytes, value: bytes) -> None:
-        """Sets the value of a key."""
-
-    @abstractmethod
-    def delete(self, key: bytes) -> None:
-        """Deletes a key; an absent one is no error."""
-
-    @abstractmethod
     def range(
-        self, lower: bytes | None = None, upper: bytes | None = None, *, reverse: bool = False
+        self,
+        lower: bytes | None = None,
+        upper: bytes | None = None,
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
     ) -> Iterator[Row]:
         """Scans [lower, upper), in falling order with `reverse`.
 
-        The scan is a view of one moment, that of the call. What it holds is released when it
-        is exhausted or its `close()`, if it has one, is called.
+        The scan shows one moment, that of the call. What it holds is released when it is
+        exhausted or its `close()`, if it has one, is called.
+
+        Args:
+            lower: the first key, None for no bound.
+            upper: the key at which the scan ends, itself not included; None for no bound.
+            reverse: begin with the highest key.
+            limit: how many rows at the most, None for all; 0 gives none.
         """
 
     @abstractmethod
-    def write_batch(self, changes: Iterable[Change], *, durable: bool = False) -> None:
+    def view(self) -> ByteView:
+        """Opens a view: reads by key and scans of this very moment, as long as it is open."""
+
+    @abstractmethod
+    def write(self, changes: Iterable[AnyChange], *, sync: Sync = Sync.PROCESS) -> None:
         """Applies changes in order, all or none; the last of one key wins.
 
         Args:
-            changes: what to put, and with None what to delete.
-            durable: return only when the batch would survive a loss of power. Without it,
-                a persistent store's batch survives the death of the process.
+            changes: rows to put, rows to delete (with a value of None) and ranges to delete.
+                Many are written fastest in the order of their keys.
+            sync: what the write survives once this call has returned. A later write or flush
+                that reaches the disk takes earlier ones along.
         """
-
-    def restore(self, changes: Iterable[Change]) -> None:
-        """Applies changes as `write_batch`, for whoever can get them again.
-
-        They may be lost when the process dies, until the next durable flush or batch. A
-        backend may take them faster in the order of keys.
-        """
-        self.write_batch(changes)
-
-    @abstractmethod
-    def delete_range(self, lower: bytes, upper: bytes) -> None:
-        """Deletes [lower, upper), atomically."""
 
     @abstractmethod
     def approximate_count(self) -> int:
         """Estimates the number of rows; exact where that is cheap."""
 
     @abstractmethod
-    def flush(self, *, durable: bool = False) -> None:
-        """Hands earlier writes to the operating system; `durable` waits for the disk."""
+    def flush(self) -> None:
+        """Returns when everything written before would survive a loss of power."""
 
     @abstractmethod
     def close(self) -> None:
         """Releases the store. Closing again does nothing. Open scans end with an error."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Sets the value of one key; it survives the death of the process."""
+        self.write(((key, value),))
+
+    def delete(self, key: bytes) -> None:
+        """Deletes one key; an absent one is no error."""
+        self.write(((key, None),))
+
+    def delete_range(self, lower: bytes, upper: bytes | None) -> None:
+        """Deletes [lower, upper), all or none."""
+        self.write((RangeDeletion(lower, upper),))
 
     def __enter__(self) -> Self:
         return self
@@ -123,3 +202,34 @@ def prefix_end(prefix: bytes) -> bytes | None:
     """
     stripped = prefix.rstrip(b"\xff")
     return stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else None
+
+
+def first_key_after(key: bytes) -> bytes:
+    """Returns the smallest key above `key`."""
+    return key + b"\0"
+
+
+def settle(
+    changes: Iterable[AnyChange],
+) -> tuple[Sequence[RangeDeletion], dict[bytes, bytes | None]]:
+    """Brings the changes of one write into a form in which order no longer matters.
+
+    Returns:
+        The ranges to delete, and behind them the last change of each key that a later range
+        does not delete again. A byte store deletes the ranges first and then writes the rows.
+    """
+    if not isinstance(changes, list | ItemsView):
+        changes = list(changes)
+    with suppress(TypeError):
+        return (), dict(changes)  # type: ignore[arg-type]  # fails where there is a range
+    ranges: list[RangeDeletion] = []
+    rows: dict[bytes, bytes | None] = {}
+    for change in changes:
+        if isinstance(change, RangeDeletion):
+            lower, upper = change.lower, change.upper
+            ranges.append(change)
+            for key in [key for key in rows if lower <= key and (upper is None or key < upper)]:
+                del rows[key]
+        else:
+            rows[change[0]] = change[1]
+    return ranges, rows

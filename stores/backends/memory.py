@@ -18,13 +18,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable, Iterator
+from heapq import merge
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 from weakref import WeakSet
 
 from sortedcontainers import SortedList
 
-from stores.backends.contract import ByteStore, Change, Row
+from stores.backends.contract import (
+    AnyChange,
+    ByteStore,
+    ByteView,
+    Row,
+    Sync,
+    first_key_after,
+    settle,
+)
 from stores.errors import StoreClosedError
 
 _FIRST_CHUNK_COUNT: Final = 16
@@ -121,7 +130,7 @@ class _View:
             elif reverse:
                 self._upper = lower = live[-1]
             else:
-                self._lower = upper = _next_key(live[-1])
+                self._lower = upper = first_key_after(live[-1])
             if self._before:
                 saved = _between(self._saved_keys(), lower, upper)
                 found = self._as_before(sorted({*live, *saved}, reverse=reverse))
@@ -148,11 +157,6 @@ class _View:
         return found
 
 
-def _next_key(key: bytes) -> bytes:
-    """Returns the smallest key above `key`."""
-    return key + b"\0"
-
-
 def _rows_of(keys: list[bytes], rows: _Rows) -> list[Row]:
     # Under the lock no batch is half applied, so no value is None.
     return list(zip(keys, map(rows.__getitem__, keys), strict=True))  # type: ignore[arg-type]
@@ -165,10 +169,113 @@ def _between(
     return found
 
 
+class _Moment:
+    """All rows of a store as they were when a view was opened.
+
+    All calls are made under the store's lock.
+
+    Args:
+        keys: the store's keys in order.
+        rows: the store's rows.
+    """
+
+    __slots__ = ("__weakref__", "_before", "_keys", "_rows", "_saved", "name")
+
+    def __init__(self, keys: SortedList[bytes], rows: _Rows) -> None:
+        self._keys = keys
+        self._rows = rows
+        # Values of what changed since, None for what was not there; and its keys in order.
+        self._before: dict[bytes, bytes | None] = {}
+        self._saved: SortedList[bytes] = SortedList()
+        self.name = rows.name
+
+    def save(self, changed: Iterable[bytes]) -> None:
+        """Saves the rows that are about to change."""
+        before, find = self._before, self._rows.get
+        for key in changed:
+            if key not in before:
+                before[key] = find(key)
+                self._saved.add(key)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Returns the value of a key then."""
+        self._rows.check_open()
+        return self._before[key] if key in self._before else self._rows.get(key)
+
+    def read(
+        self, lower: bytes | None, upper: bytes | None, reverse: bool, count: int
+    ) -> list[Row]:
+        """Returns the first rows of a range then, fewer than `count` only where it ends."""
+        self._rows.check_open()
+        before, find = self._before, self._rows.get
+        live = (key for key in _between(self._keys, lower, upper, reverse) if key not in before)
+        saved = (
+            key for key in _between(self._saved, lower, upper, reverse) if before[key] is not None
+        )
+        keys = islice(merge(live, saved, reverse=reverse), count)
+        found: list[Any] = [(key, before[key] if key in before else find(key)) for key in keys]
+        return found
+
+
+class _MemoryView(ByteView):
+    """A view of a store in memory; holds the moment that the store saves changed rows for."""
+
+    def __init__(self, lock: threading.Lock, moment: _Moment) -> None:
+        self._lock = lock
+        self._moment: _Moment | None = moment
+        self._name = moment.name
+
+    def get(self, key: bytes) -> bytes | None:
+        """Returns the value a key had then, None where there was none."""
+        with self._lock:
+            return self._open_moment().get(key)
+
+    def range(
+        self,
+        lower: bytes | None = None,
+        upper: bytes | None = None,
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[Row]:
+        """Scans the rows there were then."""
+        with self._lock:
+            self._open_moment().read(lower, upper, reverse, 0)
+        scan = self._scan(lower, upper, reverse)
+        return scan if limit is None else islice(scan, limit)
+
+    def _scan(
+        self, lower: bytes | None, upper: bytes | None, reverse: bool
+    ) -> Generator[Row, None, None]:
+        count = _FIRST_CHUNK_COUNT
+        while True:
+            with self._lock:
+                found = self._open_moment().read(lower, upper, reverse, count)
+            yield from found
+            if len(found) < count:
+                return
+            if reverse:
+                upper = found[-1][0]
+            else:
+                lower = first_key_after(found[-1][0])
+            count = _CHUNK_COUNT
+
+    def _open_moment(self) -> _Moment:
+        if self._moment is None:
+            message = f"a view of store '{self._name}' is closed; open another one"
+            raise StoreClosedError(message)
+        return self._moment
+
+    def close(self) -> None:
+        """Lets go of the moment. Closing again does nothing."""
+        with self._lock:
+            self._moment = None
+
+
 class MemoryByteStore(ByteStore):
     """An ordered map that dies with the process.
 
-    A batch is atomic for readers of other threads because one `dict.update` applies it, which
+    A write is atomic for readers of other threads because one `dict.update` applies it, which
     the interpreter does not interrupt.
 
     Args:
@@ -180,6 +287,7 @@ class MemoryByteStore(ByteStore):
         self._lock = threading.Lock()
         self._keys: SortedList[bytes] | None = None
         self._views: WeakSet[_View] = WeakSet()
+        self._moments: WeakSet[_Moment] = WeakSet()
         # The hottest read of all: no Python frame for rows that are there.
         self.get = self._rows.__getitem__  # type: ignore[method-assign, assignment]
 
@@ -202,32 +310,31 @@ class MemoryByteStore(ByteStore):
         """Returns the value of a key, None where there is none."""
         return self._rows[key]
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Sets the value of a key."""
-        self._write({key: value})
-
-    def delete(self, key: bytes) -> None:
-        """Deletes a key; an absent one is no error."""
-        self._write({key: None})
-
     def range(
-        self, lower: bytes | None = None, upper: bytes | None = None, *, reverse: bool = False
+        self,
+        lower: bytes | None = None,
+        upper: bytes | None = None,
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
     ) -> Iterator[Row]:
-        """Scans [lower, upper), in falling order with `reverse`."""
+        """Scans [lower, upper), in falling order with `reverse`, at most `limit` rows."""
         rows, view = self._rows, None
+        count = _FIRST_CHUNK_COUNT if limit is None else min(limit, _FIRST_CHUNK_COUNT)
         with self._lock:
             rows.check_open()
             keys = self._sorted_keys()
-            found = list(islice(_between(keys, lower, upper, reverse), _FIRST_CHUNK_COUNT))
+            found = list(islice(_between(keys, lower, upper, reverse), count))
             first = _rows_of(found, rows)
-            if len(found) == _FIRST_CHUNK_COUNT:
+            if len(found) == _FIRST_CHUNK_COUNT and limit != _FIRST_CHUNK_COUNT:
                 if reverse:
                     upper = found[-1]
                 else:
-                    lower = _next_key(found[-1])
+                    lower = first_key_after(found[-1])
                 view = _View(keys, rows, lower, upper, reverse)
                 self._views.add(view)
-        return self._scan(first, view)
+        scan = self._scan(first, view)
+        return scan if limit is None else islice(scan, limit)
 
     def _scan(self, rows: list[Row], view: _View | None) -> Generator[Row, None, None]:
         yield from rows
@@ -238,41 +345,46 @@ class MemoryByteStore(ByteStore):
             yield from rows
         self._rows.check_open()
 
-    def write_batch(self, changes: Iterable[Change], *, durable: bool = False) -> None:
+    def view(self) -> ByteView:
+        """Opens a view: reads by key and scans of this very moment, as long as it is open."""
+        with self._lock:
+            self._rows.check_open()
+            moment = _Moment(self._sorted_keys(), self._rows)
+            self._moments.add(moment)
+        return _MemoryView(self._lock, moment)
+
+    def write(self, changes: Iterable[AnyChange], *, sync: Sync = Sync.PROCESS) -> None:
         """Applies changes in order, all or none; the last of one key wins."""
-        self._write(dict(changes))
+        ranges, batch = settle(changes)
+        rows = self._rows
+        with self._lock:
+            rows.check_open()
+            if ranges:
+                keys = self._sorted_keys()
+                deleted = dict[bytes, bytes | None]()
+                for lower, upper in ((each.lower, each.upper) for each in ranges):
+                    end = len(keys) if upper is None else keys.bisect_left(upper)
+                    deleted.update(dict.fromkeys(keys[keys.bisect_left(lower) : end]))
+                batch = deleted | batch
+            self._write(batch)
 
     def _write(self, batch: dict[bytes, bytes | None]) -> None:
+        """Applies the last change of each key; under the lock."""
         rows = self._rows
         deleted = [key for key, value in batch.items() if value is None]
-        with self._lock:
-            rows.check_open()
-            for view in self._views:
-                view.save(batch)
-            keys = self._keys
-            if keys is not None:
-                keys.update([key for key in batch if key not in rows])
-                # Rows deleted that were not there are in `keys` by now, like all others.
-                for key in deleted:
-                    keys.remove(key)
-            rows.update(batch)
+        for view in self._views:
+            view.save(batch)
+        for moment in self._moments:
+            moment.save(batch)
+        keys = self._keys
+        if keys is not None:
+            keys.update([key for key in batch if key not in rows])
+            # Rows deleted that were not there are in `keys` by now, like all others.
             for key in deleted:
-                del rows[key]
-
-    def delete_range(self, lower: bytes, upper: bytes) -> None:
-        """Deletes [lower, upper), atomically."""
-        rows = self._rows
-        with self._lock:
-            rows.check_open()
-            keys = self._sorted_keys()
-            start, stop = keys.bisect_left(lower), keys.bisect_left(upper)
-            deleted = dict.fromkeys(keys[start:stop])
-            for view in self._views:
-                view.save(deleted)
-            del keys[start:stop]
-            rows.update(deleted)
-            for key in deleted:
-                del rows[key]
+                keys.remove(key)
+        rows.update(batch)
+        for key in deleted:
+            del rows[key]
 
     def approximate_count(self) -> int:
         """Counts the rows."""
@@ -280,7 +392,7 @@ class MemoryByteStore(ByteStore):
             self._rows.check_open()
             return len(self._rows)
 
-    def flush(self, *, durable: bool = False) -> None:
+    def flush(self) -> None:
         """Does nothing: memory is as far as rows get."""
         self._rows.check_open()
 

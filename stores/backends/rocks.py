@@ -11,6 +11,8 @@ Traps of rocksdict 0.3 that this module walks around, each seen:
   keeps alive; its lower bound sets the upper one.
 * `items()` takes a damaged block for the end. Only `RdictIter` can be asked for its status.
 * An iterator keeps the database, and so its lock, open after `close`.
+* Iterators of a `Snapshot` show rows that were written after it was taken; only its `get` does
+  not. A view is one iterator therefore, which is put to each key and range that is asked for.
 * Writing with the `sync` option holds the GIL while the disk works; `flush_wal` does not.
 * Index and filter blocks in the block cache: a filter larger than a shard of the cache (a
   64th) is read anew for every `get`, 85 µs instead of 4 µs with 1.5 million rows. They stand
@@ -22,7 +24,7 @@ Source: storage-tiers D2; JVM `RocksDBStore` for what the options are set to.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from operator import itemgetter
@@ -46,7 +48,17 @@ from rocksdict import (
     WriteOptions,
 )
 
-from stores.backends.contract import ByteStore, Change, Row
+from stores.backends.contract import (
+    AnyChange,
+    ByteStore,
+    ByteView,
+    Change,
+    RangeDeletion,
+    Row,
+    Sync,
+    first_key_after,
+    settle,
+)
 from stores.errors import (
     BackendError,
     CorruptDataError,
@@ -80,7 +92,7 @@ _RANGE_DELETIONS_MAX: Final = 200
 """Range deletions after which the write buffer is written to a file: RocksDB sorts all that a
 buffer holds anew for the first read after each, 2 µs apiece."""
 
-_key_of: Final = itemgetter(0)
+_key_of: Final[Callable[[Change], bytes]] = itemgetter(0)
 
 
 class RocksBudget:
@@ -241,6 +253,94 @@ class _Scan:
             self._cursor = None
 
 
+class _RocksView(ByteView):
+    """A view: one iterator, which shows the moment it was made at wherever it is put.
+
+    Args:
+        name: the store's name.
+        cursor: the iterator, without bounds.
+        failed: makes the store's error of one of rocksdict's.
+    """
+
+    def __init__(
+        self, name: str, cursor: RdictIter, failed: Callable[[str, Exception], Exception]
+    ) -> None:
+        self._name = name
+        self._cursor: RdictIter | None = cursor
+        self._failed = failed
+        self._lock = threading.Lock()
+
+    def get(self, key: bytes) -> bytes | None:
+        """Returns the value a key had then, None where there was none."""
+        rows = self._read(key, first_key_after(key), False, 1)
+        return rows[0][1] if rows else None
+
+    def range(
+        self,
+        lower: bytes | None = None,
+        upper: bytes | None = None,
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[Row]:
+        """Scans the rows there were then."""
+        self._read(b"", b"", False, 0)
+        scan = self._scan(lower or b"", upper, reverse)
+        return scan if limit is None else islice(scan, limit)
+
+    def _scan(self, lower: bytes, upper: bytes | None, reverse: bool) -> Generator[Row, None, None]:
+        count = _FIRST_CHUNK_COUNT
+        while True:
+            found = self._read(lower, upper, reverse, count)
+            yield from found
+            if len(found) < count:
+                return
+            if reverse:
+                upper = found[-1][0]
+            else:
+                lower = first_key_after(found[-1][0])
+            count = min(4 * count, _CHUNK_COUNT_MAX)
+
+    def _read(self, lower: bytes, upper: bytes | None, reverse: bool, count: int) -> list[Row]:
+        """Returns the first rows of a range, fewer than `count` only where it ends."""
+        found: list[Row] = []
+        with self._lock:
+            cursor = self._cursor
+            if cursor is None:
+                message = f"a view of store '{self._name}' is closed; open another one"
+                raise StoreClosedError(message)
+            try:
+                if not reverse:
+                    cursor.seek(lower)
+                elif upper is None:
+                    cursor.seek_to_last()
+                else:
+                    cursor.seek_for_prev(upper)
+                    if cursor.key() == upper:
+                        cursor.prev()
+                key_of, value_of = cursor.key, cursor.value
+                step = cursor.prev if reverse else cursor.next
+                while len(found) < count:
+                    key = key_of()
+                    if key is None or key < lower or (upper is not None and key >= upper):
+                        break
+                    found.append((key, value_of()))
+                    step()
+                cursor.status()
+            except Exception as error:
+                raise self._failed("read a view", error) from error
+        return found
+
+    def release(self) -> None:
+        """Lets go of the database."""
+        with self._lock:
+            self._cursor = None
+
+    def close(self) -> None:
+        """Lets go of the moment. Closing again does nothing."""
+        self.release()
+
+
 class RocksByteStore(ByteStore):
     """An ordered map in a directory of its own.
 
@@ -265,7 +365,7 @@ class RocksByteStore(ByteStore):
         self._budget = process_budget() if budget is None else budget
         self._is_open = True
         self._options = self._budget.options()
-        self._scans: WeakSet[_Scan] = WeakSet()
+        self._scans: WeakSet[_Scan | _RocksView] = WeakSet()
         self._range_deletion_count = 0
         self._restored_count = 0
         try:
@@ -329,9 +429,14 @@ class RocksByteStore(ByteStore):
             raise self._failed("delete a row", error) from error
 
     def range(
-        self, lower: bytes | None = None, upper: bytes | None = None, *, reverse: bool = False
+        self,
+        lower: bytes | None = None,
+        upper: bytes | None = None,
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
     ) -> Iterator[Row]:
-        """Scans [lower, upper), in falling order with `reverse`."""
+        """Scans [lower, upper), in falling order with `reverse`, at most `limit` rows."""
         lower = lower or b""
         try:
             scan = _Scan(self._cursor(lower, upper, reverse), lower, upper, reverse)
@@ -343,7 +448,8 @@ class RocksByteStore(ByteStore):
             if not self._is_open:
                 # Closed by another thread just now, which may not have seen it.
                 scan.release()
-        return self._rows(first, scan)
+        rows = self._rows(first, scan)
+        return rows if limit is None else islice(rows, limit)
 
     def _cursor(self, lower: bytes, upper: bytes | None, reverse: bool) -> RdictIter:
         options = ReadOptions()
@@ -373,58 +479,74 @@ class RocksByteStore(ByteStore):
         if not self._is_open:
             raise self._closed()
 
-    def write_batch(self, changes: Iterable[Change], *, durable: bool = False) -> None:
-        """Applies changes in order, all or none; the last of one key wins."""
-        # In the order of keys RocksDB takes them up to eight times faster.
-        self._write(sorted(dict(changes).items(), key=_key_of), logged=True)
-        if durable:
-            self.flush(durable=True)
+    def view(self) -> ByteView:
+        """Opens a view: reads by key and scans of this very moment, as long as it is open."""
+        try:
+            view = _RocksView(self._name, self._db.iter(ReadOptions()), self._failed)
+        except Exception as error:
+            raise self._failed("open a view", error) from error
+        self._scans.add(view)
+        if not self._is_open:
+            view.release()
+        return view
 
-    def restore(self, changes: Iterable[Change]) -> None:
-        """Applies many changes past RocksDB's log, which costs as much as the writing.
+    def write(self, changes: Iterable[AnyChange], *, sync: Sync = Sync.PROCESS) -> None:
+        """Applies changes in order, all or none; the last of one key wins.
 
-        The first few since the last durable flush are logged. If there are more, the next
-        durable flush writes a table file.
+        With `Sync.NONE` they go past RocksDB's log, which costs as much as the writing. The
+        first few since the last flush are logged all the same; if there are more, the next
+        flush writes a table file.
         """
-        self._write(changes, logged=False)
+        if sync is Sync.NONE:
+            changes = changes if isinstance(changes, list) else list(changes)
+            if RangeDeletion not in set(map(type, changes)):
+                self._write((), changes, logged=False)  # type: ignore[arg-type]  # rows only
+                return
+        ranges, rows = settle(changes)
+        # In the order of keys RocksDB takes them up to eight times faster.
+        ordered = sorted(rows.items(), key=_key_of)
+        self._write(ranges, ordered, logged=sync is not Sync.NONE)
+        if sync is Sync.DISK:
+            self.flush()
 
-    def _write(self, changes: Iterable[Change], *, logged: bool) -> None:
+    def _write(
+        self, ranges: Sequence[RangeDeletion], changes: Iterable[Change], *, logged: bool
+    ) -> None:
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
-        key, value = b"", None
         try:
+            for each in ranges:
+                self._delete_range(batch, each)
             for key, value in changes:
                 if value is None:
                     delete(key)
                 else:
                     put(key, value)
         except Exception as error:
-            if isinstance(key, bytes) and isinstance(value, bytes | None):
-                raise  # from whoever makes the changes
             raise self._failed("write a batch", error) from error
         if not logged:
             self._restored_count += batch.len()
             logged = self._restored_count < UNLOGGED_MIN_COUNT
         try:
             self._db.write(batch, None if logged else _UNLOGGED)
-        except Exception as error:
-            raise self._failed("write a batch", error) from error
-
-    def delete_range(self, lower: bytes, upper: bytes) -> None:
-        """Deletes [lower, upper), atomically."""
-        try:
-            # From the first row there is: deletions that overlap, as those of windows that
-            # expire again and again from the beginning would, cost the square of their number.
-            first = self._cursor(lower, upper, reverse=False).key()
-            if first is None:
-                return
-            self._db.delete_range(first, upper)
-            self._range_deletion_count += 1
             if self._range_deletion_count >= _RANGE_DELETIONS_MAX:
                 self._range_deletion_count = 0
                 self._db.flush(wait=False)
         except Exception as error:
-            raise self._failed("delete a range", error) from error
+            raise self._failed("write a batch", error) from error
+
+    def _delete_range(self, batch: WriteBatch, deleted: RangeDeletion) -> None:
+        # From the first row there is: deletions that overlap, as those of windows that
+        # expire again and again from the beginning would, cost the square of their number.
+        first = self._cursor(deleted.lower, deleted.upper, reverse=False).key()
+        if first is None:
+            return
+        upper = deleted.upper
+        if upper is None:
+            last = self._cursor(first, None, reverse=True).key()
+            upper = first_key_after(first if last is None else last)
+        batch.delete_range(first, upper)
+        self._range_deletion_count += 1
 
     def approximate_count(self) -> int:
         """Estimates the number of rows: overwritten and deleted ones may still count."""
@@ -433,18 +555,17 @@ class RocksByteStore(ByteStore):
         except Exception as error:
             raise self._failed("count rows", error) from error
 
-    def flush(self, *, durable: bool = False) -> None:
-        """Waits for the disk with `durable`; other threads run meanwhile."""
+    def flush(self) -> None:
+        """Waits for the disk; other threads run meanwhile."""
         if not self._is_open:
             raise self._closed()
-        if durable:
-            try:
-                if self._restored_count >= UNLOGGED_MIN_COUNT:
-                    self._db.flush(wait=True)
-                self._restored_count = 0
-                self._db.flush_wal(sync=True)
-            except Exception as error:
-                raise self._failed("wait for the disk", error) from error
+        try:
+            if self._restored_count >= UNLOGGED_MIN_COUNT:
+                self._db.flush(wait=True)
+            self._restored_count = 0
+            self._db.flush_wal(sync=True)
+        except Exception as error:
+            raise self._failed("wait for the disk", error) from error
 
     def close(self) -> None:
         """Releases the directory. Closing again does nothing. Open scans end with an error.

@@ -17,7 +17,7 @@ from typing import Final, NoReturn, Protocol
 
 from sortedcontainers import SortedList
 
-from stores.backends.contract import ByteStore
+from stores.backends.contract import AnyChange, ByteStore, RangeDeletion, Sync
 from stores.errors import StoreClosedError
 
 Row = tuple[bytes, bytes]
@@ -177,28 +177,28 @@ class PendingByteStore:
         return count
 
     def apply(self, *, durable: bool = False) -> None:
-        """Writes the buffer to the backend in one batch, then deletes what expired."""
+        """Writes the buffer to the backend and deletes what expired, in one batch."""
         pending, upper = self._pending, self._expired_below
-        if pending:
-            items: Iterable[Change] = pending.items()
-            if upper is not None:
-                items = [item for item in items if item[0] >= upper]
-            self._apply_count += 1
-            self.backend.write_batch(items, durable=durable)
-            pending.clear()
-            self._sorted = None
-        elif durable:
-            self.backend.flush(durable=True)
+        changes: Iterable[AnyChange] = pending.items()
         if upper is not None:
-            self.backend.delete_range(b"", upper)
-            self._expired_below = None
+            changes = [
+                RangeDeletion(b"", upper),
+                *(item for item in pending.items() if item[0] >= upper),
+            ]
+        if pending or upper is not None:
+            self._apply_count += 1
+            self.backend.write(changes, sync=Sync.DISK if durable else Sync.PROCESS)
+            pending.clear()
+            self._sorted = self._expired_below = None
+        elif durable:
+            self.backend.flush()
 
     def restore(self, batch: Iterable[Change]) -> None:
         """Writes rows of a changelog to the backend in one batch; the last of a key wins.
 
         Best in the order of keys. They are sure to last from the next durable `apply` on.
         """
-        self.backend.restore(batch)
+        self.backend.write(batch, sync=Sync.NONE)
 
     def close(self) -> None:
         """Forgets the buffer and closes the backend."""

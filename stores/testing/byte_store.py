@@ -14,7 +14,7 @@ Needs pytest and hypothesis, which the distribution itself does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +31,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from stores.backends.contract import ByteStore, Change, Row, prefix_end
+from stores.backends.contract import (
+    AnyChange,
+    ByteStore,
+    ByteView,
+    Change,
+    RangeDeletion,
+    Row,
+    Sync,
+    prefix_end,
+)
 from stores.errors import StoreClosedError
 from stores.testing.key_value import readers
 
@@ -59,8 +68,11 @@ _EDGES: Final = [
 
 _bytes = st.lists(st.sampled_from([0, 1, 0x61, 0x80, 0xFE, 0xFF]), max_size=3).map(bytes)
 _values = st.binary(max_size=4)
-_changes = st.lists(st.tuples(_bytes, st.none() | _values), max_size=8)
 _bounds = st.none() | _bytes
+_changes = st.lists(
+    st.tuples(_bytes, st.none() | _values) | st.builds(RangeDeletion, _bytes, _bounds), max_size=8
+)
+_limits = st.none() | st.integers(0, 20)
 
 
 def between(rows: Rows, lower: bytes | None, upper: bytes | None, reverse: bool) -> list[Row]:
@@ -71,6 +83,21 @@ def between(rows: Rows, lower: bytes | None, upper: bytes | None, reverse: bool)
         if (lower is None or row[0] >= lower) and (upper is None or row[0] < upper)
     ]
     return sorted(found, reverse=reverse)
+
+
+def applied(rows: Rows, changes: Iterable[AnyChange]) -> Rows:
+    """Returns what rows are after a write."""
+    rows = dict(rows)
+    for change in changes:
+        if isinstance(change, RangeDeletion):
+            deleted = between(rows, change.lower, change.upper, False)
+        else:
+            deleted = [row for row in rows.items() if row[0] == change[0]]
+        for key, _ in deleted:
+            del rows[key]
+        if not isinstance(change, RangeDeletion) and change[1] is not None:
+            rows[change[0]] = change[1]
+    return rows
 
 
 def numbered(count: int, value: bytes = b"", prefix: bytes = b"row") -> list[Change]:
@@ -132,7 +159,7 @@ class ByteStoreSuite:
     def test_an_empty_value_is_a_value(self, store: ByteStore) -> None:
         """An absent row and an empty one differ, in reads and in scans."""
         store.put(b"a", b"")
-        store.write_batch([(b"b", b""), (b"c", None)])
+        store.write([(b"b", b""), (b"c", None)])
         assert store.get(b"a") == b""
         assert store.get(b"b") == b""
         assert store.get(b"c") is None
@@ -158,7 +185,7 @@ class ByteStoreSuite:
         """Nor does it do anything."""
         store.put(b"a", b"1")
         store.delete(b"b")
-        store.write_batch([(b"c", None)])
+        store.write([(b"c", None)])
         assert list(store.range()) == [(b"a", b"1")]
         store.delete(b"a")
         store.delete(b"a")
@@ -176,7 +203,7 @@ class ByteStoreSuite:
 
     def test_keys_stand_in_the_order_of_unsigned_bytes(self, store: ByteStore) -> None:
         """A key stands before those it begins."""
-        store.write_batch([(key, b"") for key in reversed(_EDGES)])
+        store.write([(key, b"") for key in reversed(_EDGES)])
         assert [key for key, _ in store.range()] == _EDGES
         assert [key for key, _ in store.range(reverse=True)] == _EDGES[::-1]
 
@@ -184,7 +211,7 @@ class ByteStoreSuite:
     def test_a_range_is_half_open(self, store: ByteStore, reverse: bool) -> None:
         """All pairs of bounds: equal, crossed, between keys, on keys, open."""
         rows = {key: key[::-1] for key in _EDGES}
-        store.write_batch(rows.items())
+        store.write(rows.items())
         bounds = [None, *_EDGES, b"\x00\x01", b"aa", b"\xff\xff\xff"]
         for lower in bounds:
             for upper in bounds:
@@ -195,7 +222,7 @@ class ByteStoreSuite:
     def test_a_prefix_is_a_range(self, store: ByteStore, prefix: bytes) -> None:
         """`prefix_end` bounds the keys that begin with it, 0xFF or not."""
         keys = sorted({*_EDGES, b"a\xff", b"a\xff\xff", b"\xff\xff\xff", b"b\x00"})
-        store.write_batch([(key, b"") for key in keys])
+        store.write([(key, b"") for key in keys])
         found = [key for key, _ in store.range(prefix, prefix_end(prefix))]
         assert found == [key for key in keys if key.startswith(prefix)]
 
@@ -203,7 +230,7 @@ class ByteStoreSuite:
     def test_a_long_scan_gives_every_row_once(self, store: ByteStore, reverse: bool) -> None:
         """However many rows a backend reads at a time."""
         rows = dict(numbered(MANY, b"v"))
-        store.write_batch(rows.items())
+        store.write(rows.items())
         for lower, upper in [(None, None), (b"row\x01", b"row\x05"), (b"row\x00\x03", None)]:
             expected = between(rows, lower, upper, reverse)  # type: ignore[arg-type]
             assert list(store.range(lower, upper, reverse=reverse)) == expected
@@ -215,28 +242,98 @@ class ByteStoreSuite:
     ) -> None:
         """Rows are added, changed and deleted before, behind and where it stands."""
         rows = dict(numbered(MANY, b"old"))
-        store.write_batch(rows.items())
+        store.write(rows.items())
         scan = store.range(reverse=reverse)
         found = [next(scan) for _ in range(read_count)]
-        store.write_batch([(key + b"\x00", b"new") for key in rows])
-        store.write_batch([(key, b"new") for key in list(rows)[::2]])
-        store.write_batch([(key, None) for key in list(rows)[::3]])
+        store.write([(key + b"\x00", b"new") for key in rows])
+        store.write([(key, b"new") for key in list(rows)[::2]])
+        store.write([(key, None) for key in list(rows)[::3]])
         store.put(b"row", b"new")
         store.delete(b"row\x04\x00")
         store.delete_range(b"row\x02", b"row\x03")
         store.delete_range(b"row\x05\x00\x00", b"s")
-        store.write_batch(numbered(MANY, b"newer"))
+        store.write(numbered(MANY, b"newer"))
         found += scan
         assert found == between(rows, None, None, reverse)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("reverse", [False, True])
+    def test_a_scan_ends_at_its_limit(self, store: ByteStore, reverse: bool) -> None:
+        """Be it below or above what a backend reads at a time; 0 gives no row."""
+        rows = dict(numbered(MANY, b"v"))
+        store.write(rows.items())
+        every = between(rows, None, None, reverse)  # type: ignore[arg-type]
+        with store.view() as view:
+            for limit in (0, 1, 7, 8, 9, 15, 16, 17, 40, MANY - 1, MANY, MANY + 1):
+                for scan in (store.range, view.range):
+                    found = list(scan(reverse=reverse, limit=limit))
+                    assert found == every[:limit], limit
+        assert list(store.range(b"row\x01", limit=1)) == [(b"row\x01\x00", b"v")]
+
+    # -- views ---------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("reverse", [False, True])
+    def test_a_view_keeps_to_the_rows_of_its_opening(self, store: ByteStore, reverse: bool) -> None:
+        """By key and in every scan, however late it is asked."""
+        rows = dict(numbered(MANY, b"old"))
+        store.write(rows.items())
+        with store.view() as view:
+            early = view.range(reverse=reverse)
+            found = [next(early) for _ in range(20)]
+            store.write([(key, b"new") for key in list(rows)[::2]])
+            store.write([(key, None) for key in list(rows)[::3]])
+            store.delete_range(b"row\x02", b"row\x03")
+            store.put(b"added", b"new")
+            late = view.range(b"row\x01", b"row\x05", reverse=reverse)
+            # The scans take turns: neither may move the other.
+            turns = [(next(early), next(late)) for _ in range(300)]
+            store.delete_range(b"", None)
+            found += [first for first, _ in turns]
+            found += early
+            assert found == between(rows, None, None, reverse)  # type: ignore[arg-type]
+            assert [second for _, second in turns] + list(late) == between(
+                rows,  # type: ignore[arg-type]
+                b"row\x01",
+                b"row\x05",
+                reverse,
+            )
+            assert view.get(b"row\x00\x00") == b"old"
+            assert view.get(b"row\x02\x00") == b"old"
+            assert view.get(b"added") is None
+            assert list(store.range()) == []
+
+    def test_a_view_does_not_hold_the_writer_up(self, store: ByteStore) -> None:
+        """Nor does one that was forgotten without a close."""
+        store.put(b"a", b"1")
+        view = store.view()
+        store.view()
+        store.write(numbered(MANY, b"v"))
+        assert list(view.range()) == [(b"a", b"1")]
+        view.close()
+        assert store.get(b"a") == b"1"
+
+    def test_a_closed_view_refuses(self, store: ByteStore) -> None:
+        """And so do its scans that were not read to their end; closing again does nothing."""
+        store.write(numbered(MANY, b"v"))
+        view = store.view()
+        scan = view.range()
+        next(scan)
+        view.close()
+        view.close()
+        with pytest.raises(StoreClosedError):
+            view.get(b"a")
+        with pytest.raises(StoreClosedError):
+            list(view.range())
+        with pytest.raises(StoreClosedError):
+            list(scan)
 
     def test_open_scans_do_not_disturb_each_other(self, store: ByteStore) -> None:
         """Each keeps to its own moment."""
         first = dict(numbered(MANY, b"1"))
-        store.write_batch(first.items())
+        store.write(first.items())
         scans = [(store.range(), first)]
         for number in (2, 3):
             changed = dict(numbered(MANY // number, b"%d" % number))
-            store.write_batch(changed.items())
+            store.write(changed.items())
             scans.append((store.range(), {**scans[-1][1], **changed}))
         for rows in zip(*(scan for scan, _ in scans), strict=True):
             assert len({key for key, _ in rows}) == 1
@@ -244,7 +341,7 @@ class ByteStoreSuite:
 
     def test_rows_may_be_deleted_while_they_are_scanned(self, store: ByteStore) -> None:
         """As user code does that clears a store."""
-        store.write_batch(numbered(MANY, b"v"))
+        store.write(numbered(MANY, b"v"))
         count = 0
         for key, _ in store.range():
             store.delete(key)
@@ -254,7 +351,7 @@ class ByteStoreSuite:
 
     def test_a_scan_can_be_given_up(self, store: ByteStore) -> None:
         """With `close`, where it has one, or by forgetting it, before or after its start."""
-        store.write_batch(numbered(MANY, b"v"))
+        store.write(numbered(MANY, b"v"))
         for read_count in (0, 1, 30):
             scan = store.range()
             for _ in range(read_count):
@@ -270,8 +367,8 @@ class ByteStoreSuite:
 
     # -- batches -------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("durable", [False, True])
-    def test_a_batch_applies_in_order(self, store: ByteStore, durable: bool) -> None:
+    @pytest.mark.parametrize("sync", Sync)
+    def test_a_batch_applies_in_order(self, store: ByteStore, sync: Sync) -> None:
         """The last change of one key wins, be it a value or a deletion."""
         store.put(b"c", b"before")
         changes: list[Change] = [
@@ -284,29 +381,29 @@ class ByteStoreSuite:
             (b"d", b"1"),
             (b"d", None),
         ]
-        store.write_batch(changes, durable=durable)
+        store.write(changes, sync=sync)
         assert list(store.range()) == [(b"b", b"2"), (b"c", b"after")]
 
-    def test_restored_changes_apply_in_order(self, store: ByteStore) -> None:
-        """As a batch does: many or few, in the order of keys or not."""
+    def test_changes_that_may_be_lost_apply_in_order(self, store: ByteStore) -> None:
+        """As any do: many or few, in the order of keys or not."""
         store.put(b"a", b"before")
-        store.restore(iter([(b"b", b"1"), (b"a", None), (b"b", b"2"), (b"c", b"1")]))
+        store.write(iter([(b"b", b"1"), (b"a", None), (b"b", b"2"), (b"c", b"1")]), sync=Sync.NONE)
         assert list(store.range()) == [(b"b", b"2"), (b"c", b"1")]
         many = dict(numbered(5_000, b"v"))
-        store.restore([*many.items(), *((key, None) for key in [*many][:-1])])
-        store.flush(durable=True)
-        store.restore([(b"b", None)])
+        store.write([*many.items(), *((key, None) for key in [*many][:-1])], sync=Sync.NONE)
+        store.flush()
+        store.write([(b"b", None)], sync=Sync.NONE)
         assert list(store.range()) == [(b"c", b"1"), [*many.items()][-1]]
 
     def test_a_batch_may_be_any_iterable(self, store: ByteStore) -> None:
         """Also one that can be read once only, an empty one, and one of many rows."""
-        store.write_batch([])
-        store.write_batch({b"a": b"1"}.items())
-        store.write_batch(iter([(b"b", b"2")]))
-        store.write_batch(change for change in [(b"a", None)])
+        store.write([])
+        store.write({b"a": b"1"}.items())
+        store.write(iter([(b"b", b"2")]))
+        store.write(change for change in [(b"a", None)])
         assert list(store.range()) == [(b"b", b"2")]
         many = dict(numbered(20_000, b"v"))
-        store.write_batch(many.items())
+        store.write(many.items())
         assert list(store.range(b"row")) == list(many.items())
 
     def test_a_batch_that_fails_changes_nothing(self, store: ByteStore) -> None:
@@ -317,10 +414,10 @@ class ByteStoreSuite:
             yield b"b", None
             raise RuntimeError
 
-        store.write_batch([(b"a", b"1"), (b"b", b"1")])
-        for write in (store.write_batch, store.restore):
+        store.write([(b"a", b"1"), (b"b", b"1")])
+        for sync in Sync:
             with pytest.raises(RuntimeError):
-                write(failing())
+                store.write(failing(), sync=sync)
         assert list(store.range()) == [(b"a", b"1"), (b"b", b"1")]
 
     def test_a_range_can_be_deleted(self, store: ByteStore) -> None:
@@ -328,16 +425,41 @@ class ByteStoreSuite:
         rows: Rows = dict.fromkeys(_EDGES, b"v")
         for lower in _EDGES:
             for upper in _EDGES:
-                store.write_batch(rows.items())
+                store.write(rows.items())
                 store.delete_range(lower, upper)
                 left = {key: b"v" for key in _EDGES if not lower <= key < upper}
                 assert dict(store.range()) == left, (lower, upper)
                 assert all(store.get(key) == left.get(key) for key in _EDGES)
 
+    @pytest.mark.parametrize("sync", Sync)
+    def test_a_write_may_delete_ranges(self, store: ByteStore, sync: Sync) -> None:
+        """Between other changes, in order: what stands before it goes, what follows stays."""
+        store.write([(key, b"before") for key in _EDGES])
+        changes: list[AnyChange] = [
+            (b"a", b"1"),
+            (b"x", b"1"),
+            RangeDeletion(b"a", b"b"),
+            (b"a\x00", b"2"),
+            RangeDeletion(b"\x80", None),
+            (b"\xff", b"2"),
+            RangeDeletion(b"c", b"b"),
+        ]
+        store.write(iter(changes), sync=sync)
+        expected = dict.fromkeys((b"", b"\x00", b"\x00\x00", b"\x00\xff", b"b", b"\x7f"), b"before")
+        expected |= {b"a\x00": b"2", b"\xff": b"2", b"x": b"1"}
+        assert dict(store.range()) == expected
+        assert all(store.get(key) == expected.get(key) for key in [*_EDGES, b"x"])
+
+    def test_a_range_without_an_end_can_be_deleted(self, store: ByteStore) -> None:
+        """However high its keys are, also those of the same write."""
+        store.put(b"\xff\xff\xff\xff", b"1")
+        store.write([(b"\xff" * 9, b"1"), RangeDeletion(b"b", None), (b"a", b"1")])
+        assert list(store.range()) == [(b"a", b"1")]
+
     def test_a_deleted_range_can_be_written_again(self, store: ByteStore) -> None:
         """As windows expire again and again from the beginning."""
         for number in range(500):
-            store.write_batch(numbered(3, b"%d" % number, prefix=b"%04d" % number))
+            store.write(numbered(3, b"%d" % number, prefix=b"%04d" % number))
             store.delete_range(b"", b"%04d" % number)
             store.put(b"0000", b"again")
         assert [key[:4] for key, _ in store.range()] == [b"0000", b"0499", b"0499", b"0499"]
@@ -345,7 +467,7 @@ class ByteStoreSuite:
     def test_rows_are_counted(self, store: ByteStore) -> None:
         """A count may be wrong after rows were overwritten or deleted, not before."""
         assert store.approximate_count() == 0
-        store.write_batch(numbered(100))
+        store.write(numbered(100))
         assert store.approximate_count() == 100
 
     # -- other threads -------------------------------------------------------------------
@@ -354,7 +476,7 @@ class ByteStoreSuite:
         """Of two reads the second sees no older batch, whichever row it reads."""
         rows = numbered(700, b"0")
         first, last = rows[0][0], rows[-1][0]
-        store.write_batch(rows)
+        store.write(rows)
 
         def number_of(key: bytes) -> int:
             value = store.get(key)
@@ -366,12 +488,12 @@ class ByteStoreSuite:
 
         with readers(read):
             for number in range(1, 200):
-                store.write_batch(numbered(700, b"%d" % number))
+                store.write(numbered(700, b"%d" % number))
 
     def test_threads_that_scan_see_batches_whole(self, store: ByteStore) -> None:
         """A scan sees one batch, and a later scan no older one."""
         count = 700
-        store.write_batch(numbered(count, b"0"))
+        store.write(numbered(count, b"0"))
 
         def read(_: Any) -> None:
             rows = list(store.range())
@@ -385,7 +507,7 @@ class ByteStoreSuite:
             for number in range(1, 60):
                 value = b"%d" % number
                 extra = value if number % 2 else None
-                store.write_batch([*numbered(count, value), (b"row\xff\xff", extra)])
+                store.write([*numbered(count, value), (b"row\xff\xff", extra)])
 
     def test_threads_that_read_never_see_half_a_deleted_range(self, store: ByteStore) -> None:
         """All rows or none."""
@@ -397,7 +519,7 @@ class ByteStoreSuite:
 
         with readers(read):
             for _ in range(60):
-                store.write_batch(rows)
+                store.write(rows)
                 store.delete_range(b"row", b"s")
 
     # -- the end -------------------------------------------------------------------------
@@ -416,14 +538,14 @@ class ByteStoreSuite:
             lambda: store.get(b"a"),
             lambda: store.put(b"a", b"1"),
             lambda: store.delete(b"a"),
-            lambda: store.write_batch([(b"a", b"1")]),
-            lambda: store.write_batch([], durable=True),
+            lambda: store.write([(b"a", b"1")]),
+            lambda: store.write([], sync=Sync.DISK),
             lambda: store.delete_range(b"a", b"b"),
             store.range,
             lambda: store.range(b"b", b"a", reverse=True),
             store.approximate_count,
+            store.view,
             store.flush,
-            lambda: store.flush(durable=True),
         ):
             with pytest.raises(StoreClosedError, match=store.name):
                 call()
@@ -442,7 +564,7 @@ class ByteStoreSuite:
     ) -> None:
         """At the latest where they would have ended; and the store can be opened again."""
         store = self.open_store(tmp_path)
-        store.write_batch(numbered(row_count, b"v"))
+        store.write(numbered(row_count, b"v"))
         unread, read = store.range(reverse=reverse), store.range(reverse=reverse)
         next(read)
         store.close()
@@ -455,13 +577,13 @@ class ByteStoreSuite:
     def test_rows_outlive_the_store_if_it_is_persistent(self, tmp_path: Path) -> None:
         """Whichever way they were written."""
         with self.open_store(tmp_path) as store:
-            store.write_batch(numbered(MANY, b"v"))
+            store.write(numbered(MANY, b"v"))
             store.put(b"a", b"1")
             store.flush()
             store.delete(b"row\x00\x00")
-            store.flush(durable=True)
+            store.flush()
             store.delete_range(b"row\x01", b"s")
-            store.write_batch([(b"", b"")], durable=True)
+            store.write([(b"", b"")], sync=Sync.DISK)
             rows = list(store.range())
             persistent = store.persistent
         with self.open_store(tmp_path) as store:
@@ -485,6 +607,7 @@ class _Machine(RuleBasedStateMachine):
         self.directory = TemporaryDirectory()
         self.rows: Rows = {}
         self.scans: list[_OpenScan] = []
+        self.views: list[tuple[ByteView, Rows]] = []
         self.store: ByteStore
 
     def open_store(self, directory: Path) -> ByteStore:
@@ -508,30 +631,18 @@ class _Machine(RuleBasedStateMachine):
         self.store.delete(key)
         self.rows.pop(key, None)
 
-    @rule(changes=_changes, durable=st.booleans())
-    def write_batch(self, changes: list[Change], durable: bool) -> None:
-        """Writes a few changes."""
-        self.store.write_batch(iter(changes), durable=durable)
-        for key, value in changes:
-            self.rows.pop(key, None)
-            if value is not None:
-                self.rows[key] = value
-
-    @rule(changes=_changes)
-    def restore(self, changes: list[Change]) -> None:
-        """Restores a few changes."""
-        self.store.restore(iter(changes))
-        for key, value in changes:
-            self.rows.pop(key, None)
-            if value is not None:
-                self.rows[key] = value
+    @rule(changes=_changes, sync=st.sampled_from(Sync))
+    def write(self, changes: list[AnyChange], sync: Sync) -> None:
+        """Writes a few changes, ranges to delete among them."""
+        self.store.write(iter(changes), sync=sync)
+        self.rows = applied(self.rows, changes)
 
     @rule(prefix=_bytes, count=st.integers(1, 600), value=_values)
     def write_many(self, prefix: bytes, count: int, value: bytes) -> None:
         """Writes more rows than a scan reads at a time."""
         many = dict(numbered(count, value, prefix))
-        write = self.store.restore if count % 2 else self.store.write_batch
-        write(many.items())
+        sync = Sync.NONE if count % 2 else Sync.PROCESS
+        self.store.write(many.items(), sync=sync)
         self.rows.update(many)  # type: ignore[arg-type]
 
     @rule(lower=_bytes, upper=_bytes)
@@ -545,11 +656,41 @@ class _Machine(RuleBasedStateMachine):
         """Reads a row."""
         assert self.store.get(key) == self.rows.get(key)
 
-    @rule(lower=_bounds, upper=_bounds, reverse=st.booleans())
-    def scan(self, lower: bytes | None, upper: bytes | None, reverse: bool) -> None:
-        """Scans a range to its end."""
-        found = list(self.store.range(lower, upper, reverse=reverse))
-        assert found == between(self.rows, lower, upper, reverse)
+    @rule(lower=_bounds, upper=_bounds, reverse=st.booleans(), limit=_limits)
+    def scan(
+        self, lower: bytes | None, upper: bytes | None, reverse: bool, limit: int | None
+    ) -> None:
+        """Scans a range to its end or to a limit."""
+        found = list(self.store.range(lower, upper, reverse=reverse, limit=limit))
+        assert found == between(self.rows, lower, upper, reverse)[:limit]
+
+    @precondition(lambda self: len(self.views) < 3)
+    @rule()
+    def open_view(self) -> None:
+        """Opens a view that stays open."""
+        self.views.append((self.store.view(), dict(self.rows)))
+
+    @precondition(lambda self: self.views)
+    @rule(data=st.data(), lower=_bounds, upper=_bounds, reverse=st.booleans(), limit=_limits)
+    def look(
+        self,
+        data: st.DataObject,
+        lower: bytes | None,
+        upper: bytes | None,
+        reverse: bool,
+        limit: int | None,
+    ) -> None:
+        """Reads an open view by key and range."""
+        view, rows = data.draw(st.sampled_from(self.views))
+        assert [view.get(key) for key in _EDGES] == [rows.get(key) for key in _EDGES]
+        found = list(view.range(lower, upper, reverse=reverse, limit=limit))
+        assert found == between(rows, lower, upper, reverse)[:limit]
+
+    @precondition(lambda self: self.views)
+    @rule()
+    def close_view(self) -> None:
+        """Closes the oldest view."""
+        self.views.pop(0)[0].close()
 
     @precondition(lambda self: len(self.scans) < 3)
     @rule(lower=_bounds, upper=_bounds, reverse=st.booleans())
@@ -574,10 +715,10 @@ class _Machine(RuleBasedStateMachine):
         self.scans.remove(scan)
         assert list(scan.scan) == scan.expected
 
-    @rule(durable=st.booleans())
-    def flush(self, durable: bool) -> None:
+    @rule()
+    def flush(self) -> None:
         """Flushes, which changes nothing to be seen."""
-        self.store.flush(durable=durable)
+        self.store.flush()
 
     @precondition(lambda self: self.store.persistent)
     @rule()
@@ -588,7 +729,10 @@ class _Machine(RuleBasedStateMachine):
         for scan in self.scans:
             with pytest.raises(StoreClosedError):
                 list(scan.scan)
-        self.scans = []
+        for view, _ in self.views:
+            with pytest.raises(StoreClosedError):
+                view.get(b"a")
+        self.scans, self.views = [], []
 
     def teardown(self) -> None:
         """Compares everything."""
@@ -596,6 +740,9 @@ class _Machine(RuleBasedStateMachine):
             with closing(self.store):
                 for scan in self.scans:
                     assert list(scan.scan) == scan.expected
+                for view, rows in self.views:
+                    assert list(view.range()) == between(rows, None, None, False)
+                    view.close()
                 assert list(self.store.range()) == between(self.rows, None, None, False)
                 assert all(self.store.get(key) == value for key, value in self.rows.items())
         finally:

@@ -30,7 +30,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from stores.backends.contract import ByteStore, Change, prefix_end
+from stores.backends.contract import ByteStore, Change, Sync, prefix_end
 from stores.record import RawRecord, offset_of, record_offset
 from streams.errors import BackendError, ConfigError, ProductionError, TransportError
 from streams.transport.log import formats
@@ -421,7 +421,7 @@ class LocalLog:
 
     def _write(self, rows: Sequence[Change], *, durable: bool = False) -> None:
         try:
-            self._store.write_batch(rows, durable=durable)
+            self._store.write(rows, sync=Sync.DISK if durable else Sync.PROCESS)
         except BaseException as error:
             # Whether the rows are there is not known, so nothing may build on it.
             self._failure = error
@@ -434,7 +434,7 @@ class LocalLog:
             if first_row(store.range()) is not None:
                 message = f"the log {self._place} holds something else; choose another data_dir"
                 raise ConfigError(message)
-            store.write_batch([(formats.FORMAT_KEY, formats.FORMAT)], durable=True)
+            store.write([(formats.FORMAT_KEY, formats.FORMAT)], sync=Sync.DISK)
         elif found != formats.FORMAT:
             message = (
                 f"the log {self._place} has format {found.decode(errors='replace')}, this version "

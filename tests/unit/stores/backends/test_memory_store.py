@@ -22,10 +22,10 @@ def test_it_does_not_outlive_the_process() -> None:
 
 def test_its_count_is_exact() -> None:
     with MemoryByteStore("mine") as store:
-        store.write_batch(numbered(100))
-        store.write_batch(numbered(60, b"again"))
+        store.write(numbered(100))
+        store.write(numbered(60, b"again"))
         store.delete(b"row\x00\x00")
         store.delete(b"row\x00\x00")
-        store.write_batch([(b"row\x00\x00", None), (b"row\x00\x01", None), (b"x", b"")])
+        store.write([(b"row\x00\x00", None), (b"row\x00\x01", None), (b"x", b"")])
         store.delete_range(b"row\x00\x50", b"s")
         assert store.approximate_count() == len(list(store.range())) == 79

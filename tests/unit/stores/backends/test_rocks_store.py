@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stores.backends.contract import ByteStore, Change
+from stores.backends.contract import ByteStore, Change, Sync
 from stores.backends.rocks import (
     UNLOGGED_MIN_COUNT,
     RocksBudget,
@@ -92,13 +92,14 @@ def test_acknowledged_batches_survive_a_kill(path: Path, durable: bool) -> None:
     """The child says the number of every batch whose writing has returned, until it is killed."""
     script = """
 import sys
+from stores.backends.contract import Sync
 from stores.backends.rocks import RocksByteStore
 store = RocksByteStore("mine", sys.argv[1])
 durable = sys.argv[2] == "True"
 number = len(list(store.range())) // 10
 while True:
     rows = [(number.to_bytes(4, "big") + bytes([row]), b"v" * 100) for row in range(10)]
-    store.write_batch(rows, durable=durable)
+    store.write(rows, sync=Sync.DISK if durable else Sync.PROCESS)
     print(number, flush=True)
     number += 1
 """
@@ -123,8 +124,8 @@ while True:
 
 def test_a_torn_end_of_the_log_is_left_out(path: Path, tmp_path: Path) -> None:
     store = RocksByteStore("mine", path)
-    store.write_batch(numbered(10, b"whole"))
-    store.write_batch(numbered(10, b"torn"))
+    store.write(numbered(10, b"whole"))
+    store.write(numbered(10, b"torn"))
     copy = _killed_copy(store, tmp_path / "copy")
     log = files(copy, ".log")[-1]
     os.truncate(log, log.stat().st_size - 5)
@@ -135,7 +136,7 @@ def test_a_torn_end_of_the_log_is_left_out(path: Path, tmp_path: Path) -> None:
 def test_a_hole_in_the_log_is_no_end_of_it(path: Path, tmp_path: Path) -> None:
     store = RocksByteStore("mine", path)
     for number in range(100):
-        store.write_batch(numbered(100, b"%d" % number))
+        store.write(numbered(100, b"%d" % number))
     copy = _killed_copy(store, tmp_path / "copy")
     log = files(copy, ".log")[-1]
     damage(log, log.stat().st_size // 2)
@@ -146,8 +147,8 @@ def test_a_hole_in_the_log_is_no_end_of_it(path: Path, tmp_path: Path) -> None:
 def test_restored_rows_may_be_lost_until_the_next_durable_flush(path: Path, tmp_path: Path) -> None:
     restored, logged = numbered(UNLOGGED_MIN_COUNT, b"restored"), numbered(10, b"logged")
     with RocksByteStore("mine", path) as store:
-        store.restore(restored)
-        store.write_batch([(b"later" + key, value) for key, value in logged])
+        store.write(restored, sync=Sync.NONE)
+        store.write([(b"later" + key, value) for key, value in logged])
         assert len(list(store.range())) == len(restored) + len(logged)
         copy = _killed_copy(store, tmp_path / "killed")
     with RocksByteStore("mine", copy) as store:
@@ -155,8 +156,8 @@ def test_restored_rows_may_be_lost_until_the_next_durable_flush(path: Path, tmp_
         assert list(store.range(b"later")) == [(b"later" + key, value) for key, value in logged]
 
     with RocksByteStore("mine", tmp_path / "flushed") as store:
-        store.restore(restored)
-        store.write_batch(logged[:1], durable=True)
+        store.write(restored, sync=Sync.NONE)
+        store.write(logged[:1], sync=Sync.DISK)
         copy = _killed_copy(store, tmp_path / "killed-later")
     with RocksByteStore("mine", copy) as store:
         assert len(list(store.range())) == len(restored)
@@ -168,9 +169,9 @@ def test_small_batches_past_the_log_last_from_the_next_durable_flush_on(
     rows = numbered(2 * UNLOGGED_MIN_COUNT, b"restored")
     store = RocksByteStore("mine", path)
     for start in range(0, len(rows), 100):
-        store.restore(rows[start : start + 100])
+        store.write(rows[start : start + 100], sync=Sync.NONE)
         store.put(b"between", b"%d" % start)
-    store.flush(durable=True)
+    store.flush()
     with RocksByteStore("mine", _killed_copy(store, tmp_path / "copy")) as store:
         assert list(store.range(b"row")) == rows
         assert store.get(b"between") == b"%d" % (len(rows) - 100)
@@ -178,9 +179,9 @@ def test_small_batches_past_the_log_last_from_the_next_durable_flush_on(
 
 def test_a_few_restored_rows_are_logged_as_any_others(path: Path, tmp_path: Path) -> None:
     store = RocksByteStore("mine", path)
-    store.restore(numbered(UNLOGGED_MIN_COUNT - 1))
-    store.flush(durable=True)
-    store.restore(numbered(1, b"again"))
+    store.write(numbered(UNLOGGED_MIN_COUNT - 1), sync=Sync.NONE)
+    store.flush()
+    store.write(numbered(1, b"again"), sync=Sync.NONE)
     expected = [*numbered(1, b"again"), *numbered(UNLOGGED_MIN_COUNT - 1)[1:]]
     with RocksByteStore("mine", _killed_copy(store, tmp_path / "copy")) as store:
         assert list(store.range()) == expected
@@ -190,7 +191,7 @@ def test_many_small_batches_are_restored_past_the_log(path: Path, tmp_path: Path
     rows = numbered(2 * UNLOGGED_MIN_COUNT, b"restored")
     store = RocksByteStore("mine", path)
     for start in range(0, len(rows), 100):
-        store.restore(rows[start : start + 100])
+        store.write(rows[start : start + 100], sync=Sync.NONE)
     copy = _killed_copy(store, tmp_path / "killed")
     with RocksByteStore("mine", copy) as store:
         assert list(store.range()) == rows[: UNLOGGED_MIN_COUNT - 100]
@@ -213,7 +214,7 @@ def _killed_copy(store: RocksByteStore, target: Path) -> Path:
 def damaged(path: Path) -> Iterator[RocksByteStore]:
     """A store of 10,000 rows with a hole of one block in its only table file."""
     with RocksByteStore("mine", path) as store:
-        store.write_batch((key, os.urandom(100)) for key, _ in numbered(10_000))
+        store.write((key, os.urandom(100)) for key, _ in numbered(10_000))
     (table,) = files(path, ".sst")
     damage(table, table.stat().st_size // 2)
     with RocksByteStore("mine", path) as store:
@@ -241,7 +242,7 @@ def test_a_read_of_damage_fails(damaged: RocksByteStore) -> None:
 @pytest.mark.parametrize("how", ["truncated", "missing", "no manifest", "empty current"])
 def test_a_store_with_damaged_files_is_not_opened(path: Path, how: str) -> None:
     with RocksByteStore("mine", path) as store:
-        store.write_batch(numbered(100, b"v"))
+        store.write(numbered(100, b"v"))
     (table,) = files(path, ".sst")
     if how == "truncated":
         os.truncate(table, 100)
@@ -278,7 +279,7 @@ store = RocksByteStore("mine", sys.argv[1])
 for number in range(100):
     rows = [(number.to_bytes(4, "big") + bytes([row]), b"v" * 1000) for row in range(50)]
     try:
-        store.write_batch(rows)
+        store.write(rows)
     except BackendError as error:
         print(number, error)
         break
@@ -299,13 +300,13 @@ def test_only_bytes_are_rows(path: Path, row: Change) -> None:
     with RocksByteStore("mine", path) as store:
         with pytest.raises(TypeError, match=r"'mine' in .*keys and values are bytes"):
             store.put(*row)  # type: ignore[arg-type]
-        for write in (store.write_batch, store.restore):
+        for sync in Sync:
             with pytest.raises(TypeError, match=r"'mine' in .*keys and values are bytes"):
-                write([row])
+                store.write([row], sync=sync)
         with pytest.raises(TypeError):
-            store.write_batch([(b"a", b"1"), row])
+            store.write([(b"a", b"1"), row])
         with pytest.raises(TypeError, match=r"'mine' in .*keys and values are bytes"):
-            store.restore([(b"a", b"1"), row])
+            store.write([(b"a", b"1"), row], sync=Sync.NONE)
         assert list(store.range()) == []
 
 
@@ -319,7 +320,7 @@ def test_stores_share_the_write_buffers(tmp_path: Path) -> None:
     try:
         for store in stores:
             for number in range(60):
-                store.write_batch(numbered(300, b"v" * 100, prefix=b"%d" % number))
+                store.write(numbered(300, b"v" * 100, prefix=b"%d" % number))
                 assert 0 < budget.write_buffer_used_bytes < 5 * MIB
         busy = stores[-1].path
         # Two MiB in shares of a quarter of one, and not a file with every batch.
@@ -347,10 +348,10 @@ def test_the_share_of_a_store_follows_their_number(tmp_path: Path) -> None:
 def test_a_smaller_share_also_binds_stores_that_are_open(tmp_path: Path) -> None:
     budget = RocksBudget(MIB, 8 * MIB)
     first = RocksByteStore("first", tmp_path / "first", budget)
-    first.write_batch(numbered(10_000, b"v" * 100))
+    first.write(numbered(10_000, b"v" * 100))
     others = [RocksByteStore(f"s{n}", tmp_path / str(n), budget) for n in range(7)]
     for number in range(3):
-        first.write_batch(numbered(10, b"v", prefix=b"%d" % number))
+        first.write(numbered(10, b"v", prefix=b"%d" % number))
     for store in (first, *others):
         store.close()
     # What stood in the buffer when the others came, and what was left at the end.
@@ -361,7 +362,7 @@ def test_a_budget_smaller_than_rocksdb_can_have_still_works(tmp_path: Path) -> N
     budget = RocksBudget(0, 64 * 1024)
     stores = [RocksByteStore(f"s{n}", tmp_path / str(n), budget) for n in range(3)]
     for store in stores:
-        store.write_batch(numbered(5_000, b"v" * 10))
+        store.write(numbered(5_000, b"v" * 10))
         assert len(list(store.range())) == 5_000
         store.close()
 
@@ -369,7 +370,7 @@ def test_a_budget_smaller_than_rocksdb_can_have_still_works(tmp_path: Path) -> N
 def test_a_store_that_is_opened_again_keeps_to_its_budget(path: Path) -> None:
     """RocksDB's bindings would give it a cache of its own, and the options of its making."""
     with RocksByteStore("mine", path, RocksBudget(64 * MIB, MIB)) as store:
-        store.write_batch(numbered(20_000, b"v" * 100))
+        store.write(numbered(20_000, b"v" * 100))
     budget = RocksBudget(16 * MIB, MIB)
     with RocksByteStore("mine", path, budget) as store:
         assert budget.block_cache_used_bytes < MIB
@@ -389,7 +390,7 @@ def test_stores_without_a_budget_share_that_of_the_process(tmp_path: Path) -> No
 def test_a_scan_keeps_its_own_bound(path: Path) -> None:
     """RocksDB's bindings point into the bound's bytes, which the caller may forget."""
     with RocksByteStore("mine", path) as store:
-        store.write_batch((b"k" * 600 + key, b"v") for key, _ in numbered(1_000))
+        store.write((b"k" * 600 + key, b"v") for key, _ in numbered(1_000))
         for reverse in (False, True):
             bound = bytearray(b"k" * 600 + b"row\x02\x00")
             scan = store.range(None, bytes(bound), reverse=reverse)

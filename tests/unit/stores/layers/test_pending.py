@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from stores.backends.contract import ByteStore, Change, Row
+from stores.backends.contract import ByteStore, Change, Row, Sync
 from stores.backends.memory import MemoryByteStore
 from stores.backends.rocks import RocksByteStore
 from stores.errors import BackendError, StoreClosedError
@@ -194,10 +194,10 @@ def test_a_commit_that_fails_can_be_tried_again() -> None:
     class Failing(MemoryByteStore):
         is_full = True
 
-        def write_batch(self, changes: Any, *, durable: bool = False) -> None:
+        def write(self, changes: Any, *, sync: Sync = Sync.PROCESS) -> None:
             if self.is_full:
                 raise BackendError("the disk is full")
-            super().write_batch(changes, durable=durable)
+            super().write(changes, sync=sync)
 
     backend = Failing("mine")
     store = PendingByteStore(backend)

@@ -39,7 +39,7 @@ def budget() -> Iterator[Any]:
 
 def test_the_settings_bound_the_memory_of_all_rocksdb_stores(tmp_path: Path, budget: Any) -> None:
     with RocksByteStore("rows", tmp_path / "rows") as store:
-        store.write_batch((b"%06d" % n, b"v" * 100) for n in range(40_000))
+        store.write((b"%06d" % n, b"v" * 100) for n in range(40_000))
     sizes = {"rocksdb_block_cache_bytes": MIB, "rocksdb_write_buffer_bytes": 32 * MIB}
     with Steps(passing(), Log(), tmp_path / "state", **sizes):
         share_bytes = budget.share_bytes

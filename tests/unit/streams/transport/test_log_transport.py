@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from stores.backends.contract import Change
+from stores.backends.contract import Change, Sync
 from stores.backends.memory import MemoryByteStore
 from stores.record import headers_of, offset_of
 from streams.errors import (
@@ -35,12 +35,12 @@ class Rows(MemoryByteStore):
         self.batches: list[tuple[list[Change], bool]] = []
         self.failure: Exception | None = None
 
-    def write_batch(self, changes: object, *, durable: bool = False) -> None:
+    def write(self, changes: object, *, sync: Sync = Sync.PROCESS) -> None:
         changes = list(changes)  # type: ignore[call-overload]
         if self.failure is not None:
             raise self.failure
-        self.batches.append((changes, durable))
-        super().write_batch(changes, durable=durable)
+        self.batches.append((changes, sync is Sync.DISK))
+        super().write(changes, sync=sync)
 
     def close(self) -> None:
         pass
