@@ -46,7 +46,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rebalance.member import Endpoint
 from stores.builders import StoreBuilder
@@ -61,6 +61,7 @@ from streams.queries.answers import (
     refusal_of,
 )
 from streams.queries.metadata import NO_ENDPOINT, GroupView, StoreDirectory, endpoint_of
+from streams.queries.peer import MARK_HEADER
 from streams.queries.requests import (
     Question,
     count_question,
@@ -258,7 +259,7 @@ def query_application(
     questions: ThreadPoolExecutor,
     parts: ThreadPoolExecutor,
     hops: ThreadPoolExecutor,
-    ask: Callable[[Endpoint, Question, Sequence[int]], Part] = hop.ask,
+    ask: Callable[[Endpoint, Question, Sequence[int], str], Part] = hop.ask,
 ) -> ASGIApp:
     """Returns the routes as an ASGI application, for a server or a test client.
 
@@ -267,8 +268,11 @@ def query_application(
         questions: runs what may wait for other instances.
         parts: runs what other instances ask.
         hops: asks other instances.
-        ask: reaches another instance.
+        ask: reaches another instance of an application, by its id.
     """
+
+    def hop_to(owner: Endpoint, question: Question, partitions: Sequence[int]) -> Part:
+        return ask(owner, question, partitions, instance.application_id)
 
     def together(things: Sequence[Callable[[], Part]]) -> list[Part]:
         if len(things) == 1:
@@ -276,7 +280,7 @@ def query_application(
         waiting = [hops.submit(thing) for thing in things]
         return [one.result() for one in waiting]
 
-    pages = _Pages(instance, Router(instance, ask, together))
+    pages = _Pages(instance, Router(instance, hop_to, together))
 
     def route(path: str, handler: Callable[[Request], Response]) -> Route:
         async def endpoint(request: Request) -> Response:
@@ -303,7 +307,7 @@ def query_application(
     )
     # An empty key is no question for all of them: what ends in a slash is not led elsewhere.
     application.router.redirect_slashes = False
-    return _encoded_paths(application)
+    return _marked(_encoded_paths(application), instance.application_id)
 
 
 def _encoded_paths(application: ASGIApp) -> ASGIApp:
@@ -313,6 +317,21 @@ def _encoded_paths(application: ASGIApp) -> ASGIApp:
         if scope["type"] == "http" and scope.get("raw_path"):
             scope = {**scope, "path": scope["raw_path"].decode("ascii", "replace")}
         await application(scope, receive, send)
+
+    return serve
+
+
+def _marked(application: ASGIApp, application_id: str) -> ASGIApp:
+    """Has every answer say whose it is: without that another instance does not believe it."""
+    mark = (MARK_HEADER.lower().encode(), application_id.encode())
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), mark]}
+            await send(message)
+
+        await application(scope, receive, send_marked)
 
     return serve
 
@@ -451,12 +470,15 @@ class _Pages:
         hosts = []
         for metadata in directory.instances(view):
             stores = directory.store_partitions(metadata, view)
+            active, standby = directory.tasks(metadata, view)
             has_endpoint = metadata.endpoint != NO_ENDPOINT
             hosts.append(
                 {
                     "host": metadata.host if has_endpoint else None,
                     "port": metadata.port if has_endpoint else None,
                     "is_this": metadata.is_local,
+                    "active_tasks": [f"{part}_{partition}" for part, partition in active],
+                    "standby_tasks": [f"{part}_{partition}" for part, partition in standby],
                     "stores": {
                         name: {"active": active, "standby": standby}
                         for name, (active, standby) in sorted(stores.items())
@@ -529,7 +551,8 @@ def _is_hop(request: Request) -> bool:
 
 
 def _part(part: Part) -> Response:
-    return Response(encode_part(part), media_type=_JSON)
+    headers = {hop.HOP_HEADER: hop.HOP_VERSION}
+    return Response(encode_part(part), headers=headers, media_type=_JSON)
 
 
 def _decoded(segment: str) -> str:
