@@ -6,9 +6,9 @@ Everything it is asked is read only. It must not know tasks or transports; it se
 application through `Instance`.
 
     GET /stores                              the stores, their kinds and serdes
-    GET /stores/S/KEY                        the row of a key; /stores/S?key=KEY for any key
+    GET /stores/S/keys/KEY                   the row of a key; also /stores/S?key=KEY
     GET /stores/S                            rows by key
-    GET /stores/S/KEY/windows                windows of a key
+    GET /stores/S/keys/KEY/windows           windows of a key
     GET /stores/S/windows                    windows of many keys
     GET /stores/S/count                      about how many rows there are
     GET /metadata                            which instance has which partitions of which store
@@ -16,7 +16,8 @@ application through `Instance`.
     GET /ready                               200 while it runs and all its stores are restored
     GET /metrics                             for Prometheus
 
-Names and keys in a path are percent-encoded, a slash in a key as %2F. Refusals are problem
+Names and keys in a path are percent-encoded, a slash in a key as %2F. /stores/S/KEY and
+/stores/S/KEY/windows are read too, where KEY is none of the words that have a path. Refusals are problem
 details (RFC 9457) with a `code`; see `streams.queries.answers`.
 
 The server has a thread of its own, and three small pools: one for questions, which may wait for
@@ -63,10 +64,12 @@ from streams.queries.answers import (
 from streams.queries.metadata import NO_ENDPOINT, GroupView, StoreDirectory, endpoint_of
 from streams.queries.peer import MARK_HEADER
 from streams.queries.requests import (
+    Parameters,
     Question,
     count_question,
     cursor_text,
     key_question,
+    key_target,
     scan_question,
     window_question,
 )
@@ -296,6 +299,11 @@ def query_application(
             route("/stores/{store}", pages.rows),
             route("/stores/{store}/count", pages.count),
             route("/stores/{store}/windows", pages.windows),
+            route("/stores/{store}/keys/", pages.empty_key),
+            route("/stores/{store}/keys//windows", pages.empty_key_windows),
+            route("/stores/{store}/keys/{key}", pages.key),
+            route("/stores/{store}/keys/{key}/windows", pages.windows),
+            # As it was before keys had a path of their own.
             route("/stores/{store}/{key}", pages.key),
             route("/stores/{store}/{key}/windows", pages.windows),
             route("/metadata", pages.metadata),
@@ -354,8 +362,8 @@ async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
         detail = (
-            f"there is nothing at {request.url.path}; a slash in a key is written %2F, or the key "
-            "is given as ?key="
+            f"there is nothing at {request.url.path}; a key is asked for at /stores/STORE/keys/KEY, "
+            "a slash in it written %2F, or as /stores/STORE?key="
         )
         return _problem(RefusedError(HTTPStatus.NOT_FOUND, "unknown-path", detail))
     status = HTTPStatus(error.status_code)
@@ -405,10 +413,13 @@ class _Pages:
     def key(self, request: Request) -> Response:
         return self._key(request, _decoded(request.path_params["key"]))
 
+    def empty_key(self, request: Request) -> Response:
+        return self._key(request, "")
+
     def _key(self, request: Request, key: str | None) -> Response:
         builder = self._builder(request)
-        parameters = request.query_params.multi_items()
-        question = key_question(builder, request.url.path, parameters, key)
+        path, parameters, key = self._target(request, key)
+        question = key_question(builder, path, parameters, key)
         part = self._part(request, question)
         if _is_hop(request):
             return _part(part)
@@ -423,13 +434,29 @@ class _Pages:
 
     def windows(self, request: Request) -> Response:
         key = request.path_params.get("key")
-        question = window_question(
-            self._builder(request),
-            request.url.path,
-            request.query_params.multi_items(),
-            None if key is None else _decoded(key),
-        )
-        return self._page(request, question)
+        return self._windows(request, None if key is None else _decoded(key))
+
+    def empty_key_windows(self, request: Request) -> Response:
+        return self._windows(request, "")
+
+    def _windows(self, request: Request, key: str | None) -> Response:
+        builder = self._builder(request)
+        path, parameters, key = self._target(request, key, is_windows=True)
+        return self._page(request, window_question(builder, path, parameters, key))
+
+    def _target(
+        self, request: Request, key: str | None, *, is_windows: bool = False
+    ) -> tuple[str, Parameters, str | None]:
+        """Returns path, parameters and key of a question as other instances are asked it.
+
+        A key in the path is asked for by the path that keys have of their own, however it came.
+        """
+        parameters = request.query_params.multi_items()
+        if key is None:
+            return request.url.path, parameters, None
+        store = _decoded(request.path_params["store"])
+        path, own = key_target(store, key, is_windows=is_windows)
+        return path, [*own, *parameters], None if own else key
 
     def count(self, request: Request) -> Response:
         builder = self._builder(request)
