@@ -79,6 +79,28 @@ def _marked(data: bytes) -> dict[str, str]:
     return {"base64": base64.b64encode(data).decode()}
 
 
+def row_as_json(
+    key: Any,
+    value: Any,
+    timestamp: int | None,
+    key_serde: Serde[Any],
+    value_serde: Serde[Any],
+) -> bytes:
+    """Returns a row of a store as JSON: over HTTP and on a command line it is the same.
+
+    Args:
+        key: the key, of a window store a `Windowed`.
+        value: the value.
+        timestamp: its event time, None where the store keeps none.
+        key_serde: of the store.
+        value_serde: of the store.
+    """
+    shown = {"key": plain(key, key_serde), "value": plain(value, value_serde)}
+    if timestamp is not None:
+        shown["timestamp"] = timestamp
+    return json_bytes(shown)
+
+
 def json_bytes(value: Any) -> bytes:
     """Returns a value that `plain` made, or that is made of such, as JSON."""
     return msgspec.json.encode(value)
