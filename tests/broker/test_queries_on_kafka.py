@@ -102,7 +102,9 @@ class Truth:
                 lambda body: body["count"],
                 lambda count: len(counts) <= count <= sum(counts.values()),
             ),
-            Question("key's windows", f"/stores/hourly/keys/{word}/windows", windows, equals(of_word)),
+            Question(
+                "key's windows", f"/stores/hourly/keys/{word}/windows", windows, equals(of_word)
+            ),
             Question("windows", all_windows, windows, equals(hourly)),
             Question("hour", at_start, windows, equals(of_hour)),
             Question("range of windows", by_key, windows, equals(of_range)),
