@@ -12,16 +12,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
 from stores.record import CurrentRecord, RawRecord
-from stores.windowed import Windowed
+from stores.windowed import Windowed, epoch_ms
 
 K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
+D = TypeVar("D")
 
 FlushListener: TypeAlias = Callable[[Any, Any, Any, int], None]
 """Hears of a flushed key-value change: (key, new, old, timestamp)."""
@@ -160,6 +162,10 @@ class StateStore(ABC):
 
     open_iterators: int = 0
 
+    def __bool__(self) -> bool:
+        """Says yes, also of an empty store: `if self.rows` asks whether there is a store at all."""
+        return True
+
     @property
     @abstractmethod
     def name(self) -> str:
@@ -212,12 +218,89 @@ class StateStore(ABC):
         """
 
 
-class ReadOnlyKeyValueStore(ABC, Generic[K, V]):
-    """Reads of a key-value store. Keys are ordered by their serialised bytes."""
+class _Readable(ABC, Generic[K, V]):
+    """What makes a store look like a mapping of Python's, over its `all`."""
+
+    _where = ""
+    """Where rows are looked for, for messages; begins with a space."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The store's name within its topology."""
 
     @abstractmethod
-    def get(self, key: K) -> V | None:
-        """Returns the value of a key, None when there is none."""
+    def all(self) -> KeyValueIterator[K, V]:
+        """Scans every row."""
+
+    def items(self) -> KeyValueIterator[K, V]:
+        """Scans every row, as `all`; a context manager, for who may stop early."""
+        return self.all()
+
+    def keys(self) -> StoreIterator[K]:
+        """Scans every key; a context manager, for who may stop early."""
+        return _mapped(self.all(), _first)
+
+    def values(self) -> StoreIterator[V]:
+        """Scans every value, in the order of keys; a context manager, for who may stop early."""
+        return _mapped(self.all(), _second)
+
+    def __iter__(self) -> StoreIterator[K]:
+        return self.keys()
+
+    def __len__(self) -> int:
+        """Counts the rows by reading them all, so it is exact and takes as long as a scan."""
+        return sum(1 for _ in self.all())
+
+    def __bool__(self) -> bool:
+        """Tells whether there is a row."""
+        with self.all() as rows:
+            return next(rows, None) is not None
+
+
+def _first(row: tuple[Any, Any]) -> Any:
+    return row[0]
+
+
+def _second(row: tuple[Any, Any]) -> Any:
+    return row[1]
+
+
+def _mapped(rows: StoreIterator[Any], part: Callable[[Any], Any]) -> StoreIterator[Any]:
+    return StoreIterator(map(part, rows), rows.close)
+
+
+class ReadOnlyKeyValueStore(_Readable[K, V]):
+    """Reads of a key-value store. Keys are ordered by their serialised bytes.
+
+    It reads as a dict does: `store[key]`, `key in store`, `for key in store`, `store.items()`.
+    `len(store)` counts by a scan; `approximate_num_entries` is quick.
+    """
+
+    @overload
+    def get(self, key: K) -> V | None: ...
+    @overload
+    def get(self, key: K, default: D) -> V | D: ...
+    @abstractmethod
+    def get(self, key: K, default: Any = None) -> Any:
+        """Returns the value of a key, `default` when there is none."""
+
+    def __getitem__(self, key: K) -> V:
+        value = self.get(key)
+        if value is None:
+            message = f"store {self.name!r} has no key {key!r}{self._where}"
+            raise KeyError(message)
+        return value
+
+    def __contains__(self, key: object) -> bool:
+        store: ReadOnlyKeyValueStore[Any, V] = self  # what is no key the serde refuses
+        return store.get(key) is not None
+
+    def __reversed__(self) -> StoreIterator[K]:
+        return _mapped(self.reverse_all(), _first)
+
+    def __repr__(self) -> str:
+        return f"<key-value store {self.name!r}, read only>"
 
     @abstractmethod
     def range(self, lower: K | None, upper: K | None) -> KeyValueIterator[K, V]:
@@ -247,6 +330,17 @@ class ReadOnlyKeyValueStore(ABC, Generic[K, V]):
 class KeyValueStore(StateStore, ReadOnlyKeyValueStore[K, V]):
     """A map from keys to values."""
 
+    def __setitem__(self, key: K, value: V) -> None:
+        self.put(key, value)
+
+    def __delitem__(self, key: K) -> None:
+        if self.delete(key) is None:
+            message = f"store {self.name!r} has no key {key!r}"
+            raise KeyError(message)
+
+    def __repr__(self) -> str:
+        return f"<key-value store {self.name!r}>"
+
     @abstractmethod
     def put(self, key: K, value: V | None) -> None:
         """Sets the value of a key; None deletes it."""
@@ -268,11 +362,14 @@ class TimestampedKeyValueStore(KeyValueStore[K, ValueAndTimestamp[V]]):
     """A key-value store whose rows carry the event time of their value."""
 
 
-class ReadOnlyWindowStore(ABC, Generic[K, V]):
+class ReadOnlyWindowStore(_Readable[Windowed[K], V]):
     """Reads of a window store: rows are found by key and window start.
 
     Times are window starts in milliseconds, both ends included. Rows older than the
     retention, as seen from the newest start put so far, are not returned.
+
+    It reads as a dict of `Windowed` keys does; a row is also `store[key, start]`, where the
+    start is in milliseconds or a datetime. `len(store)` counts by a scan.
     """
 
     @overload
@@ -284,6 +381,43 @@ class ReadOnlyWindowStore(ABC, Generic[K, V]):
         self, key: K, from_ms: int, to_ms: int | None = None, /
     ) -> V | WindowStoreIterator[V] | None:
         """Returns the row at one window start, or scans a key's windows between two."""
+
+    def __getitem__(self, row: Windowed[K] | tuple[K, int | datetime]) -> V:
+        key, start_ms = self._row(row)
+        value = self.fetch(key, start_ms)
+        if value is None:
+            message = (
+                f"store {self.name!r} has no window of key {key!r} that starts at "
+                f"{start_ms}{self._where}"
+            )
+            raise KeyError(message)
+        return value
+
+    def __contains__(self, row: object) -> bool:
+        return self.fetch(*self._row(row)) is not None
+
+    def __reversed__(self) -> StoreIterator[Windowed[K]]:
+        return _mapped(self.backward_all(), _first)
+
+    def __repr__(self) -> str:
+        return f"<window store {self.name!r}, read only>"
+
+    def _row(self, row: Any) -> tuple[Any, int]:
+        """Returns key and window start of a row that is named as an item.
+
+        Raises:
+            TypeError: it names none.
+        """
+        if isinstance(row, Windowed):
+            return row.key, row.window.start_ms
+        if isinstance(row, tuple) and len(row) == 2 and isinstance(row[1], int | datetime):
+            return row[0], epoch_ms(row[1])
+        message = (
+            f"store {self.name!r} finds a row by key and window start: ask for store[key, start] "
+            f"or store[windowed], or for all windows of a key by store.fetch(key, from_ms, to_ms); "
+            f"got {row!r}"
+        )
+        raise TypeError(message)
 
     @abstractmethod
     def backward_fetch(self, key: K, from_ms: int, to_ms: int) -> WindowStoreIterator[V]:
@@ -320,6 +454,13 @@ class ReadOnlyWindowStore(ABC, Generic[K, V]):
 
 class WindowStore(StateStore, ReadOnlyWindowStore[K, V]):
     """Values by key and window start, kept for a retention time."""
+
+    def __setitem__(self, row: Windowed[K] | tuple[K, int | datetime], value: V) -> None:
+        key, start_ms = self._row(row)
+        self.put(key, value, start_ms)
+
+    def __repr__(self) -> str:
+        return f"<window store {self.name!r}>"
 
     @abstractmethod
     def put(self, key: K, value: V | None, start_ms: int) -> None:

@@ -10,7 +10,18 @@ Source: house style 3.7; JVM `org.apache.kafka.streams.errors`.
 from __future__ import annotations
 
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, Final, TypeVar
+
+PUBLIC_MODULE: Final = "streams"
+"""The package from which users import every public error, and by which a traceback names it."""
+
+E = TypeVar("E", bound=type[BaseException])
+
+
+def public(error: E) -> E:
+    """Gives an error the module that users know it by, for tracebacks and logs."""
+    error.__module__ = PUBLIC_MODULE
+    return error
 
 
 class Reaction(Enum):
@@ -28,6 +39,7 @@ class Reaction(Enum):
     """Nothing here can mend it: the worker dies, the application's handler is asked."""
 
 
+@public
 class StreamsError(Exception):
     """The root of all errors this project raises on purpose.
 
@@ -71,52 +83,64 @@ class StreamsError(Exception):
         return f"{self.message} [{', '.join(known)}]" if known else self.message
 
 
+@public
 class SerdeError(StreamsError):
     """Bytes and values cannot be turned into each other."""
 
 
+@public
 class SerializationError(SerdeError):
     """A value cannot be written as bytes."""
 
 
+@public
 class DeserializationError(SerdeError):
     """Bytes cannot be read as a value."""
 
 
+@public
 class StoreError(StreamsError):
     """A store cannot answer."""
 
     reaction = Reaction.TELL_CALLER
 
 
+@public
 class UnknownStoreError(StoreError):
     """There is no store of that name, or the processor is not connected to it."""
 
 
+@public
 class StoreNotReadyError(StoreError):
     """The store is being restored, or its application is not started: ask again."""
 
 
+@public
 class StoreMovedError(StoreError):
     """The store's task left this process while it was read: ask again."""
 
 
+@public
 class StoreClosedError(StoreError):
     """The store was closed."""
 
 
+@public
 class StoreLockedError(StoreError):
     """Another process holds the directory."""
 
 
+@public
 class StorageError(StreamsError):
     """Bytes cannot be kept or found."""
 
 
+@public
 class BackendError(StorageError):
     """A backend failed at what it was asked to do, for example because the disk is full."""
 
 
+@public
 class CorruptDataError(StorageError):
     """What is stored cannot be what was written."""
 

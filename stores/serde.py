@@ -13,11 +13,23 @@ Source: JVM `org.apache.kafka.common.serialization.Serdes`, `WindowedSerdes`.
 from __future__ import annotations
 
 import builtins
+import types
 import uuid as uuid_module
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from struct import Struct
-from typing import Any, Final, Generic, TypeVar, final, is_typeddict, overload
+from typing import (
+    Any,
+    Final,
+    Generic,
+    TypeVar,
+    Union,
+    final,
+    get_args,
+    get_origin,
+    is_typeddict,
+    overload,
+)
 
 import msgspec
 from msgspec import inspect
@@ -41,11 +53,14 @@ class Serde(ABC, Generic[T]):
         immutable: nobody can change a value in place. Only then may the cache keep values
             decoded.
         fixed_size_bytes: length of every value's bytes, None if it varies.
+        value_type: the type of the values it reads, a union of several; None where that is not
+            known, as of a serde of two functions that does not say it.
     """
 
     keyable: bool = False
     immutable: bool = False
     fixed_size_bytes: int | None = None
+    value_type: Any = None
 
     @property
     @abstractmethod
@@ -87,6 +102,7 @@ class Serde(ABC, Generic[T]):
         keyable: bool = False,
         immutable: bool = False,
         fixed_size_bytes: int | None = None,
+        value_type: builtins.type[U] | None = None,
     ) -> Serde[U]:
         """Makes a serde of two functions.
 
@@ -97,6 +113,7 @@ class Serde(ABC, Generic[T]):
             keyable: see `Serde`; wrongly given, rows get mixed up.
             immutable: see `Serde`; wrongly given, old values are wrong.
             fixed_size_bytes: see `Serde`.
+            value_type: see `Serde`.
         """
         return _Functions(
             name,
@@ -105,10 +122,47 @@ class Serde(ABC, Generic[T]):
             keyable=keyable,
             immutable=immutable,
             fixed_size_bytes=fixed_size_bytes,
+            value_type=value_type,
         )
 
     def __repr__(self) -> str:
         return f"<serde {self.name}>"
+
+
+def may_be(known: Any, asked: Any) -> bool:
+    """Tells whether values of a serde may be of a type; true where nothing says that they are not.
+
+    Args:
+        known: the serde's `value_type`.
+        asked: a class, a generic alias, a union or Any.
+    """
+    asked = getattr(asked, "__supertype__", asked)  # of a NewType
+    if known is None or asked is Any or asked == known:
+        return True
+    if _is_union(known):
+        return any(may_be(_class_of(one), asked) for one in get_args(known))
+    if _is_union(asked):
+        return any(may_be(known, _class_of(one)) for one in get_args(asked))
+    known_class, asked_class = _class_of(known), _class_of(asked)
+    if get_args(known) and get_args(asked) and known_class is asked_class:
+        return bool(get_args(known) == get_args(asked))
+    try:
+        return issubclass(known_class, asked_class)
+    except TypeError:  # a typed dict, or a protocol that cannot be asked
+        return is_typeddict(asked) and known_class is dict
+
+
+def type_name(type_: Any) -> str:
+    """Returns how a type is written."""
+    return type_.__name__ if isinstance(type_, type) and not get_args(type_) else str(type_)
+
+
+def _is_union(type_: Any) -> bool:
+    return isinstance(type_, types.UnionType) or get_origin(type_) is Union
+
+
+def _class_of(type_: Any) -> Any:
+    return get_origin(type_) or type_
 
 
 def _unwritable(serde: Serde[Any], topic: str, value: object, wanted: str) -> SerializationError:
@@ -148,6 +202,7 @@ class _Functions(Serde[T]):
         keyable: bool = False,
         immutable: bool = False,
         fixed_size_bytes: int | None = None,
+        value_type: Any = None,
     ) -> None:
         self._name = name
         self._serialize = serialize
@@ -156,6 +211,7 @@ class _Functions(Serde[T]):
         self.keyable = keyable
         self.immutable = immutable
         self.fixed_size_bytes = fixed_size_bytes
+        self.value_type = value_type
 
     @property
     def name(self) -> str:
@@ -238,7 +294,7 @@ def _uuid_of(data: bytes) -> uuid_module.UUID:
     return uuid_module.UUID(data.decode())
 
 
-def _number(name: str, layout: str, wanted: str, *, keyable: bool) -> Serde[Any]:
+def _number(name: str, layout: str, wanted: str, type_: type, *, keyable: bool) -> Serde[Any]:
     form = Struct(layout)
     unpack = form.unpack
 
@@ -254,6 +310,7 @@ def _number(name: str, layout: str, wanted: str, *, keyable: bool) -> Serde[Any]
         keyable=keyable,
         immutable=True,
         fixed_size_bytes=form.size,
+        value_type=type_,
     )
 
 
@@ -316,6 +373,9 @@ def _class_to_check(type_: Any) -> Any:
     return origin if isinstance(origin, builtins.type) else None
 
 
+_JSON_VALUES: Final = dict | list | str | int | float | bool | None
+
+
 @final
 class _Schemaless(Serde[Any]):
     """JSON or msgpack of whatever comes; called with a type, a serde of that type.
@@ -328,6 +388,7 @@ class _Schemaless(Serde[Any]):
         self._module = module
         self._name: str = module.__name__.rpartition(".")[2]
         self._inner = _typed(module, self._name, Any, "what msgspec can encode")
+        self.value_type = _JSON_VALUES if module is msgspec.json else _JSON_VALUES | bytes
 
     @overload
     def __call__(self, type: builtins.type[T], /) -> Serde[T]: ...
@@ -367,7 +428,7 @@ class _Typed(_Functions[T]):
     """JSON or msgpack of one type."""
 
     def __init__(self, name: str, module: Any, type_: Any, **functions: Any) -> None:
-        super().__init__(name, **functions)
+        super().__init__(name, value_type=None if type_ is Any else type_, **functions)
         self._identity = (module.__name__, type_)
 
     def __eq__(self, other: object) -> bool:
@@ -426,6 +487,7 @@ class WindowedSerde(Serde[Windowed[T]]):
             raise ValueError(message)
         self.inner = inner
         self.window_size_ms = window_size_ms
+        self.value_type = Windowed
         self.immutable = inner.immutable
         if inner.fixed_size_bytes is not None:
             self.fixed_size_bytes = inner.fixed_size_bytes + 8
@@ -489,7 +551,13 @@ class Serdes:
     """
 
     bytes: Final[Serde[builtins.bytes]] = _Functions(
-        "bytes", _bytes_of, _bytes_of, wanted="bytes", keyable=True, immutable=True
+        "bytes",
+        _bytes_of,
+        _bytes_of,
+        wanted="bytes",
+        keyable=True,
+        immutable=True,
+        value_type=builtins.bytes,
     )
     string: Final[Serde[str]] = _Functions(
         "string",
@@ -498,15 +566,16 @@ class Serdes:
         wanted="a str without lone surrogates",
         keyable=True,
         immutable=True,
+        value_type=str,
     )
     int32: Final[Serde[int]] = _number(
-        "int32", ">i", "an int from -2**31 to 2**31 - 1", keyable=True
+        "int32", ">i", "an int from -2**31 to 2**31 - 1", int, keyable=True
     )
     int64: Final[Serde[int]] = _number(
-        "int64", ">q", "an int from -2**63 to 2**63 - 1", keyable=True
+        "int64", ">q", "an int from -2**63 to 2**63 - 1", int, keyable=True
     )
     # 0.0 and -0.0 are equal with unlike bytes, NaN is unequal to itself: not keyable.
-    float64: Final[Serde[float]] = _number("float64", ">d", "a float", keyable=False)
+    float64: Final[Serde[float]] = _number("float64", ">d", "a float", float, keyable=False)
     bool: Final[Serde[builtins.bool]] = _Functions(
         "bool",
         _bool_to_bytes,
@@ -515,6 +584,7 @@ class Serdes:
         keyable=True,
         immutable=True,
         fixed_size_bytes=1,
+        value_type=builtins.bool,
     )
     uuid: Final[Serde[uuid_module.UUID]] = _Functions(
         "uuid",
@@ -524,6 +594,7 @@ class Serdes:
         keyable=True,
         immutable=True,
         fixed_size_bytes=36,
+        value_type=uuid_module.UUID,
     )
     json: Final = _Schemaless(msgspec.json)
     msgpack: Final = _Schemaless(msgspec.msgpack)

@@ -8,13 +8,27 @@ Source: JVM `Window`, `TimeWindow`, `UnlimitedWindow`, `SessionWindow`, `Windowe
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, NamedTuple, TypeVar
 
 K = TypeVar("K")
 
 FOREVER_MS: Final = 2**63 - 1
 """The end of an unlimited window: the largest time a Java long can hold."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+def epoch_ms(moment: int | datetime) -> int:
+    """Returns a moment as epoch milliseconds, exactly.
+
+    Args:
+        moment: epoch milliseconds, or a datetime; without a zone it is local time, as in Python.
+    """
+    if not isinstance(moment, datetime):
+        return moment
+    return (moment.astimezone(UTC) - _EPOCH) // _MILLISECOND
 
 
 class Window:

@@ -23,10 +23,11 @@ from contextlib import contextmanager
 from datetime import timedelta
 from enum import Enum
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar, Unpack, overload
 from uuid import UUID
 
 from rebalance.member import Endpoint, new_id
+from stores.api import ReadOnlyKeyValueStore, ReadOnlyWindowStore, ValueAndTimestamp
 from stores.builders import StoreBuilder
 from stores.directory import StateDirectory
 from streams.clock import Clock, SystemClock
@@ -62,6 +63,9 @@ from topology.topology import Topology
 
 if TYPE_CHECKING:
     from streams.queries.server import QueryServer
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 CLOSE_TIMEOUT: Final = timedelta(seconds=10)
 """How long `run` waits for a clean stop after a signal."""
@@ -523,26 +527,110 @@ class App:
 
     # -- questions -----------------------------------------------------------------------
 
-    def store(self, name: str, *, timestamped: bool = False, partition: int | None = None) -> Any:
+    @overload
+    def store(
+        self,
+        name: str,
+        *,
+        key: type[K],
+        value: type[V],
+        windowed: Literal[False] = ...,
+        timestamped: Literal[False] = ...,
+        partition: int | None = ...,
+    ) -> ReadOnlyKeyValueStore[K, V]: ...
+    @overload
+    def store(
+        self,
+        name: str,
+        *,
+        key: type[K],
+        value: type[V],
+        windowed: Literal[False] = ...,
+        timestamped: Literal[True],
+        partition: int | None = ...,
+    ) -> ReadOnlyKeyValueStore[K, ValueAndTimestamp[V]]: ...
+    @overload
+    def store(
+        self,
+        name: str,
+        *,
+        key: type[K],
+        value: type[V],
+        windowed: Literal[True],
+        timestamped: Literal[False] = ...,
+        partition: int | None = ...,
+    ) -> ReadOnlyWindowStore[K, V]: ...
+    @overload
+    def store(
+        self,
+        name: str,
+        *,
+        key: type[K],
+        value: type[V],
+        windowed: Literal[True],
+        timestamped: Literal[True],
+        partition: int | None = ...,
+    ) -> ReadOnlyWindowStore[K, ValueAndTimestamp[V]]: ...
+    @overload
+    def store(
+        self,
+        name: str,
+        *,
+        windowed: bool | None = ...,
+        timestamped: bool = ...,
+        partition: int | None = ...,
+    ) -> Any: ...
+    def store(
+        self,
+        name: str,
+        *,
+        key: Any = None,
+        value: Any = None,
+        windowed: bool | None = None,
+        timestamped: bool = False,
+        partition: int | None = None,
+    ) -> Any:
         """Returns the read-only face of a store, over all its partitions in this process.
 
-        A key-value store answers `get range reverse_range prefix_scan all reverse_all
-        approximate_num_entries`, a window store `fetch fetch_all …`; see
-        `streams.queries.service`. Reads never wait for the worker and see updates that are
-        still in the record cache. The face may be kept: it follows tasks that move.
+        A key-value store reads as a dict does, and answers `get range reverse_range prefix_scan
+        all reverse_all approximate_num_entries`, a window store `fetch fetch_all …`; see
+        `ReadOnlyKeyValueStore` and `ReadOnlyWindowStore`. Reads never wait for the worker and see
+        updates that are still in the record cache. The face may be kept: it follows tasks that
+        move.
+
+        With `key` and `value` a type checker knows what the face returns:
+        `app.store("counts", key=str, value=int)` is a `ReadOnlyKeyValueStore[str, int]`.
 
         Args:
             name: name of the store, as in `count(name=…)`.
+            key: the type of its keys, of a window store without the window. Goes with `value`.
+            value: the type of its values, without the timestamp.
+            windowed: whether it is a window store. Where types are given it is not, unless this
+                says so; else either.
             timestamped: give values as `ValueAndTimestamp`, where the store keeps them so.
             partition: read this partition only, whether or not others are restored.
 
         Raises:
             UnknownStoreError: no such store; names those there are.
+            TypeError: it is of another kind than `windowed` says, or its serdes read other
+                types; or only one of `key` and `value` is given.
             StoreNotReadyError: not started, or restoring: ask again.
             StoreMovedError: the partition is not in this instance.
             AppStateError: the application was closed or has failed.
         """
-        return self._queries.store(name, timestamped=timestamped, partition=partition)
+        if (key is None) is not (value is None):
+            message = f"store {name!r}: give both key= and value=, or neither"
+            raise TypeError(message)
+        if key is not None and windowed is None:
+            windowed = False
+        return self._queries.store(
+            name,
+            key=key,
+            value=value,
+            windowed=windowed,
+            timestamped=timestamped,
+            partition=partition,
+        )
 
     @property
     def store_names(self) -> list[str]:

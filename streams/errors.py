@@ -57,6 +57,7 @@ from stores.errors import (
     StoreNotReadyError,
     StreamsError,
     UnknownStoreError,
+    public,
 )
 from stores.record import RawRecord
 from topology.errors import TopologyError
@@ -95,18 +96,21 @@ __all__ = [
 ]
 
 
+@public
 class ConfigError(StreamsError):
     """A setting is unknown, missing or has a value it cannot have."""
 
     reaction = Reaction.TELL_CALLER
 
 
+@public
 class AppStateError(StreamsError):
     """The application is not in a state in which the call makes sense."""
 
     reaction = Reaction.TELL_CALLER
 
 
+@public
 class ProcessingError(StreamsError):
     """User code raised while a record or a punctuation was processed.
 
@@ -116,6 +120,7 @@ class ProcessingError(StreamsError):
     reaction = Reaction.STOP_APP
 
 
+@public
 class ProductionError(StreamsError):
     """A record that was produced is refused by the log, or could not be delivered.
 
@@ -127,44 +132,52 @@ class ProductionError(StreamsError):
     record: RawRecord | None = None
 
 
+@public
 class TaskError(StreamsError):
     """One task cannot go on; the others can."""
 
     reaction = Reaction.RESTORE_TASK
 
 
+@public
 class TaskMigratedError(TaskError):
     """The task belongs to another member now."""
 
     reaction = Reaction.REJOIN
 
 
+@public
 class TaskCorruptedError(TaskError):
     """The task's local state cannot be trusted: it is wiped and restored."""
 
     reaction = Reaction.RESTORE_TASK
 
 
+@public
 class GroupError(StreamsError):
     """The application's group cannot be joined or kept."""
 
     reaction = Reaction.STOP_APP
 
 
+@public
 class ApplicationShutdownError(GroupError):
     """An instance of the application asked all of them to stop."""
 
 
+@public
 class UnsupportedBrokerError(GroupError):
     """The broker does not know streams groups, or they are switched off there."""
 
 
+@public
 class MissingTopicsError(GroupError):
     """A topic the topology reads does not exist."""
 
     reaction = Reaction.STOP_APP
 
 
+@public
 class BrokerError(StreamsError):
     """The transport failed at what it was asked to do.
 
@@ -199,10 +212,12 @@ class BrokerError(StreamsError):
             self.reaction = Reaction.RETRY
 
 
+@public
 class TransportError(BrokerError):
     """The transport was asked for something it cannot do, such as reading an unknown topic."""
 
 
+@public
 class AuthenticationError(BrokerError):
     """The credentials are refused, or one side refuses the other's certificate, from the beginning.
 
@@ -210,5 +225,6 @@ class AuthenticationError(BrokerError):
     """
 
 
+@public
 class OffsetOutOfRangeError(BrokerError):
     """A reader stands before the first or behind the last record its partition has."""

@@ -51,5 +51,7 @@ class GroupSource:
         except RebalanceError as error:
             raise translated(error) from error
         endpoints = {member.endpoint for member in group.members}
-        told = [instance_at(endpoint) for endpoint in endpoints if endpoint is not None]
+        told = [
+            instance_at(endpoint, self._group_id) for endpoint in endpoints if endpoint is not None
+        ]
         return of_group(group, told)

@@ -2,15 +2,16 @@
 
 Owns the values, where they are read from, and their form as rows and as JSON. What an instance
 tells of itself comes from its pages `/metadata` and `/metrics`; what the broker tells of the
-group comes from its description. It must not know how rows are drawn.
+group comes from its description, or from an instance that heard it. A member whose end point
+is answered by something else, as that of a JVM member is by its own server, is unreachable. It
+must not know how rows are drawn.
 
 Source: `kafka-streams-groups --describe`, with what only the instances know.
 """
 
 from __future__ import annotations
 
-import http.client
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -21,7 +22,7 @@ from rebalance.description import GroupDescription, MemberDescription
 from rebalance.member import Endpoint
 from streams.errors import BrokerError
 from streams.prometheus import Samples, samples_of
-from streams.queries.hop import get
+from streams.queries.peer import PeerError, Site, fetch
 
 UNREACHABLE: Final = "UNREACHABLE"
 """The state of an instance that does not answer."""
@@ -141,40 +142,94 @@ class InstanceSource:
         """
         asked = self._endpoint
         try:
-            code, body = get(asked, "/metadata")
-            metadata: Any = msgspec.json.decode(body) if code == HTTPStatus.OK else None
-            application_id, instances = metadata["application_id"], metadata["instances"]
-        except (OSError, http.client.HTTPException) as error:
-            message = (
-                f"no instance answers at {asked}: {_reason(error)}; give the application_server "
-                "of a running worker"
-            )
+            page = fetch(Site.of(asked), "/metadata")
+        except PeerError as error:
+            remedy = "give the application_server of a running worker"
+            if error.is_answering:
+                message = f"no worker is at {asked}: {error}; {remedy}"
+                raise BrokerError(message) from error
+            message = f"no instance answers at {asked}: {error}; {remedy}"
             raise BrokerError(message, retriable=True) from error
-        except (msgspec.MsgspecError, LookupError, TypeError) as error:
-            message = f"what answers at {asked} is no instance of an application"
+        try:
+            if page.status != HTTPStatus.OK:
+                message = f"HTTP status {page.status}"
+                raise ValueError(message)
+            told = _decode_metadata(page.body)
+        except ValueError as error:
+            message = (
+                f"what the instance at {asked} tells of the others cannot be read: {error}; run "
+                "the same version of thalweg in all instances"
+            )
             raise BrokerError(message) from error
-        endpoints = [
-            asked if one["is_this"] or not one["host"] else Endpoint(one["host"], one["port"])
-            for one in instances
+        return ApplicationStatus(
+            told.application_id,
+            tuple(self._instance(one, told.application_id) for one in told.instances),
+        )
+
+    def _instance(self, known: _KnownInstance, application_id: str) -> InstanceStatus:
+        endpoint = self._endpoint
+        if not known.is_this and known.host is not None and known.port is not None:
+            endpoint = Endpoint(known.host, known.port)
+        told = instance_at(endpoint, application_id)
+        if told.state != UNREACHABLE:
+            return told
+        tasks = [
+            TaskStatus(task, state)
+            for state, ids in (("active", known.active_tasks), (STANDBY, known.standby_tasks))
+            for task in ids
         ]
-        return ApplicationStatus(application_id, tuple(map(instance_at, endpoints)))
+        return replace(told, tasks=tuple(_sorted(tasks)))
 
 
-def instance_at(endpoint: Endpoint) -> InstanceStatus:
-    """Asks an instance for its state; one that does not answer is UNREACHABLE."""
+class _KnownInstance(msgspec.Struct, frozen=True):
+    """What an instance knows of one of the group, from the page `/metadata`."""
+
+    is_this: bool
+    host: str | None = None
+    port: int | None = None
+    active_tasks: list[str] = []
+    standby_tasks: list[str] = []
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    """The page `/metadata`."""
+
+    application_id: str
+    instances: list[_KnownInstance]
+
+
+_decode_metadata: Final[Callable[[bytes], _Metadata]] = msgspec.json.Decoder(_Metadata).decode
+
+
+def instance_at(endpoint: Endpoint, application_id: str | None = None) -> InstanceStatus:
+    """Asks an instance for its state; one that does not answer as one is UNREACHABLE.
+
+    Args:
+        endpoint: where it should answer.
+        application_id: the application it must be an instance of; None for any.
+    """
     try:
-        code, body = get(endpoint, "/metrics")
-    except (OSError, http.client.HTTPException) as error:
-        reason = _reason(error)
-        return InstanceStatus(str(endpoint), UNREACHABLE, endpoint=endpoint, reason=reason)
-    if code != HTTPStatus.OK:
-        reason = f"HTTP status {code}"
-        return InstanceStatus(str(endpoint), UNREACHABLE, endpoint=endpoint, reason=reason)
-    return _instance_of(endpoint, samples_of(body.decode()))
+        page = fetch(Site.of(endpoint), "/metrics", application_id=application_id)
+    except PeerError as error:
+        return _unreachable(endpoint, str(error))
+    if page.status != HTTPStatus.OK:
+        return _unreachable(endpoint, f"HTTP status {page.status}")
+    try:
+        return _instance_of(endpoint, samples_of(page.body.decode()))
+    except (ValueError, LookupError, OverflowError) as error:
+        return _unreachable(endpoint, f"its metrics cannot be read: {error}")
+
+
+def _unreachable(endpoint: Endpoint, reason: str) -> InstanceStatus:
+    return InstanceStatus(str(endpoint), UNREACHABLE, endpoint=endpoint, reason=reason)
 
 
 def _instance_of(endpoint: Endpoint, samples: Samples) -> InstanceStatus:
-    """Reads an instance's metrics."""
+    """Reads an instance's metrics.
+
+    Raises:
+        ValueError: they are none; likewise LookupError and OverflowError.
+    """
     states = [labels["state"] for labels, _ in samples.get("kafka_streams_client_state", ())]
     processed = _by_task(samples, "kafka_streams_task_process_total")
     lags = _by_task(samples, "kafka_streams_consumer_records_lag")
@@ -200,6 +255,9 @@ def _instance_of(endpoint: Endpoint, samples: Samples) -> InstanceStatus:
                 remaining.get(task),
             )
         )
+    if not states and not tasks:
+        message = "they tell of no application"
+        raise ValueError(message)
     state = states[0] if states else UNKNOWN
     return InstanceStatus(str(endpoint), state, tuple(_sorted(tasks)), endpoint)
 
@@ -211,10 +269,6 @@ def _by_task(samples: Samples, name: str) -> dict[str, int]:
         task = labels["task"]
         found[task] = found.get(task, 0) + int(value)
     return found
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
 
 
 # -- from the group ------------------------------------------------------------------------

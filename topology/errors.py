@@ -6,9 +6,10 @@ the remedy.
 
 from __future__ import annotations
 
-from stores.errors import Reaction, StreamsError
+from stores.errors import Reaction, StreamsError, public
 
 
+@public
 class TopologyError(StreamsError):
     """The graph is not a legal topology, or does not fit the topics it reads."""
 

@@ -170,6 +170,21 @@ class Topology:
         self._users: dict[str, str] = {}
         self._unions = _Unions()
 
+    def __repr__(self) -> str:
+        topics = [
+            topic.pattern if isinstance(topic, re.Pattern) else topic
+            for node in self.nodes.values()
+            if isinstance(node, SourceNode)
+            for topic in (node.topics if node.pattern is None else (node.pattern,))
+        ]
+        parts = [f"{len(self.nodes)} nodes"]
+        if topics:
+            parts.append(f"from {', '.join(topics)}")
+        stores = [*self.stores, *self.global_stores]
+        if stores:
+            parts.append(f"stores {', '.join(stores)}")
+        return f"<Topology: {'; '.join(parts)}>"
+
     # -- building ------------------------------------------------------------------------
 
     def add_source(

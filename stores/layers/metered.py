@@ -65,6 +65,10 @@ class Description(Protocol):
         """The store's name."""
 
     @property
+    def kind(self) -> str:
+        """What it maps, in words."""
+
+    @property
     def is_timestamped(self) -> bool:
         """Whether rows carry the event time of their value."""
 
@@ -122,6 +126,10 @@ class _Metered(StateStore):
     def name(self) -> str:
         """The store's name within its topology."""
         return self.builder.name
+
+    def __repr__(self) -> str:
+        state = "" if self.is_open else ", closed"
+        return f"<{self.builder.kind} store {self.name!r} of task {self.host.task_id}{state}>"
 
     @property
     def persistent(self) -> bool:
@@ -308,11 +316,11 @@ class MeteredKeyValueStore(_Metered, KeyValueStore[Any, Any]):
 
     # -- for users -----------------------------------------------------------------------
 
-    def get(self, key: Any) -> Any:
-        """Returns the value of a key, None when there is none."""
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Returns the value of a key, `default` when there is none."""
         self.check_key(key)
         pair = self.get_pair(key)
-        return None if pair is None else self.to_user(pair)
+        return default if pair is None else self.to_user(pair)
 
     def put(self, key: Any, value: Any) -> None:
         """Sets the value of a key; None deletes it."""
@@ -435,12 +443,17 @@ class KeyValueFace(ReadOnlyKeyValueStore[Any, Any]):
     def __init__(self, store: MeteredKeyValueStore) -> None:
         self._store = store
 
-    def get(self, key: Any) -> Any:
-        """Returns the value of a key, None when there is none."""
+    @property
+    def name(self) -> str:
+        """The store's name within its topology."""
+        return self._store.name
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Returns the value of a key, `default` when there is none."""
         store = self._store
         store.check_key(key)
         pair = store.peek_pair(key)
-        return None if pair is None else store.to_user(pair)
+        return default if pair is None else store.to_user(pair)
 
     def range(self, lower: Any, upper: Any) -> KeyValueIterator[Any, Any]:
         """Scans keys from `lower` to `upper`, both included; None leaves a side open."""
@@ -687,6 +700,11 @@ class WindowFace(ReadOnlyWindowStore[Any, Any]):
 
     def __init__(self, store: MeteredWindowStore) -> None:
         self._store = store
+
+    @property
+    def name(self) -> str:
+        """The store's name within its topology."""
+        return self._store.name
 
     def fetch(self, key: Any, from_ms: int, to_ms: int | None = None, /) -> Any:
         """Returns the row at one window start, or scans a key's windows between two."""

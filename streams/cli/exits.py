@@ -43,7 +43,7 @@ class ExitCode(IntEnum):
     DONE = 0
     """The command did what was asked; an application stopped cleanly."""
     FAILED = 1
-    """The application, the log or the disk failed."""
+    """The application, the log or the disk failed; or the key that was asked for is not there."""
     REFUSED = 2
     """What was asked is wrong: options, settings, script, input; nothing was begun."""
     LOCKED = 3

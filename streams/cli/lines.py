@@ -171,10 +171,13 @@ def _read(given: Any, serde: Serde[Any]) -> Any:
         raise UsageError(message)
     if serde.name.startswith("windowed"):
         try:
-            inner, window = given["key"], given["window"]
-            span = TimeWindow(window["start_ms"], window["end_ms"])
-        except (TypeError, KeyError, ValueError) as error:
-            message = f"{text.json_text(given)} is not {{key, window: {{start_ms, end_ms}}}}"
+            inner, window = given["key"], given.get("window")
+            if window is None:
+                span = TimeWindow(given["start"], given["end"])
+            else:  # as earlier versions of `consume --json` wrote it
+                span = TimeWindow(window["start_ms"], window["end_ms"])
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            message = f"{text.json_text(given)} is not {{key, start, end}}"
             raise UsageError(message) from error
         return Windowed(_read(inner, serde.inner), span)  # type: ignore[attr-defined]
     return text.value_of(text.json_text(given), serde)

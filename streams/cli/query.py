@@ -1,26 +1,29 @@
-"""`thalweg query`: questions to the stores of an application that is not running.
+"""`thalweg query`: questions to the stores of an application, whether or not it runs.
 
-Owns the options and the application's short life: it is started paused, so it restores its
-stores and processes nothing, and closed when it has answered. It must not know how stores
-answer.
+Owns the options and, of an application that does not run, its short life: it is started paused,
+so it restores its stores and processes nothing, and closed when it has answered. A worker that
+runs is asked over HTTP. It must not know how stores answer.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from streams.cli import options
-from streams.cli.exits import UsageError, is_debug, tell, told
+from streams.cli.exits import ExitCode, UsageError, is_debug, tell, told
 
 if TYPE_CHECKING:
     from streams.app import App
+    from streams.cli.question import Shown
+    from streams.queries.client import RowsAsked, StoreClient
     from streams.worker import Progress
 
 _WATCH: Final = timedelta(milliseconds=100)
@@ -31,12 +34,31 @@ _WINDOWS: Final = "Which windows"
 
 @told
 def query(
-    script: options.Script,
+    script: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SCRIPT[:APP]]",
+            help="Path or module with the application; its name where there are several. Not "
+            "with --url.",
+            show_default=False,
+        ),
+    ] = None,
     store: Annotated[
         str | None,
-        typer.Argument(metavar="STORE", help="Name of a store; without it the stores are listed."),
+        typer.Argument(
+            metavar="[STORE]", help="Name of a store; without it the stores are listed."
+        ),
     ] = None,
     *,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            metavar="http://HOST:PORT",
+            help="Ask a running worker, by its application_server, in place of a script. It "
+            "answers with the rows of all workers.",
+        ),
+    ] = None,
     key: Annotated[
         str | None,
         typer.Option("--key", metavar="KEY", help="The row of one key.", rich_help_panel=_ROWS),
@@ -95,63 +117,171 @@ def query(
     state_dir: options.StateDir = None,
     log_level: options.LogLevel = options.LogLevelChoice.ERROR,
 ) -> None:
-    """Asks a store of an application that is not running.
+    """Asks a store of an application.
 
-    The application is started without processing anything: local state is used as it is, and
-    restored from the changelog where it is behind or missing. While the application runs
-    elsewhere it alone can answer.
+    Given a script, the application is started without processing anything: local state is used
+    as it is, and restored from the changelog where it is behind or missing. While the application
+    runs it alone can answer: give --url, and the address of any of its workers.
 
     A key is typed as the store's serde reads it: text as it is, a number, a UUID, or JSON.
-    Output is a table, with tabs between the columns when it does not go to a terminal.
+    Output is a table, with tabs between the columns when it does not go to a terminal; with
+    --json rows look as they do over HTTP. For a key that is not there the exit code is 1.
     """
     from streams import logs
-    from streams.cli.question import Question, planned, write_json, write_rows
+    from streams.cli.question import planned
     from streams.cli.script import load_app
     from streams.cli.settings import given_settings, refuse_missing_log
+    from streams.queries.client import RowsAsked
 
     logs.install("people", log_level.value, traces=is_debug())
+    asked = RowsAsked(key, lower, upper, prefix, time_from, time_to, reverse)
+    answer = _Answer(asked, limit, is_count=count, as_json=as_json)
+    if url is not None:
+        _refuse_beside_url(script, store, settings, config, data_dir, state_dir)
+        _ask_worker(url, store or script, answer)
+        return
+    if script is None:
+        message = "give the SCRIPT with the application, or --url of one of its running workers"
+        raise UsageError(message)
     given = given_settings(settings or (), config, {"data_dir": data_dir, "state_dir": state_dir})
     app = load_app(script, given, config)
     if store is None:
-        _list_stores(app, as_json=as_json)
+        _list_stores(app.application_id, _stores_of(app), as_json=as_json)
         return
-    question = Question(key, lower, upper, prefix, time_from, time_to, reverse)
-    rows_of = planned(app, store, question)
+    rows_of = planned(app, store, asked)
     if not app.config.is_local:
         message = (
-            "an application on Kafka is asked while it runs, over HTTP (application_server); "
-            "started here it would take tasks from the others"
+            "an application on Kafka is asked while it runs, over HTTP: give --url "
+            "http://HOST:PORT, the application_server of any of its workers; started here it would "
+            "take tasks from the others"
         )
         raise UsageError(message)
     refuse_missing_log(app.config)
     with _restored(app):
-        rows = rows_of(app)
-        if count:
-            typer.echo(str(sum(1 for _ in itertools.islice(rows, limit))))
-        elif as_json:
-            write_json(itertools.islice(rows, limit))
+        answer.write(rows_of(app), store, is_window=app.store_builder(store).is_window)
+
+
+class _Answer:
+    """How rows are written, whoever gives them."""
+
+    def __init__(
+        self, asked: RowsAsked, limit: int | None, *, is_count: bool, as_json: bool
+    ) -> None:
+        self.asked = asked
+        self.limit = limit
+        self._is_count = is_count
+        self.as_json = as_json
+
+    def write(self, rows: Iterator[Shown], store: str, *, is_window: bool) -> None:
+        """Writes rows, or how many they are.
+
+        Raises:
+            typer.Exit: there is nothing of the key that was asked for.
+        """
+        from streams.cli.question import tell_absent, write_json, write_rows
+
+        limit = self.limit
+        if self._is_count:
+            found = sum(1 for _ in itertools.islice(rows, limit))
+            typer.echo(str(found))
+        elif self.as_json:
+            found = write_json(itertools.islice(rows, limit))
         else:
-            write_rows(rows, limit, is_window=app.store_builder(store).is_window)
+            found = write_rows(rows, limit, is_window=is_window)
+        if found or limit == 0:
+            return
+        is_for_programs = self._is_count or self.as_json
+        if self.asked.key is not None or not is_for_programs:
+            tell_absent(self.asked, store, is_window=is_window)
+        if self.asked.key is not None:
+            raise typer.Exit(ExitCode.FAILED)
 
 
-def _list_stores(app: App, *, as_json: bool) -> None:
-    from streams.cli.tables import write_table
+# -- stores --------------------------------------------------------------------------------
 
-    rows = []
+
+def _stores_of(app: App) -> list[tuple[str, str, str, str]]:
+    rows: list[tuple[str, str, str, str]] = []
     for name in app.store_names:
         builder = app.store_builder(name)
         assert builder.key_serde is not None
         assert builder.value_serde is not None
         rows.append((name, builder.kind, builder.key_serde.name, builder.value_serde.name))
+    return rows
+
+
+def _list_stores(whose: str, rows: Sequence[tuple[str, str, str, str]], *, as_json: bool) -> None:
+    from streams.cli.tables import write_table
+
     columns = ("store", "kind", "key", "value")
     if as_json:
         for row in rows:
             typer.echo(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False))
         return
     if not rows:
-        tell(f"{app.application_id} has no stores")
+        tell(f"{whose} has no stores")
         return
     write_table(columns, rows)
+
+
+# -- a running worker ----------------------------------------------------------------------
+
+
+def _refuse_beside_url(script: str | None, store: str | None, *settings: object) -> None:
+    if script is not None and store is not None:
+        message = f"--url asks a running worker: leave out {script}, and give only the store"
+        raise UsageError(message)
+    if any(settings):
+        message = (
+            "--url asks a running worker, which has its settings: leave out --set, --config, "
+            "--data-dir and --state-dir"
+        )
+        raise UsageError(message)
+
+
+def _ask_worker(url: str, name: str | None, answer: _Answer) -> None:
+    """Asks a running worker and writes what it answers.
+
+    Raises:
+        UsageError: the address or the question is wrong; says why.
+        UnknownStoreError: there is no such store.
+        BrokerError: there is no worker.
+        RefusedError: it does not answer now; says why.
+    """
+    from streams.errors import BrokerError
+    from streams.queries.answers import RefusedError
+    from streams.queries.client import StoreClient
+    from streams.queries.peer import PeerError, Site, fetch
+
+    try:
+        site = Site.parse(url)
+    except ValueError as error:
+        message = f"--url: {error}"
+        raise UsageError(message) from error
+    client = StoreClient(lambda target: fetch(site, target))
+    try:
+        _ask_client(client, str(site), name, answer)
+    except PeerError as error:
+        what = "no worker is" if error.is_answering else "no worker answers"
+        message = f"{what} at {site}: {error}; give the application_server of a running worker"
+        raise BrokerError(message, retriable=not error.is_answering) from error
+    except RefusedError as error:
+        if HTTPStatus.BAD_REQUEST <= error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise UsageError(str(error)) from error
+        raise
+
+
+def _ask_client(client: StoreClient, whose: str, name: str | None, answer: _Answer) -> None:
+    from streams.cli.question import refuse_contradictions, shown_rows
+
+    if name is None:
+        rows = [(one.name, one.kind, one.key_serde, one.value_serde) for one in client.stores()]
+        _list_stores(whose, rows, as_json=answer.as_json)
+        return
+    store = client.store(name)
+    refuse_contradictions(answer.asked, name, is_window=store.is_window)
+    rows_found = client.rows(store, answer.asked, answer.limit)
+    answer.write(shown_rows(rows_found, store), name, is_window=store.is_window)
 
 
 # -- the application -----------------------------------------------------------------------
@@ -174,7 +304,8 @@ def _restored(app: App) -> Iterator[None]:
     except StoreLockedError as error:
         message = (
             f"{error}. While an application runs it alone can answer: ask it in its own process "
-            "(app.store(…)), over HTTP (application_server), or stop it first"
+            "(app.store(…)) or with --url http://HOST:PORT (its application_server), or stop it "
+            "first"
         )
         raise StoreLockedError(message) from error
     try:

@@ -1,32 +1,50 @@
 """A question to a store: what the options of `thalweg query` ask, and how rows are shown.
 
-Owns which read of a store answers which options, and the two forms of a row. It must not
-know how the application came to be running.
+Owns which read of a store answers which options, and the two forms of a row: cells of a table,
+and JSON, which is that of the HTTP interface. It must not know how the application came to be
+running, nor how a running worker is reached.
 """
 
 from __future__ import annotations
 
+import base64
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
+import msgspec
 import typer
 
+from stores.builders import StoreBuilder
 from stores.windowed import FOREVER_MS, Windowed
 from streams.app import App
 from streams.cli import text
 from streams.cli.exits import UsageError, tell
 from streams.cli.tables import is_terminal, write_table
+from streams.queries.answers import row_as_json
+from streams.queries.client import RowsAsked, RunningStore
 
 TABLE_ROWS: Final = 1_000
 """Rows of a table on a terminal, where no limit is given: its columns need all rows at once."""
 
-Ask: TypeAlias = Callable[[App], Iterator["Row"]]
-"""Asks the store of a running application."""
+Ask: TypeAlias = Callable[[App], Iterator["Shown"]]
+"""Asks the store of an application that was started for it."""
+
+
+class Shown(NamedTuple):
+    """One row of a store, in either form.
+
+    Attributes:
+        cells: returns it as cells of a table.
+        json: returns it as JSON.
+    """
+
+    cells: Callable[[], Sequence[str]]
+    json: Callable[[], bytes]
 
 
 class Row(NamedTuple):
-    """One row of a store.
+    """One row of a store, read here.
 
     Attributes:
         key: the key, of a window store a `Windowed`.
@@ -39,32 +57,31 @@ class Row(NamedTuple):
     timestamp: int | None
 
 
-class Question(NamedTuple):
-    """What the options ask, as text."""
-
-    key: str | None
-    lower: str | None
-    upper: str | None
-    prefix: str | None
-    time_from: str | None
-    time_to: str | None
-    reverse: bool
-
-    @property
-    def has_range(self) -> bool:
-        """Whether a range of keys is asked for."""
-        return self.lower is not None or self.upper is not None
-
-    @property
-    def has_times(self) -> bool:
-        """Whether an interval of window starts is asked for."""
-        return self.time_from is not None or self.time_to is not None
-
-
 # -- the question --------------------------------------------------------------------------
 
 
-def planned(app: App, store: str, asked: Question) -> Ask:
+def refuse_contradictions(asked: RowsAsked, store: str, *, is_window: bool) -> None:
+    """Refuses options that contradict each other or the kind of the store.
+
+    Raises:
+        UsageError: they do.
+    """
+    has_range = asked.lower is not None or asked.upper is not None
+    if asked.key is not None and (has_range or asked.prefix is not None):
+        message = "--key asks for one key: leave out --from, --to and --prefix"
+        raise UsageError(message)
+    if asked.prefix is not None and (has_range or asked.reverse):
+        message = "--prefix goes with neither --from, --to nor --reverse"
+        raise UsageError(message)
+    if is_window and asked.prefix is not None:
+        message = f"{store!r} is a window store, it has no --prefix; use --from and --to"
+        raise UsageError(message)
+    if not is_window and _has_times(asked):
+        message = f"{store!r} has no windows: --time-from and --time-to ask window stores"
+        raise UsageError(message)
+
+
+def planned(app: App, store: str, asked: RowsAsked) -> Ask:
     """Returns the function that asks; what is wrong with the question is told before.
 
     Raises:
@@ -73,41 +90,37 @@ def planned(app: App, store: str, asked: Question) -> Ask:
     """
     builder = app.store_builder(store)
     serde: Any = builder.key_serde
-    if asked.key is not None and (asked.has_range or asked.prefix is not None):
-        message = "--key asks for one key: leave out --from, --to and --prefix"
-        raise UsageError(message)
-    if asked.prefix is not None and (asked.has_range or asked.reverse):
-        message = "--prefix goes with neither --from, --to nor --reverse"
-        raise UsageError(message)
+    refuse_contradictions(asked, store, is_window=builder.is_window)
     key = _key("--key", asked.key, serde)
     lower, upper = _key("--from", asked.lower, serde), _key("--to", asked.upper, serde)
 
     def face(app: App) -> Any:
         return app.store(store, timestamped=builder.is_timestamped)
 
+    def shown(rows: Iterator[Row]) -> Iterator[Shown]:
+        return (_shown(row, builder) for row in rows)
+
     if builder.is_window:
-        if asked.prefix is not None:
-            message = f"{store!r} is a window store, it has no --prefix; use --from and --to"
-            raise UsageError(message)
         if key is not None:
             lower = upper = key
         scan = _window_scan(asked, lower, upper)
-        return lambda app: _rows(scan(face(app)), is_timestamped=builder.is_timestamped)
-    if asked.has_times:
-        message = f"{store!r} has no windows: --time-from and --time-to ask window stores"
-        raise UsageError(message)
+        return lambda app: shown(_rows(scan(face(app)), builder))
     if key is not None:
-        return lambda app: _row(key, face(app).get(key), is_timestamped=builder.is_timestamped)
+        return lambda app: shown(_row(key, face(app).get(key), builder))
     prefix = None if asked.prefix is None else text.prefix_of(asked.prefix, serde)
 
     def scan_keys(face: Any) -> Any:
         if prefix is not None:
             return face.prefix_scan(prefix)
-        if asked.has_range:
+        if lower is not None or upper is not None:
             return face.reverse_range(lower, upper) if asked.reverse else face.range(lower, upper)
         return face.reverse_all() if asked.reverse else face.all()
 
-    return lambda app: _rows(scan_keys(face(app)), is_timestamped=builder.is_timestamped)
+    return lambda app: shown(_rows(scan_keys(face(app)), builder))
+
+
+def _has_times(asked: RowsAsked) -> bool:
+    return asked.time_from is not None or asked.time_to is not None
 
 
 def _key(option: str, given: str | None, serde: Any) -> Any:
@@ -120,7 +133,7 @@ def _key(option: str, given: str | None, serde: Any) -> Any:
         raise UsageError(message) from error
 
 
-def _window_scan(asked: Question, lower: Any, upper: Any) -> Callable[[Any], Any]:
+def _window_scan(asked: RowsAsked, lower: Any, upper: Any) -> Callable[[Any], Any]:
     start = 0 if asked.time_from is None else text.moment_ms(asked.time_from)
     end = FOREVER_MS if asked.time_to is None else text.moment_ms(asked.time_to)
     has_keys = lower is not None or upper is not None
@@ -129,7 +142,7 @@ def _window_scan(asked: Question, lower: Any, upper: Any) -> Callable[[Any], Any
         if has_keys:
             fetch = face.backward_fetch_range if asked.reverse else face.fetch_range
             return fetch(lower, upper, start, end)
-        if asked.has_times:
+        if _has_times(asked):
             fetch = face.backward_fetch_all if asked.reverse else face.fetch_all
             return fetch(start, end)
         return face.backward_all() if asked.reverse else face.all()
@@ -137,47 +150,93 @@ def _window_scan(asked: Question, lower: Any, upper: Any) -> Callable[[Any], Any
     return scan
 
 
-def _row(key: Any, value: Any, *, is_timestamped: bool) -> Iterator[Row]:
+def _row(key: Any, value: Any, builder: StoreBuilder) -> Iterator[Row]:
     if value is not None:
-        yield Row(key, *value) if is_timestamped else Row(key, value, None)
+        yield Row(key, *value) if builder.is_timestamped else Row(key, value, None)
 
 
-def _rows(scan: Any, *, is_timestamped: bool) -> Iterator[Row]:
+def _rows(scan: Any, builder: StoreBuilder) -> Iterator[Row]:
     with scan:
         for key, value in scan:
-            yield Row(key, *value) if is_timestamped else Row(key, value, None)
+            yield Row(key, *value) if builder.is_timestamped else Row(key, value, None)
 
 
 # -- the answer ----------------------------------------------------------------------------
 
 
-def write_json(rows: Iterable[Row]) -> None:
-    """Writes rows as JSON objects, one a line."""
+def _shown(row: Row, builder: StoreBuilder) -> Shown:
+    key_serde, value_serde = builder.key_serde, builder.value_serde
+    assert key_serde is not None
+    assert value_serde is not None
+    return Shown(
+        lambda: _cells(row.key, row.value), lambda: row_as_json(*row, key_serde, value_serde)
+    )
+
+
+def shown_rows(rows: Iterable[bytes], store: RunningStore) -> Iterator[Shown]:
+    """Returns rows that a running worker gave as JSON."""
+    return (_shown_json(row, store) for row in rows)
+
+
+def _shown_json(row: bytes, store: RunningStore) -> Shown:
+    return Shown(lambda: _cells_of_json(row, store), lambda: row)
+
+
+def write_json(rows: Iterable[Shown]) -> int:
+    """Writes rows as JSON objects, one a line, and returns how many."""
+    written = 0
     for row in rows:
-        shown: dict[str, Any] = {"key": text.plain(row.key)}
-        if isinstance(row.key, Windowed):
-            shown = text.plain(row.key)
-        shown["value"] = text.plain(row.value)
-        if row.timestamp is not None:
-            shown["timestamp"] = row.timestamp
-        typer.echo(text.json_text(shown))
+        typer.echo(row.json())
+        written += 1
+    return written
 
 
-def write_rows(rows: Iterator[Row], limit: int | None, *, is_window: bool) -> None:
-    """Writes rows as a table; says so where there is none, or more than fit."""
+def write_rows(rows: Iterator[Shown], limit: int | None, *, is_window: bool) -> int:
+    """Writes rows as a table and returns how many; says so where there are more than fit."""
     columns = ("key", "window start", "window end", "value") if is_window else ("key", "value")
     most = TABLE_ROWS if limit is None and is_terminal() else limit
-    written = write_table(columns, (_cells(row) for row in itertools.islice(rows, most)))
+    written = write_table(columns, (row.cells() for row in itertools.islice(rows, most)))
     if limit is None and written == most and next(rows, None) is not None:
         tell(f"there are more rows; these are the first {most:,}: give --limit, or --json")
-    elif not written and limit != 0:
+    return written
+
+
+def tell_absent(asked: RowsAsked, store: str, *, is_window: bool) -> None:
+    """Says that nothing was found."""
+    if asked.key is None:
         tell("no such row")
+        return
+    what = f"window of key {asked.key!r}" if is_window else f"key {asked.key!r}"
+    when = " at these times" if _has_times(asked) else ""
+    tell(f"store {store!r} has no {what}{when}")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    key = row.key
+def _cells(key: Any, value: Any) -> Sequence[str]:
     if not isinstance(key, Windowed):
-        return text.shown(key), text.shown(row.value)
-    start, end = key.window.start_ms, key.window.end_ms
-    moments = text.shown_moment(start), text.shown_moment(end)
-    return text.shown(key.key), *moments, text.shown(row.value)
+        return text.shown(key), text.shown(value)
+    return text.shown(key.key), *_moments(key.window.start_ms, key.window.end_ms), text.shown(value)
+
+
+def _moments(start_ms: int, end_ms: int) -> tuple[str, str]:
+    return text.shown_moment(start_ms), text.shown_moment(end_ms)
+
+
+def _cells_of_json(row: bytes, store: RunningStore) -> Sequence[str]:
+    """Returns the cells of a row in JSON, as they were if it had been read here."""
+    given = msgspec.json.decode(row)
+    key, value = given["key"], _unmarked(given["value"], store.value_serde)
+    if not store.is_window:
+        return text.shown(_unmarked(key, store.key_serde)), text.shown(value)
+    inner = _unmarked(key["key"], store.key_serde)
+    return text.shown(inner), *_moments(key["start"], key["end"]), text.shown(value)
+
+
+def _unmarked(value: Any, serde: str) -> Any:
+    """Returns a value of JSON with bytes in place of what marks them."""
+    if serde.startswith("json"):
+        return value  # it holds no bytes: what looks like the mark is the user's
+    if isinstance(value, dict):
+        if value.keys() == {"base64"} and isinstance(value["base64"], str):
+            return base64.b64decode(value["base64"])
+        return {key: _unmarked(item, serde) for key, item in value.items()}
+    return [_unmarked(item, serde) for item in value] if isinstance(value, list) else value

@@ -150,8 +150,8 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, Windowed):
-        window = {"start_ms": value.window.start_ms, "end_ms": value.window.end_ms}
-        return {"key": plain(value.key), "window": window}
+        start, end = value.window.start_ms, value.window.end_ms
+        return {"key": plain(value.key), "start": start, "end": end}
     try:
         value = msgspec.to_builtins(value, builtin_types=(bytes,), str_keys=True, enc_hook=str)
     except (TypeError, ValueError, RecursionError):

@@ -79,6 +79,28 @@ def _marked(data: bytes) -> dict[str, str]:
     return {"base64": base64.b64encode(data).decode()}
 
 
+def row_as_json(
+    key: Any,
+    value: Any,
+    timestamp: int | None,
+    key_serde: Serde[Any],
+    value_serde: Serde[Any],
+) -> bytes:
+    """Returns a row of a store as JSON: over HTTP and on a command line it is the same.
+
+    Args:
+        key: the key, of a window store a `Windowed`.
+        value: the value.
+        timestamp: its event time, None where the store keeps none.
+        key_serde: of the store.
+        value_serde: of the store.
+    """
+    shown = {"key": plain(key, key_serde), "value": plain(value, value_serde)}
+    if timestamp is not None:
+        shown["timestamp"] = timestamp
+    return json_bytes(shown)
+
+
 def json_bytes(value: Any) -> bytes:
     """Returns a value that `plain` made, or that is made of such, as JSON."""
     return msgspec.json.encode(value)
@@ -113,8 +135,38 @@ class Part(msgspec.Struct, frozen=True):
     count: int = 0
 
 
-encode_part: Final[Callable[[Part], bytes]] = msgspec.json.Encoder().encode
-decode_part: Final[Callable[[bytes], Part]] = msgspec.json.Decoder(Part).decode
+PART_FORMAT: Final = 1
+"""The version of the form in which instances hand each other parts."""
+
+
+class _SentPart(msgspec.Struct, frozen=True):
+    """A part on its way. No field may be missing: `{}` is no part without rows."""
+
+    thalweg_part: int
+    rows: list[PartRow]
+    is_cut: bool
+    count: int
+
+
+_decode_sent: Final[Callable[[bytes], _SentPart]] = msgspec.json.Decoder(_SentPart).decode
+
+
+def encode_part(part: Part) -> bytes:
+    """Returns a part as an instance hands it to another."""
+    return msgspec.json.encode(_SentPart(PART_FORMAT, part.rows, part.is_cut, part.count))
+
+
+def decode_part(data: bytes) -> Part:
+    """Reads a part of another instance.
+
+    Raises:
+        ValueError: it is none, or of another form; msgspec's errors are such.
+    """
+    sent = _decode_sent(data)
+    if sent.thalweg_part != PART_FORMAT:
+        message = f"its form is {sent.thalweg_part}, not {PART_FORMAT}"
+        raise ValueError(message)
+    return Part(sent.rows, sent.is_cut, sent.count)
 
 
 # -- refusals ------------------------------------------------------------------------------

@@ -230,6 +230,21 @@ class StoreDirectory:
             for store in part.stores
         )
 
+    def tasks(
+        self, instance: StreamsMetadata, view: GroupView
+    ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """Returns the active and the standby tasks of an instance, as (subtopology, partition)."""
+        active: set[tuple[int, int]] = set()
+        standby: set[tuple[int, int]] = set()
+        for part in self._parts:
+            topics = set(_topics(part, view.counts))
+            for found, partitions in (
+                (active, instance.topic_partitions),
+                (standby, instance.standby_topic_partitions),
+            ):
+                found.update((part.id, p) for topic, p in partitions if topic in topics)
+        return sorted(active), sorted(standby)
+
     def store_partitions(
         self, instance: StreamsMetadata, view: GroupView
     ) -> dict[str, tuple[list[int], list[int]]]:

@@ -4,9 +4,9 @@ Owns the names of parameters, their forms and their limits. A parameter that is 
 does not go with the others, is refused: a question that is read differently than it was meant
 has a wrong answer. It must not know who answers.
 
-    /stores/S/KEY, /stores/S?key=KEY         key
+    /stores/S/keys/KEY, /stores/S?key=KEY    key
     /stores/S                                from to prefix reverse limit cursor
-    /stores/S/KEY/windows                    from to reverse limit cursor
+    /stores/S/keys/KEY/windows               from to reverse limit cursor
     /stores/S/windows                        key key_from key_to from to reverse limit cursor
     /stores/S/count
     each                                     scope=all|owner|local  partition=0,3
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import quote
 
 from stores.builders import StoreBuilder
 from stores.windowed import FOREVER_MS
@@ -36,6 +37,24 @@ Parameters: TypeAlias = Sequence[tuple[str, str]]
 """Names and values of a query string, in order; names may repeat."""
 
 T = TypeVar("T")
+
+
+_STEPS: Final = ("", ".", "..")
+"""Segments of a path that clients and proxies leave out or follow."""
+
+
+def key_target(store: str, key: str, *, is_windows: bool = False) -> tuple[str, Parameters]:
+    """Returns the path and the parameters by which a key is asked for.
+
+    Args:
+        store: the store.
+        key: the key as text.
+        is_windows: ask for its windows.
+    """
+    path, last = f"/stores/{quote(store, safe='')}", "/windows" if is_windows else ""
+    if key in _STEPS:
+        return path + last, [("key", key)]
+    return f"{path}/keys/{quote(key, safe='')}{last}", []
 
 
 class Scope(StrEnum):
@@ -145,7 +164,11 @@ def key_question(
     Raises:
         RefusedError: it cannot be understood, or the store has no such rows.
     """
-    _refuse_kind(builder, is_window=False, hint="ask /stores/{store}/{key}/windows for its windows")
+    _refuse_kind(
+        builder,
+        is_window=False,
+        hint="ask /stores/{store}/keys/{key}/windows for the windows of a key",
+    )
     given = _Given(parameters, () if key is not None else ("key",))
     asked = _key(builder, "key", given.text("key") if key is None else key)
     return Question(
@@ -200,7 +223,8 @@ def window_question(
     Raises:
         RefusedError: it cannot be understood, or the store has no windows.
     """
-    _refuse_kind(builder, is_window=True, hint="ask /stores/{store}/{key} or /stores/{store}")
+    hint = "ask /stores/{store}/keys/{key} for a key, also one called windows, or /stores/{store}"
+    _refuse_kind(builder, is_window=True, hint=hint)
     names = ("from", "to", "reverse", "limit", "cursor")
     given = _Given(parameters, names if key is not None else ("key", "key_from", "key_to", *names))
     given.refuse_together(("key", "key_from"))

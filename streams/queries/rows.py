@@ -27,7 +27,7 @@ from stores.builders import StoreBuilder
 from stores.errors import SerdeError
 from stores.formats import pack_int64
 from stores.windowed import FOREVER_MS
-from streams.queries.answers import Part, PartRow, bad, json_bytes, plain
+from streams.queries.answers import Part, PartRow, bad, row_as_json
 from streams.queries.service import CompositeKeyValueStore, CompositeWindowStore
 
 OpenStore: TypeAlias = Callable[[int | None], Any]
@@ -240,10 +240,8 @@ class StoreRows:
         value, timestamp = row.value, None
         if self._builder.is_timestamped:
             value, timestamp = row.value
-        shown = {"key": plain(row.key, self._key_serde), "value": plain(value, self._value_serde)}
-        if timestamp is not None:
-            shown["timestamp"] = timestamp
-        return PartRow(row.order, msgspec.Raw(json_bytes(shown)))
+        shown = row_as_json(row.key, value, timestamp, self._key_serde, self._value_serde)
+        return PartRow(row.order, msgspec.Raw(shown))
 
 
 def page(rows: Iterable[Any], limit: int) -> tuple[list[Any], bool]:

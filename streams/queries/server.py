@@ -6,9 +6,9 @@ Everything it is asked is read only. It must not know tasks or transports; it se
 application through `Instance`.
 
     GET /stores                              the stores, their kinds and serdes
-    GET /stores/S/KEY                        the row of a key; /stores/S?key=KEY for any key
+    GET /stores/S/keys/KEY                   the row of a key; also /stores/S?key=KEY
     GET /stores/S                            rows by key
-    GET /stores/S/KEY/windows                windows of a key
+    GET /stores/S/keys/KEY/windows           windows of a key
     GET /stores/S/windows                    windows of many keys
     GET /stores/S/count                      about how many rows there are
     GET /metadata                            which instance has which partitions of which store
@@ -16,7 +16,8 @@ application through `Instance`.
     GET /ready                               200 while it runs and all its stores are restored
     GET /metrics                             for Prometheus
 
-Names and keys in a path are percent-encoded, a slash in a key as %2F. Refusals are problem
+Names and keys in a path are percent-encoded, a slash in a key as %2F. /stores/S/KEY and
+/stores/S/KEY/windows are read too, where KEY is none of the words that have a path. Refusals are problem
 details (RFC 9457) with a `code`; see `streams.queries.answers`.
 
 The server has a thread of its own, and three small pools: one for questions, which may wait for
@@ -46,7 +47,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rebalance.member import Endpoint
 from stores.builders import StoreBuilder
@@ -61,11 +62,14 @@ from streams.queries.answers import (
     refusal_of,
 )
 from streams.queries.metadata import NO_ENDPOINT, GroupView, StoreDirectory, endpoint_of
+from streams.queries.peer import MARK_HEADER
 from streams.queries.requests import (
+    Parameters,
     Question,
     count_question,
     cursor_text,
     key_question,
+    key_target,
     scan_question,
     window_question,
 )
@@ -258,7 +262,7 @@ def query_application(
     questions: ThreadPoolExecutor,
     parts: ThreadPoolExecutor,
     hops: ThreadPoolExecutor,
-    ask: Callable[[Endpoint, Question, Sequence[int]], Part] = hop.ask,
+    ask: Callable[[Endpoint, Question, Sequence[int], str], Part] = hop.ask,
 ) -> ASGIApp:
     """Returns the routes as an ASGI application, for a server or a test client.
 
@@ -267,8 +271,11 @@ def query_application(
         questions: runs what may wait for other instances.
         parts: runs what other instances ask.
         hops: asks other instances.
-        ask: reaches another instance.
+        ask: reaches another instance of an application, by its id.
     """
+
+    def hop_to(owner: Endpoint, question: Question, partitions: Sequence[int]) -> Part:
+        return ask(owner, question, partitions, instance.application_id)
 
     def together(things: Sequence[Callable[[], Part]]) -> list[Part]:
         if len(things) == 1:
@@ -276,7 +283,7 @@ def query_application(
         waiting = [hops.submit(thing) for thing in things]
         return [one.result() for one in waiting]
 
-    pages = _Pages(instance, Router(instance, ask, together))
+    pages = _Pages(instance, Router(instance, hop_to, together))
 
     def route(path: str, handler: Callable[[Request], Response]) -> Route:
         async def endpoint(request: Request) -> Response:
@@ -292,6 +299,11 @@ def query_application(
             route("/stores/{store}", pages.rows),
             route("/stores/{store}/count", pages.count),
             route("/stores/{store}/windows", pages.windows),
+            route("/stores/{store}/keys/", pages.empty_key),
+            route("/stores/{store}/keys//windows", pages.empty_key_windows),
+            route("/stores/{store}/keys/{key}", pages.key),
+            route("/stores/{store}/keys/{key}/windows", pages.windows),
+            # As it was before keys had a path of their own.
             route("/stores/{store}/{key}", pages.key),
             route("/stores/{store}/{key}/windows", pages.windows),
             route("/metadata", pages.metadata),
@@ -303,7 +315,7 @@ def query_application(
     )
     # An empty key is no question for all of them: what ends in a slash is not led elsewhere.
     application.router.redirect_slashes = False
-    return _encoded_paths(application)
+    return _marked(_encoded_paths(application), instance.application_id)
 
 
 def _encoded_paths(application: ASGIApp) -> ASGIApp:
@@ -313,6 +325,21 @@ def _encoded_paths(application: ASGIApp) -> ASGIApp:
         if scope["type"] == "http" and scope.get("raw_path"):
             scope = {**scope, "path": scope["raw_path"].decode("ascii", "replace")}
         await application(scope, receive, send)
+
+    return serve
+
+
+def _marked(application: ASGIApp, application_id: str) -> ASGIApp:
+    """Has every answer say whose it is: without that another instance does not believe it."""
+    mark = (MARK_HEADER.lower().encode(), application_id.encode())
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), mark]}
+            await send(message)
+
+        await application(scope, receive, send_marked)
 
     return serve
 
@@ -335,8 +362,8 @@ async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
         detail = (
-            f"there is nothing at {request.url.path}; a slash in a key is written %2F, or the key "
-            "is given as ?key="
+            f"there is nothing at {request.url.path}; a key is asked for at /stores/STORE/keys/KEY, "
+            "a slash in it written %2F, or as /stores/STORE?key="
         )
         return _problem(RefusedError(HTTPStatus.NOT_FOUND, "unknown-path", detail))
     status = HTTPStatus(error.status_code)
@@ -386,10 +413,13 @@ class _Pages:
     def key(self, request: Request) -> Response:
         return self._key(request, _decoded(request.path_params["key"]))
 
+    def empty_key(self, request: Request) -> Response:
+        return self._key(request, "")
+
     def _key(self, request: Request, key: str | None) -> Response:
         builder = self._builder(request)
-        parameters = request.query_params.multi_items()
-        question = key_question(builder, request.url.path, parameters, key)
+        path, parameters, key = self._target(request, key)
+        question = key_question(builder, path, parameters, key)
         part = self._part(request, question)
         if _is_hop(request):
             return _part(part)
@@ -404,13 +434,29 @@ class _Pages:
 
     def windows(self, request: Request) -> Response:
         key = request.path_params.get("key")
-        question = window_question(
-            self._builder(request),
-            request.url.path,
-            request.query_params.multi_items(),
-            None if key is None else _decoded(key),
-        )
-        return self._page(request, question)
+        return self._windows(request, None if key is None else _decoded(key))
+
+    def empty_key_windows(self, request: Request) -> Response:
+        return self._windows(request, "")
+
+    def _windows(self, request: Request, key: str | None) -> Response:
+        builder = self._builder(request)
+        path, parameters, key = self._target(request, key, is_windows=True)
+        return self._page(request, window_question(builder, path, parameters, key))
+
+    def _target(
+        self, request: Request, key: str | None, *, is_windows: bool = False
+    ) -> tuple[str, Parameters, str | None]:
+        """Returns path, parameters and key of a question as other instances are asked it.
+
+        A key in the path is asked for by the path that keys have of their own, however it came.
+        """
+        parameters = request.query_params.multi_items()
+        if key is None:
+            return request.url.path, parameters, None
+        store = _decoded(request.path_params["store"])
+        path, own = key_target(store, key, is_windows=is_windows)
+        return path, [*own, *parameters], None if own else key
 
     def count(self, request: Request) -> Response:
         builder = self._builder(request)
@@ -451,12 +497,15 @@ class _Pages:
         hosts = []
         for metadata in directory.instances(view):
             stores = directory.store_partitions(metadata, view)
+            active, standby = directory.tasks(metadata, view)
             has_endpoint = metadata.endpoint != NO_ENDPOINT
             hosts.append(
                 {
                     "host": metadata.host if has_endpoint else None,
                     "port": metadata.port if has_endpoint else None,
                     "is_this": metadata.is_local,
+                    "active_tasks": [f"{part}_{partition}" for part, partition in active],
+                    "standby_tasks": [f"{part}_{partition}" for part, partition in standby],
                     "stores": {
                         name: {"active": active, "standby": standby}
                         for name, (active, standby) in sorted(stores.items())
@@ -529,7 +578,8 @@ def _is_hop(request: Request) -> bool:
 
 
 def _part(part: Part) -> Response:
-    return Response(encode_part(part), media_type=_JSON)
+    headers = {hop.HOP_HEADER: hop.HOP_VERSION}
+    return Response(encode_part(part), headers=headers, media_type=_JSON)
 
 
 def _decoded(segment: str) -> str:

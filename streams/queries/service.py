@@ -32,8 +32,8 @@ from stores.api import (
 )
 from stores.builders import StoreBuilder
 from stores.errors import StoreClosedError, StoreMovedError, UnknownStoreError
-from stores.serde import Serde
-from stores.windowed import Windowed
+from stores.serde import Serde, may_be, type_name
+from stores.windowed import Windowed, epoch_ms
 from topology.topology import Topology
 
 K = TypeVar("K")
@@ -86,21 +86,37 @@ class QueryService:
         return builder.with_default_serdes(self._default_key_serde, self._default_value_serde)
 
     def store(
-        self, name: str, *, timestamped: bool = False, partition: int | None = None
+        self,
+        name: str,
+        *,
+        key: Any = None,
+        value: Any = None,
+        windowed: bool | None = None,
+        timestamped: bool = False,
+        partition: int | None = None,
     ) -> CompositeKeyValueStore[Any, Any] | CompositeWindowStore[Any, Any]:
         """Returns the read-only face of a store.
 
         Args:
             name: the store.
+            key: the type its keys must have; None for any.
+            value: the type its values must have; None for any.
+            windowed: whether it must be a window store; None for either.
             timestamped: give values as `ValueAndTimestamp`, where the store keeps them so.
             partition: read this partition only; None for all that are here.
 
         Raises:
             UnknownStoreError: the topology has no store of that name.
+            TypeError: it is of another kind, or of other types.
             StoreNotReadyError: its tasks are not running yet.
             StoreMovedError: the partition is not here.
         """
         builder = self.builder(name)
+        _refuse_kind(builder, windowed, needs_timestamps=timestamped and key is not None)
+        assert builder.value_serde is not None
+        assert builder.key_serde is not None
+        _refuse_type(name, "key", key, builder.key_serde)
+        _refuse_type(name, "value", value, builder.value_serde)
         unwrap = _value_of if builder.kind.startswith("timestamped") and not timestamped else _same
 
         def faces() -> Sequence[Any]:
@@ -109,8 +125,39 @@ class QueryService:
         faces()  # a store that cannot answer is told here, not at the first read
         if builder.is_window:
             return CompositeWindowStore(name, faces, unwrap)
-        assert builder.key_serde is not None
         return CompositeKeyValueStore(name, faces, builder.key_serde.serializer(name), unwrap)
+
+
+def _refuse_kind(builder: StoreBuilder, windowed: bool | None, *, needs_timestamps: bool) -> None:
+    """Refuses a store of another kind than it was asked for.
+
+    Raises:
+        TypeError: it is.
+    """
+    kind = f"store {builder.name!r} is a {builder.kind} store"
+    if windowed is not None and builder.is_window is not windowed:
+        remedy = "ask for it with windowed=True" if builder.is_window else "leave out windowed=True"
+        message = f"{kind}: {remedy}"
+        raise TypeError(message)
+    if needs_timestamps and not builder.is_timestamped:
+        message = f"{kind}, which keeps no timestamps: leave out timestamped=True"
+        raise TypeError(message)
+
+
+def _refuse_type(name: str, what: str, asked: Any, serde: Serde[Any]) -> None:
+    """Refuses a type that the store's keys or values do not have.
+
+    Raises:
+        TypeError: its serde reads another.
+    """
+    if asked is None or may_be(serde.value_type, asked):
+        return
+    shown = type_name(serde.value_type)
+    message = (
+        f"the {what}s of store {name!r} are {shown} (serde {serde.name}), not "
+        f"{type_name(asked)}: ask for {what}={shown}, or give the store the serde of the type"
+    )
+    raise TypeError(message)
 
 
 def _same(value: Any) -> Any:
@@ -124,6 +171,8 @@ def _value_of(value: Any) -> Any:
 class _Composite:
     """What both faces share: asking, merging, telling that a task is gone."""
 
+    _where = " in this process"
+
     def __init__(self, name: str, faces: Faces, unwrap: Callable[[Any], Any]) -> None:
         self._name = name
         self._faces = faces
@@ -133,6 +182,11 @@ class _Composite:
     def name(self) -> str:
         """The store's name."""
         return self._name
+
+    def _refuse_none(self, key: object) -> None:
+        if key is None:
+            message = f"a key cannot be None (store {self._name!r})"
+            raise ValueError(message)
 
     def _first(self, read: Callable[[Any], Any]) -> Any:
         """Returns the first answer that is not None, of the tasks in turn."""
@@ -208,11 +262,15 @@ class CompositeKeyValueStore(_Composite, ReadOnlyKeyValueStore[K, V]):
         super().__init__(name, faces, unwrap)
         self._encode_key = encode_key
 
-    def get(self, key: K) -> V | None:
-        """Returns the value of a key, None when no task has it."""
-        _refuse_none(key)
-        found: V | None = self._first(lambda face: face.get(key))
-        return found
+    @overload
+    def get(self, key: K) -> V | None: ...
+    @overload
+    def get(self, key: K, default: T) -> V | T: ...
+    def get(self, key: K, default: Any = None) -> Any:
+        """Returns the value of a key, `default` when no task has it."""
+        self._refuse_none(key)
+        found = self._first(lambda face: face.get(key))
+        return default if found is None else found
 
     def range(self, lower: K | None, upper: K | None) -> KeyValueIterator[K, V]:
         """Scans keys from `lower` to `upper`, both included; None leaves a side open."""
@@ -232,7 +290,7 @@ class CompositeKeyValueStore(_Composite, ReadOnlyKeyValueStore[K, V]):
 
     def prefix_scan(self, prefix: K | bytes) -> KeyValueIterator[K, V]:
         """Scans keys whose bytes begin with `prefix`, given as bytes or as a key."""
-        _refuse_none(prefix)
+        self._refuse_none(prefix)
         return self._scan(lambda face: face.prefix_scan(prefix), self._ascending)
 
     def approximate_num_entries(self) -> int:
@@ -272,27 +330,27 @@ class CompositeWindowStore(_Composite, ReadOnlyWindowStore[K, V]):
         self, key: K, from_ms: int | datetime, to_ms: int | datetime | None = None, /
     ) -> V | WindowStoreIterator[V] | None:
         """Returns the value of one window, or scans a key's windows between two starts."""
-        _refuse_none(key)
-        start = _ms(from_ms)
+        self._refuse_none(key)
+        start = epoch_ms(from_ms)
         if to_ms is None:
             found: V | None = self._first(lambda face: face.fetch(key, start))
             return found
-        end = _ms(to_ms)
+        end = epoch_ms(to_ms)
         return self._scan(lambda face: face.fetch(key, start, end), _one_after_another)
 
     def backward_fetch(
         self, key: K, from_ms: int | datetime, to_ms: int | datetime
     ) -> WindowStoreIterator[V]:
         """Scans a key's windows, newest first."""
-        _refuse_none(key)
-        start, end = _ms(from_ms), _ms(to_ms)
+        self._refuse_none(key)
+        start, end = epoch_ms(from_ms), epoch_ms(to_ms)
         return self._scan(lambda face: face.backward_fetch(key, start, end), _one_after_another)
 
     def fetch_range(
         self, lower: K | None, upper: K | None, from_ms: int | datetime, to_ms: int | datetime
     ) -> KeyValueIterator[Windowed[K], V]:
         """Scans the windows of a range of keys, both ends included, None leaves one open."""
-        start, end = _ms(from_ms), _ms(to_ms)
+        start, end = epoch_ms(from_ms), epoch_ms(to_ms)
         return self._scan(
             lambda face: face.fetch_range(lower, upper, start, end), _one_after_another
         )
@@ -301,7 +359,7 @@ class CompositeWindowStore(_Composite, ReadOnlyWindowStore[K, V]):
         self, lower: K | None, upper: K | None, from_ms: int | datetime, to_ms: int | datetime
     ) -> KeyValueIterator[Windowed[K], V]:
         """Scans as `fetch_range`, in reverse."""
-        start, end = _ms(from_ms), _ms(to_ms)
+        start, end = epoch_ms(from_ms), epoch_ms(to_ms)
         return self._scan(
             lambda face: face.backward_fetch_range(lower, upper, start, end), _one_after_another
         )
@@ -310,14 +368,14 @@ class CompositeWindowStore(_Composite, ReadOnlyWindowStore[K, V]):
         self, from_ms: int | datetime, to_ms: int | datetime
     ) -> KeyValueIterator[Windowed[K], V]:
         """Scans the windows of all keys."""
-        start, end = _ms(from_ms), _ms(to_ms)
+        start, end = epoch_ms(from_ms), epoch_ms(to_ms)
         return self._scan(lambda face: face.fetch_all(start, end), _one_after_another)
 
     def backward_fetch_all(
         self, from_ms: int | datetime, to_ms: int | datetime
     ) -> KeyValueIterator[Windowed[K], V]:
         """Scans as `fetch_all`, in reverse."""
-        start, end = _ms(from_ms), _ms(to_ms)
+        start, end = epoch_ms(from_ms), epoch_ms(to_ms)
         return self._scan(lambda face: face.backward_fetch_all(start, end), _one_after_another)
 
     def all(self) -> KeyValueIterator[Windowed[K], V]:
@@ -327,14 +385,3 @@ class CompositeWindowStore(_Composite, ReadOnlyWindowStore[K, V]):
     def backward_all(self) -> KeyValueIterator[Windowed[K], V]:
         """Scans every live row, in reverse."""
         return self._scan(lambda face: face.backward_all(), _one_after_another)
-
-
-def _refuse_none(key: object) -> None:
-    if key is None:
-        message = "a key cannot be None"
-        raise ValueError(message)
-
-
-def _ms(moment: int | datetime) -> int:
-    """Returns epoch milliseconds; a datetime without zone is local time, as in Python."""
-    return int(moment.timestamp() * 1000) if isinstance(moment, datetime) else moment

@@ -91,7 +91,7 @@ class Truth:
         at_start = f"/stores/hourly/windows?limit=1000&from={start}&to={start}"
         by_key = f"{all_windows}&key_from={first}&key_to={last}"
         return [
-            Question("row", f"/stores/counts/{word}", row, equals((word, counts[word]))),
+            Question("row", f"/stores/counts/keys/{word}", row, equals((word, counts[word]))),
             Question("table", table, rows, equals(counts)),
             Question("range", f"{table}&from={first}&to={last}", rows, equals(between)),
             Question("prefix", f"{table}&prefix={prefix}", rows, equals(below)),
@@ -102,7 +102,9 @@ class Truth:
                 lambda body: body["count"],
                 lambda count: len(counts) <= count <= sum(counts.values()),
             ),
-            Question("key's windows", f"/stores/hourly/{word}/windows", windows, equals(of_word)),
+            Question(
+                "key's windows", f"/stores/hourly/keys/{word}/windows", windows, equals(of_word)
+            ),
             Question("windows", all_windows, windows, equals(hourly)),
             Question("hour", at_start, windows, equals(of_hour)),
             Question("range of windows", by_key, windows, equals(of_range)),

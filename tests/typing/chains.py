@@ -7,9 +7,11 @@ from typing import Any, assert_type
 
 import msgspec
 
+from stores.api import ReadOnlyKeyValueStore, ReadOnlyWindowStore, ValueAndTimestamp
 from stores.record import RecordContext
 from stores.serde import Serde, serdes
 from stores.windowed import Windowed
+from streams.app import App
 from streams.testing import TestInputTopic, TestOutputTopic, TopologyTestDriver
 from topology.dsl import (
     KGroupedStream,
@@ -179,3 +181,29 @@ assert_type(driver.create_output_topic("t", serdes.string, serdes.int64), TestOu
 assert_type(driver.create_output_topic("t", serdes.string), TestOutputTopic[str, Any])
 assert_type(driver.create_output_topic("t", value_serde=serdes.int64), TestOutputTopic[Any, int])
 assert_type(driver.create_output_topic("t").read_value(), Any)
+
+
+# Stores of a running application.
+def stores(app: App) -> None:
+    """Asks for stores by type."""
+    counts = app.store("counts", key=str, value=int)
+    assert_type(counts, ReadOnlyKeyValueStore[str, int])
+    assert_type(counts["a"], int)
+    assert_type(counts.get("a"), int | None)
+    assert_type(counts.get("a", 0), int)
+    assert_type(dict(counts.items()), dict[str, int])
+    assert_type(list(counts), list[str])
+    assert_type(
+        app.store("counts", key=str, value=int, timestamped=True),
+        ReadOnlyKeyValueStore[str, ValueAndTimestamp[int]],
+    )
+    hourly_counts = app.store("hourly", key=str, value=int, windowed=True)
+    assert_type(hourly_counts, ReadOnlyWindowStore[str, int])
+    assert_type(hourly_counts["a", 0], int)
+    assert_type(list(hourly_counts.items()), list[tuple[Windowed[str], int]])
+    assert_type(
+        app.store("hourly", key=str, value=int, windowed=True, timestamped=True),
+        ReadOnlyWindowStore[str, ValueAndTimestamp[int]],
+    )
+    assert_type(app.store("orders", key=int, value=Order), ReadOnlyKeyValueStore[int, Order])
+    assert_type(app.store("any"), Any)

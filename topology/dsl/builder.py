@@ -47,6 +47,16 @@ class StreamsBuilder:
     def __init__(self) -> None:
         self._graph = LogicalGraph()
 
+    def __repr__(self) -> str:
+        seen: dict[str, None] = {}
+        nodes = list(self._graph.root.children)
+        while nodes:
+            node = nodes.pop(0)
+            if node.name not in seen:
+                seen[node.name] = None
+                nodes += node.children
+        return f"<StreamsBuilder: {', '.join(seen) or 'nothing yet'}>"
+
     @overload
     def stream(
         self,

@@ -97,6 +97,9 @@ class KGroupedStream(Generic[K, V]):
     def __init__(self, grouping: StreamGrouping) -> None:
         self._grouping = grouping
 
+    def __repr__(self) -> str:
+        return f"<KGroupedStream of {self._grouping.place.name}>"
+
     def count(
         self,
         name: str | None = None,
@@ -204,6 +207,9 @@ class TimeWindowedKStream(Generic[K, V]):
         self._grouping = grouping
         self._windows = windows
 
+    def __repr__(self) -> str:
+        return f"<TimeWindowedKStream of {self._grouping.place.name}, {self._windows}>"
+
     def count(
         self,
         name: str | None = None,
@@ -300,6 +306,9 @@ class KGroupedTable(Generic[K, V]):
         self._value_serde = value_serde
         self._name = name
         self._repartition: GroupedTableRepartitionGraphNode | None = None
+
+    def __repr__(self) -> str:
+        return f"<KGroupedTable of {self._place.name}>"
 
     def count(
         self,

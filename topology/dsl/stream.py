@@ -65,6 +65,9 @@ class KStream(Generic[K, V]):
         self._repartition_required = repartition_required
         self._join_repartition: RepartitionGraphNode | None = None
 
+    def __repr__(self) -> str:
+        return f"<KStream {self._place.name}>"
+
     @property
     def place(self) -> Place:
         """Where the stream stands in the graph; for other parts of the DSL."""
@@ -567,6 +570,10 @@ class BranchedKStream(Generic[K, V]):
         self._is_closed = False
         self._node = Branch([])
         self._splitter = stream._then("KSTREAM-BRANCH-", name, self._node)
+
+    def __repr__(self) -> str:
+        branches = ", ".join(self._branches) or "none yet"
+        return f"<BranchedKStream of {self._stream.place.name}: branches {branches}>"
 
     def branch(
         self,

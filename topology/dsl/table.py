@@ -226,6 +226,10 @@ class KTable(Generic[K, V]):
         """Name of the store that can be queried, None if there is none."""
         return self._queryable_store_name
 
+    def __repr__(self) -> str:
+        store = self._queryable_store_name
+        return f"<KTable {self._place.name}{f', store {store!r}' if store else ''}>"
+
     @property
     def place(self) -> Place:
         """Where the table stands in the graph; for other parts of the DSL."""

@@ -195,7 +195,7 @@ def test_without_a_topic_there_are_no_letters() -> None:
         (ValueError("no"), "ValueError"),
         (Strange("no"), f"{__name__}.Strange"),
         (Strange.Inner("no"), f"{__name__}.Strange.Inner"),
-        (BrokerError("no"), "streams.errors.BrokerError"),
+        (BrokerError("no"), "streams.BrokerError"),
     ],
 )
 def test_errors_are_named_as_a_traceback_names_them(error: Exception, name: str) -> None:

@@ -86,7 +86,7 @@ def test_a_json_line_has_error_and_fields() -> None:
 
     row = json.loads(logs.JsonFormatter().format(given))
 
-    assert row["error"] == "streams.errors.ConfigError: bad setting"
+    assert row["error"] == "streams.ConfigError: bad setting"
     assert row["lag"] == 3
     assert "traceback" not in row
     assert "Traceback" in json.loads(logs.JsonFormatter(traces=True).format(given))["traceback"]

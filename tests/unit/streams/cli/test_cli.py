@@ -490,7 +490,20 @@ def test_a_store_answers_in_json(thalweg: Thalweg, counted: str) -> None:
 def test_a_key_that_is_not_there_is_said(thalweg: Thalweg, counted: str) -> None:
     result = thalweg("query", counted, "counts", "--key", "nope")
 
+    said = "store 'counts' has no key 'nope'\n"
+    assert (result.exit_code, result.stderr) == (FAILED, said)
+    assert result.stdout == "key\tvalue\n"
+    result = thalweg("query", counted, "counts", "--key", "nope", "--json")
+    assert (result.exit_code, result.stdout, result.stderr) == (FAILED, "", said)
+    result = thalweg("query", counted, "counts", "--key", "nope", "--count")
+    assert (result.exit_code, result.stdout, result.stderr) == (FAILED, "0\n", said)
+
+
+def test_no_row_in_a_range_is_an_answer(thalweg: Thalweg, counted: str) -> None:
+    result = thalweg("query", counted, "counts", "--prefix", "nope")
+
     assert (result.exit_code, result.stderr) == (DONE, "no such row\n")
+    assert thalweg("query", counted, "counts", "--key", "nope", "--limit", "0").exit_code == DONE
 
 
 def test_a_query_processes_nothing(thalweg: Thalweg, counted: str) -> None:
@@ -563,14 +576,19 @@ def test_a_window_store_answers(thalweg: Thalweg, script: Script) -> None:
     assert len(ask()) == 4
     assert objects(thalweg("query", path, "per-minute", "--key", "b", "--json")) == [
         {
-            "key": "b",
-            "window": {"start_ms": 60_000, "end_ms": 120_000},
+            "key": {"key": "b", "start": 60_000, "end": 120_000},
             "value": 1,
             "timestamp": 61_000,
         }
     ]
     refused(thalweg("query", path, "per-minute", "--prefix", "a"), "is a window store")
     refused(thalweg("query", path, "per-minute", "--time-to", "soon"), "'soon' is no moment")
+    absent = thalweg("query", path, "per-minute", "--key", "nope")
+    assert absent.exit_code == FAILED
+    assert absent.stderr == "store 'per-minute' has no window of key 'nope'\n"
+    absent = thalweg("query", path, "per-minute", "--key", "b", "--time-to", "0")
+    assert absent.exit_code == FAILED
+    assert absent.stderr == "store 'per-minute' has no window of key 'b' at these times\n"
 
 
 # -- produce and consume -------------------------------------------------------------------

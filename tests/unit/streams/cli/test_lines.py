@@ -108,6 +108,11 @@ def test_a_blank_line_of_json_says_nothing() -> None:
         ("msgpack", "[1]", [1]),
         (
             "windowed(string,5)",
+            '{"key": "k", "start": 10, "end": 15}',
+            Windowed("k", TimeWindow(10, 15)),
+        ),
+        (
+            "windowed(string,5)",
             '{"key": "k", "window": {"start_ms": 10, "end_ms": 15}}',
             Windowed("k", TimeWindow(10, 15)),
         ),
@@ -134,7 +139,7 @@ def test_a_json_value_becomes_what_its_serde_writes(
         ("string", b'{"value": 5}', "value: 5 is not a text"),
         ("int64", b'{"value": "x"}', "value: 'x' is not an int"),
         ("int64", b'{"value": [1]}', "value: '[1]' is not an int"),
-        ("windowed(string,5)", b'{"value": {"key": "k"}}', "is not {key, window"),
+        ("windowed(string,5)", b'{"value": {"key": "k"}}', "is not {key, start, end}"),
     ],
 )
 def test_a_wrong_json_line_is_refused(serde: str, data: bytes, said: str) -> None:

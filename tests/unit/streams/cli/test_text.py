@@ -193,7 +193,8 @@ def test_a_windowed_key_is_an_object_in_json() -> None:
 
     assert json.loads(text.json_text(window)) == {
         "key": "k",
-        "window": {"start_ms": 0, "end_ms": 5},
+        "start": 0,
+        "end": 5,
     }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,8 +18,9 @@ import httpx
 import pytest
 
 from rebalance.member import Endpoint
-from streams import App, ConfigError, State, StreamsBuilder, StreamsError, serdes
+from streams import App, ConfigError, State, StreamsBuilder, StreamsError, TimeWindows, serdes
 from streams.errors import StoreNotReadyError
+from streams.queries.requests import key_target
 from streams.queries.server import QueryServer
 from streams.transport.memory import MemoryTransport, memory_log
 from tests.unit.streams import running
@@ -83,6 +86,7 @@ def test_every_key_has_its_value(http: httpx.Client) -> None:
 
 def test_keys_of_all_kinds_are_asked_as_text(http: httpx.Client) -> None:
     assert http.get("/stores/rates/-3").json()["value"] == 1.5
+    assert http.get("/stores/rates/keys/-3").json()["value"] == 1.5
     assert http.get(f"/stores/rates/{2**62}").json()["value"] == 0.25
     assert http.get("/stores/blobs/0x0000ff").json() | {"timestamp": 0} == {
         "key": {"base64": "AAD/"},
@@ -272,7 +276,17 @@ def test_pages_lead_through_all_windows(
         ("/stores/people/a/windows", 409, "wrong-kind", "timestamped-key-value"),
         ("/stores/people/windows", 409, "wrong-kind", "/stores/people"),
         ("/stores/hourly", 409, "wrong-kind", "/stores/hourly/windows"),
-        ("/stores/hourly/page%201", 409, "wrong-kind", "/stores/hourly/{key}/windows"),
+        ("/stores/hourly/page%201", 409, "wrong-kind", "/stores/hourly/keys/{key}/windows"),
+        ("/stores/hourly/keys/page%201", 409, "wrong-kind", "/stores/hourly/keys/{key}/windows"),
+        # Of two readings the one by the path that keys have of their own: a key named windows.
+        ("/stores/hourly/keys/windows", 409, "wrong-kind", "/stores/hourly/keys/{key}/windows"),
+        ("/stores/people/keys/nobody", 404, "key-not-found", "people"),
+        ("/stores/people/keys/", 404, "key-not-found", "people"),
+        ("/stores/people/keys/?key=a", 400, "repeated-parameter", "key"),
+        ("/stores/people/keys/a?key=b", 400, "unknown-parameter", "key"),
+        ("/stores/rates/keys/abc", 400, "bad-key", "an int from -2**63"),
+        ("/stores/people/keys/%ff", 400, "bad-key", "UTF-8"),
+        ("/stores/people/keys/a/b", 404, "unknown-path", "%2F"),
         ("/stores/hourly/count", 409, "wrong-kind", "do not count"),
     ],
 )
@@ -286,29 +300,118 @@ def test_nothing_can_be_written(http: httpx.Client) -> None:
     refused(http.post("/stores/people/a"), 405, "method-not-allowed")
 
 
-@pytest.mark.parametrize("key", ["a/b", "a b?c#d%", "count", "windows", "ä\U0001f600", ".", ""])
-def test_no_key_is_too_odd_to_be_asked_for(tmp_path: Path, key: str) -> None:
+ODD_KEYS = [
+    *("a/b", "a b?c#d%", "%2F", "a+b", "a&b=c", "\t\n", "\0", "ä\U0001f600", '{"a": 1}', "0xff"),
+    *("count", "windows", "keys", "/", "//", ".", "..", "", "x" * 5000),
+]
+WORDS_WITH_A_PATH = ("count", "windows", "keys")
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """Returns an application with a row, and a window, of every odd key."""
     builder = StreamsBuilder()
     builder.table("odd-in", key_serde=serdes.string, value_serde=serdes.string, store="odd")
+    builder.table("blobs-in", key_serde=serdes.bytes, value_serde=serdes.string, store="blobs")
+    builder.table("objects-in", key_serde=serdes.json, value_serde=serdes.string, store="objects")
+    clicks = builder.stream("clicks", key_serde=serdes.string, value_serde=serdes.string)
+    hours = TimeWindows.of_size(timedelta(hours=1))
+    clicks.group_by_key().windowed_by(hours).count(name="hourly")
     log = memory_log()
     app = App(
         builder,
-        application_id="odd",
-        state_dir=tmp_path,
+        application_id="asked",
+        state_dir=tmp_path_factory.mktemp("odd"),
         application_server="127.0.0.1:0",
         commit_interval_ms=20,
         poll_ms=5,
-        transport=lambda: MemoryTransport(log, "odd"),
+        transport=lambda: MemoryTransport(log, "asked", default_partitions=PARTITIONS),
     )
     with app.producer() as producer:
-        producer.send("odd-in", "v", key=key, key_serde=serdes.string, value_serde=serdes.string)
+        for key in ODD_KEYS:
+            text = {"key_serde": serdes.string, "value_serde": serdes.string}
+            producer.send("odd-in", f"v{key}", key=key, **text)
+            producer.send("clicks", "x", key=key, timestamp=5, **text)
+            producer.send(
+                "blobs-in",
+                "v",
+                key=f"\xff{key}".encode("latin-1", "replace"),
+                value_serde=serdes.string,
+            )
+            producer.send(
+                "objects-in",
+                "v",
+                key=[key, {"n": 1}],
+                key_serde=serdes.json,
+                value_serde=serdes.string,
+            )
     with app:
         idle(app)
-        url = f"http://{app.endpoint}/stores/odd"
-        assert httpx.get(url, params={"key": key}).json()["value"] == "v"
-        if key not in ("count", "windows", ".", ""):
-            response = httpx.get(f"{url}/{quote(key, safe='')}")
-            assert response.json() == httpx.get(url, params={"key": key}).json()
+        yield app
+
+
+@pytest.fixture(scope="module")
+def odd_urls(odd: App) -> Iterator[list[str]]:
+    """Returns where to ask: the application, and one that must ask it for most of its rows."""
+    share = Share(odd, {0}, Endpoint("", 0), {odd.endpoint: {1, 2, 3}})
+    server = QueryServer("127.0.0.1:0", share)
+    share.endpoint = server.endpoint
+    server.start()
+    yield [f"http://{odd.endpoint}", f"http://{server.endpoint}"]
+    server.close()
+
+
+def raw_get(url: str, path: str) -> Any:
+    """Asks with the path as it is; httpx follows dots."""
+    connection = HTTPConnection(url.removeprefix("http://"))
+    try:
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("key", ODD_KEYS, ids=ascii)
+def test_no_key_is_too_odd_to_be_asked_for(odd_urls: list[str], key: str) -> None:
+    for url in odd_urls:
+        by_parameter = httpx.get(f"{url}/stores/odd", params={"key": key}).json()
+        assert (by_parameter["key"], by_parameter["value"]) == (key, f"v{key}")
+        assert raw_get(url, f"/stores/odd/keys/{quote(key, safe='')}") == by_parameter
+        if key not in (*WORDS_WITH_A_PATH, ""):
+            assert raw_get(url, f"/stores/odd/{quote(key, safe='')}") == by_parameter
+        path, parameters = key_target("odd", key)
+        assert httpx.get(f"{url}{path}", params=dict(parameters) or None).json() == by_parameter
+
+
+@pytest.mark.parametrize("key", ODD_KEYS, ids=ascii)
+def test_no_key_is_too_odd_to_be_asked_for_its_windows(odd_urls: list[str], key: str) -> None:
+    for url in odd_urls:
+        by_parameter = httpx.get(f"{url}/stores/hourly/windows", params={"key": key}).json()
+        (row,) = by_parameter["rows"]
+        assert row["key"] == {"key": key, "start": 0, "end": 3_600_000}
+        assert raw_get(url, f"/stores/hourly/keys/{quote(key, safe='')}/windows") == by_parameter
+        if key not in ("keys", ""):
+            assert raw_get(url, f"/stores/hourly/{quote(key, safe='')}/windows") == by_parameter
+
+
+@pytest.mark.parametrize("key", ODD_KEYS, ids=ascii)
+def test_bytes_and_json_are_keys_as_well(odd_urls: list[str], key: str) -> None:
+    blob = f"\xff{key}".encode("latin-1", "replace")
+    shown = {"base64": base64.b64encode(blob).decode()}
+    written = json.dumps([key, {"n": 1}], ensure_ascii=False)
+    for url in odd_urls:
+        for text in (f"0x{blob.hex()}", f"base64:{shown['base64']}"):
+            row = httpx.get(f"{url}/stores/blobs/keys/{quote(text, safe='')}").json()
+            assert (row["key"], row["value"]) == (shown, "v")
+        row = httpx.get(f"{url}/stores/objects/keys/{quote(written, safe='')}").json()
+        assert (row["key"], row["value"]) == ([key, {"n": 1}], "v")
+
+
+def test_words_that_had_a_path_before_keep_it(odd_urls: list[str]) -> None:
+    for url in odd_urls:
+        assert httpx.get(f"{url}/stores/odd/count").json()["count"] == len(ODD_KEYS)
+        assert httpx.get(f"{url}/stores/odd/keys").json()["value"] == "vkeys"
+        assert len(httpx.get(f"{url}/stores/hourly/windows").json()["rows"]) == len(ODD_KEYS)
 
 
 # -- several instances ---------------------------------------------------------------------
