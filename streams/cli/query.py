@@ -1,8 +1,8 @@
-"""`thalweg query`: questions to the stores of an application that is not running.
+"""`thalweg query`: questions to the stores of an application on the embedded log.
 
-Owns the options and the application's short life: it is started paused, so it restores its
-stores and processes nothing, and closed when it has answered. It must not know how stores
-answer.
+Owns the options and who answers. Where the application runs, its process does. Else it has a short
+life here: it is started paused, so it restores its stores and processes nothing, and closed when it
+has answered. It must not know how stores answer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -21,6 +21,7 @@ from streams.cli.exits import UsageError, is_debug, tell, told
 
 if TYPE_CHECKING:
     from streams.app import App
+    from streams.cli.question import HasStores
     from streams.worker import Progress
 
 _WATCH: Final = timedelta(milliseconds=100)
@@ -95,11 +96,11 @@ def query(
     state_dir: options.StateDir = None,
     log_level: options.LogLevel = options.LogLevelChoice.ERROR,
 ) -> None:
-    """Asks a store of an application that is not running.
+    """Asks a store of an application, whether it runs or not.
 
-    The application is started without processing anything: local state is used as it is, and
-    restored from the changelog where it is behind or missing. While the application runs
-    elsewhere it alone can answer.
+    While the application runs, its process answers. Else it is started here without processing
+    anything: local state is used as it is, and restored from the changelog where it is behind or
+    missing.
 
     A key is typed as the store's serde reads it: text as it is, a number, a UUID, or JSON.
     Output is a table, with tabs between the columns when it does not go to a terminal.
@@ -124,8 +125,8 @@ def query(
         )
         raise UsageError(message)
     refuse_missing_log(app.config)
-    with _restored(app):
-        rows = rows_of(app)
+    with _answering(app) as answers:
+        rows = rows_of(answers)
         if count:
             typer.echo(str(sum(1 for _ in itertools.islice(rows, limit))))
         elif as_json:
@@ -158,25 +159,47 @@ def _list_stores(app: App, *, as_json: bool) -> None:
 
 
 @contextmanager
+def _answering(app: App) -> Iterator[HasStores]:
+    """Yields who answers for the stores of an application: its process, or a start of it here.
+
+    Raises:
+        StoreLockedError: another process owns its log and does not run it.
+        StreamsError: what the application died of.
+    """
+    from streams.cli.running import running
+    from streams.errors import StoreLockedError
+
+    found = running(app)
+    if found is not None:
+        yield found
+        return
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_restored(app))
+        except StoreLockedError as error:
+            # It may have begun just now.
+            found = running(app)
+            if found is None:
+                message = (
+                    f"{error}. A store is asked in the process that has its log, and that one "
+                    f"does not run {app.application_id!r}"
+                )
+                raise StoreLockedError(message) from error
+        yield found or app
+
+
+@contextmanager
 def _restored(app: App) -> Iterator[None]:
     """Starts an application paused, waits until its stores are complete, closes it at the end.
 
     Raises:
-        StoreLockedError: another process runs it; says which and what to do.
+        StoreLockedError: another process owns its log or its state.
         StreamsError: what the application died of.
     """
     from streams.app import State
-    from streams.errors import StoreLockedError
 
     app.pause()
-    try:
-        app.start()
-    except StoreLockedError as error:
-        message = (
-            f"{error}. While an application runs it alone can answer: ask it in its own process "
-            "(app.store(…)), over HTTP (application_server), or stop it first"
-        )
-        raise StoreLockedError(message) from error
+    app.start()
     try:
         told_at = 0
         while not app.wait_for(State.RUNNING, timeout=_WATCH):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import typer
 
@@ -21,7 +21,16 @@ from streams.cli.tables import is_terminal, write_table
 TABLE_ROWS: Final = 1_000
 """Rows of a table on a terminal, where no limit is given: its columns need all rows at once."""
 
-Ask: TypeAlias = Callable[[App], Iterator["Row"]]
+
+class HasStores(Protocol):
+    """An application that runs, here or in another process."""
+
+    def store(self, name: str, *, timestamped: bool = False) -> Any:
+        """Returns the read-only face of a store."""
+        ...
+
+
+Ask: TypeAlias = Callable[[HasStores], Iterator["Row"]]
 """Asks the store of a running application."""
 
 
@@ -82,7 +91,7 @@ def planned(app: App, store: str, asked: Question) -> Ask:
     key = _key("--key", asked.key, serde)
     lower, upper = _key("--from", asked.lower, serde), _key("--to", asked.upper, serde)
 
-    def face(app: App) -> Any:
+    def face(app: HasStores) -> Any:
         return app.store(store, timestamped=builder.is_timestamped)
 
     if builder.is_window:

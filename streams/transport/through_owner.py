@@ -13,6 +13,7 @@ Source: design 4.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -81,7 +82,7 @@ def find_owner(data_dir: Path) -> OwnerClient | None:
     """Returns the owner of a log if another process is that and answers, else None."""
     path = data_dir.expanduser().resolve()
     about = owner_of(path)
-    if about is None or not about.socket:
+    if about is None or not about.socket or about.process_id == os.getpid():
         return None
     client = OwnerClient(path, about)
     return client if client.is_alive() else None

@@ -53,7 +53,8 @@ class _OpenLog:
 
 
 _open_logs: dict[Path, _OpenLog] = {}
-_open_logs_lock = threading.Lock()
+# Taken again by who tells who owns a log that cannot be opened.
+_open_logs_lock = threading.RLock()
 
 
 def open_log(data_dir: str | Path) -> LocalLog:

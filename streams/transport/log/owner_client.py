@@ -141,7 +141,7 @@ class OwnerClient:
         return _UnixConnection(str(self._socket), seconds)
 
     def __str__(self) -> str:
-        return f"process {self.process_id}, which owned the log in {self._directory},"
+        return f"process {self.process_id}, the owner of the log in {self._directory},"
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -193,6 +193,7 @@ class OwnerServer:
             logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
             config = uvicorn.Config(
                 self._answer,
+                interface="asgi3",
                 loop="asyncio",
                 http="h11",
                 ws="none",
