@@ -386,7 +386,7 @@ class _Calls:
         """Notes a reader that is woken at the end."""
         with self._lock:
             if self._is_closed:
-                message = "the process that owns the log is ending"
+                message = f"process {os.getpid()}, the owner of the log, is ending"
                 raise BrokerError(message)
             self._waiting.add(reader)
 
