@@ -42,6 +42,7 @@ from streams.errors import (
     StreamsError,
 )
 from streams.group import GroupMember
+from streams.loading import refuse_while_loading
 from streams.metrics import Metric, collect
 from streams.producer import Producer
 from streams.queries.metadata import (
@@ -356,11 +357,17 @@ class App:
         after a failure too.
 
         Raises:
-            AppStateError: the application was started before; make a new one.
+            AppStateError: the application was started before; make a new one. Or a script is only
+                being loaded, by a command that looks for its application.
             StoreLockedError: another process owns the log or the state directory.
             ConfigError: the settings name a log that cannot be opened, or an address that
                 cannot be listened on.
         """
+        self._start("app.start()")
+
+    def _start(self, call: str) -> None:
+        """Starts; `call` is how that was asked for."""
+        refuse_while_loading(call)
         self._refuse_started("an application starts once: call start()")
         address = self.config.application_server
         server = self._new_server(address) if address else None
@@ -448,6 +455,7 @@ class App:
             StreamsError: what `start` raises, and what the application died of.
             KeyboardInterrupt: a second signal came during the clean stop.
         """
+        refuse_while_loading("app.run()")
         asked: list[int] = []
         with _signals(asked), _calm_collector():
             self.start()
@@ -475,7 +483,7 @@ class App:
 
     def __enter__(self) -> Self:
         """Starts the application."""
-        self.start()
+        self._start("with app:")
         return self
 
     def __exit__(
@@ -511,9 +519,10 @@ class App:
         """Deletes the application's local state; it is restored from changelogs at the start.
 
         Raises:
-            AppStateError: the application is running.
+            AppStateError: the application is running, or its script is only being loaded.
             StoreLockedError: another process uses the state.
         """
+        refuse_while_loading("app.clean_up()")
         if self._state is not State.CREATED and not self._state.has_finished:
             message = f"clean_up() needs a stopped application, it is {self._state.name}"
             raise AppStateError(message)

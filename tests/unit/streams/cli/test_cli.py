@@ -417,6 +417,30 @@ def test_following_ends_at_a_signal(thalweg: Thalweg, started: Started) -> None:
     assert (process.returncode, output, errors) == (DONE, "", "")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "eager.py"),
+        ("run", "eager.py", "--until-idle", "--workers", "2"),
+        ("topology", "eager.py"),
+        ("query", "eager.py", "counts"),
+        ("query", "eager.py"),
+        ("status", "eager.py"),
+        ("reset", "eager.py", "--yes"),
+        ("produce", "t", "--value-serde", "eager:serde"),
+        ("consume", "t", "--value-serde", "eager:serde"),
+        ("topics", "--set", "default_key_serde=eager:serde"),
+    ],
+)
+def test_a_script_without_a_guard_is_refused(
+    thalweg: Thalweg, script: Script, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    script("eager.py", WORD_COUNT + "serde = serdes.string\napp.run()\n")
+
+    refused(thalweg(*arguments), 'put app.run() under if __name__ == "__main__":')
+    assert not (tmp_path / ".thalweg" / "state").exists()
+
+
 # -- topology ------------------------------------------------------------------------------
 
 
