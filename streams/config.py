@@ -24,7 +24,6 @@ Source: JVM `StreamsConfig`; kafka-streams reference A18.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import re
@@ -47,6 +46,7 @@ from streams.error_handlers import (
     retry_or_fail,
 )
 from streams.errors import ConfigError, StreamsError
+from streams.similar_names import similar_names
 from topology.processor import (
     TimestampExtractor,
     fail_on_invalid_timestamp,
@@ -646,9 +646,6 @@ def _unknown(name: str, origin: str) -> ConfigError:
     return ConfigError(f"{origin} {name!r} is not a setting; did you mean {close!r}?")
 
 
-_ALIKE: Final = 0.7
-"""How alike names are that may be meant: a letter left out or put in, not another word."""
-
 _WORD_LEAST: Final = 2
 
 _OTHER_WORDS: Final[Mapping[str, str]] = {
@@ -674,11 +671,13 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     """
     name = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     names = list(known)
+    if name in names:
+        return name
     if name in _OTHER_WORDS and _OTHER_WORDS[name] in names:
         return _OTHER_WORDS[name]
-    close = difflib.get_close_matches(name, names, 1, _ALIKE)
-    if close:
-        return close[0]
+    similar = similar_names(name, names)
+    if similar:
+        return similar[0]
     words = name.split("_")
     if min(map(len, words)) < _WORD_LEAST:
         return None

@@ -166,6 +166,11 @@ class Producer:
         self._refuse_closed()
         self._transport.create_topics([NewTopic(name, partitions, configs=configs or {})])
 
+    def topics(self) -> list[str]:
+        """Returns the names of all topics, in order."""
+        self._refuse_closed()
+        return sorted(self._transport.topics())
+
     def has_topic(self, name: str) -> bool:
         """Tells whether a topic exists."""
         self._refuse_closed()

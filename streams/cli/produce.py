@@ -91,14 +91,25 @@ def produce(
     producer = Producer(settled)
     try:
         with producer:
-            if partitions is not None or not producer.has_topic(topic):
+            is_new = not producer.has_topic(topic)
+            if partitions is not None or is_new:
                 producer.create_topic(topic, partitions or settled.default_partitions)
+            if is_new:
+                _tell_similar(producer, topic)
             _send_lines(producer, topic, parse)
     except BaseException:
         if producer.committed_records:
             _tell_count(producer, topic)
         raise
     _tell_count(producer, topic)
+
+
+def _tell_similar(producer: Producer, topic: str) -> None:
+    """Says that a topic is new where another one may have been meant."""
+    from streams.similar_names import similar_names
+
+    if alike := similar_names(topic, producer.topics()):
+        tell(f"{topic} is a new topic; is one of these meant: {', '.join(alike)}?")
 
 
 def _tell_count(producer: Producer, topic: str) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -25,6 +26,7 @@ import msgspec
 
 from stores.backends.rocks import RocksBudget, RocksByteStore
 from streams.errors import ConfigError, StoreLockedError
+from streams.logs import NOTICE
 from streams.transport.log.engine import LocalLog
 from streams.transport.log.owner_server import ABOUT_FILE, OWNER_DIRECTORY, OwnerServer, Pages
 from streams.transport.log.owner_wire import About
@@ -39,6 +41,8 @@ BLOCK_CACHE_BYTES: Final = 8 * 1024 * 1024
 """Records are read once, in order: a cache only spares the index."""
 
 WRITE_BUFFER_BYTES: Final = 64 * 1024 * 1024
+
+_log = logging.getLogger(__name__)
 
 
 class _OpenLog:
@@ -143,8 +147,11 @@ def owner_of(data_dir: str | Path) -> About | None:
 
 
 def _open(path: Path) -> _OpenLog:
-    _check_directory(path)
+    is_new = _check_directory(path)
     lock = _locked(path)
+    if is_new:
+        # In another directory than one thinks, everything seems to be lost.
+        _log.warning("a new, empty log is made in %s", path, extra=NOTICE)
     try:
         budget = RocksBudget(BLOCK_CACHE_BYTES, WRITE_BUFFER_BYTES)
         store = RocksByteStore("log", path / ROWS_DIRECTORY, budget)
@@ -158,8 +165,8 @@ def _open(path: Path) -> _OpenLog:
         raise
 
 
-def _check_directory(path: Path) -> None:
-    """Makes the directory, and refuses one that belongs to somebody else.
+def _check_directory(path: Path) -> bool:
+    """Makes the directory, and refuses one that belongs to somebody else; tells if it is new.
 
     Raises:
         ConfigError: it cannot be made or listed, or holds something else.
@@ -174,7 +181,7 @@ def _check_directory(path: Path) -> None:
         )
         raise ConfigError(message) from error
     if names & {LOCK_FILE, ROWS_DIRECTORY}:
-        return
+        return False
     others = sorted(name for name in names if not name.startswith(".") and name not in _NO_ONES)
     if others:
         message = (
@@ -182,6 +189,7 @@ def _check_directory(path: Path) -> None:
             "name a directory of its own for the log, it is made where it is missing"
         )
         raise ConfigError(message)
+    return True
 
 
 def _locked(path: Path) -> IO[str]:
