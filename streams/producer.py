@@ -176,6 +176,24 @@ class Producer:
         self._refuse_closed()
         return self._transport.partition_count(name) is not None
 
+    def retention_ms(self, topic: str) -> int | None:
+        """Returns how old a topic's records may become by their timestamps, in milliseconds.
+
+        None where records are not deleted for their age, or where the log does not say.
+        """
+        self._refuse_closed()
+        try:
+            configs = self._transport.topic_configs(topic)
+            policies = configs["cleanup.policy"].value
+            retention_ms = int(configs["retention.ms"].value)
+        except (StreamsError, LookupError, ValueError):
+            return None
+        own_time = configs.get("message.timestamp.type")
+        if own_time is not None and own_time.value == "LogAppendTime":
+            return None
+        is_kept = retention_ms < 0 or "delete" not in policies or "compact" in policies
+        return None if is_kept else retention_ms
+
     def record_count(self, topic: str) -> int:
         """Returns how many committed offsets a topic has; 0 where there is no such topic.
 

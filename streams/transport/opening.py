@@ -28,14 +28,9 @@ def open_transport(config: StreamsConfig, clock: Clock) -> Transport:
         from streams.transport.kafka import KafkaTransport  # noqa: PLC0415
 
         return KafkaTransport(config, clock=clock)
-    from streams.transport.local import LocalTransport  # noqa: PLC0415
+    from streams.transport.through_owner import open_own_log  # noqa: PLC0415
 
-    return LocalTransport(
-        config.data_dir,
-        config.application_id,
-        default_partitions=config.default_partitions,
-        now_ms=clock.now_ms,
-    )
+    return open_own_log(config, clock)
 
 
 def open_client_transport(config: StreamsConfig, clock: Clock) -> Transport:

@@ -36,6 +36,7 @@ from streams.transport.port import (
     OffsetAndMetadata,
     Reader,
     Send,
+    TopicConfig,
     TopicPartition,
     Transport,
 )
@@ -44,6 +45,37 @@ OWNER_WAIT_MS: Final = 5_000
 """How long to wait for an owner that is opening the log, or closing it."""
 
 _LOOK_MS: Final = 25
+
+
+def open_own_log(config: StreamsConfig, clock: Clock) -> Transport:
+    """Opens the embedded log for an application, which needs it for itself.
+
+    Waits a little for an owner that runs no application: a command such as `thalweg produce`, or
+    one that is opening the log, or closing it.
+
+    Raises:
+        StoreLockedError: another process owns the log; says which and what to do.
+        ConfigError: the directory cannot be used.
+    """
+    deadline_ms = clock.monotonic_ms() + OWNER_WAIT_MS
+    while True:
+        try:
+            return _own_log(config, clock)
+        except StoreLockedError:
+            about = owner_of(config.data_dir)
+            runs_another = about is not None and bool(about.applications)
+            if runs_another or clock.monotonic_ms() >= deadline_ms:
+                raise
+        clock.sleep_ms(_LOOK_MS)
+
+
+def _own_log(config: StreamsConfig, clock: Clock) -> LocalTransport:
+    return LocalTransport(
+        config.data_dir,
+        config.application_id,
+        default_partitions=config.default_partitions,
+        now_ms=clock.now_ms,
+    )
 
 
 def open_log_or_owner(config: StreamsConfig, clock: Clock) -> Transport:
@@ -56,12 +88,7 @@ def open_log_or_owner(config: StreamsConfig, clock: Clock) -> Transport:
     deadline_ms = clock.monotonic_ms() + OWNER_WAIT_MS
     while True:
         try:
-            return LocalTransport(
-                config.data_dir,
-                config.application_id,
-                default_partitions=config.default_partitions,
-                now_ms=clock.now_ms,
-            )
+            return _own_log(config, clock)
         except StoreLockedError as error:
             locked = error
         owner = find_owner(config.data_dir)
@@ -142,6 +169,16 @@ class ThroughOwner(Transport):
         """Deletes topics with all they hold, at once and durably."""
         self._check_open()
         self._owner.call("delete", list(topics), type(None))
+
+    def topic_configs(self, topic: str) -> Mapping[str, TopicConfig]:
+        """Returns the configs of a topic, with the log's defaults of those it understands."""
+        self._check_open()
+        return self._owner.call("configs", topic, dict[str, TopicConfig])
+
+    def alter_topic_configs(self, topic: str, changes: Mapping[str, str | None]) -> None:
+        """Changes configs of a topic, at once and durably."""
+        self._check_open()
+        self._owner.call("alter", owner_wire.AlterRequest(topic, dict(changes)), type(None))
 
     # -- reading -------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
@@ -39,11 +39,11 @@ import msgspec
 
 from stores.record import headers_of, offset_of
 from streams.clock import SystemClock
-from streams.errors import BrokerError, ProductionError, StreamsError
+from streams.errors import BrokerError, ProductionError, StoreLockedError, StreamsError
 from streams.transport.log import owner_wire
 from streams.transport.log.engine import LocalLog
 from streams.transport.log.transport import LogTransport
-from streams.transport.port import NewTopic, Reader, TopicPartition
+from streams.transport.port import NewTopic, Reader, TopicConfig, TopicPartition
 
 OWNER_DIRECTORY: Final = ".owner"
 ABOUT_FILE: Final = "about"
@@ -99,8 +99,8 @@ class OwnerServer:
 
     def __init__(self, log: LocalLog, directory: Path) -> None:
         self._directory = directory
-        self._calls = _Calls(log)
         self._pages: dict[str, tuple[Callable[[], Pages], Pages | None]] = {}
+        self._calls = _Calls(log, lambda: sorted(self._pages))
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(ANSWER_THREADS, "thalweg-owner")
         self._server: Any = None
@@ -260,8 +260,9 @@ class OwnerServer:
 class _Calls:
     """The calls of `owner_wire`, by their names. Each runs in a thread of its own."""
 
-    def __init__(self, log: LocalLog) -> None:
+    def __init__(self, log: LocalLog, applications: Callable[[], Sequence[str]]) -> None:
         self._log = log
+        self._applications = applications
         self._clock = SystemClock()
         self._waiting: set[Reader] = set()
         self._lock = threading.Lock()
@@ -270,6 +271,8 @@ class _Calls:
             "topics": (list[str] | None, self._topics),
             "create": (list[owner_wire.TopicRow], self._create),
             "delete": (list[str], self._delete),
+            "configs": (str, self._configs),
+            "alter": (owner_wire.AlterRequest, self._alter),
             "offsets": (list[owner_wire.Place], self._offsets),
             "offsets-for-time": (owner_wire.TimeRequest, self._offsets_for_time),
             "send": (list[owner_wire.Batch], self._send),
@@ -319,7 +322,23 @@ class _Calls:
         with self._transport() as transport:
             transport.create_topics(new)
 
+    def _configs(self, topic: str) -> dict[str, TopicConfig]:
+        with self._transport() as transport:
+            return dict(transport.topic_configs(topic))
+
+    def _alter(self, asked: owner_wire.AlterRequest) -> None:
+        with self._transport() as transport:
+            transport.alter_topic_configs(asked.topic, asked.changes)
+
     def _delete(self, names: list[str]) -> None:
+        running = self._applications()
+        if running:
+            message = (
+                f"process {os.getpid()} runs application {', '.join(map(repr, running))} on this "
+                "log: one that reads a deleted topic fails. Stop it, then delete "
+                f"{', '.join(names)}"
+            )
+            raise StoreLockedError(message)
         with self._transport() as transport:
             transport.delete_topics(names)
 

@@ -90,6 +90,13 @@ class TopicRow(msgspec.Struct, frozen=True, array_like=True):
     configs: dict[str, str]
 
 
+class AlterRequest(msgspec.Struct, frozen=True):
+    """Changes configs of a topic; None takes one back."""
+
+    topic: str
+    changes: dict[str, str | None]
+
+
 class OffsetsRow(msgspec.Struct, frozen=True, array_like=True):
     """The ends of a partition: its first offset, and the one behind the last committed record."""
 
