@@ -32,6 +32,7 @@ from stores.builders import StoreBuilder
 from stores.directory import StateDirectory
 from streams.clock import Clock, SystemClock
 from streams.config import ENVIRONMENT_PREFIX, Settings, StreamsConfig
+from streams.consumer import Consumer
 from streams.error_handlers import error_name
 from streams.errors import (
     ApplicationShutdownError,
@@ -42,6 +43,7 @@ from streams.errors import (
     StreamsError,
 )
 from streams.group import GroupMember
+from streams.loading import refuse_while_loading
 from streams.metrics import Metric, collect
 from streams.producer import Producer
 from streams.queries.metadata import (
@@ -54,7 +56,7 @@ from streams.queries.metadata import (
 )
 from streams.queries.service import QueryService
 from streams.restore_listener import NOBODY, RestoreListener
-from streams.transport.opening import open_transport
+from streams.transport.opening import open_client_transport, open_transport
 from streams.transport.port import Transport
 from streams.worker import Progress, Worker, WorkerState
 from topology.dsl.builder import StreamsBuilder
@@ -63,6 +65,7 @@ from topology.topology import Topology
 
 if TYPE_CHECKING:
     from streams.queries.server import QueryServer
+    from streams.transport.log.owner_server import Pages
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -358,11 +361,17 @@ class App:
         after a failure too.
 
         Raises:
-            AppStateError: the application was started before; make a new one.
+            AppStateError: the application was started before; make a new one. Or a script is only
+                being loaded, by a command that looks for its application.
             StoreLockedError: another process owns the log or the state directory.
             ConfigError: the settings name a log that cannot be opened, or an address that
                 cannot be listened on.
         """
+        self._start("app.start()")
+
+    def _start(self, call: str) -> None:
+        """Starts; `call` is how that was asked for."""
+        refuse_while_loading(call)
         self._refuse_started("an application starts once: call start()")
         address = self.config.application_server
         server = self._new_server(address) if address else None
@@ -450,6 +459,7 @@ class App:
             StreamsError: what `start` raises, and what the application died of.
             KeyboardInterrupt: a second signal came during the clean stop.
         """
+        refuse_while_loading("app.run()")
         asked: list[int] = []
         with _signals(asked), _calm_collector():
             self.start()
@@ -477,7 +487,7 @@ class App:
 
     def __enter__(self) -> Self:
         """Starts the application."""
-        self.start()
+        self._start("with app:")
         return self
 
     def __exit__(
@@ -513,9 +523,10 @@ class App:
         """Deletes the application's local state; it is restored from changelogs at the start.
 
         Raises:
-            AppStateError: the application is running.
+            AppStateError: the application is running, or its script is only being loaded.
             StoreLockedError: another process uses the state.
         """
+        refuse_while_loading("app.clean_up()")
         if self._state is not State.CREATED and not self._state.has_finished:
             message = f"clean_up() needs a stopped application, it is {self._state.name}"
             raise AppStateError(message)
@@ -744,13 +755,31 @@ class App:
     def producer(self) -> Producer:
         """Returns a producer that writes to this application's log, with its default serdes.
 
-        It may be used before, while and after the application runs, one per thread; close it.
+        It may be used before, while and after the application runs, here or in another process;
+        one per thread; close it.
 
         Raises:
             ConfigError: the settings name a log that cannot be opened.
-            StoreLockedError: another process owns the embedded log.
+            StoreLockedError: another process owns the embedded log and does not answer.
         """
-        return Producer(self.config, transport=self.open_transport)
+        return Producer(self.config, transport=self._open_client_transport)
+
+    def consumer(self) -> Consumer:
+        """Returns a consumer of topics of this application's log, with its default serdes.
+
+        It may be used before, while and after the application runs, here or in another process;
+        one per thread; close it. It is not part of the application: nothing is committed.
+
+        Raises:
+            ConfigError: the settings name a log that cannot be opened.
+            StoreLockedError: another process owns the embedded log and does not answer.
+        """
+        return Consumer(self.config, transport=self._open_client_transport)
+
+    def _open_client_transport(self) -> Transport:
+        if self._is_given_a_log:
+            return self.open_transport()
+        return open_client_transport(self.config, self._clock)
 
     def _query_service(self) -> QueryService:
         return QueryService(
@@ -777,7 +806,23 @@ class App:
         if self.config.bootstrap_servers is not None and not self._is_given_a_log:
             return self._new_group_worker()
         transport = self.open_transport()
-        return self._worker_on(transport), transport
+        worker = self._worker_on(transport)
+        if not self._is_given_a_log:
+            self._announce(transport)
+        return worker, transport
+
+    def _announce(self, transport: Transport) -> None:
+        """Lets other processes ask the application, through the log that this one owns."""
+        from streams.transport.local import LocalTransport  # noqa: PLC0415 - it is loaded by now
+
+        def pages() -> Pages:
+            # Its parts take a while to load: only an application that is asked waits for them.
+            from streams.queries.owner_pages import owner_pages  # noqa: PLC0415
+
+            return owner_pages(self)
+
+        if isinstance(transport, LocalTransport):
+            transport.announce(self.application_id, pages)
 
     def _new_group_worker(self) -> tuple[Worker, Transport]:
         """Makes a worker that is a member of the application's group on a broker."""

@@ -3,7 +3,8 @@
 Owns `StreamsConfig` and the table behind it. A setting has the JVM's name in snake_case, its
 unit last (`_ms`, `_bytes`). Values come from keyword arguments, from the environment
 (`THALWEG_<NAME>`) and from a TOML file, the earlier winning over the later; every value is
-checked, an unknown name is refused with the closest known one. What looks like a secret is
+checked, an unknown name is refused with the closest known one; but variables that Kubernetes sets
+for a Service whose name begins with ours are passed over. What looks like a secret is
 never printed. This module must not know what the settings do.
 
 A TOML file holds settings at its top level, and tables for settings that are mappings:
@@ -23,7 +24,6 @@ Source: JVM `StreamsConfig`; kafka-streams reference A18.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import re
@@ -45,7 +45,8 @@ from streams.error_handlers import (
     log_and_fail,
     retry_or_fail,
 )
-from streams.errors import ConfigError
+from streams.errors import ConfigError, StreamsError
+from streams.similar_names import similar_names
 from topology.processor import (
     TimestampExtractor,
     fail_on_invalid_timestamp,
@@ -254,6 +255,11 @@ def _named(value: str) -> Any:
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"module:attribute of something that exists ({error})") from error
+    except StreamsError:
+        raise
+    except Exception as error:  # whatever a module of the user's raises when it is loaded
+        told = f"{type(error).__name__}: {error}"
+        raise ValueError(f"module:attribute of a module that can be loaded ({told})") from error
     return found
 
 
@@ -634,8 +640,78 @@ def _unknown(name: str, origin: str) -> ConfigError:
     known = [*_SETTINGS, *(n.removesuffix("_ms") for n in _SETTINGS if n.endswith("_ms"))]
     if name in known:
         return ConfigError(f"{name} takes a timedelta; milliseconds are given as {name}_ms")
-    close = difflib.get_close_matches(name.lower().replace(".", "_"), known, 1, 0.0)
-    return ConfigError(f"{origin} {name!r} is not a setting; did you mean {close[0]!r}?")
+    close = closest(name, known)
+    if close is None:
+        return ConfigError(f"{origin} {name!r} is not a setting, and none is called like it")
+    return ConfigError(f"{origin} {name!r} is not a setting; did you mean {close!r}?")
+
+
+_WORD_LEAST: Final = 2
+
+_OTHER_WORDS: Final[Mapping[str, str]] = {
+    "brokers": "bootstrap_servers",
+    "cache_max_bytes_buffering": "statestore_cache_max_bytes",
+    "default_deserialization_exception_handler": "deserialization_handler",
+    "default_production_exception_handler": "production_handler",
+    "errors_dead_letter_queue_topic_name": "dead_letter_queue_topic",
+    "exactly_once": "processing_guarantee",
+    "group_id": "application_id",
+    "num_stream_threads": "num_workers",
+    "threads": "num_workers",
+}
+"""What others call a setting: Kafka Streams, Kafka, or who knows what it takes."""
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Returns the setting that a name may stand for; None where none is near enough.
+
+    That is one whose letters are nearly the same, or which has all words of the name or begins
+    them so, as `cache_max_bytes` stands for `statestore_cache_max_bytes`, `app_id` for
+    `application_id`.
+    """
+    name = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    names = list(known)
+    if name in names:
+        return name
+    if name in _OTHER_WORDS and _OTHER_WORDS[name] in names:
+        return _OTHER_WORDS[name]
+    similar = similar_names(name, names)
+    if similar:
+        return similar[0]
+    words = name.split("_")
+    if min(map(len, words)) < _WORD_LEAST:
+        return None
+    longer = [
+        one
+        for one in names
+        if all(any(other.startswith(word) for other in one.split("_")) for word in words)
+    ]
+    return min(longer, key=len, default=None)
+
+
+# What Kubernetes tells every container of a namespace about each Service in it, by the Service's
+# name: one called thalweg, or thalweg-ui, gives names that begin as ours do. The value has to be
+# what Kubernetes writes, so that a setting that is misspelt the same way is still refused.
+_NUMBER: Final = r"\d{1,5}"
+_ADDRESS: Final = r"[0-9a-fA-F:.]+"
+_URL: Final = rf"(?:tcp|udp|sctp)://(?:\[{_ADDRESS}\]|[0-9.]+|{_ADDRESS}):{_NUMBER}"
+_OF_SERVICES: Final = tuple(
+    (re.compile(rf"(?:\w+_)?{name}"), re.compile(value))
+    for name, value in (
+        ("SERVICE_HOST", _ADDRESS),
+        (r"SERVICE_PORT(?:_\w+)?", _NUMBER),
+        ("PORT", _URL),
+        (rf"PORT_{_NUMBER}_(?:TCP|UDP|SCTP)", _URL),
+        (rf"PORT_{_NUMBER}_(?:TCP|UDP|SCTP)_PROTO", "(?:tcp|udp|sctp)"),
+        (rf"PORT_{_NUMBER}_(?:TCP|UDP|SCTP)_PORT", _NUMBER),
+        (rf"PORT_{_NUMBER}_(?:TCP|UDP|SCTP)_ADDR", _ADDRESS),
+    )
+)
+
+
+def _is_of_service(name: str, value: str) -> bool:
+    """Tells whether a variable, named without our prefix, tells of a Service of Kubernetes."""
+    return any(names.fullmatch(name) and values.fullmatch(value) for names, values in _OF_SERVICES)
 
 
 def _environment_settings(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -646,10 +722,17 @@ def _environment_settings(environment: Mapping[str, str]) -> dict[str, Any]:
         name, is_entry, entry = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
         setting = _SETTINGS.get(name)
         if setting is None:
-            close = difflib.get_close_matches(name, _SETTINGS, 1, 0.0)[0]
+            if _is_of_service(variable.removeprefix(ENVIRONMENT_PREFIX), value):
+                continue
+            close = closest(name, _SETTINGS)
             raise ConfigError(
-                f"environment variable {variable} is not a setting; did you mean "
-                f"{ENVIRONMENT_PREFIX}{close.upper()}?"
+                f"environment variable {variable} is not a setting"
+                + (
+                    ", and none is called like it; unset it: what begins with "
+                    f"{ENVIRONMENT_PREFIX} is taken for a setting"
+                    if close is None
+                    else f"; did you mean {ENVIRONMENT_PREFIX}{close.upper()}?"
+                )
             )
         if setting.is_mapping:
             if not is_entry:

@@ -19,7 +19,7 @@ from stores.serde import Serde
 from streams.clock import SystemClock
 from streams.config import StreamsConfig
 from streams.errors import AppStateError, TransportError
-from streams.transport.opening import open_transport
+from streams.transport.opening import open_client_transport
 from streams.transport.port import Batch, TopicPartition, Transport
 from topology.processor import ConsumedRecord
 
@@ -28,10 +28,15 @@ Start: TypeAlias = Literal["beginning", "end"] | int
 
 _POLL_RECORDS: Final = 10_000
 _POLL_MS: Final = 100
+_FOLLOW_POLL_MS: Final = 250
+"""How long to wait where there is nothing to do but to wait."""
 
 
 class Consumer:
     """Reads topics of the log an application runs on.
+
+    Where another process owns the embedded log, as while an application runs there, it is read
+    through that one.
 
     Use a consumer from one thread; each thread may have its own.
 
@@ -41,7 +46,7 @@ class Consumer:
 
     Raises:
         ConfigError: the settings name a log that cannot be opened.
-        StoreLockedError: another process owns the embedded log.
+        StoreLockedError: another process owns the embedded log and does not answer.
     """
 
     def __init__(
@@ -49,7 +54,7 @@ class Consumer:
     ) -> None:
         self._config = config
         self._transport = (
-            open_transport(config, SystemClock()) if transport is None else transport()
+            open_client_transport(config, SystemClock()) if transport is None else transport()
         )
         self._is_closed = False
 
@@ -108,8 +113,9 @@ class Consumer:
         try:
             reader.add(positions)
             left = {p for p in positions if ends is not None and positions[p] < ends[p]}
+            wait_ms = _FOLLOW_POLL_MS if ends is None else _POLL_MS
             while ends is None or left:
-                for batch in reader.poll(_POLL_RECORDS, _POLL_MS):
+                for batch in reader.poll(_POLL_RECORDS, wait_ms):
                     yield from decode(batch, None if ends is None else ends[batch[0]])
                 if ends is not None:
                     left = {p for p in left if reader.position(p) < ends[p]}

@@ -10,6 +10,7 @@ Source: KIP-1071 as the worker needs it; JVM `StreamsRebalanceData`, and for the
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,16 @@ from typing import Final
 from rebalance.member import Endpoint, EndpointPartitions
 from streams.config import StreamsConfig
 from streams.errors import MissingTopicsError, TopologyError
+from streams.logs import NOTICE
+from streams.similar_names import similar_names
 from streams.tasks.task import TaskId
 from streams.transport.port import NewTopic, Transport
 from topology.subtopologies import Subtopology, internal_topic_partitions, task_count
 
 PATTERN_CHECK_MS: Final = 1_000
 """How often a sole member looks for new topics that match the pattern of a source."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +184,28 @@ class SoleMember(GroupMember):
         missing = [
             topic for part in self._parts for topic in part.source_topics if topic not in counts
         ]
+        if missing:
+            self._tell_missing(missing, partitions)
         self._transport.create_topics(
             [NewTopic(topic, partitions) for topic in dict.fromkeys(missing)]
         )
         counts.update(dict.fromkeys(missing, partitions))
         self._transport.create_topics(missing_internal_topics(self._parts, counts))
+
+    def _tell_missing(self, missing: Sequence[str], partitions: int) -> None:
+        """Says which source topics are made: one that is misspelt would stay empty for ever."""
+        begin = f"{self._config.application_id}-"
+        known = [topic for topic in self._transport.topics() if not topic.startswith(begin)]
+        for topic in dict.fromkeys(missing):
+            alike = ", ".join(map(repr, similar_names(topic, known)))
+            _log.warning(
+                "source topic %r did not exist and is created, empty, with %d partition%s%s",
+                topic,
+                partitions,
+                "" if partitions == 1 else "s",
+                f"; is one of these meant: {alike}?" if alike else "",
+                extra=NOTICE,
+            )
 
 
 def missing_internal_topics(

@@ -97,16 +97,26 @@ class _StandardError(logging.StreamHandler[TextIO]):
         """Does nothing: the stream is not kept."""
 
 
-def install(log_format: LogFormat, level: LogLevel, *, traces: bool = False) -> None:
+NOTICE: Final = {"is_notice": True}
+"""Marks, as `extra=`, what is no trouble but should be seen by who sits in front of it: that
+something was made because it was missing."""
+
+
+def install(
+    log_format: LogFormat, level: LogLevel, *, traces: bool = False, notices: bool = True
+) -> None:
     """Sends the log to standard error, in place of what the root logger has now.
 
     Args:
         log_format: for people or for programs.
         level: the least that is written.
         traces: write tracebacks of logged exceptions too.
+        notices: write notices as the warnings they are; else only where `level` is info or debug.
     """
     handler = _StandardError()
     handler.addFilter(_is_told_here)
+    if not notices and level not in ("info", "debug"):
+        handler.addFilter(_is_no_notice)
     kind = JsonFormatter if log_format == "json" else PeopleFormatter
     handler.setFormatter(kind(traces=traces))
     root = logging.getLogger()
@@ -122,6 +132,10 @@ def install(log_format: LogFormat, level: LogLevel, *, traces: bool = False) -> 
 def _is_told_here(record: logging.LogRecord) -> bool:
     """Tells whether to write a record; whoever catches what is raised tells it himself."""
     return not getattr(record, "is_raised", False)
+
+
+def _is_no_notice(record: logging.LogRecord) -> bool:
+    return not getattr(record, "is_notice", False)
 
 
 def is_json() -> bool:

@@ -19,12 +19,15 @@ from stores.serde import Serde
 from streams.clock import SystemClock
 from streams.config import StreamsConfig
 from streams.errors import AppStateError, StreamsError
-from streams.transport.opening import open_transport
+from streams.transport.opening import open_client_transport
 from streams.transport.port import NewTopic, TopicPartition, Transport
 
 COMMIT_RECORDS: Final = 10_000
 """Records after which a producer commits by itself: bounds what waits in memory, and what
 is lost when the process dies."""
+
+COMMIT_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of keys and values after which it does so too."""
 
 _Encode: TypeAlias = Callable[[Any], bytes]
 _Bound: TypeAlias = tuple[Any, _Encode, _Encode]
@@ -37,8 +40,8 @@ class Producer:
     """Writes decoded records to topics of the log an application runs on.
 
     Records become visible, all or none of a batch, when they are committed: every
-    `COMMIT_RECORDS`, by `flush` and by `close`. On the embedded log an application and its
-    producers may live in one process; another process is refused.
+    `COMMIT_RECORDS` or `COMMIT_BYTES`, by `flush` and by `close`. Where another process owns the
+    embedded log, as while an application runs there, records go through that one.
 
     Use a producer from one thread; each thread may have its own.
 
@@ -54,7 +57,7 @@ class Producer:
 
     Raises:
         ConfigError: the settings name a log that cannot be opened.
-        StoreLockedError: another process owns the embedded log.
+        StoreLockedError: another process owns the embedded log and does not answer.
     """
 
     def __init__(
@@ -63,10 +66,11 @@ class Producer:
         self._key_serde: Serde[Any] = config.default_key_serde
         self._value_serde: Serde[Any] = config.default_value_serde
         self._transport = (
-            open_transport(config, SystemClock()) if transport is None else transport()
+            open_client_transport(config, SystemClock()) if transport is None else transport()
         )
         self._bound: dict[tuple[str, Serde[Any] | None, Serde[Any] | None], _Bound] = {}
         self._uncommitted = 0
+        self._uncommitted_bytes = 0
         self._is_closed = False
         self.committed_records = 0
 
@@ -108,15 +112,12 @@ class Producer:
         if timestamp.__class__ is not int and isinstance(timestamp, datetime):
             timestamp = int(timestamp.timestamp() * 1000)
         raw_headers: HeaderList | None = None if headers is None else list(headers)
-        send(
-            None if key is None else encode_key(key),
-            None if value is None else encode_value(value),
-            timestamp,
-            raw_headers,
-            partition,
-        )
+        raw_key = None if key is None else encode_key(key)
+        raw_value = None if value is None else encode_value(value)
+        send(raw_key, raw_value, timestamp, raw_headers, partition)
         self._uncommitted += 1
-        if self._uncommitted >= COMMIT_RECORDS:
+        self._uncommitted_bytes += _size(raw_key) + _size(raw_value)
+        if self._uncommitted >= COMMIT_RECORDS or self._uncommitted_bytes >= COMMIT_BYTES:
             self.flush()
 
     def _bind(
@@ -140,7 +141,7 @@ class Producer:
         """
         if not self._uncommitted:
             return
-        sent, self._uncommitted = self._uncommitted, 0
+        sent, self._uncommitted, self._uncommitted_bytes = self._uncommitted, 0, 0
         try:
             self._transport.flush()
             self._transport.commit({})
@@ -165,10 +166,33 @@ class Producer:
         self._refuse_closed()
         self._transport.create_topics([NewTopic(name, partitions, configs=configs or {})])
 
+    def topics(self) -> list[str]:
+        """Returns the names of all topics, in order."""
+        self._refuse_closed()
+        return sorted(self._transport.topics())
+
     def has_topic(self, name: str) -> bool:
         """Tells whether a topic exists."""
         self._refuse_closed()
         return self._transport.partition_count(name) is not None
+
+    def retention_ms(self, topic: str) -> int | None:
+        """Returns how old a topic's records may become by their timestamps, in milliseconds.
+
+        None where records are not deleted for their age, or where the log does not say.
+        """
+        self._refuse_closed()
+        try:
+            configs = self._transport.topic_configs(topic)
+            policies = configs["cleanup.policy"].value
+            retention_ms = int(configs["retention.ms"].value)
+        except (StreamsError, LookupError, ValueError):
+            return None
+        own_time = configs.get("message.timestamp.type")
+        if own_time is not None and own_time.value == "LogAppendTime":
+            return None
+        is_kept = retention_ms < 0 or "delete" not in policies or "compact" in policies
+        return None if is_kept else retention_ms
 
     def record_count(self, topic: str) -> int:
         """Returns how many committed offsets a topic has; 0 where there is no such topic.
@@ -219,3 +243,8 @@ class Producer:
             if error is None:
                 raise
             _log.warning("while closing a producer: %s", closing)
+
+
+def _size(data: object) -> int:
+    """Counts bytes; what a serde of the user's wrote that is none, the log refuses."""
+    return len(data) if isinstance(data, bytes) else 0

@@ -22,7 +22,9 @@ from rebalance.description import GroupDescription, MemberDescription
 from rebalance.member import Endpoint
 from streams.errors import BrokerError
 from streams.prometheus import Samples, samples_of
+from streams.queries.metadata import NO_ENDPOINT
 from streams.queries.peer import PeerError, Site, fetch
+from streams.transport.log.owner_client import OwnerClient
 
 UNREACHABLE: Final = "UNREACHABLE"
 """The state of an instance that does not answer."""
@@ -199,6 +201,32 @@ class _Metadata(msgspec.Struct, frozen=True):
 
 
 _decode_metadata: Final[Callable[[bytes], _Metadata]] = msgspec.json.Decoder(_Metadata).decode
+
+
+class OwnerSource:
+    """Asks an application that runs in the process that owns its embedded log.
+
+    Args:
+        owner: the owner.
+        application_id: the application.
+    """
+
+    def __init__(self, owner: OwnerClient, application_id: str) -> None:
+        self._owner = owner
+        self._application_id = application_id
+
+    def status(self) -> ApplicationStatus:
+        """Returns the status now: on the embedded log an application is one instance.
+
+        Raises:
+            BrokerError: the owner has ended, or does not answer.
+        """
+        code, body = self._owner.get(self._application_id, "/metrics")
+        if code != HTTPStatus.OK:
+            raise self._owner.error_of(code, body)
+        told = _instance_of(NO_ENDPOINT, samples_of(body.decode()))
+        name = f"process {self._owner.process_id}"
+        return ApplicationStatus(self._application_id, (replace(told, name=name, endpoint=None),))
 
 
 def instance_at(endpoint: Endpoint, application_id: str | None = None) -> InstanceStatus:

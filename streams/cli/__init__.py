@@ -22,6 +22,7 @@ from typing import Annotated
 
 import typer
 
+from streams.cli.commands import Command, Group
 from streams.cli.consume import consume
 from streams.cli.produce import produce
 from streams.cli.query import query
@@ -39,14 +40,15 @@ _EPILOG = (
 
 cli = typer.Typer(
     name="thalweg",
+    cls=Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EPILOG,
 )
-for _command in (run, status, topology, query, produce, consume, topics, reset):
-    cli.command(epilog=_EPILOG if _command is run else None)(_command)
+for _command in (run, status, topology, query, produce, consume, reset):
+    cli.command(cls=Command, epilog=_EPILOG if _command is run else None)(_command)
+cli.add_typer(topics)
 
 
 def _show_version(asked: bool) -> None:

@@ -13,6 +13,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+from streams.loading import only_loading
+
 
 def look_here() -> None:
     """Puts the working directory first on the path, once."""
@@ -31,6 +33,7 @@ def spec_of(name: str) -> ModuleSpec | None:
 
 
 def load(name: str) -> ModuleType:
-    """Imports a module; what it raises is not caught."""
+    """Imports a module, which starts no application; what it raises is not caught."""
     look_here()
-    return importlib.import_module(name)
+    with only_loading(name):
+        return importlib.import_module(name)

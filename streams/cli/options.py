@@ -98,6 +98,15 @@ StateDir = Annotated[
         rich_help_panel=_SETTINGS,
     ),
 ]
+TopicConfigs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--topic-config",
+        metavar="NAME=VALUE",
+        help="A config of the new topic by Kafka's name, as retention.ms=86400000. "
+        "May be repeated.",
+    ),
+]
 LogFormat = Annotated[
     LogFormatChoice,
     typer.Option(

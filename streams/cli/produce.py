@@ -6,6 +6,7 @@ It must not know how records are written.
 
 from __future__ import annotations
 
+import logging
 import select
 import signal
 import sys
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from io import BufferedReader
     from types import FrameType
 
-    from streams.cli.lines import Parse
+    from streams.cli.lines import Line, Parse
     from streams.producer import Producer
 
 _CHUNK_BYTES: Final = 1024 * 1024
@@ -58,6 +59,7 @@ def produce(
             "--partitions", metavar="N", min=1, help="Create the topic with so many partitions."
         ),
     ] = None,
+    topic_config: options.TopicConfigs = None,
     settings: options.Set = None,
     config: options.Config = None,
     bootstrap_servers: options.BootstrapServers = None,
@@ -70,6 +72,8 @@ def produce(
     """
     from streams.cli.lines import json_lines, plain_lines, serde_or_none
     from streams.cli.settings import given_settings, log_config
+    from streams.cli.topics import topic_configs_of
+    from streams.clock import SystemClock
     from streams.producer import Producer
 
     given = given_settings(
@@ -88,17 +92,83 @@ def produce(
         separator = None if key_separator is None else key_separator.replace("\\t", "\t")
         parse = plain_lines(keys, values, separator)
     settled = log_config(given)
+    configs = topic_configs_of(topic_config or (), is_local=settled.is_local)
     producer = Producer(settled)
     try:
-        with producer:
-            if partitions is not None or not producer.has_topic(topic):
-                producer.create_topic(topic, partitions or settled.default_partitions)
-            _send_lines(producer, topic, parse)
+        with _told_here("streams.transport.log.cleaner"), producer:
+            is_new = not producer.has_topic(topic)
+            if configs and not is_new:
+                message = (
+                    f"topic {topic!r} exists, and --topic-config is for a new one; "
+                    f"thalweg topics config {topic} changes it"
+                )
+                raise UsageError(message)
+            if partitions is not None or is_new:
+                count = partitions or settled.default_partitions
+                producer.create_topic(topic, count, configs=configs)
+            if is_new:
+                _tell_similar(producer, topic)
+            aged = _Aged(parse, producer.retention_ms(topic), SystemClock().now_ms())
+            _send_lines(producer, topic, aged)
     except BaseException:
         if producer.committed_records:
             _tell_count(producer, topic)
         raise
     _tell_count(producer, topic)
+    aged.tell(topic)
+
+
+@contextmanager
+def _told_here(name: str) -> Iterator[None]:
+    """Keeps a logger's warnings back: what it warns of is told here, with how much it is about."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+class _Aged:
+    """Reads lines, and counts the records that the topic's retention deletes at once.
+
+    Args:
+        parse: reads a line.
+        retention_ms: of the topic; None where it keeps its records.
+        now_ms: the time.
+    """
+
+    def __init__(self, parse: Parse, retention_ms: int | None, now_ms: int) -> None:
+        self._parse = parse
+        self._retention_ms = retention_ms
+        self._oldest_ms = None if retention_ms is None else now_ms - retention_ms
+        self._count = 0
+
+    def __call__(self, line: bytes) -> Line | None:
+        row = self._parse(line)
+        oldest_ms = self._oldest_ms
+        if oldest_ms is not None and row is not None and row.timestamp is not None:
+            self._count += row.timestamp < oldest_ms
+        return row
+
+    def tell(self, topic: str) -> None:
+        """Says how many there were."""
+        if self._count:
+            count = f"{self._count:,} {'record is' if self._count == 1 else 'records are'}"
+            tell(
+                f"{count} older than the retention.ms of {topic}, {self._retention_ms:,}: the log "
+                f"deletes them at once or soon. thalweg topics config {topic} retention.ms=-1 "
+                "keeps records for ever"
+            )
+
+
+def _tell_similar(producer: Producer, topic: str) -> None:
+    """Says that a topic is new where another one may have been meant."""
+    from streams.similar_names import similar_names
+
+    if alike := similar_names(topic, producer.topics()):
+        tell(f"{topic} is a new topic; is one of these meant: {', '.join(alike)}?")
 
 
 def _tell_count(producer: Producer, topic: str) -> None:

@@ -1,8 +1,8 @@
-"""`thalweg query`: questions to the stores of an application, whether or not it runs.
+"""`thalweg query`: questions to the stores of an application on the embedded log.
 
-Owns the options and, of an application that does not run, its short life: it is started paused,
-so it restores its stores and processes nothing, and closed when it has answered. A worker that
-runs is asked over HTTP. It must not know how stores answer.
+Owns the options and who answers. Where the application runs, its process does. Else it has a short
+life here: it is started paused, so it restores its stores and processes nothing, and closed when it
+has answered. It must not know how stores answer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Final
@@ -22,7 +22,7 @@ from streams.cli.exits import ExitCode, UsageError, is_debug, tell, told
 
 if TYPE_CHECKING:
     from streams.app import App
-    from streams.cli.question import Shown
+    from streams.cli.question import HasStores, Shown
     from streams.queries.client import RowsAsked, StoreClient
     from streams.worker import Progress
 
@@ -117,11 +117,12 @@ def query(
     state_dir: options.StateDir = None,
     log_level: options.LogLevel = options.LogLevelChoice.ERROR,
 ) -> None:
-    """Asks a store of an application.
+    """Asks a store of an application, whether it runs or not.
 
-    Given a script, the application is started without processing anything: local state is used
-    as it is, and restored from the changelog where it is behind or missing. While the application
-    runs it alone can answer: give --url, and the address of any of its workers.
+    Given a script on the embedded log, the process that runs it answers. Where none does, the
+    application is started here without processing anything: local state is used as it is, and
+    restored from the changelog where it is behind or missing. On Kafka give --url, and the
+    address of any of its workers.
 
     A key is typed as the store's serde reads it: text as it is, a number, a UUID, or JSON.
     Output is a table, with tabs between the columns when it does not go to a terminal; with
@@ -157,8 +158,8 @@ def query(
         )
         raise UsageError(message)
     refuse_missing_log(app.config)
-    with _restored(app):
-        answer.write(rows_of(app), store, is_window=app.store_builder(store).is_window)
+    with _answering(app) as answers:
+        answer.write(rows_of(answers), store, is_window=app.store_builder(store).is_window)
 
 
 class _Answer:
@@ -288,26 +289,47 @@ def _ask_client(client: StoreClient, whose: str, name: str | None, answer: _Answ
 
 
 @contextmanager
+def _answering(app: App) -> Iterator[HasStores]:
+    """Yields who answers for the stores of an application: its process, or a start of it here.
+
+    Raises:
+        StoreLockedError: another process owns its log and does not run it.
+        StreamsError: what the application died of.
+    """
+    from streams.cli.running import running
+    from streams.errors import StoreLockedError
+
+    found = running(app)
+    if found is not None:
+        yield found
+        return
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_restored(app))
+        except StoreLockedError as error:
+            # It may have begun just now.
+            found = running(app)
+            if found is None:
+                message = (
+                    f"{error}. A store is asked in the process that has its log, and that one "
+                    f"does not run {app.application_id!r}"
+                )
+                raise StoreLockedError(message) from error
+        yield found or app
+
+
+@contextmanager
 def _restored(app: App) -> Iterator[None]:
     """Starts an application paused, waits until its stores are complete, closes it at the end.
 
     Raises:
-        StoreLockedError: another process runs it; says which and what to do.
+        StoreLockedError: another process owns its log or its state.
         StreamsError: what the application died of.
     """
     from streams.app import State
-    from streams.errors import StoreLockedError
 
     app.pause()
-    try:
-        app.start()
-    except StoreLockedError as error:
-        message = (
-            f"{error}. While an application runs it alone can answer: ask it in its own process "
-            "(app.store(…)) or with --url http://HOST:PORT (its application_server), or stop it "
-            "first"
-        )
-        raise StoreLockedError(message) from error
+    app.start()
     try:
         told_at = 0
         while not app.wait_for(State.RUNNING, timeout=_WATCH):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 import typer
@@ -27,9 +27,6 @@ from streams.queries.client import RowsAsked, RunningStore
 TABLE_ROWS: Final = 1_000
 """Rows of a table on a terminal, where no limit is given: its columns need all rows at once."""
 
-Ask: TypeAlias = Callable[[App], Iterator["Shown"]]
-"""Asks the store of an application that was started for it."""
-
 
 class Shown(NamedTuple):
     """One row of a store, in either form.
@@ -41,6 +38,18 @@ class Shown(NamedTuple):
 
     cells: Callable[[], Sequence[str]]
     json: Callable[[], bytes]
+
+
+class HasStores(Protocol):
+    """An application that runs, here or in another process."""
+
+    def store(self, name: str, *, timestamped: bool = False) -> Any:
+        """Returns the read-only face of a store."""
+        ...
+
+
+Ask: TypeAlias = Callable[[HasStores], Iterator[Shown]]
+"""Asks the store of a running application."""
 
 
 class Row(NamedTuple):
@@ -94,7 +103,7 @@ def planned(app: App, store: str, asked: RowsAsked) -> Ask:
     key = _key("--key", asked.key, serde)
     lower, upper = _key("--from", asked.lower, serde), _key("--to", asked.upper, serde)
 
-    def face(app: App) -> Any:
+    def face(app: HasStores) -> Any:
         return app.store(store, timestamped=builder.is_timestamped)
 
     def shown(rows: Iterator[Row]) -> Iterator[Shown]:

@@ -72,7 +72,7 @@ def run(
     from streams.worker import Progress
 
     is_supervised = stop_with_supervisor()
-    logs.install(log_format.value, log_level.value, traces=is_debug())
+    logs.install(log_format.value, log_level.value, traces=is_debug(), notices=progress)
     given = given_settings(
         settings or (),
         config,

@@ -23,7 +23,8 @@ from streams.app import App, State
 from streams.cli import modules
 from streams.cli.exits import UsageError
 from streams.config import CONFIG_FILE_VARIABLE, Settings
-from streams.errors import StreamsError
+from streams.errors import AppStateError, StreamsError
+from streams.loading import only_loading
 from streams.logs import error_text
 
 
@@ -116,7 +117,8 @@ def _guarded(source: str, path: Path, load: Callable[[], ModuleType]) -> ModuleT
     """Loads a script; what it raises becomes one message that says where."""
     arguments, sys.argv = sys.argv, [str(path)]
     try:
-        return load()
+        with only_loading(source):
+            return load()
     except ScriptError:
         raise
     except SyntaxError as error:
@@ -126,6 +128,9 @@ def _guarded(source: str, path: Path, load: Callable[[], ModuleType]) -> ModuleT
         raise ScriptError(message) from error
     except SystemExit as error:
         message = f"{_place(error, path)}: the script ended itself when it was loaded"
+        raise ScriptError(message) from error
+    except AppStateError as error:
+        message = f"{_place(error, path)}: {error}"
         raise ScriptError(message) from error
     except StreamsError as error:
         message = f"{_place(error, path)}: {type(error).__name__}: {error}"

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from streams.cli import modules
 from streams.cli.exits import UsageError
 from streams.config import Settings, StreamsConfig, settings_of_text, settings_of_toml
+from streams.loading import only_loading
 
 
 def given_settings(
@@ -28,6 +30,7 @@ def given_settings(
         ConfigError: a setting is unknown or out of range, the file cannot be read.
         UsageError: a pair has no "=".
     """
+    modules.look_here()
     texts = []
     for pair in pairs:
         name, has_value, text = pair.partition("=")
@@ -35,9 +38,13 @@ def given_settings(
             message = f"--set takes name=value, got {pair!r}"
             raise UsageError(message)
         texts.append((name.strip(), text))
-    given: dict[str, Any] = {} if config is None else settings_of_toml(config)
+    with only_loading("a module that a setting names"):
+        given: dict[str, Any] = {} if config is None else settings_of_toml(config)
     own = {name: value for name, value in options.items() if value is not None}
-    for source in (settings_of_text(texts), own):
+    # A serde or handler may be named by its module, which is loaded.
+    with only_loading("a module that a setting names"):
+        typed = settings_of_text(texts)
+    for source in (typed, own):
         for name, value in source.items():
             given[name] = _merged(given.get(name), value)
     return given
@@ -56,7 +63,8 @@ def log_config(given: Mapping[str, Any]) -> StreamsConfig:
     Raises:
         ConfigError: a setting is unknown or out of range.
     """
-    return StreamsConfig.load(**cast("Settings", {"application_id": "thalweg", **given}))
+    with only_loading("a module that a setting names"):
+        return StreamsConfig.load(**cast("Settings", {"application_id": "thalweg", **given}))
 
 
 def refuse_missing_log(config: StreamsConfig) -> None:

@@ -35,11 +35,12 @@ def status(
     ] = False,
     settings: options.Set = None,
     config: options.Config = None,
+    data_dir: options.DataDir = None,
 ) -> None:
     """Shows the workers of a running application: their tasks, lag and restoring.
 
     Given an address, that worker is asked who the others are; given a script on Kafka, the
-    broker is. Then each worker is asked how it is doing, as far as it answers: those without
+    broker is; given a script on the embedded log, the process that runs it. Then each worker is asked how it is doing, as far as it answers: those without
     the setting application_server do not, and only their tasks are known, from the broker.
     """
     import json
@@ -47,7 +48,7 @@ def status(
     from streams.cli.tables import write_table
     from streams.status import COLUMNS, json_of, rows_of, summary_of
 
-    found = _source(target, settings, config).status()
+    found = _source(target, settings, config, data_dir).status()
     if as_json:
         typer.echo(json.dumps(json_of(found)))
         return
@@ -55,27 +56,35 @@ def status(
     tell(summary_of(found))
 
 
-def _source(target: str, settings: options.Set, config: options.Config) -> StatusSource:
+def _source(
+    target: str, settings: options.Set, config: options.Config, data_dir: options.DataDir
+) -> StatusSource:
     from streams.queries.metadata import endpoint_of
-    from streams.status import InstanceSource
+    from streams.status import InstanceSource, OwnerSource
 
     address = _ADDRESS.fullmatch(target)
     if address:
         return InstanceSource(endpoint_of(address[1]))
+    from streams.cli.running import running
     from streams.cli.script import load_app
     from streams.cli.settings import given_settings
 
-    app = load_app(target, given_settings(settings or (), config, {}), config)
+    given = given_settings(settings or (), config, {"data_dir": data_dir})
+    app = load_app(target, given, config)
     if app.config.bootstrap_servers is not None:
         from streams.group_status import GroupSource
 
         return GroupSource(app.config)
+    found = running(app)
+    if found is not None:
+        return OwnerSource(found.owner, found.application_id)
     where = app.config.application_server
     if not where or app.endpoint.port == 0:
         why = "lets its worker take a free port" if where else "has no application_server"
         message = (
-            f"{target} {why}, so it does not tell where its worker answers; give HOST:PORT, as "
-            "the worker logs it"
+            f"{app.application_id} does not run on the log in {app.config.data_dir} now, and "
+            f"{target} {why}, so it does not tell where its worker answers; start it, or give "
+            "HOST:PORT, as the worker logs it"
         )
         raise UsageError(message)
     return InstanceSource(endpoint_of(where))

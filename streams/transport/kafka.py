@@ -44,7 +44,12 @@ from confluent_kafka import (
 from confluent_kafka import TopicPartition as Position
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are no explicit exports
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ConfigSource,
     OffsetSpec,
+    ResourceType,
 )
 from confluent_kafka.cimpl import NewTopic as TopicToCreate
 
@@ -86,6 +91,7 @@ from streams.transport.port import (
     Reader,
     RefusedRecord,
     Send,
+    TopicConfig,
     TopicPartition,
     Transport,
 )
@@ -877,6 +883,44 @@ class KafkaTransport(Transport):
             self._counts.pop(name, None)
             if isinstance(answer, KafkaError) and answer.name() not in MISSING:
                 raise failure_of(f"cannot delete topic {name!r}", answer, topic=name)
+
+    def topic_configs(self, topic: str) -> Mapping[str, TopicConfig]:
+        """Returns the configs of a topic, with those it has from the brokers."""
+        what = f"cannot read the configs of topic {topic!r}"
+        asked = [ConfigResource(ResourceType.TOPIC, topic)]
+        answers = self._admin_call(
+            what, lambda admin: admin.describe_configs(asked, request_timeout=REQUEST_MS / 1000)
+        )
+        (answer,) = answers.values()
+        if isinstance(answer, KafkaError):
+            raise failure_of(what, answer, topic=topic)
+        own = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+        return {
+            name: TopicConfig(entry.value or "", entry.source != own)
+            for name, entry in sorted(answer.items())
+        }
+
+    def alter_topic_configs(self, topic: str, changes: Mapping[str, str | None]) -> None:
+        """Changes configs of a topic; None takes one back to that of the brokers."""
+        what = f"cannot change the configs of topic {topic!r}"
+        entries = [
+            ConfigEntry(
+                name,
+                value,
+                incremental_operation=(
+                    AlterConfigOpType.DELETE if value is None else AlterConfigOpType.SET
+                ),
+            )
+            for name, value in changes.items()
+        ]
+        asked = [ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)]
+        answers = self._admin_call(
+            what,
+            lambda admin: admin.incremental_alter_configs(asked, request_timeout=REQUEST_MS / 1000),
+        )
+        (answer,) = answers.values()
+        if isinstance(answer, KafkaError):
+            raise failure_of(what, answer, topic=topic)
 
     # -- reading -------------------------------------------------------------------------
 

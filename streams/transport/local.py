@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from streams.clock import SystemClock
-from streams.transport.log.directory import close_log, open_log
+from streams.transport.log.directory import close_log, mount, open_log, unmount
+from streams.transport.log.owner_server import Pages
 from streams.transport.log.transport import LogTransport
 
 
@@ -21,7 +22,8 @@ class LocalTransport(LogTransport):
 
     A commit survives a loss of power; what was not committed is gone after a crash, as after
     `abort`. One process owns a directory. Within it any number of transports share the log:
-    workers of several applications, producers, readers, each with its own thread.
+    workers of several applications, producers, readers, each with its own thread. Producers and
+    readers of other processes go through the owner: `streams.transport.through_owner`.
 
     Args:
         data_dir: the log's directory; made where it is missing.
@@ -58,10 +60,23 @@ class LocalTransport(LogTransport):
             close_log(log)
             raise
         self._is_released = False
+        self._announced: list[str] = []
+
+    def announce(self, application_id: str, pages: Callable[[], Pages]) -> None:
+        """Lets other processes know of an application, and ask it, until the transport is closed.
+
+        Args:
+            application_id: its id.
+            pages: makes what answers, when it is asked for the first time.
+        """
+        mount(self._log, application_id, pages)
+        self._announced.append(application_id)
 
     def close(self) -> None:
         """Releases the transport; the last one of a directory closes the log."""
         super().close()
         if not self._is_released:
             self._is_released = True
+            for application_id in self._announced:
+                unmount(self._log, application_id)
             close_log(self._log)

@@ -14,7 +14,7 @@ from streams.transport.port import Transport
 
 
 def open_transport(config: StreamsConfig, clock: Clock) -> Transport:
-    """Opens the log the settings name; its caller closes it.
+    """Opens the log the settings name, for an application; its caller closes it.
 
     Each caller has a transport of its own. Those of one process share the embedded log. On
     Kafka it is no member of the application's group: for producers, readers and tools.
@@ -28,11 +28,23 @@ def open_transport(config: StreamsConfig, clock: Clock) -> Transport:
         from streams.transport.kafka import KafkaTransport  # noqa: PLC0415
 
         return KafkaTransport(config, clock=clock)
-    from streams.transport.local import LocalTransport  # noqa: PLC0415
+    from streams.transport.through_owner import open_own_log  # noqa: PLC0415
 
-    return LocalTransport(
-        config.data_dir,
-        config.application_id,
-        default_partitions=config.default_partitions,
-        now_ms=clock.now_ms,
-    )
+    return open_own_log(config, clock)
+
+
+def open_client_transport(config: StreamsConfig, clock: Clock) -> Transport:
+    """Opens the log the settings name, to write and to read records; its caller closes it.
+
+    As `open_transport`, but an embedded log that another process owns is used through that one.
+
+    Raises:
+        ConfigError: the settings name a log that cannot be opened.
+        StoreLockedError: another process owns the embedded log and does not answer.
+        BrokerError: the cluster cannot be reached, or refuses the credentials.
+    """
+    if config.bootstrap_servers is not None:
+        return open_transport(config, clock)
+    from streams.transport.through_owner import open_log_or_owner  # noqa: PLC0415
+
+    return open_log_or_owner(config, clock)

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import NamedTuple, Self, TypeAlias
 
 from stores.record import HeaderList, RawRecord
-from streams.errors import ProductionError
+from streams.errors import ProductionError, TransportError
 
 
 class TopicPartition(NamedTuple):
@@ -61,6 +61,18 @@ class NewTopic:
     partitions: int
     replication_factor: int = -1
     configs: Mapping[str, str] = field(default_factory=dict)
+
+
+class TopicConfig(NamedTuple):
+    """A config of a topic.
+
+    Attributes:
+        value: as Kafka writes it.
+        is_default: whether it is the log's, not the topic's own.
+    """
+
+    value: str
+    is_default: bool
 
 
 Send: TypeAlias = Callable[
@@ -215,6 +227,25 @@ class Transport(ABC):
     @abstractmethod
     def delete_topics(self, topics: Collection[str]) -> None:
         """Deletes topics with all they hold; those that do not exist are passed over."""
+
+    def topic_configs(self, topic: str) -> Mapping[str, TopicConfig]:
+        """Returns the configs of a topic by their names, with those that are the log's.
+
+        Raises:
+            TransportError: the topic does not exist, or the log has no configs.
+        """
+        message = f"the configs of topic {topic!r} are not known: this log tells of none"
+        raise TransportError(message)
+
+    def alter_topic_configs(self, topic: str, changes: Mapping[str, str | None]) -> None:
+        """Changes configs of a topic; None takes one back to that of the log.
+
+        Raises:
+            TransportError: the topic does not exist, a config cannot have its value, or the log
+                has no configs.
+        """
+        message = f"the configs of topic {topic!r} cannot be changed in this log"
+        raise TransportError(message)
 
     # -- reading -------------------------------------------------------------------------
 

@@ -23,7 +23,9 @@ Source: JVM broker `LogCleaner`, `UnifiedLog.deleteOldSegments`; KIP-534 (tombst
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from stores.backends.contract import ByteStore, Change, Row
@@ -61,6 +63,8 @@ _STEP_RECORDS: Final = 4_000
 _AGED_CHUNKS: Final = 100
 """Most chunks of one partition whose age is looked at behind one commit."""
 
+_log = logging.getLogger(__name__)
+
 
 class Cleaner:
     """Retention and compaction of one log. Every method is called under the log's lock.
@@ -85,6 +89,7 @@ class Cleaner:
         self._due: list[Partition] = []
         self._last_check_ms: int | None = None
         self._run: Iterator[int] | None = None
+        self._told_aged: set[Topic] = set()
 
     def watch(self, topic: Topic) -> None:
         """Takes a topic into care."""
@@ -95,6 +100,7 @@ class Cleaner:
 
     def forget(self, topic: Topic) -> None:
         """Lets go of a topic that was deleted."""
+        self._told_aged.discard(topic)
         for partition in topic.partitions:
             self._candidates.pop(partition, None)
             self._aging.pop(partition, None)
@@ -108,9 +114,12 @@ class Cleaner:
         """
         budget = 0
         for partition, count in written:
-            if partition.topic.configs.is_compacted:
+            configs = partition.topic.configs
+            if configs.is_compacted:
                 self._candidates[partition] = None
                 budget += count
+            elif configs.is_deleted_by_age:
+                self._tell_if_aged(partition, now_ms)
         self._drop_aged(now_ms)
         budget = max(_SLICE_RECORDS_MIN, _SLICE_FACTOR * budget)
         while budget > 0:
@@ -126,6 +135,21 @@ class Cleaner:
                 budget -= looked_at
 
     # -- retention -----------------------------------------------------------------------
+
+    def _tell_if_aged(self, partition: Partition, now_ms: int) -> None:
+        """Says, once for each topic, that what was written to it is deleted at once."""
+        topic = partition.topic
+        if partition.newest_ms >= now_ms - topic.configs.retention_ms or topic in self._told_aged:
+            return
+        self._told_aged.add(topic)
+        _log.warning(
+            "records written to topic %r are older than its retention.ms of %d and are deleted at "
+            "once: the newest is of %s; thalweg topics config %s retention.ms=-1 keeps them",
+            topic.name,
+            topic.configs.retention_ms,
+            datetime.fromtimestamp(partition.newest_ms / 1000, UTC).date(),
+            topic.name,
+        )
 
     def _drop_aged(self, now_ms: int) -> None:
         last_ms = self._last_check_ms

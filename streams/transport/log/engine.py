@@ -36,7 +36,13 @@ from streams.errors import BackendError, ConfigError, ProductionError, Transport
 from streams.transport.log import formats
 from streams.transport.log.cleaner import DIRTY_RECORDS_MIN, Cleaner, first_row, release
 from streams.transport.log.outbox import Outbox
-from streams.transport.log.topics import Partition, Topic, check_partition_count, name_fault
+from streams.transport.log.topics import (
+    Partition,
+    Topic,
+    TopicConfigs,
+    check_partition_count,
+    name_fault,
+)
 from streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition
 
 END_OFFSET: Final = -1
@@ -154,6 +160,35 @@ class LocalLog:
             self._topics.update(created)
             for topic in created.values():
                 self._cleaner.watch(topic)
+
+    def alter_configs(self, name: str, changes: Mapping[str, str | None]) -> None:
+        """Changes configs of a topic, durably; None takes one back.
+
+        Raises:
+            TransportError: there is no such topic, or a config cannot have its value.
+        """
+        with self.lock:
+            self.check_usable()
+            topic = self.existing_topic(name)
+            given = {n: v for n, v in {**topic.given, **changes}.items() if v is not None}
+            configs = TopicConfigs(name, given)
+            row = formats.encode_topic(name, len(topic.partitions), given)
+            self._write([(formats.topic_key(topic.id), row)], durable=True)
+            topic.given, topic.configs = given, configs
+            self._cleaner.forget(topic)
+            self._cleaner.watch(topic)
+
+    def existing_topic(self, name: str) -> Topic:
+        """Returns a topic.
+
+        Raises:
+            TransportError: there is none.
+        """
+        topic = self._topics.get(name)
+        if topic is None:
+            message = f"topic {name!r} does not exist in this log; create it, or send it a record"
+            raise TransportError(message, topic=name)
+        return topic
 
     def topic_or_new(self, name: str, partition_count: int) -> Topic:
         """Returns a topic, created without configs where there is none.

@@ -42,6 +42,47 @@ CLEANABLE_RATIO: Final = 0.5
 
 FOREVER_MS: Final = -1
 
+CONFIG_DEFAULTS: Final[Mapping[str, str]] = {
+    "cleanup.policy": "delete",
+    "delete.retention.ms": str(DELETE_RETENTION_MS),
+    "max.message.bytes": str(MESSAGE_BYTES_MAX),
+    "min.cleanable.dirty.ratio": str(CLEANABLE_RATIO),
+    "min.compaction.lag.ms": "0",
+    "retention.ms": str(FOREVER_MS),
+}
+"""What a topic has where it is not said otherwise: the configs that mean something here."""
+
+CONFIG_NAMES: Final = frozenset(CONFIG_DEFAULTS) | {
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.type",
+    "compression.zstd.level",
+    "file.delete.delay.ms",
+    "flush.messages",
+    "flush.ms",
+    "follower.replication.throttled.replicas",
+    "index.interval.bytes",
+    "leader.replication.throttled.replicas",
+    "local.retention.bytes",
+    "local.retention.ms",
+    "max.compaction.lag.ms",
+    "message.timestamp.after.max.ms",
+    "message.timestamp.before.max.ms",
+    "message.timestamp.type",
+    "min.insync.replicas",
+    "preallocate",
+    "remote.log.copy.disable",
+    "remote.log.delete.on.disable",
+    "remote.storage.enable",
+    "retention.bytes",
+    "segment.bytes",
+    "segment.index.bytes",
+    "segment.jitter.ms",
+    "segment.ms",
+    "unclean.leader.election.enable",
+}
+"""Every config that a topic of Kafka 4.2 can have."""
+
 _PARTITIONS_MAX: Final = 100_000
 
 

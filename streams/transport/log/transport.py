@@ -20,7 +20,7 @@ from streams.transport.log.engine import LocalLog, deleted_topic_error
 from streams.transport.log.formats import CHUNK_RECORDS
 from streams.transport.log.outbox import Outbox
 from streams.transport.log.reader import LogReader
-from streams.transport.log.topics import Partition, Topic, name_fault
+from streams.transport.log.topics import CONFIG_DEFAULTS, Partition, Topic, name_fault
 from streams.transport.partitioning import KEY_HASHES
 from streams.transport.port import (
     End,
@@ -29,6 +29,7 @@ from streams.transport.port import (
     Reader,
     RefusedRecord,
     Send,
+    TopicConfig,
     TopicPartition,
     Transport,
 )
@@ -122,6 +123,20 @@ class LogTransport(Transport):
         """Deletes topics with all they hold, at once and durably."""
         self._check_open()
         self._log.delete_topics(topics)
+
+    def topic_configs(self, topic: str) -> Mapping[str, TopicConfig]:
+        """Returns the configs of a topic, with the log's defaults of those it understands."""
+        self._check_open()
+        given = self._log.existing_topic(topic).given
+        return {
+            name: TopicConfig({**CONFIG_DEFAULTS, **given}[name], name not in given)
+            for name in sorted({*CONFIG_DEFAULTS, *given})
+        }
+
+    def alter_topic_configs(self, topic: str, changes: Mapping[str, str | None]) -> None:
+        """Changes configs of a topic, at once and durably."""
+        self._check_open()
+        self._log.alter_configs(topic, changes)
 
     # -- reading -------------------------------------------------------------------------
 

@@ -254,7 +254,11 @@ def test_a_value_is_kept_in_one_form(settings: dict[str, Any], kept: Any) -> Non
         ("Poll_MS", "poll_ms"),
         ("cache_max_bytes", "statestore_cache_max_bytes"),
         ("bootstrap_server", "bootstrap_servers"),
-        ("exactly_once", "."),
+        ("exactly_once", "processing_guarantee"),
+        ("num.stream.threads", "num_workers"),
+        ("group.id", "application_id"),
+        ("app_id", "application_id"),
+        ("block_cache_bytes", "rocksdb_block_cache_bytes"),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_closest(name: str, meant: str) -> None:
@@ -262,6 +266,16 @@ def test_an_unknown_name_is_refused_with_the_closest(name: str, meant: str) -> N
         ConfigError, match=f"argument '{name}' is not a setting; did you mean '.*{meant}"
     ):
         configured(**{name: 5})
+
+
+@pytest.mark.parametrize("name", ["nonsense", "x", "colour", "handler_of_everything"])
+def test_nothing_far_fetched_is_suggested(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{name}' is not a setting, and none is called like it"):
+        configured(**{name: 5})
+    with pytest.raises(
+        ConfigError, match=f"THALWEG_{name.upper()} is not a setting, and none.*unset"
+    ):
+        StreamsConfig.load(environment={f"THALWEG_{name.upper()}": "5"}, application_id="app")
 
 
 # -- what defeats each other ---------------------------------------------------------------
@@ -369,6 +383,64 @@ def test_what_is_wrong_in_the_environment_is_named(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         StreamsConfig.load(environment=environment, application_id="app")
+
+
+def of_service(name: str, address: str = "10.0.0.7", port: int = 8080) -> dict[str, str]:
+    """Returns what Kubernetes tells a container of a Service."""
+    host = f"[{address}]" if ":" in address else address
+    variables = {
+        "SERVICE_HOST": address,
+        "SERVICE_PORT": str(port),
+        "SERVICE_PORT_HTTP": str(port),
+        "SERVICE_PORT_HTTP_ALT": str(port),
+        "PORT": f"tcp://{host}:{port}",
+    }
+    for protocol in ("tcp", "udp", "sctp"):
+        one = f"PORT_{port}_{protocol.upper()}"
+        variables |= {
+            one: f"{protocol}://{host}:{port}",
+            f"{one}_PROTO": protocol,
+            f"{one}_PORT": str(port),
+            f"{one}_ADDR": address,
+        }
+    return {f"{name}_{variable}": value for variable, value in variables.items()}
+
+
+@pytest.mark.parametrize("name", ["THALWEG", "THALWEG_UI", "THALWEG_CONFIG", "THALWEG_2"])
+@pytest.mark.parametrize("address", ["10.0.0.7", "fd00:10:96::7"])
+def test_variables_of_a_service_of_kubernetes_are_passed_over(name: str, address: str) -> None:
+    environment = {**of_service(name, address), "THALWEG_POLL_MS": "7"}
+
+    config = StreamsConfig.load(environment=environment, application_id="app")
+
+    assert config.poll_ms == 7
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("THALWEG_PORT", "8080"),
+        ("THALWEG_PORT", "kafka://x:1"),
+        ("THALWEG_SERVICE_HOST", "kafka"),
+        ("THALWEG_SERVICE_PORT", "http"),
+        ("THALWEG_PORT_80_TCP_PORT", "tcp"),
+        ("THALWEG_PORT_X_TCP", "tcp://10.0.0.7:80"),
+        ("THALWEG_SERVICE", "10.0.0.7"),
+        ("THALWEG_COMMIT_INTERVALL_MS", "5"),
+    ],
+)
+def test_what_no_service_would_set_is_refused_still(variable: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"environment variable {variable} is not a setting"):
+        StreamsConfig.load(environment={variable: value}, application_id="app")
+
+
+def test_a_module_that_fails_when_it_is_loaded_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_serdes.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"a module that can be loaded \(ZeroDivisionError"):
+        configured(default_key_serde="broken_serdes:serde")
 
 
 def test_the_environment_names_serdes_handlers_and_entries_as_texts() -> None:

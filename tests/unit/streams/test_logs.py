@@ -135,3 +135,19 @@ def test_installing_again_takes_the_place_of_the_first(root: logging.Logger) -> 
     assert len(root.handlers) == 1
     assert root.level == logging.DEBUG
     assert not logs.is_json()
+
+
+@pytest.mark.parametrize(
+    ("level", "notices", "told"),
+    [("warning", True, True), ("warning", False, False), ("info", False, True)],
+)
+def test_notices_are_left_out_where_nobody_looks(
+    capsys: pytest.CaptureFixture[str], level: logs.LogLevel, notices: bool, told: bool
+) -> None:
+    logs.install("people", level, notices=notices)
+    logging.getLogger("streams.x").warning("made", extra=logs.NOTICE)
+    logging.getLogger("streams.x").warning("trouble")
+
+    errors = capsys.readouterr().err
+    assert "trouble" in errors
+    assert ("made" in errors) is told

@@ -324,18 +324,11 @@ def test_what_another_process_holds_is_told(
     process = started("run", counted)
     line_with(process, "running, 2 tasks")
 
-    for arguments in (
-        ("run", counted),
-        ("query", counted, "counts"),
-        ("produce", "lines"),
-        ("consume", "lines"),
-        ("topics",),
-        ("reset", counted, "--yes"),
-    ):
+    for arguments in (("run", counted), ("reset", counted, "--yes")):
         result = thalweg(*arguments)
-        refused(result, str(process.pid), LOCKED)
-        if arguments[0] == "query":
-            assert "ask it in its own process" in result.stderr
+        refused(result, f"in use by process {process.pid}", LOCKED)
+        assert "runs application 'word-count'" in result.stderr
+        assert f"stop that one (kill {process.pid})" in result.stderr
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=SECONDS)
     assert process.returncode == DONE
@@ -422,6 +415,30 @@ def test_following_ends_at_a_signal(thalweg: Thalweg, started: Started) -> None:
     output, errors = process.communicate(timeout=SECONDS)
 
     assert (process.returncode, output, errors) == (DONE, "", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "eager.py"),
+        ("run", "eager.py", "--until-idle", "--workers", "2"),
+        ("topology", "eager.py"),
+        ("query", "eager.py", "counts"),
+        ("query", "eager.py"),
+        ("status", "eager.py"),
+        ("reset", "eager.py", "--yes"),
+        ("produce", "t", "--value-serde", "eager:serde"),
+        ("consume", "t", "--value-serde", "eager:serde"),
+        ("topics", "--set", "default_key_serde=eager:serde"),
+    ],
+)
+def test_a_script_without_a_guard_is_refused(
+    thalweg: Thalweg, script: Script, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    script("eager.py", WORD_COUNT + "serde = serdes.string\napp.run()\n")
+
+    refused(thalweg(*arguments), 'put app.run() under if __name__ == "__main__":')
+    assert not (tmp_path / ".thalweg" / "state").exists()
 
 
 # -- topology ------------------------------------------------------------------------------

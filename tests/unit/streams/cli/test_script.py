@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from streams import State
 from streams.cli.script import ScriptError, load_app
 from streams.cli.settings import given_settings, log_config
 from streams.errors import ConfigError, StreamsError
@@ -166,6 +169,58 @@ def test_an_application_that_ran_when_it_was_loaded_is_refused(script: Script) -
     path = script("eager.py", WORD_COUNT + "\napp.close()\n")
 
     assert 'put app.run() under if __name__ == "__main__":' in refusal(path)
+
+
+STARTS = {
+    "app.run()": "app.run()",
+    "app.start()": "app.start()",
+    "with app:": "with app:\n    pass",
+    "app.clean_up()": "app.clean_up()",
+}
+
+
+@pytest.mark.parametrize("call", STARTS)
+def test_an_application_does_not_start_while_its_script_is_loaded(
+    script: Script, tmp_path: Path, call: str
+) -> None:
+    path = script("eager.py", f"{WORD_COUNT}\n{STARTS[call]}\n")
+    line = WORD_COUNT.count("\n") + 2
+
+    told = refusal(path)
+
+    assert told.startswith(f"eager.py:{line}: {call} is not for now")
+    assert told.endswith(f'put {call} under if __name__ == "__main__":')
+    assert not (tmp_path / ".thalweg").exists()
+
+
+def test_nor_in_a_module_it_imports_or_a_thread_it_starts(script: Script) -> None:
+    script("inner.py", WORD_COUNT + "app.run()\n")
+    threaded = """
+        import threading
+        told = []
+
+        def work():
+            try:
+                app.run()
+            except Exception as error:
+                told.append(str(error))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    """
+    assert refusal(script("outer.py", "import inner\n")).startswith("outer.py:1: app.run() is not")
+    found = load_app(script("threaded.py", WORD_COUNT + textwrap.dedent(threaded)), {})
+    assert found.state is State.CREATED
+    assert "app.run() is not for now" in sys.modules["threaded"].told[0]
+
+
+def test_one_under_a_guard_starts_when_it_is_asked_to(script: Script) -> None:
+    app = load_app(
+        script("guarded.py", WORD_COUNT + '\nif __name__ == "__main__":\n    app.run()\n'), {}
+    )
+    with app:
+        assert app.state is not State.CREATED
 
 
 # -- settings ------------------------------------------------------------------------------

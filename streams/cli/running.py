@@ -1,0 +1,51 @@
+"""An application that runs in another process, on an embedded log that it owns.
+
+Owns how a command finds it, and what it says where it is not there. What may be asked of it is
+told elsewhere (`streams.queries.owner_rows`, `streams.status`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streams.queries.owner_rows import OwnersStore
+from streams.transport.log.directory import owner_of
+from streams.transport.through_owner import find_owner
+
+if TYPE_CHECKING:
+    from streams.app import App
+    from streams.transport.log.owner_client import OwnerClient
+
+
+class RunningApp:
+    """An application in the process that owns its log; it has stores as an `App` has.
+
+    Args:
+        app: the application as its script describes it; it is not started.
+        owner: the owner of its log.
+    """
+
+    def __init__(self, app: App, owner: OwnerClient) -> None:
+        self.owner = owner
+        self._app = app
+
+    @property
+    def application_id(self) -> str:
+        """The application's id."""
+        return self._app.application_id
+
+    def store(self, name: str, *, timestamped: bool = False) -> Any:
+        """Returns the read-only face of a store."""
+        builder = self._app.store_builder(name)
+        return OwnersStore(self.owner, self.application_id, builder, timestamped=timestamped)
+
+
+def running(app: App) -> RunningApp | None:
+    """Returns an application if another process runs it and answers for it, else None."""
+    owner = find_owner(app.config.data_dir)
+    if owner is None:
+        return None
+    about = owner_of(app.config.data_dir)
+    if about is None or app.application_id not in about.applications:
+        return None
+    return RunningApp(app, owner)
