@@ -72,7 +72,13 @@ class StreamsError(Exception):
 
 
 class SerdeError(StreamsError):
-    """Bytes and values cannot be turned into each other."""
+    """Bytes and values cannot be turned into each other.
+
+    Attributes:
+        reason: what is wrong, without a remedy; empty where the message has none.
+    """
+
+    reason: str = ""
 
 
 class SerializationError(SerdeError):
