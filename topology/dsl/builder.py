@@ -304,7 +304,7 @@ class StreamsBuilder:
         key_serde = serde_of(key_serde, "key_serde of add_global_store()")
         value_serde = serde_of(value_serde, "value_serde of add_global_store()")
         check_extractor(timestamp_extractor, "add_global_store()")
-        check_supplier("add_global_store()", supplier)
+        check_supplier("add_global_store()", supplier, may_raise=True)
         (topic,) = _checked(topic)
         name = check_name(name)
         source_name = self._graph.name_or_new(name, "KSTREAM-SOURCE-", "-source")

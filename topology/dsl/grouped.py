@@ -98,6 +98,22 @@ class StreamGrouping:
         return place.then(ProcessorGraphNode(name, node, store=store))
 
 
+def _aggregate_serde(given: object, materialized: Materialized[Any, Any] | None) -> Any:
+    """Returns the serde of aggregates that was given by itself.
+
+    Raises:
+        TypeError: it is no serde, or `materialized` has another.
+    """
+    serde = serde_of(given, "value_serde of aggregate()")
+    other = materialized and materialized.value_serde
+    if serde is not None and other is not None and other != serde:
+        raise TypeError(
+            f"aggregate() is given two value serdes, {serde.name} and, by materialized, "
+            f"{other.name}; leave one out"
+        )
+    return serde
+
+
 def _hint_of(operator: str, grouping: SerdeHint) -> SerdeHint:
     """Returns where the serdes of an aggregation's store are given."""
     values = {
@@ -184,7 +200,7 @@ class KGroupedStream(Generic[K, V]):
             initializer: makes the aggregate of a key that has none.
             fn: (key, value, aggregate) -> aggregate; None deletes the row.
             name: name of the store; with a name the table can be queried.
-            value_serde: how the store writes aggregates; that of `materialized` wins.
+            value_serde: how the store writes aggregates, in place of that of `materialized`.
             materialized: how to keep the result.
             named: name of the processor.
         """
@@ -196,7 +212,7 @@ class KGroupedStream(Generic[K, V]):
             with_name(materialized, name),
             _AGGREGATE,
             key_serde=grouping.key_serde,
-            value_serde=serde_of(value_serde, "value_serde of aggregate()"),
+            value_serde=_aggregate_serde(value_serde, materialized),
             hint=_hint_of("aggregate", grouping.hint),
         )
         return self._table(store, _AGGREGATE, named, Aggregate(store.name, initializer, fn))
@@ -290,7 +306,7 @@ class TimeWindowedKStream(Generic[K, V]):
             with_name(materialized, name),
             _AGGREGATE,
             key_serde=grouping.key_serde,
-            value_serde=serde_of(value_serde, "value_serde of aggregate()"),
+            value_serde=_aggregate_serde(value_serde, materialized),
             hint=_hint_of("aggregate", grouping.hint),
         )
         node = WindowAggregate(store.name, self._windows, initializer, fn)
@@ -400,7 +416,7 @@ class KGroupedTable(Generic[K, V]):
             adder: (group, value of a row that came, aggregate) -> aggregate.
             subtractor: (group, value of a row that went, aggregate) -> aggregate.
             name: name of the store; with a name the table can be queried.
-            value_serde: how the store writes aggregates; that of `materialized` wins.
+            value_serde: how the store writes aggregates, in place of that of `materialized`.
             materialized: how to keep the result.
             named: name of the processor.
         """
@@ -412,7 +428,7 @@ class KGroupedTable(Generic[K, V]):
             with_name(materialized, name),
             _TABLE_AGGREGATE,
             key_serde=self._key_serde,
-            value_serde=serde_of(value_serde, "value_serde of aggregate()"),
+            value_serde=_aggregate_serde(value_serde, materialized),
             hint=_hint_of("aggregate", _GROUP_BY),
         )
         node = TableAggregate(store.name, initializer, adder, subtractor)

@@ -401,7 +401,7 @@ class KStream(Generic[K, V]):
             stores: names of stores it uses that were added otherwise.
             name: name of the processor.
         """
-        check_supplier("process()", supplier)
+        check_supplier("process()", supplier, may_raise=True)
         place = self._process("KSTREAM-PROCESSOR-", name, ProcessorApiNode(supplier), stores)
         return KStream(place, None, None, True)
 
@@ -412,7 +412,7 @@ class KStream(Generic[K, V]):
         name: str | None = None,
     ) -> KStream[K, VR]:
         """Runs a processor that cannot change keys, so nothing is repartitioned; see `process`."""
-        check_supplier("process_values()", supplier)
+        check_supplier("process_values()", supplier, may_raise=True)
         node = ProcessorApiNode(supplier, fixed_key=True)
         place = self._process("KSTREAM-PROCESSVALUES-", name, node, stores)
         return KStream(place, self._key_serde, None, self._repartition_required)

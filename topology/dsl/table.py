@@ -578,7 +578,10 @@ def _check_transformers(supplier: Any) -> None:
             f"{shown(supplier)}; every task needs its own"
         )
     arity_of(supplier, {0: ""}, "transform_values()")
-    made = supplier()
+    try:
+        made = supplier()
+    except Exception:
+        return  # the task tells it, with its place
     transform = getattr(made, "transform", made)
     if isinstance(made, type) or not callable(transform):
         raise TypeError(

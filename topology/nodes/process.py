@@ -66,12 +66,13 @@ class ProcessorApiNode(Node):
         return process
 
 
-def check_supplier(who: str, supplier: Any) -> Any:
+def check_supplier(who: str, supplier: Any, *, may_raise: bool = False) -> Any:
     """Looks at two processors of a supplier, as the JVM does, and returns one of them.
 
     Args:
         who: the processor's name or operator, for messages.
         supplier: what the user gave.
+        may_raise: whether one that raises is left to the task, which tells it with its place.
 
     Raises:
         TypeError: it makes no processors.
@@ -84,7 +85,12 @@ def check_supplier(who: str, supplier: Any) -> Any:
         )
         raise TypeError(message)
     arity(supplier, {0: ""}, who)
-    first, second = supplier(), supplier()
+    try:
+        first, second = supplier(), supplier()
+    except Exception:
+        if may_raise:
+            return None
+        raise
     checked_product(who, first)
     if first is second:
         message = (
