@@ -238,6 +238,11 @@ class RecordCollector:
         if chosen is None:
             return lambda _key, _value: (None,)
 
+        def known(partition: int) -> int:
+            """Returns the partition count; where there is no topic, what makes anything right."""
+            found = self._transport.partition_count(topic)
+            return max(partition, 0) + 1 if found is None else found
+
         def by_user(key: Any, value: Any) -> tuple[int | None, ...]:
             answer = chosen(topic, key, value, count or 1)
             if answer is None:
@@ -255,9 +260,12 @@ class RecordCollector:
                 )
                 raise StreamsError(message, node=node.name)
             for one in several:
-                if one < 0 or (count is not None and one >= count):
-                    known = "" if count is None else f"; the topic has 0 to {count - 1}"
-                    message = f"the partitioner of topic {topic!r} returned partition {one}{known}"
+                # Asked anew before it is refused: topics grow.
+                if one < 0 or (one >= (count or 1) and one >= known(one)):
+                    message = (
+                        f"the partitioner of topic {topic!r} returned partition {one}; the topic "
+                        f"has 0 to {known(one) - 1}"
+                    )
                     raise StreamsError(message, node=node.name)
             return tuple(dict.fromkeys(several))
 

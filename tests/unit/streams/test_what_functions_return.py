@@ -15,9 +15,14 @@ import pytest
 from stores.builders import key_value_store
 from stores.record import Headers, Record
 from stores.serde import Serde, serdes
+from streams.app import App
 from streams.config import StreamsConfig
+from streams.error_handlers import Response
 from streams.errors import ConfigError, ProcessingError, StreamsError
+from streams.producer import Producer
+from streams.restore_listener import RestoreListener
 from streams.testing import TopologyTestDriver
+from streams.transport.memory import MemoryTransport, memory_log
 from topology.dsl import KStream, Materialized, StreamsBuilder, TimeWindows
 from topology.processor import FixedKeyProcessor, Processor, PunctuationType
 from topology.topology import Topology
@@ -196,6 +201,13 @@ def test_a_handler_that_returns_no_response_is_told(returned: Any) -> None:
 
     assert f"the processing_handler returned {returned!r}" in error.message
     assert "it must return Response.fail()" in error.message
+
+
+def test_a_handler_whose_dead_letters_are_none_is_told() -> None:
+    handler: Any = lambda _context, _record, _error: Response.resume("letter")  # type: ignore[arg-type]
+    error = told(lambda s: s.map_values(int), processing_handler=handler)
+
+    assert "the processing_handler returned 'letter' (str) among its dead letters" in error.message
 
 
 # -- the Processor API ---------------------------------------------------------------------
@@ -606,3 +618,42 @@ def test_the_driver_takes_headers_and_bytes_only() -> None:
             topic.pipe_input("k", "v", headers={"a": b"1"})  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="takes the value as bytes, got 'v'"):
             driver.pipe_raw("in", None, "v", 0)  # type: ignore[arg-type]
+
+
+# -- around the application ----------------------------------------------------------------
+
+
+def test_a_producer_takes_what_records_are_made_of_only() -> None:
+    log = memory_log()
+    config = StreamsConfig(application_id="a")
+    with Producer(config, transport=lambda: MemoryTransport(log, "a")) as producer:
+        send: Any = producer.send
+        with pytest.raises(TypeError, match=r"got the class Order; did you mean serdes.json"):
+            send("t", Order("o"), value_serde=Order)
+        with pytest.raises(TypeError, match=r"an int of epoch milliseconds, got 1.5 \(float\)"):
+            send("t", b"v", timestamp=1.5)
+        with pytest.raises(TypeError, match="a name may repeat"):
+            send("t", b"v", headers={"a": b"1"})
+        with pytest.raises(StreamsError, match=r"cannot write the key .*: send\(..., key_serde="):
+            send("t", b"v", key="k")
+        send("t", "v", value_serde="string")
+
+
+def test_an_application_takes_listeners_that_can_be_called() -> None:
+    builder = StreamsBuilder()
+    builder.stream("in").to("out")
+    app: Any = App(builder, application_id="a")
+
+    class Slow(RestoreListener):
+        async def on_restore_end(self, partition: Any, store: str, total: int) -> None:  # type: ignore[override]
+            """Would never run."""
+
+    for call in (app.set_state_listener, app.set_uncaught_error_handler):
+        with pytest.raises(TypeError, match="which is async"):
+            call(later)
+        with pytest.raises(TypeError, match="the lambda takes no arguments"):
+            call(lambda: None)
+    with pytest.raises(TypeError, match=r"did you mean RestoreListener\(\)"):
+        app.set_restore_listener(RestoreListener)
+    with pytest.raises(TypeError, match=r"on_restore_end\(\) needs a plain function"):
+        app.set_restore_listener(Slow())
