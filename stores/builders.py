@@ -31,7 +31,7 @@ from stores.layers.lru import LruRows
 from stores.layers.metered import MeteredKeyValueStore, MeteredWindowStore
 from stores.layers.pending import PendingByteStore, RowStore
 from stores.segments import SegmentedRows
-from stores.serde import Serde
+from stores.serde import Serde, SerdeHint, serde_of
 from stores.windowed import FOREVER_MS
 
 Kind = Literal["key-value", "timestamped-key-value", "window", "timestamped-window"]
@@ -61,6 +61,7 @@ class StoreBuilder:
         window_size_ms: length of the windows; rows keep only their start.
         segment_interval_ms: span of time that expires at once.
         retain_duplicates: keep every put of a key and start, not the last one only.
+        hint: where its serdes are given, for messages.
     """
 
     name: str
@@ -76,6 +77,25 @@ class StoreBuilder:
     window_size_ms: int = 0
     segment_interval_ms: int = 0
     retain_duplicates: bool = False
+    hint: SerdeHint = field(default=SerdeHint(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Takes serdes by name, and refuses what is none.
+
+        Raises:
+            TypeError: a serde is none.
+        """
+        for argument in ("key_serde", "value_serde"):
+            serde = serde_of(getattr(self, argument), f"{argument} of store '{self.name}'")
+            object.__setattr__(self, argument, serde)
+        if not self.hint.operator:
+            function = f"{self.kind.replace('-', '_')}_store"
+            if self.backend == "lru":
+                function = "lru_store"
+            hint = SerdeHint(
+                "", f"{function}(..., key_serde=...)", f"{function}(..., value_serde=...)"
+            )
+            object.__setattr__(self, "hint", hint)
 
     @property
     def is_window(self) -> bool:

@@ -85,7 +85,13 @@ class StreamsError(Exception):
 
 @public
 class SerdeError(StreamsError):
-    """Bytes and values cannot be turned into each other."""
+    """Bytes and values cannot be turned into each other.
+
+    Attributes:
+        reason: what is wrong, without a remedy; empty where the message has none.
+    """
+
+    reason: str = ""
 
 
 @public

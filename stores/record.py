@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
+from stores.callables import shown
 from stores.errors import StreamsError
 
 K = TypeVar("K")
@@ -102,20 +103,68 @@ def columns_by_key(records: Sequence[RawRecord]) -> Columns:
     )
 
 
+def _is_header(item: tuple[Any, ...]) -> bool:
+    return (
+        item.__class__ is tuple
+        and len(item) == 2
+        and isinstance(item[0], str)
+        and (item[1] is None or item[1].__class__ is bytes)
+    )
+
+
+def checked_headers(given: object) -> HeaderList:
+    """Returns what a user gives as headers as a list of (name, value).
+
+    Raises:
+        TypeError: it is not that; says what it is.
+    """
+    wanted = 'headers are Headers or a list of (name, value), such as [("trace", b"1")]'
+    if isinstance(given, Headers):
+        return given.raw()
+    if isinstance(given, Mapping):
+        message = f"{wanted}, got a {type(given).__name__}: a name may repeat; give list(….items())"
+        raise TypeError(message)
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        message = f"{wanted}, got {shown(given)}"
+        raise TypeError(message)
+    checked: HeaderList = []
+    for item in given:
+        pair = tuple(item) if isinstance(item, tuple | list) else ()
+        if len(pair) == 2 and isinstance(pair[1], bytearray | memoryview):
+            pair = (pair[0], bytes(pair[1]))
+        if not _is_header(pair):
+            message = f"{wanted}; a name is a str, a value bytes or None; got {shown(item)}"
+            raise TypeError(message)
+        checked.append((pair[0], pair[1]))
+    return checked
+
+
 class Headers:
     """Names and values that travel with a record, in order; names may repeat.
 
     Mutable: what a processor adds to a record's headers goes with the record.
+
+    Args:
+        items: (name, value) in order.
+
+    Raises:
+        TypeError: an item is no name (str) and value (bytes or None).
     """
 
     __slots__ = ("_items",)
 
     def __init__(self, items: Iterable[tuple[str, bytes | None]] = ()) -> None:
         self._items: HeaderList = list(items)
+        if self._items and not all(map(_is_header, self._items)):
+            self._items = checked_headers(items if isinstance(items, Mapping) else self._items)
 
     def add(self, name: str, value: bytes | None) -> Headers:
-        """Appends a header and returns these headers."""
-        self._items.append((name, value))
+        """Appends a header and returns these headers.
+
+        Raises:
+            TypeError: the name is no str, or the value neither bytes nor None.
+        """
+        self._items.extend(checked_headers([(name, value)]))
         return self
 
     def remove(self, name: str) -> Headers:
@@ -160,6 +209,11 @@ class Headers:
         return f"Headers({self._items!r})"
 
 
+def wrong_timestamp(given: object, what: str = "the timestamp of a record") -> TypeError:
+    """Returns the error about a timestamp that is no int."""
+    return TypeError(f"{what} is an int of epoch milliseconds, got {shown(given)}")
+
+
 class Record(Generic[K, V]):
     """A record as a `Processor` receives and forwards it.
 
@@ -174,12 +228,17 @@ class Record(Generic[K, V]):
 
     Raises:
         StreamsError: the timestamp is negative.
+        TypeError: the timestamp is no number. Other faults show when the record is forwarded.
     """
 
     __slots__ = ("headers", "key", "timestamp", "value")
 
     def __init__(self, key: K, value: V, timestamp: int, headers: Headers | None = None) -> None:
-        if timestamp < 0:
+        try:
+            is_negative = timestamp < 0
+        except TypeError:
+            raise wrong_timestamp(timestamp) from None
+        if is_negative:
             message = (
                 f"Malformed Record: negative timestamp {timestamp} for key {key!r}; "
                 "give it the time of the event in epoch milliseconds"

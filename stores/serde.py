@@ -7,12 +7,17 @@ topic's name is handed in because a serde may depend on it (a schema registry do
 A serialiser refuses what is not of its type instead of writing something another reader
 would stumble over. None never reaches a serde: no key and no value are no bytes.
 
+A serde may see the headers of the record. Only where a record is read or written has it any:
+rows of stores have none. Serdes that do not look at headers pay nothing for those that do.
+
 Source: JVM `org.apache.kafka.common.serialization.Serdes`, `WindowedSerdes`.
 """
 
 from __future__ import annotations
 
 import builtins
+import difflib
+import importlib
 import types
 import uuid as uuid_module
 from abc import ABC, abstractmethod
@@ -22,8 +27,11 @@ from typing import (
     Any,
     Final,
     Generic,
+    Literal,
+    NamedTuple,
     TypeVar,
     Union,
+    cast,
     final,
     get_args,
     get_origin,
@@ -34,8 +42,10 @@ from typing import (
 import msgspec
 from msgspec import inspect
 
-from stores.errors import DeserializationError, SerializationError
+from stores.callables import arity, shown
+from stores.errors import DeserializationError, SerdeError, SerializationError, StreamsError
 from stores.formats import decode_windowed_key, encode_windowed_key
+from stores.record import Headers
 from stores.windowed import FOREVER_MS, TimeWindow, Windowed
 
 T = TypeVar("T")
@@ -55,12 +65,15 @@ class Serde(ABC, Generic[T]):
         fixed_size_bytes: length of every value's bytes, None if it varies.
         value_type: the type of the values it reads, a union of several; None where that is not
             known, as of a serde of two functions that does not say it.
+        sees_headers: whether it looks at a record's headers. Then the runtime calls the functions
+            of `header_serializer` and `header_deserializer` where a record has a place for them.
     """
 
     keyable: bool = False
     immutable: bool = False
     fixed_size_bytes: int | None = None
     value_type: Any = None
+    sees_headers: bool = False
 
     @property
     @abstractmethod
@@ -87,12 +100,36 @@ class Serde(ABC, Generic[T]):
         What it does with a wrong value is to raise anything: the caller catches that and asks
         the function of `serializer` for the error to show.
         """
-        return self.serializer(topic)
+        serialize = self.serializer(topic)
+
+        def encode(value: T) -> bytes:
+            data = serialize(value)
+            return data if data.__class__ is bytes else bytes_of(self, topic, value, data)
+
+        return encode
 
     def bare_deserializer(self, topic: str) -> Callable[[bytes], T]:
         """Returns the fastest function that reads right bytes; see `bare_serializer`."""
         return self.deserializer(topic)
 
+    def header_serializer(self, topic: str) -> Callable[[T, Headers], bytes]:
+        """Returns the function that writes values for a topic and may set the record's headers.
+
+        The record is sent with the headers as the function leaves them. A serde that
+        `sees_headers` overrides this.
+        """
+        encode = self.serializer(topic)
+        return lambda value, _headers: encode(value)
+
+    def header_deserializer(self, topic: str) -> Callable[[bytes, Headers], T]:
+        """Returns the function that reads values of a topic and sees the record's headers.
+
+        The headers are a copy. A serde that `sees_headers` overrides this.
+        """
+        decode = self.deserializer(topic)
+        return lambda data, _headers: decode(data)
+
+    @overload
     @staticmethod
     def of(
         serialize: Callable[[U], bytes],
@@ -103,7 +140,35 @@ class Serde(ABC, Generic[T]):
         immutable: bool = False,
         fixed_size_bytes: int | None = None,
         value_type: builtins.type[U] | None = None,
-    ) -> Serde[U]:
+        headers: Literal[False] = False,
+    ) -> Serde[U]: ...
+
+    @overload
+    @staticmethod
+    def of(
+        serialize: Callable[[U, Headers], bytes],
+        deserialize: Callable[[bytes, Headers], U],
+        *,
+        name: str,
+        keyable: bool = False,
+        immutable: bool = False,
+        fixed_size_bytes: int | None = None,
+        value_type: builtins.type[U] | None = None,
+        headers: Literal[True],
+    ) -> Serde[U]: ...
+
+    @staticmethod
+    def of(
+        serialize: Callable[..., bytes],
+        deserialize: Callable[..., Any],
+        *,
+        name: str,
+        keyable: bool = False,
+        immutable: bool = False,
+        fixed_size_bytes: int | None = None,
+        value_type: builtins.type[Any] | None = None,
+        headers: bool = False,
+    ) -> Serde[Any]:
         """Makes a serde of two functions.
 
         Args:
@@ -114,8 +179,19 @@ class Serde(ABC, Generic[T]):
             immutable: see `Serde`; wrongly given, old values are wrong.
             fixed_size_bytes: see `Serde`.
             value_type: see `Serde`.
+            headers: whether the functions take the record's `Headers` too: (value, headers) ->
+                bytes, which may set some, and (bytes, headers) -> value. Rows of stores and
+                changelogs have no headers: there the functions get empty ones, and what is set
+                is lost.
+
+        Raises:
+            TypeError: a function is async, or cannot be called with these arguments.
         """
-        return _Functions(
+        more = ", headers" if headers else ""
+        arity(serialize, {1 + headers: f"value{more}"}, "Serde.of()")
+        arity(deserialize, {1 + headers: f"data{more}"}, "Serde.of()")
+        kind: type[_UserFunctions[Any]] = _UserHeaderFunctions if headers else _UserFunctions
+        return kind(
             name,
             serialize,
             deserialize,
@@ -165,25 +241,81 @@ def _class_of(type_: Any) -> Any:
     return get_origin(type_) or type_
 
 
-def _unwritable(serde: Serde[Any], topic: str, value: object, wanted: str) -> SerializationError:
-    return SerializationError(
-        f"serde {serde.name} cannot write a value of type {type(value).__name__}: it takes "
-        f"{wanted}; give the operator or store the serde of its type "
-        "(key_serde=, value_serde=)",
+def _unwritable(serde: Serde[Any], topic: str, value: object, why: str) -> SerializationError:
+    reason = f"serde {serde.name} cannot write a value of type {type(value).__name__}: {why}"
+    if isinstance(value, Windowed):
+        reason += "; keys of windows need serdes.windowed(serde of the key, size of the windows)"
+    error = SerializationError(
+        f"{reason}; give the operator or store the serde of its type (key_serde=, value_serde=)",
         topic=topic or None,
     )
+    error.reason = reason
+    return error
 
 
 def _unreadable(serde: Serde[Any], topic: str, data: object, why: object) -> DeserializationError:
-    shown = f"a {type(data).__name__}"
+    form = f"a {type(data).__name__}"
     if isinstance(data, bytes):
         more = " …" if len(data) > _HEAD_BYTES else ""
-        shown = f"{len(data)} bytes ({data[:_HEAD_BYTES].hex(' ')}{more})"
-    return DeserializationError(
-        f"serde {serde.name} cannot read {shown}: {why}; give the source or store the serde "
-        "its bytes were written with (key_serde=, value_serde=)",
+        form = f"{len(data)} bytes ({data[:_HEAD_BYTES].hex(' ')}{more})"
+    reason = f"serde {serde.name} cannot read {form}: {why}"
+    error = DeserializationError(
+        f"{reason}; give the source or store the serde its bytes were written with "
+        "(key_serde=, value_serde=)",
         topic=topic or None,
     )
+    error.reason = reason
+    return error
+
+
+def _told(error: Exception) -> str:
+    """Returns what a user's function raised, as text."""
+    if isinstance(error, StreamsError):
+        return error.message
+    text = str(error)
+    return f"{type(error).__qualname__}: {text}" if text else type(error).__qualname__
+
+
+def reason_of(error: Exception) -> str:
+    """Returns why a serde could not do its work, without a remedy; for messages."""
+    return (isinstance(error, SerdeError) and error.reason) or _told(error)
+
+
+class SerdeHint(NamedTuple):
+    """Which operator chose the serdes of a store or topic, and where others are given.
+
+    For messages only.
+
+    Attributes:
+        operator: the operator as users write it, such as "aggregate()"; empty if not known.
+        key: where the serde of keys is given, such as "group_by(..., key_serde=...)".
+        value: the same for values.
+    """
+
+    operator: str = ""
+    key: str = "key_serde=..."
+    value: str = "value_serde=..."
+
+    @classmethod
+    def of(cls, operator: str) -> SerdeHint:
+        """Returns the hint of an operator that takes both serdes itself."""
+        return cls(
+            f"{operator}()", f"{operator}(..., key_serde=...)", f"{operator}(..., value_serde=...)"
+        )
+
+    def by(self) -> str:
+        """Returns " of <operator>", nothing if it is not known."""
+        return self.operator and f" of {self.operator}"
+
+    def unwritable(self, which: Literal["key", "value"], error: Exception) -> str:
+        """Returns the end of a message about what could not be written: why, and the remedy."""
+        remedy = self.key if which == "key" else self.value
+        return f"{reason_of(error)}; give the serde of its type: {remedy}"
+
+    def unreadable(self, which: Literal["key", "value"], error: Exception) -> str:
+        """Returns the end of a message about what could not be read: why, and the remedy."""
+        remedy = self.key if which == "key" else self.value
+        return f"{reason_of(error)}; give the serde its bytes were written with: {remedy}"
 
 
 class _Functions(Serde[T]):
@@ -198,7 +330,7 @@ class _Functions(Serde[T]):
         serialize: Callable[[T], bytes],
         deserialize: Callable[[bytes], T],
         *,
-        wanted: str = "what its serialize function takes",
+        wanted: str = "",
         keyable: bool = False,
         immutable: bool = False,
         fixed_size_bytes: int | None = None,
@@ -228,9 +360,13 @@ class _Functions(Serde[T]):
             except SerializationError:
                 raise
             except Exception as error:
-                raise _unwritable(self, topic, value, self._wanted) from error
+                raise _unwritable(self, topic, value, self.why_unwritable(error)) from error
 
         return encode
+
+    def why_unwritable(self, error: Exception) -> str:
+        """Returns why a value cannot be written: what a built-in serde takes."""
+        return f"it takes {self._wanted}"
 
     def deserializer(self, topic: str) -> Callable[[bytes], T]:
         """Returns the function that reads values."""
@@ -253,6 +389,108 @@ class _Functions(Serde[T]):
     def bare_deserializer(self, topic: str) -> Callable[[bytes], T]:
         """Returns the function itself."""
         return self._deserialize
+
+
+class _UserFunctions(_Functions[T]):
+    """A serde of a user's two functions: what they raise and return is told."""
+
+    def why_unwritable(self, error: Exception) -> str:
+        """Returns what the function raised."""
+        return f"its function raised {_told(error)}"
+
+    def serializer(self, topic: str) -> Callable[[T], bytes]:
+        """Returns the function that writes values."""
+        serialize = self._serialize
+
+        def encode(value: T) -> bytes:
+            try:
+                data = serialize(value)
+            except SerializationError:
+                raise
+            except Exception as error:
+                raise _unwritable(self, topic, value, self.why_unwritable(error)) from error
+            return data if data.__class__ is bytes else bytes_of(self, topic, value, data)
+
+        return encode
+
+    def deserializer(self, topic: str) -> Callable[[bytes], T]:
+        """Returns the function that reads values."""
+        deserialize = self._deserialize
+
+        def decode(data: bytes) -> T:
+            try:
+                return deserialize(data)
+            except DeserializationError:
+                raise
+            except Exception as error:
+                raise _unreadable(self, topic, data, _told(error)) from error
+
+        return decode
+
+    def bare_serializer(self, topic: str) -> Callable[[T], bytes]:
+        """Returns the checked function: what a user's function returns may not be bytes."""
+        return self.serializer(topic)
+
+
+class _UserHeaderFunctions(_UserFunctions[T]):
+    """A serde of a user's two functions that take the record's headers, too."""
+
+    sees_headers = True
+
+    def serializer(self, topic: str) -> Callable[[T], bytes]:
+        """Returns the function that writes values where there is no place for headers."""
+        encode = self.header_serializer(topic)
+        return lambda value: encode(value, Headers())
+
+    def deserializer(self, topic: str) -> Callable[[bytes], T]:
+        """Returns the function that reads values of which there are no headers."""
+        decode = self.header_deserializer(topic)
+        return lambda data: decode(data, Headers())
+
+    def bare_deserializer(self, topic: str) -> Callable[[bytes], T]:
+        """Returns the checked function, which gives the headers that are missing here."""
+        return self.deserializer(topic)
+
+    def header_serializer(self, topic: str) -> Callable[[T, Headers], bytes]:
+        """Returns the function that writes values and may set headers."""
+        serialize: Callable[..., bytes] = self._serialize
+
+        def encode(value: T, headers: Headers) -> bytes:
+            try:
+                data = serialize(value, headers)
+            except SerializationError:
+                raise
+            except Exception as error:
+                raise _unwritable(self, topic, value, self.why_unwritable(error)) from error
+            return data if data.__class__ is bytes else bytes_of(self, topic, value, data)
+
+        return encode
+
+    def header_deserializer(self, topic: str) -> Callable[[bytes, Headers], T]:
+        """Returns the function that reads values and sees headers."""
+        deserialize: Callable[..., T] = self._deserialize
+
+        def decode(data: bytes, headers: Headers) -> T:
+            try:
+                return deserialize(data, headers)
+            except DeserializationError:
+                raise
+            except Exception as error:
+                raise _unreadable(self, topic, data, _told(error)) from error
+
+        return decode
+
+
+def bytes_of(serde: Serde[Any], topic: str, value: object, data: object) -> bytes:
+    """Returns what a user's serializer returned as bytes.
+
+    Raises:
+        SerializationError: it is neither bytes nor a buffer of them.
+    """
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    why = f"its function returned {shown(data)}, it must return bytes"
+    raise _unwritable(serde, topic, value, why)
 
 
 # -- the JVM's basic types -----------------------------------------------------------------
@@ -422,6 +660,14 @@ class _Schemaless(Serde[Any]):
         """Returns the function that reads values."""
         return self._inner.deserializer(topic)
 
+    def bare_serializer(self, topic: str) -> Callable[[Any], bytes]:
+        """Returns msgspec's own function."""
+        return self._inner.bare_serializer(topic)
+
+    def bare_deserializer(self, topic: str) -> Callable[[bytes], Any]:
+        """Returns msgspec's own function."""
+        return self._inner.bare_deserializer(topic)
+
 
 @final
 class _Typed(_Functions[T]):
@@ -430,6 +676,10 @@ class _Typed(_Functions[T]):
     def __init__(self, name: str, module: Any, type_: Any, **functions: Any) -> None:
         super().__init__(name, value_type=None if type_ is Any else type_, **functions)
         self._identity = (module.__name__, type_)
+
+    def why_unwritable(self, error: Exception) -> str:
+        """Returns what msgspec says; where it says nothing, what the serde takes."""
+        return str(error) or f"it takes {self._wanted}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Typed) and self._identity == other._identity
@@ -482,10 +732,16 @@ class WindowedSerde(Serde[Windowed[T]]):
     """
 
     def __init__(self, inner: Serde[T], window_size_ms: int) -> None:
+        given = serde_of(inner, "inner of serdes.windowed()")
+        if given is None:
+            message = "serdes.windowed() needs the serde of the key inside, got None"
+            raise TypeError(message)
         if window_size_ms < 1:
             message = f"window_size_ms must be at least 1, got {window_size_ms}"
             raise ValueError(message)
+        inner = given
         self.inner = inner
+        self.sees_headers = inner.sees_headers
         self.window_size_ms = window_size_ms
         self.value_type = Windowed
         self.immutable = inner.immutable
@@ -503,25 +759,56 @@ class WindowedSerde(Serde[Windowed[T]]):
 
         def encode(windowed: Windowed[T]) -> bytes:
             if not isinstance(windowed, Windowed):
-                raise _unwritable(self, topic, windowed, "a Windowed key")
+                raise _unwritable(self, topic, windowed, "it takes a Windowed key")
             return encode_windowed_key(encode_inner(windowed.key), windowed.window.start_ms)
 
         return encode
 
+    def bare_serializer(self, topic: str) -> Callable[[Windowed[T]], bytes]:
+        """Returns the function that writes windowed keys: none is faster."""
+        return self.serializer(topic)
+
     def deserializer(self, topic: str) -> Callable[[bytes], Windowed[T]]:
         """Returns the function that reads windowed keys."""
-        decode_inner, size_ms = self.inner.deserializer(topic), self.window_size_ms
+        decode_inner = self.inner.deserializer(topic)
 
         def decode(data: bytes) -> Windowed[T]:
-            try:
-                key, start = decode_windowed_key(data)
-            except DeserializationError as error:
-                raise _unreadable(self, topic, data, error) from error
-            if not 0 <= start < FOREVER_MS:
-                raise _unreadable(self, topic, data, f"a window cannot start at {start}")
-            return Windowed(decode_inner(key), TimeWindow(start, min(start + size_ms, FOREVER_MS)))
+            key, window = self._parts(topic, data)
+            return Windowed(decode_inner(key), window)
 
         return decode
+
+    def header_serializer(self, topic: str) -> Callable[[Windowed[T], Headers], bytes]:
+        """Returns the function that writes windowed keys; the inner serde may set headers."""
+        encode_inner = self.inner.header_serializer(topic)
+
+        def encode(windowed: Windowed[T], headers: Headers) -> bytes:
+            if not isinstance(windowed, Windowed):
+                raise _unwritable(self, topic, windowed, "it takes a Windowed key")
+            inner = encode_inner(windowed.key, headers)
+            return encode_windowed_key(inner, windowed.window.start_ms)
+
+        return encode
+
+    def header_deserializer(self, topic: str) -> Callable[[bytes, Headers], Windowed[T]]:
+        """Returns the function that reads windowed keys; the inner serde sees the headers."""
+        decode_inner = self.inner.header_deserializer(topic)
+
+        def decode(data: bytes, headers: Headers) -> Windowed[T]:
+            key, window = self._parts(topic, data)
+            return Windowed(decode_inner(key, headers), window)
+
+        return decode
+
+    def _parts(self, topic: str, data: bytes) -> tuple[bytes, TimeWindow]:
+        """Returns the inner key's bytes and the window."""
+        try:
+            key, start = decode_windowed_key(data)
+        except DeserializationError as error:
+            raise _unreadable(self, topic, data, error) from error
+        if not 0 <= start < FOREVER_MS:
+            raise _unreadable(self, topic, data, f"a window cannot start at {start}")
+        return key, TimeWindow(start, min(start + self.window_size_ms, FOREVER_MS))
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -611,3 +898,155 @@ class Serdes:
 
 
 serdes: Final = Serdes()
+
+
+# -- what is given where a serde is meant --------------------------------------------------
+
+SERDE_NAMES: Final = ("bytes", "string", "int32", "int64", "float64", "bool", "uuid")
+"""Serdes that settings and operators take by name."""
+
+_SERDE_OF_CLASS: Final[dict[builtins.type, str]] = {
+    builtins.bytes: "serdes.bytes",
+    str: "serdes.string",
+    int: "serdes.int64",
+    float: "serdes.float64",
+    builtins.bool: "serdes.bool",
+    uuid_module.UUID: "serdes.uuid",
+    dict: "serdes.json",
+    list: "serdes.json",
+    object: "serdes.json",
+}
+
+
+def serde_of(given: object, what: str) -> Serde[Any] | None:
+    """Returns what was given where a serde is meant: a serde, its name, or None.
+
+    Args:
+        given: a `Serde`, one of `SERDE_NAMES`, "module:attribute" of a serde, or None.
+        what: the argument and whose it is, such as "value_serde of stream()".
+
+    Raises:
+        TypeError: it is none of these; says what may be meant.
+    """
+    if given is None or isinstance(given, Serde):
+        return given
+    found = given
+    if isinstance(given, str):
+        if given in SERDE_NAMES:
+            return cast("Serde[Any]", getattr(serdes, given))
+        if ":" in given:
+            try:
+                found = attribute_named(given)
+            except ValueError as error:
+                message = f"{what} must be a Serde, got {given!r}: it takes {error}"
+                raise TypeError(message) from error
+            if isinstance(found, Serde):
+                return found
+    meant = serde_meant(found)
+    hint = f"; did you mean {meant}?" if meant else ""
+    if not meant:
+        hint = f"; give one of thalweg's serdes, one of the names {', '.join(SERDE_NAMES)}, or Serde.of(...)"
+    message = f"{what} must be a Serde, got {shown(given)}{hint}"
+    raise TypeError(message)
+
+
+def attribute_named(value: str) -> Any:
+    """Imports `module:attribute`.
+
+    Raises:
+        ValueError: there is none; says why.
+    """
+    module, _, attribute = value.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        message = f"module:attribute of something that exists ({error})"
+        raise ValueError(message) from error
+    return found
+
+
+def serde_meant(given: object) -> str:
+    """Returns the serde that may be meant by what is none, as code; empty if none comes near."""
+    if isinstance(given, str):
+        known = (*SERDE_NAMES, "json", "msgpack")
+        close = difflib.get_close_matches(given.lower().removeprefix("serdes."), known, 1)
+        if not close:
+            close = [
+                name.rpartition(".")[2]
+                for cls, name in _SERDE_OF_CLASS.items()
+                if cls.__name__ == given
+            ]
+        return f"serdes.{close[0]}" if close else ""
+    if isinstance(given, builtins.type) and not hasattr(given, "__origin__"):
+        if issubclass(given, Serde):
+            return f"{given.__qualname__}()"
+        return _SERDE_OF_CLASS.get(given, f"serdes.json({given.__qualname__})")
+    if hasattr(given, "__origin__") or hasattr(given, "__args__"):  # list[Order], Order | None
+        return f"serdes.json({given})"
+    if hasattr(given, "serializer") or hasattr(given, "deserializer"):
+        return f"a class {type(given).__qualname__} that is derived from Serde"
+    if callable(given):
+        return 'Serde.of(serialize, deserialize, name="...")'
+    return ""
+
+
+# -- what is wrong with a record -----------------------------------------------------------
+
+Half = Literal["key", "value"]
+
+
+def write_fault(
+    topic: str,
+    error: Exception,
+    key: tuple[Serde[Any], Any],
+    value: tuple[Serde[Any], Any],
+    headers: Headers,
+) -> tuple[Half, Exception]:
+    """Returns which half of a record cannot be written, and the error that says why.
+
+    The bare functions of the runtime raise anything; here the checked ones are asked.
+
+    Args:
+        topic: where the record was to go.
+        error: what was raised.
+        key: the serde of keys, and the key.
+        value: the serde of values, and the value.
+        headers: the record's; they are not changed.
+    """
+    halves: tuple[tuple[Half, tuple[Serde[Any], Any]], ...] = (("key", key), ("value", value))
+    for half, (serde, given) in halves:
+        if given is None:
+            continue
+        try:
+            data = serde.header_serializer(topic)(given, headers.copy())
+            bytes_of(serde, topic, given, data)
+        except Exception as found:
+            return half, found
+    return "value", error
+
+
+def read_fault(
+    topic: str,
+    error: Exception,
+    key: tuple[Serde[Any], bytes | None],
+    value: tuple[Serde[Any], bytes | None],
+    headers: Headers,
+) -> tuple[Half, Exception]:
+    """Returns which half of a record cannot be read, and the error that says why.
+
+    See `write_fault`.
+    """
+    halves: tuple[tuple[Half, tuple[Serde[Any], bytes | None]], ...] = (
+        ("key", key),
+        ("value", value),
+    )
+    for half, (serde, data) in halves:
+        if data is None:
+            continue
+        try:
+            serde.header_deserializer(topic)(data, headers.copy())
+        except Exception as found:
+            return half, found
+    return "value", error

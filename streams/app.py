@@ -29,6 +29,7 @@ from uuid import UUID
 from rebalance.member import Endpoint, new_id
 from stores.api import ReadOnlyKeyValueStore, ReadOnlyWindowStore, ValueAndTimestamp
 from stores.builders import StoreBuilder
+from stores.callables import arity, refuse_async, shown
 from stores.directory import StateDirectory
 from streams.clock import Clock, SystemClock
 from streams.config import ENVIRONMENT_PREFIX, Settings, StreamsConfig
@@ -263,8 +264,11 @@ class App:
 
         Raises:
             AppStateError: the application was started.
+            TypeError: it is no plain function of two arguments.
         """
         self._refuse_started("set a state listener")
+        if listener is not None:
+            arity(listener, {2: "new, old"}, "set_state_listener()")
         self._state_listener = listener
 
     def set_restore_listener(self, listener: RestoreListener | None) -> None:
@@ -274,6 +278,14 @@ class App:
             AppStateError: the application was started.
         """
         self._refuse_started("set a restore listener")
+        if isinstance(listener, type):
+            message = (
+                f"set_restore_listener() needs a listener, got {shown(listener)}; did you mean "
+                f"{listener.__qualname__}()?"
+            )
+            raise TypeError(message)
+        for name in (name for name in dir(RestoreListener) if name.startswith("on_")):
+            refuse_async(getattr(listener, name, None), f"set_restore_listener(): {name}()")
         self._restore_listener = NOBODY if listener is None else listener
 
     def set_uncaught_error_handler(self, handler: UncaughtHandler) -> None:
@@ -281,8 +293,10 @@ class App:
 
         Raises:
             AppStateError: the application was started.
+            TypeError: it is no plain function of one argument.
         """
         self._refuse_started("set the handler of uncaught errors")
+        arity(handler, {1: "error"}, "set_uncaught_error_handler()")
         self._uncaught_handler = handler
 
     def wait_for(self, *states: State, timeout: timedelta | None = None) -> bool:
@@ -927,7 +941,10 @@ class App:
         except Exception:
             _log.exception("the handler of uncaught errors failed")
         if not isinstance(response, UncaughtResponse):
-            _log.error("the handler of uncaught errors gave %r, no UncaughtResponse", response)
+            _log.error(
+                "the handler of uncaught errors returned %s; it must return an UncaughtResponse",
+                shown(response),
+            )
             response = UncaughtResponse.SHUTDOWN_CLIENT
         if response is UncaughtResponse.SHUTDOWN_APPLICATION:
             self._is_application_shut_down = True

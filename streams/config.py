@@ -24,7 +24,6 @@ Source: JVM `StreamsConfig`; kafka-streams reference A18.
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import tomllib
@@ -35,7 +34,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypedDict, Unpack, cast
 
-from stores.serde import Serde, serdes
+from stores.callables import arity
+from stores.serde import SERDE_NAMES, Serde, attribute_named, serde_meant, serde_of, serdes
 from streams.error_handlers import (
     BUILT_IN,
     DeserializationHandler,
@@ -45,7 +45,7 @@ from streams.error_handlers import (
     log_and_fail,
     retry_or_fail,
 )
-from streams.errors import ConfigError, StreamsError
+from streams.errors import ConfigError
 from streams.similar_names import similar_names
 from topology.processor import (
     TimestampExtractor,
@@ -248,34 +248,21 @@ def _version(value: Any) -> str | None:
 
 def _named(value: str) -> Any:
     """Imports `module:attribute`."""
-    module, _, attribute = value.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"module:attribute of something that exists ({error})") from error
-    except StreamsError:
-        raise
-    except Exception as error:  # whatever a module of the user's raises when it is loaded
-        told = f"{type(error).__name__}: {error}"
-        raise ValueError(f"module:attribute of a module that can be loaded ({told})") from error
-    return found
-
-
-_SERDE_NAMES: Final = ("bytes", "string", "int32", "int64", "float64", "bool", "uuid")
+    return attribute_named(value)
 
 
 def _serde(value: Any) -> Serde[Any]:
-    form = f"a Serde, one of {', '.join(_SERDE_NAMES)}, or module:attribute"
-    if isinstance(value, str):
-        if value in _SERDE_NAMES:
-            return cast("Serde[Any]", getattr(serdes, value))
-        if ":" in value:
-            value = _named(value)
-    if not isinstance(value, Serde):
+    form = f"a Serde, one of {', '.join(SERDE_NAMES)}, or module:attribute"
+    if isinstance(value, str) and ":" in value:
+        value = _named(value)
+    try:
+        serde = serde_of(value, "the setting")
+    except TypeError as error:
+        meant = serde_meant(value)
+        raise ValueError(f"{form}; did you mean {meant}?" if meant else form) from error
+    if serde is None:
         raise ValueError(form)
-    return value
+    return serde
 
 
 def _handler(value: Any) -> ErrorHandler:
@@ -287,6 +274,7 @@ def _handler(value: Any) -> ErrorHandler:
             value = _named(value)
     if not callable(value) or isinstance(value, type):
         raise ValueError(form)
+    arity(value, {3: "context, record, error"}, "an error handler:")
     return cast("ErrorHandler", value)
 
 
@@ -310,6 +298,8 @@ def _extractor(value: Any) -> TimestampExtractor | None:
             value = _named(value)
     if value is not None and not callable(value):
         raise ValueError(form)
+    if value is not None:
+        arity(value, {2: "record, partition_time_ms"}, "a timestamp extractor:")
     return cast("TimestampExtractor | None", value)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 from stores.errors import DeserializationError
 from stores.record import Headers, headers_of, offset_of
-from stores.serde import Serde
+from stores.serde import Serde, SerdeHint, read_fault, serde_of
 from streams.clock import SystemClock
 from streams.config import StreamsConfig
 from streams.errors import AppStateError, TransportError
@@ -30,6 +30,7 @@ _POLL_RECORDS: Final = 10_000
 _POLL_MS: Final = 100
 _FOLLOW_POLL_MS: Final = 250
 """How long to wait where there is nothing to do but to wait."""
+_READ: Final = SerdeHint.of("read")
 
 
 class Consumer:
@@ -91,16 +92,16 @@ class Consumer:
         if not isinstance(start, int) and start not in ("beginning", "end"):
             message = f'start is "beginning", "end" or an offset, got {start!r}'
             raise ValueError(message)
+        keys = serde_of(key_serde, "key_serde of read()") or self._config.default_key_serde
+        values = serde_of(value_serde, "value_serde of read()") or self._config.default_value_serde
         wanted = self._partitions(topic, partitions)
         begins = self._transport.begin_offsets(wanted)
         ends = self._transport.end_offsets(wanted)
         positions = {
             partition: _position(start, begins[partition], ends[partition]) for partition in wanted
         }
-        decode_key = (key_serde or self._config.default_key_serde).deserializer(topic)
-        decode_value = (value_serde or self._config.default_value_serde).deserializer(topic)
         return self._records(
-            positions, None if follow else dict(ends), _decoder(decode_key, decode_value)
+            positions, None if follow else dict(ends), _decoder(topic, keys, values)
         )
 
     def _records(
@@ -204,23 +205,42 @@ def _position(start: Start, begin: int, end: int) -> int:
 
 
 def _decoder(
-    decode_key: Callable[[bytes], Any], decode_value: Callable[[bytes], Any]
+    topic: str, keys: Serde[Any], values: Serde[Any]
 ) -> Callable[[Batch, int | None], Iterator[ConsumedRecord]]:
     """Returns the function that decodes a batch, up to an offset where one is given."""
+    decode_key: Callable[..., Any] = keys.bare_deserializer(topic)
+    decode_value: Callable[..., Any] = values.bare_deserializer(topic)
+    sees_headers = keys.sees_headers or values.sees_headers
+    if sees_headers:
+        decode_key, decode_value = (
+            keys.header_deserializer(topic),
+            values.header_deserializer(topic),
+        )
 
     def decode(batch: Batch, end: int | None) -> Iterator[ConsumedRecord]:
-        (topic, partition), records = batch
+        (_, partition), records = batch
         for timestamp, raw_key, raw_value, origin in records:
             offset = offset_of(origin)
             if end is not None and offset >= end:
                 return
-            try:
-                key = None if raw_key is None else decode_key(raw_key)
-                value = None if raw_value is None else decode_value(raw_value)
-            except DeserializationError as error:
-                error.topic, error.partition, error.offset = topic, partition, offset
-                raise
             headers = Headers(headers_of(origin) or ())
+            try:
+                if sees_headers:
+                    key = None if raw_key is None else decode_key(raw_key, headers)
+                    value = None if raw_value is None else decode_value(raw_value, headers)
+                else:
+                    key = None if raw_key is None else decode_key(raw_key)
+                    value = None if raw_value is None else decode_value(raw_value)
+            except Exception as error:
+                own = Headers(headers_of(origin) or ())
+                half, cause = read_fault(topic, error, (keys, raw_key), (values, raw_value), own)
+                raise DeserializationError(
+                    f"cannot read the {half} of a record of topic {topic!r}: "
+                    f"{_READ.unreadable(half, cause)}",
+                    topic=topic,
+                    partition=partition,
+                    offset=offset,
+                ) from cause
             yield ConsumedRecord(key, value, timestamp, topic, partition, offset, headers)
 
     return decode

@@ -14,11 +14,11 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
-from stores.record import HeaderList, Headers
-from stores.serde import Serde
+from stores.record import HeaderList, Headers, checked_headers, wrong_timestamp
+from stores.serde import Serde, SerdeHint, serde_of, write_fault
 from streams.clock import SystemClock
 from streams.config import StreamsConfig
-from streams.errors import AppStateError, StreamsError
+from streams.errors import AppStateError, SerializationError, StreamsError
 from streams.transport.opening import open_client_transport
 from streams.transport.port import NewTopic, TopicPartition, Transport
 
@@ -29,9 +29,12 @@ is lost when the process dies."""
 COMMIT_BYTES: Final = 16 * 1024 * 1024
 """Bytes of keys and values after which it does so too."""
 
-_Encode: TypeAlias = Callable[[Any], bytes]
-_Bound: TypeAlias = tuple[Any, _Encode, _Encode]
-"""(send of the transport, encode key, encode value) of one topic and pair of serdes."""
+_SEND: Final = SerdeHint.of("send")
+
+_Encode: TypeAlias = Callable[..., bytes]
+_Bound: TypeAlias = tuple[Any, _Encode, _Encode, bool]
+"""(send of the transport, encode key, encode value, whether these take headers too) of one topic
+and pair of serdes."""
 
 _log = logging.getLogger(__name__)
 
@@ -104,16 +107,35 @@ class Producer:
             SerializationError: key or value is not of its serde's type; nothing was sent.
             ProductionError: a record of this batch was refused by the log.
             AppStateError: the producer is closed.
+            TypeError: a serde, the timestamp or the headers are not of their type.
         """
-        bound = self._bound.get((topic, key_serde, value_serde))
+        try:
+            bound = self._bound.get((topic, key_serde, value_serde))
+        except TypeError:  # nothing that could be a serde
+            bound = None
         if bound is None:
             bound = self._bind(topic, key_serde, value_serde)
-        send, encode_key, encode_value = bound
-        if timestamp.__class__ is not int and isinstance(timestamp, datetime):
+        send, encode_key, encode_value, sees_headers = bound
+        if timestamp.__class__ is not int and timestamp is not None:
+            if not isinstance(timestamp, datetime):
+                raise wrong_timestamp(timestamp, "the timestamp of a record, unless a datetime,")
             timestamp = int(timestamp.timestamp() * 1000)
-        raw_headers: HeaderList | None = None if headers is None else list(headers)
-        raw_key = None if key is None else encode_key(key)
-        raw_value = None if value is None else encode_value(value)
+        raw_headers: HeaderList | None = None
+        if headers is not None:
+            raw_headers = list(checked_headers(headers))
+        try:
+            if sees_headers:
+                own = Headers(raw_headers or ())
+                raw_key = None if key is None else encode_key(key, own)
+                raw_value = None if value is None else encode_value(value, own)
+                raw_headers = own.raw() or None
+            else:
+                raw_key = None if key is None else encode_key(key)
+                raw_value = None if value is None else encode_value(value)
+        except Exception as error:
+            raise self._unwritable(
+                error, topic, (key_serde, key), (value_serde, value), raw_headers
+            ) from error
         send(raw_key, raw_value, timestamp, raw_headers, partition)
         self._uncommitted += 1
         self._uncommitted_bytes += _size(raw_key) + _size(raw_value)
@@ -124,13 +146,38 @@ class Producer:
         self, topic: str, key_serde: Serde[Any] | None, value_serde: Serde[Any] | None
     ) -> _Bound:
         self._refuse_closed()
-        bound = (
-            self._transport.sender(topic),
-            (key_serde or self._key_serde).serializer(topic),
-            (value_serde or self._value_serde).serializer(topic),
-        )
+        keys = serde_of(key_serde, "key_serde of send()") or self._key_serde
+        values = serde_of(value_serde, "value_serde of send()") or self._value_serde
+        sees_headers = keys.sees_headers or values.sees_headers
+        encoders: tuple[_Encode, _Encode]
+        if sees_headers:
+            encoders = keys.header_serializer(topic), values.header_serializer(topic)
+        else:
+            encoders = keys.bare_serializer(topic), values.bare_serializer(topic)
+        bound = (self._transport.sender(topic), *encoders, sees_headers)
         self._bound[topic, key_serde, value_serde] = bound
         return bound
+
+    def _unwritable(
+        self,
+        error: Exception,
+        topic: str,
+        key: tuple[Serde[Any] | None, Any],
+        value: tuple[Serde[Any] | None, Any],
+        headers: HeaderList | None,
+    ) -> SerializationError:
+        """Returns what to raise where a record cannot be written."""
+        keys = serde_of(key[0], "key_serde of send()") or self._key_serde
+        values = serde_of(value[0], "value_serde of send()") or self._value_serde
+        own = Headers(headers or ())
+        half, cause = write_fault(topic, error, (keys, key[1]), (values, value[1]), own)
+        wrong = SerializationError(
+            f"cannot write the {half} of a record for topic {topic!r}: "
+            f"{_SEND.unwritable(half, cause)}",
+            topic=topic,
+        )
+        wrong.__cause__ = cause
+        return wrong
 
     def flush(self) -> None:
         """Commits what was sent: it lasts, and readers see it.

@@ -41,13 +41,20 @@ from typing import (
 )
 
 from stores.api import StateStore
+from stores.callables import shown
 from stores.formats import encode_partition_metadata
 from stores.layers.record_cache import RecordCache
-from stores.record import HeaderList, Headers, RawRecord
-from stores.serde import Serde
+from stores.record import HeaderList, Headers, RawRecord, checked_headers, wrong_timestamp
+from stores.serde import Serde, SerdeHint, bytes_of, read_fault, serde_of, write_fault
 from streams.clock import ManualClock
 from streams.config import Settings, StreamsConfig
-from streams.errors import AppStateError, TransportError, UnknownStoreError
+from streams.errors import (
+    AppStateError,
+    DeserializationError,
+    SerializationError,
+    TransportError,
+    UnknownStoreError,
+)
 from streams.metrics import Metric, of_task
 from streams.tasks.active_task import ActiveTask
 from streams.tasks.collector import RecordCollector
@@ -64,6 +71,8 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 _APPLICATION_ID: Final = "test-driver"
+_INPUT: Final = SerdeHint.of("create_input_topic")
+_OUTPUT: Final = SerdeHint.of("create_output_topic")
 
 
 class ProducedRecord(NamedTuple):
@@ -172,7 +181,7 @@ class TopologyTestDriver:
         if isinstance(topology, StreamsBuilder):
             topology = topology.build(config)
         self.config = config
-        self.clock = ManualClock(wall_clock_ms)
+        self.clock = ManualClock(_moment_ms(wall_clock_ms, "wall_clock_ms"))
         self._topology = topology
         self._commits = commit == "every-record"
         self._capture = _Capture()
@@ -314,8 +323,10 @@ class TopologyTestDriver:
         return TestInputTopic(
             self,
             topic,
-            key_serde or self.config.default_key_serde,
-            value_serde or self.config.default_value_serde,
+            serde_of(key_serde, "key_serde of create_input_topic()")
+            or self.config.default_key_serde,
+            serde_of(value_serde, "value_serde of create_input_topic()")
+            or self.config.default_value_serde,
             start_ms,
             _duration_ms(auto_advance),
         )
@@ -333,9 +344,15 @@ class TopologyTestDriver:
         Raises:
             TransportError: the topology does not read the topic.
             StreamsError: a record failed, and its handler said to stop.
+            TypeError: key or value are no bytes, or the timestamp is no int.
         """
         self._refuse_closed()
-        if not self._append(topic, key, value, timestamp, list(headers)):
+        for half, data in (("key", key), ("value", value)):
+            if data is not None and not isinstance(data, bytes):
+                message = f"pipe_raw() takes the {half} as bytes, got {shown(data)}"
+                raise TypeError(message)
+        timestamp = _moment_ms(timestamp, "the timestamp of a piped record")
+        if not self._append(topic, key, value, timestamp, list(checked_headers(headers))):
             known = ", ".join(sorted(self._source_topics())) or "none"
             message = f"the topology does not read topic {topic!r}; it reads: {known}"
             raise TransportError(message, topic=topic)
@@ -348,7 +365,7 @@ class TopologyTestDriver:
             duration: a timedelta, or milliseconds.
         """
         self._refuse_closed()
-        self.clock.advance(duration)
+        self.clock.advance(_duration_ms(duration))
         if self._task is not None:
             try:
                 self._task.punctuate_wall_clock(self.clock.now_ms())
@@ -500,8 +517,10 @@ class TopologyTestDriver:
         return TestOutputTopic(
             self,
             topic,
-            key_serde or self.config.default_key_serde,
-            value_serde or self.config.default_value_serde,
+            serde_of(key_serde, "key_serde of create_output_topic()")
+            or self.config.default_key_serde,
+            serde_of(value_serde, "value_serde of create_output_topic()")
+            or self.config.default_value_serde,
         )
 
     def take_produced(self) -> list[ProducedRecord]:
@@ -614,8 +633,9 @@ class TestInputTopic(Generic[K, V]):
     ) -> None:
         self._driver = driver
         self._topic = topic
-        self._encode_key = key_serde.serializer(topic)
-        self._encode_value = value_serde.serializer(topic)
+        self._serdes = key_serde, value_serde
+        self._encode_key = key_serde.header_serializer(topic)
+        self._encode_value = value_serde.header_serializer(topic)
         self._now_ms = start_ms
         self._auto_advance_ms = _forward(auto_advance_ms)
 
@@ -626,19 +646,35 @@ class TestInputTopic(Generic[K, V]):
         timestamp: datetime | int | None = None,
         headers: Headers | None = None,
     ) -> None:
-        """Pipes a record; without a timestamp it gets the topic's time, which then advances."""
+        """Pipes a record; without a timestamp it gets the topic's time, which then advances.
+
+        Raises:
+            SerializationError: key or value is not of its serde's type.
+            TypeError: the timestamp is neither an int nor a datetime, or the headers are none.
+            StreamsError: the record failed, and its handler said to stop.
+        """
+        own = Headers(checked_headers(() if headers is None else headers))
         if timestamp is None:
             timestamp_ms = self._now_ms
             self._now_ms += self._auto_advance_ms
         else:
-            timestamp_ms = _moment_ms(timestamp)
-        self._driver.pipe_raw(
-            self._topic,
-            None if key is None else self._encode_key(key),
-            None if value is None else self._encode_value(value),
-            timestamp_ms,
-            headers or (),
-        )
+            timestamp_ms = _moment_ms(timestamp, "the timestamp of a piped record")
+        key_serde, value_serde = self._serdes
+        topic = self._topic
+        try:
+            raw_key, raw_value = None, None
+            if key is not None:
+                raw_key = bytes_of(key_serde, topic, key, self._encode_key(key, own))
+            if value is not None:
+                raw_value = bytes_of(value_serde, topic, value, self._encode_value(value, own))
+        except Exception as error:
+            half, cause = write_fault(topic, error, (key_serde, key), (value_serde, value), own)
+            message = (
+                f"cannot write the {half} of a record for topic {topic!r}: "
+                f"{_INPUT.unwritable(half, cause)}"
+            )
+            raise SerializationError(message, topic=topic) from cause
+        self._driver.pipe_raw(topic, raw_key, raw_value, timestamp_ms, own)
 
     def pipe_value(self, value: V | None, timestamp: datetime | int | None = None) -> None:
         """Pipes a record without a key."""
@@ -696,8 +732,9 @@ class TestOutputTopic(Generic[K, V]):
     ) -> None:
         self._driver = driver
         self._topic = topic
-        self._decode_key = key_serde.deserializer(topic)
-        self._decode_value = value_serde.deserializer(topic)
+        self._serdes = key_serde, value_serde
+        self._decode_key = key_serde.header_deserializer(topic)
+        self._decode_value = value_serde.header_deserializer(topic)
 
     @property
     def queue_size(self) -> int:
@@ -714,6 +751,7 @@ class TestOutputTopic(Generic[K, V]):
 
         Raises:
             LookupError: there is none.
+            DeserializationError: the topic's serdes cannot read it.
         """
         queue = self._driver.produced(self._topic)
         if not queue:
@@ -721,9 +759,25 @@ class TestOutputTopic(Generic[K, V]):
             message = f"topic {self._topic!r} has no more records (topics written to: {written})"
             raise LookupError(message)
         record = queue.popleft()
-        key: Any = None if record.key is None else self._decode_key(record.key)
-        value: Any = None if record.value is None else self._decode_value(record.value)
-        return TestRecord(key, value, record.timestamp, Headers(record.headers))
+        headers = Headers(record.headers)
+        try:
+            key: Any = None if record.key is None else self._decode_key(record.key, headers)
+            value: Any = None if record.value is None else self._decode_value(record.value, headers)
+        except Exception as error:
+            key_serde, value_serde = self._serdes
+            half, cause = read_fault(
+                self._topic,
+                error,
+                (key_serde, record.key),
+                (value_serde, record.value),
+                Headers(record.headers),
+            )
+            message = (
+                f"cannot read the {half} of a record of topic {self._topic!r}: "
+                f"{_OUTPUT.unreadable(half, cause)}"
+            )
+            raise DeserializationError(message, topic=self._topic) from cause
+        return TestRecord(key, value, record.timestamp, headers)
 
     def read_key_value(self) -> tuple[K, V]:
         """Returns key and value of the next record; LookupError if there is none."""
@@ -767,8 +821,17 @@ def _forward(duration_ms: int) -> int:
 
 
 def _duration_ms(duration: timedelta | int) -> int:
-    return duration // timedelta(milliseconds=1) if isinstance(duration, timedelta) else duration
+    if isinstance(duration, timedelta):
+        return duration // timedelta(milliseconds=1)
+    if duration.__class__ is not int:
+        message = f"a duration is a timedelta or an int of milliseconds, got {shown(duration)}"
+        raise TypeError(message)
+    return duration
 
 
-def _moment_ms(moment: datetime | int) -> int:
-    return int(moment.timestamp() * 1000) if isinstance(moment, datetime) else moment
+def _moment_ms(moment: datetime | int, what: str = "a topic's time") -> int:
+    if isinstance(moment, datetime):
+        return int(moment.timestamp() * 1000)
+    if moment.__class__ is not int:
+        raise wrong_timestamp(moment, f"{what}, unless a datetime,")
+    return moment

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stores.builders import StoreBuilder
-from stores.serde import Serde
+from stores.serde import Serde, SerdeHint
 from topology.errors import TopologyError
 from topology.nodes.node import Node
 from topology.nodes.process import ProcessorApiNode
@@ -163,8 +163,10 @@ class SourceGraphNode(GraphNode):
         value_serde: Serde[Any] | None,
         timestamp_extractor: Any,
         offset_reset: Any,
+        hint: SerdeHint,
     ) -> None:
         super().__init__(name)
+        self.hint = hint
         self.topics = topics if isinstance(topics, re.Pattern) else tuple(dict.fromkeys(topics))
         self.key_serde = key_serde
         self.value_serde = value_serde
@@ -193,6 +195,7 @@ class SourceGraphNode(GraphNode):
             value_serde=self.value_serde,
             timestamp_extractor=self.timestamp_extractor,
             offset_reset=self.offset_reset,
+            hint=self.hint,
         )
 
 
@@ -223,6 +226,7 @@ class TableSourceGraphNode(SourceGraphNode):
             value_serde=self.value_serde,
             timestamp_extractor=self.timestamp_extractor,
             offset_reset=self.offset_reset,
+            hint=self.hint,
         )
         topology.add_processor(self.name, self.node, self.source_name)
         if self.node.store_name is None:
@@ -327,8 +331,10 @@ class SinkGraphNode(GraphNode):
         key_serde: Serde[Any] | None,
         value_serde: Serde[Any] | None,
         partitioner: Any,
+        hint: SerdeHint,
     ) -> None:
         super().__init__(name)
+        self.hint = hint
         self.topic = topic
         self.key_serde = key_serde
         self.value_serde = value_serde
@@ -343,6 +349,7 @@ class SinkGraphNode(GraphNode):
             key_serde=self.key_serde,
             value_serde=self.value_serde,
             partitioner=self.partitioner,
+            hint=self.hint,
         )
 
 
@@ -365,6 +372,7 @@ class RepartitionGraphNode(GraphNode):
         value_serde: how values are written and read.
         partitions: partition count of the topic; None leaves it to the runtime.
         partitioner: chooses partitions; None for the default one.
+        hint: where its serdes are given.
         mergeable: whether it came about by itself, not by `repartition()`.
     """
 
@@ -376,9 +384,11 @@ class RepartitionGraphNode(GraphNode):
         value_serde: Serde[Any] | None,
         partitions: int | None = None,
         partitioner: Any = None,
+        hint: SerdeHint,
         mergeable: bool = True,
     ) -> None:
         super().__init__(names.source)
+        self.hint = hint
         self.names = names
         self.key_serde = key_serde
         self.value_serde = value_serde
@@ -400,6 +410,7 @@ class RepartitionGraphNode(GraphNode):
             key_serde=self.key_serde,
             value_serde=self.value_serde,
             partitioner=self.partitioner,
+            hint=self.hint,
         )
         topology.add_source(
             names.source,
@@ -407,6 +418,7 @@ class RepartitionGraphNode(GraphNode):
             key_serde=self.key_serde,
             value_serde=self.value_serde,
             timestamp_extractor=fail_on_invalid_timestamp,
+            hint=self.hint,
         )
 
     def generated_names(self, is_generated: Callable[[str], bool]) -> Iterable[str]:
@@ -427,6 +439,7 @@ class GroupedTableRepartitionGraphNode(GraphNode):
         value_serde: Serde[Any] | None,
     ) -> None:
         super().__init__(source_name)
+        self.hint = SerdeHint.of("group_by")
         self.topic = topic
         self.sink_name = sink_name
         self.key_serde = key_serde
@@ -442,6 +455,7 @@ class GroupedTableRepartitionGraphNode(GraphNode):
             *self.parent_names(),
             key_serde=self.key_serde,
             value_serde=changes,
+            hint=self.hint,
         )
         topology.add_source(
             self.name,
@@ -449,6 +463,7 @@ class GroupedTableRepartitionGraphNode(GraphNode):
             key_serde=self.key_serde,
             value_serde=changes,
             timestamp_extractor=fail_on_invalid_timestamp,
+            hint=self.hint,
         )
 
     def generated_names(self, is_generated: Callable[[str], bool]) -> Iterable[str]:

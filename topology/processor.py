@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
+from stores.callables import arity, refuse_async, shown
 from stores.errors import StreamsError
-from stores.record import Headers, Record, RecordContext, RecordMetadata
+from stores.record import Headers, Record, RecordContext, RecordMetadata, wrong_timestamp
 
 KIn = TypeVar("KIn")
 VIn = TypeVar("VIn")
@@ -61,7 +62,11 @@ class FixedKeyRecord(Generic[KIn, VIn]):
     def __init__(
         self, key: KIn, value: VIn, timestamp: int, headers: Headers | None = None
     ) -> None:
-        if timestamp < 0:
+        try:
+            is_negative = timestamp < 0
+        except TypeError:
+            raise wrong_timestamp(timestamp) from None
+        if is_negative:
             raise StreamsError(
                 f"Malformed Record: negative timestamp {timestamp} for key {key!r}; "
                 "give it the time of the event in epoch milliseconds"
@@ -233,7 +238,7 @@ class Processor(ABC, Generic[KIn, VIn, KOut, VOut]):
     def init(self, context: ProcessorContext[KOut, VOut]) -> None:
         """Called before the first record; stores are restored by then.
 
-        Override it to look up stores or schedule punctuations; call `super().init(context)`.
+        Override it to look up stores or schedule punctuations. `self.context` is set by then.
         """
         self.context = context
 
@@ -266,6 +271,27 @@ class FixedKeyProcessor(ABC, Generic[KIn, VIn, VOut]):
         """Called once when the task closes. Stores are closed by the runtime."""
 
 
+def checked_product(who: str, product: Any) -> Any:
+    """Returns what a supplier made if it is a processor.
+
+    Args:
+        who: the processor's name or operator, for messages.
+        product: what the supplier returned.
+
+    Raises:
+        TypeError: it is no processor, or one whose methods are async.
+    """
+    if isinstance(product, type) or not callable(getattr(product, "process", None)):
+        message = (
+            f"the supplier of {who} made {shown(product)}, not a processor; it must return a new "
+            "Processor at each call: a class without arguments will do"
+        )
+        raise TypeError(message)
+    for method in ("init", "process", "close"):
+        refuse_async(getattr(product, method, None), f"{who}: {type(product).__name__}.{method}()")
+    return product
+
+
 ProcessorSupplier: TypeAlias = Callable[[], Processor[KIn, VIn, KOut, VOut]]
 """Makes a new processor at each call; a class without arguments will do. An attribute (or
 method) `stores` may name `StoreBuilder`s to add and connect (KIP-401)."""
@@ -282,6 +308,28 @@ TopicNameExtractor: TypeAlias = Callable[[Any, Any, RecordContext], str]
 StreamPartitioner: TypeAlias = Callable[[str, Any, Any, int], int | Collection[int] | None]
 """Chooses partitions: (topic, key, value, partition count) -> one, several, none (an empty
 collection drops the record), or None for the default way, by the key's bytes."""
+
+
+def check_partitioner(partitioner: object, who: str) -> None:
+    """Refuses what cannot be called as a partitioner is; None is no partitioner.
+
+    Raises:
+        TypeError: it is no plain function of four arguments.
+    """
+    if partitioner is not None:
+        names = "topic, key, value, partition count"
+        arity(cast("Any", partitioner), {4: names}, f"the partitioner of {who}")
+
+
+def check_extractor(extractor: object, who: str) -> None:
+    """Refuses what cannot be called as a timestamp extractor is; None is none.
+
+    Raises:
+        TypeError: it is no plain function of two arguments.
+    """
+    if extractor is not None:
+        names = "record, partition time"
+        arity(cast("Any", extractor), {2: names}, f"the timestamp_extractor of {who}")
 
 
 # -- timestamps ----------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self, TypeAlias
 
 from stores.builders import StoreBuilder
-from stores.serde import Serde
+from stores.callables import arity
+from stores.serde import Serde, SerdeHint, serde_of
 from topology.description import (
     NodeDescription,
     NodeKind,
@@ -28,7 +29,7 @@ from topology.description import (
 from topology.errors import TopologyError
 from topology.java_order import set_order
 from topology.nodes.node import Node
-from topology.nodes.process import ProcessorApiNode
+from topology.nodes.process import ProcessorApiNode, check_supplier
 from topology.nodes.table import ChangeSerde
 from topology.processor import (
     AutoOffsetReset,
@@ -38,6 +39,8 @@ from topology.processor import (
     StreamPartitioner,
     TimestampExtractor,
     TopicNameExtractor,
+    check_extractor,
+    check_partitioner,
 )
 
 Topics: TypeAlias = str | Sequence[str] | re.Pattern[str]
@@ -51,6 +54,12 @@ AnySupplier: TypeAlias = (
 )
 
 
+_BY_ADD_SOURCE = SerdeHint.of("add_source")
+_BY_ADD_SINK = SerdeHint.of("add_sink")
+_BY_ADD_GLOBAL_STORE = SerdeHint.of("add_global_store")
+_BY_ADD_READ_ONLY_STORE = SerdeHint.of("add_read_only_state_store")
+
+
 @dataclass(frozen=True, slots=True)
 class SourceNode:
     """Reads topics.
@@ -62,6 +71,7 @@ class SourceNode:
         key_serde: None for the application's default, like `value_serde`.
         timestamp_extractor: None for the application's default.
         offset_reset: None for the application's default.
+        hint: where its serdes are given, for messages.
     """
 
     name: str
@@ -71,6 +81,7 @@ class SourceNode:
     value_serde: ValueSerde | None = None
     timestamp_extractor: TimestampExtractor | None = None
     offset_reset: AutoOffsetReset | None = None
+    hint: SerdeHint = _BY_ADD_SOURCE
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -122,6 +133,7 @@ class SinkNode:
         key_serde: None for the application's default, like `value_serde`.
         partitioner: chooses partitions; None for the default one, by the key's bytes.
         parents: where its records come from.
+        hint: where its serdes are given, for messages.
     """
 
     name: str
@@ -131,6 +143,7 @@ class SinkNode:
     value_serde: ValueSerde | None = None
     partitioner: StreamPartitioner | None = None
     parents: tuple[str, ...] = ()
+    hint: SerdeHint = _BY_ADD_SINK
 
     def describe(self) -> NodeDescription:
         """Returns what is printed about it."""
@@ -196,6 +209,7 @@ class Topology:
         value_serde: ValueSerde | None = None,
         timestamp_extractor: TimestampExtractor | None = None,
         offset_reset: str | AutoOffsetReset | None = None,
+        hint: SerdeHint = _BY_ADD_SOURCE,
     ) -> Self:
         """Adds a node that reads topics.
 
@@ -207,11 +221,14 @@ class Topology:
             timestamp_extractor: gives records their event time.
             offset_reset: where to start without a committed offset: "earliest", "latest",
                 "none" or an `AutoOffsetReset`.
+            hint: where its serdes are given; for messages.
 
         Raises:
             TopologyError: a name or topic is taken.
+            TypeError: a serde or the extractor is none.
         """
         self._check_new(name)
+        check_extractor(timestamp_extractor, f"source {name!r}")
         pattern = topics if isinstance(topics, re.Pattern) else None
         names = () if isinstance(topics, re.Pattern) else _checked_topics(name, topics)
         if pattern is None:
@@ -223,10 +240,11 @@ class Topology:
                 name,
                 names,
                 pattern,
-                key_serde,
-                value_serde,
+                serde_of(key_serde, f"key_serde of source {name!r}"),
+                _value_serde(value_serde, f"source {name!r}"),
                 timestamp_extractor,
                 AutoOffsetReset.of(offset_reset),
+                hint,
             )
         )
         return self
@@ -262,6 +280,7 @@ class Topology:
         key_serde: Serde[Any] | None = None,
         value_serde: ValueSerde | None = None,
         partitioner: StreamPartitioner | None = None,
+        hint: SerdeHint = _BY_ADD_SINK,
     ) -> Self:
         """Adds a node that writes records.
 
@@ -272,15 +291,20 @@ class Topology:
             key_serde: how keys are written; the application's default if not given.
             value_serde: how values are written; the application's default if not given.
             partitioner: chooses partitions; the default is by the key's bytes.
+            hint: where its serdes are given; for messages.
 
         Raises:
             TopologyError: the name is taken or a parent is missing.
+            TypeError: a serde, the partitioner or the topic is none.
         """
         self._check_new(name)
         self._check_parents(name, parents)
         extractor = None if isinstance(topic, str) else topic
         if extractor is not None and not callable(extractor):
             raise TypeError(f"sink {name!r} needs a topic or a function choosing one: {topic!r}")
+        if extractor is not None:
+            arity(extractor, {3: "key, value, context"}, f"the topic of sink {name!r}")
+        check_partitioner(partitioner, f"sink {name!r}")
         if not topic:
             raise ValueError(f"sink {name!r} needs the name of a topic, got an empty one")
         self._put(
@@ -288,10 +312,11 @@ class Topology:
                 name,
                 topic if isinstance(topic, str) else None,
                 extractor,
-                key_serde,
-                value_serde,
+                serde_of(key_serde, f"key_serde of sink {name!r}"),
+                _value_serde(value_serde, f"sink {name!r}"),
                 partitioner,
                 parents,
+                hint,
             )
         )
         return self
@@ -383,8 +408,17 @@ class Topology:
         (topic,) = _checked_topics(source_name, topic)
         self._check_unread(source_name, (topic,))
         node = supplier if isinstance(supplier, Node) else _processor_node(processor_name, supplier)
+        check_extractor(timestamp_extractor, f"source {source_name!r}")
         self._put(
-            SourceNode(source_name, (topic,), None, key_serde, value_serde, timestamp_extractor)
+            SourceNode(
+                source_name,
+                (topic,),
+                None,
+                serde_of(key_serde, f"key_serde of source {source_name!r}"),
+                _value_serde(value_serde, f"source {source_name!r}"),
+                timestamp_extractor,
+                hint=_BY_ADD_GLOBAL_STORE,
+            )
         )
         self._put(ProcessorNode(processor_name, node, (source_name,), [builder.name]))
         self._global_nodes.update((source_name, processor_name))
@@ -417,6 +451,7 @@ class Topology:
             value_serde=value_serde,
             timestamp_extractor=timestamp_extractor,
             offset_reset=AutoOffsetReset.earliest(),
+            hint=_BY_ADD_READ_ONLY_STORE,
         )
         self.add_processor(processor_name, supplier, source_name)
         self.add_state_store(builder.without_logging(), processor_name)
@@ -625,7 +660,8 @@ class Topology:
             if reader is not None:
                 raise TopologyError(
                     f"topic {topic!r} of source {name!r} is already read by source {reader!r}; "
-                    "let one source read it and give it several children",
+                    "read the topic once and use that stream or table as often as you like (with "
+                    f"add_processor: name {reader!r} as the parent)",
                     node=name,
                     topic=topic,
                 )
@@ -650,20 +686,12 @@ def supplied_stores(supplier: object) -> Sequence[StoreBuilder]:
 
 
 def _processor_node(name: str, supplier: Any) -> ProcessorApiNode:
-    """Wraps a supplier, after a look at two of its processors as the JVM takes."""
-    if not callable(supplier):
-        raise TypeError(
-            f"processor {name!r} needs a class or function that makes processors, got {supplier!r}"
-        )
-    first, second = supplier(), supplier()
-    if not callable(getattr(first, "process", None)):
-        raise TypeError(f"the supplier of processor {name!r} made {first!r}, not a processor")
-    if first is second:
-        raise TopologyError(
-            f"the supplier of processor {name!r} returned the same object twice; let it make a "
-            "new one at each call, every task needs its own",
-            node=name,
-        )
+    """Wraps a supplier, after a look at two of its processors."""
+    try:
+        first = check_supplier(f"processor {name!r}", supplier)
+    except TopologyError as error:
+        error.node = name
+        raise
     return ProcessorApiNode(supplier, isinstance(first, FixedKeyProcessor))
 
 
@@ -676,6 +704,13 @@ def _checked_topics(name: str, topics: object) -> tuple[str, ...]:
     if not given or not all(given):
         raise ValueError(f"source {name!r} needs the name of at least one topic, got {topics!r}")
     return tuple(given)
+
+
+def _value_serde(given: Any, of_what: str) -> Any:
+    """Returns what was given as the serde of values; changes of a table have a mark of their own."""
+    if isinstance(given, ChangeSerde):
+        return given
+    return serde_of(given, f"value_serde of {of_what}")
 
 
 def _check_builder(builder: object) -> None:

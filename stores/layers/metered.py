@@ -31,6 +31,7 @@ from stores.api import (
     WindowStoreIterator,
 )
 from stores.backends.contract import prefix_end
+from stores.errors import DeserializationError, SerializationError
 from stores.formats import decode_value_and_timestamp, pack_int64
 from stores.layers.changelog import (
     WindowWrite,
@@ -42,9 +43,9 @@ from stores.layers.changelog import (
 )
 from stores.layers.lru import LruRows
 from stores.layers.pending import Change, Row, RowStore, closed
-from stores.record import columns_by_key
+from stores.record import columns_by_key, wrong_timestamp
 from stores.segments import SEGMENT_BYTES, SegmentedRows, window_key_of
-from stores.serde import Serde
+from stores.serde import Half, Serde, SerdeHint, bytes_of
 from stores.windowed import FOREVER_MS, TimeWindow, Windowed
 
 Pair: TypeAlias = tuple[Any, int]
@@ -81,6 +82,10 @@ class Description(Protocol):
         """How values are written."""
 
     @property
+    def hint(self) -> SerdeHint:
+        """Where its serdes are given, for messages."""
+
+    @property
     def logged(self) -> bool:
         """Whether changes go to a changelog."""
 
@@ -105,7 +110,7 @@ class _Metered(StateStore):
                 "call with_default_serdes before build"
             )
             raise ValueError(message)
-        topic = self.topic = host.changelog_topic(builder.name)
+        self.topic = host.changelog_topic(builder.name)
         self.builder = builder
         self.host = host
         self.key_serde = builder.key_serde
@@ -113,14 +118,60 @@ class _Metered(StateStore):
         self.timestamped = builder.is_timestamped
         self.current = host.current
         self.log = host.changelog(builder.name) if builder.logged else None
-        self.encode_key: Callable[[Any], bytes] = self.key_serde.serializer(topic)
-        self.decode_key: Callable[[bytes], Any] = self.key_serde.deserializer(topic)
-        self.encode_value: Callable[[Any], bytes] = self.value_serde.serializer(topic)
-        self.decode_value: Callable[[bytes], Any] = self.value_serde.deserializer(topic)
+        self.encode_key = self._encoder("key", self.key_serde)
+        self.decode_key = self._decoder("key", self.key_serde)
+        self.encode_value = self._encoder("value", self.value_serde)
+        self.decode_value = self._decoder("value", self.value_serde)
         self._gets = 0
         self._puts = 0
         self.puts_below = 0
         """Writes by a layer above that calls neither `put_pair` nor `put_pair_raw`."""
+
+    def _encoder(self, half: Half, serde: Serde[Any]) -> Callable[[Any], bytes]:
+        """Returns the function that writes keys or values, and tells what it cannot write."""
+        write, topic, builder = serde.bare_serializer(self.topic), self.topic, self.builder
+
+        def encode(value: Any) -> bytes:
+            try:
+                return write(value)
+            except Exception as error:
+                cause = error
+                try:
+                    bytes_of(serde, topic, value, serde.serializer(topic)(value))
+                except Exception as clear:
+                    cause = clear
+                reason = builder.hint.unwritable(half, cause)
+                message = (
+                    f"store '{builder.name}'{builder.hint.by()} cannot write the {half} of a row: "
+                    f"{reason}"
+                )
+                raise SerializationError(message, topic=topic) from cause
+
+        return encode
+
+    def _decoder(self, half: Half, serde: Serde[Any]) -> Callable[[bytes], Any]:
+        """Returns the function that reads keys or values, and tells what it cannot read."""
+        read, topic, builder = serde.bare_deserializer(self.topic), self.topic, self.builder
+
+        def decode(data: bytes) -> Any:
+            try:
+                return read(data)
+            except Exception as error:
+                cause = error
+                try:
+                    serde.deserializer(topic)(data)
+                except Exception as clear:
+                    cause = clear
+                reason = builder.hint.unreadable(half, cause)
+                if serde.sees_headers:
+                    reason += " (rows of stores have no headers)"
+                message = (
+                    f"store '{builder.name}'{builder.hint.by()} cannot read the {half} of a row: "
+                    f"{reason}"
+                )
+                raise DeserializationError(message, topic=topic) from cause
+
+        return decode
 
     @property
     def name(self) -> str:
@@ -195,6 +246,8 @@ class _Metered(StateStore):
             raise TypeError(message)
         if value.value is None:
             return None, self.current.timestamp
+        if value.timestamp.__class__ is not int:
+            raise wrong_timestamp(value.timestamp, f"the timestamp of a value in '{self.name}'")
         return value.value, value.timestamp
 
     def check_key(self, key: Any) -> None:

@@ -35,6 +35,7 @@ from streams.tasks.task import TaskId
 from streams.transport.port import TopicPartition
 from topology.compiler import Chain, compile_chains
 from topology.nodes.node import Failed, Process, StreamProcess
+from topology.nodes.returned import refuse_result
 from topology.topology import SinkNode, SourceNode
 
 RUN_RECORDS = 1000
@@ -283,7 +284,9 @@ class ActiveTask:
         current.topic, current.partition, current.origin = None, -1, None
         current.timestamp, current.run = now_ms, ()
         try:
-            schedule.callback(now_ms)
+            result: object = schedule.callback(now_ms)
+            if result is not None:
+                refuse_result("a punctuator", result)
         except Exception as error:
             self._policy.processing_failed(self, schedule.node, error, None, None, now_ms)
         finally:

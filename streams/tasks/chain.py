@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stores.errors import StreamsError
+from stores.callables import shown
+from stores.errors import DeserializationError, StreamsError
 from stores.formats import decode_change
 from stores.record import Headers, RawRecord, headers_of, offset_of
-from stores.serde import serdes
+from stores.serde import Serde, read_fault, serdes
 from streams.error_handlers import error_name
 from streams.errors import ProcessingError
 from streams.measures import Measure
@@ -32,6 +33,9 @@ from topology.processor import (
 )
 
 Decode = Callable[[bytes], Any]
+
+_LATEST_MS = 2**63 - 1
+"""The latest time that a record can carry."""
 
 
 class SourceRun:
@@ -79,32 +83,55 @@ class SourceRun:
         self._extract = None if extract is fail_on_invalid_timestamp else extract
         self.run: Callable[[Sequence[RawRecord]], None] = self._loop()
 
-    def decoders(self) -> tuple[Decode, Decode]:
-        """Returns the functions that decode keys and values of this topic."""
+    def _serdes(self) -> tuple[Serde[Any], Serde[Any], bool]:
+        """Returns the serdes of keys and of values, and whether values come two at a time."""
         source, config = self._chain.source, self._task.config
-        value_serde: Any = source.value_serde or config.default_value_serde
         key_serde = source.key_serde or config.default_key_serde
+        value_serde: Any = source.value_serde or config.default_value_serde
         if isinstance(value_serde, ChangeSerde):
-            inner = (value_serde.inner or config.default_value_serde).deserializer(self.topic)
+            return key_serde, value_serde.inner or config.default_value_serde, True
+        return key_serde, value_serde, False
 
-            def change(data: bytes) -> tuple[Any, Any]:
-                new, old = decode_change(data)
-                return (None if new is None else inner(new)), (None if old is None else inner(old))
+    def decoders(self) -> tuple[Decode, Decode]:
+        """Returns the functions that decode keys and values of this topic.
 
-            return key_serde.deserializer(self.topic), change
-        return key_serde.deserializer(self.topic), value_serde.deserializer(self.topic)
+        What a serde sees of headers is those of the task's current record.
+        """
+        key_serde, value_serde, is_change = self._serdes()
+        decode_key = self._seeing(key_serde) or key_serde.deserializer(self.topic)
+        decode = self._seeing(value_serde) or value_serde.deserializer(self.topic)
+        return decode_key, _change_decoder(decode) if is_change else decode
 
     def _bare_decoders(self) -> tuple[Decode | None, Decode | None]:
         """Returns the fastest functions that decode right bytes, None for bytes as they are."""
-        source, config = self._chain.source, self._task.config
-        key_serde = source.key_serde or config.default_key_serde
-        value_serde: Any = source.value_serde or config.default_value_serde
-        decode_key = None if key_serde is serdes.bytes else key_serde.bare_deserializer(self.topic)
-        if isinstance(value_serde, ChangeSerde):
+        key_serde, value_serde, is_change = self._serdes()
+        decode_key, decode_value = self._bare(key_serde), self._bare(value_serde)
+        if is_change:
             return decode_key, self.decoders()[1]
-        if value_serde is serdes.bytes:
-            return decode_key, None
-        return decode_key, value_serde.bare_deserializer(self.topic)
+        return decode_key, decode_value
+
+    def _bare(self, serde: Serde[Any]) -> Decode | None:
+        if serde is serdes.bytes:
+            return None
+        return self._seeing(serde) or serde.bare_deserializer(self.topic)
+
+    def _seeing(self, serde: Serde[Any]) -> Decode | None:
+        """Returns the function of a serde that sees headers, None for any other serde.
+
+        Headers that it changes are those of the record from then on, as in the JVM.
+        """
+        if not serde.sees_headers:
+            return None
+        decode, current = serde.header_deserializer(self.topic), self._task.current
+
+        def decode_with_headers(data: bytes) -> Any:
+            headers = Headers(headers_of(current.origin) or ())
+            value = decode(data, headers)
+            offset = current.offset()
+            current.origin = (offset, headers.raw()) if len(headers) else offset
+            return value
+
+        return decode_with_headers
 
     def stamped(self, records: Sequence[RawRecord]) -> Sequence[RawRecord]:
         """Puts the extractor's timestamps in place of the records' own.
@@ -122,7 +149,10 @@ class SourceRun:
         decode_key, decode_value = self.decoders()
         seen = max(self.partition_time_ms, self._newest_stamped_ms)
         stamped = []
+        current = self._task.current
+        before = current.origin
         for timestamp, raw_key, raw_value, origin in records:
+            current.origin = origin  # serdes that see headers look there
             try:
                 record = ConsumedRecord(
                     None if raw_key is None else decode_key(raw_key),
@@ -131,17 +161,21 @@ class SourceRun:
                     self.topic,
                     self.partition,
                     offset_of(origin),
-                    Headers(headers_of(origin) or ()),
+                    Headers(current.headers() or ()),
                 )
             except Exception:  # the hot loop meets the record again and asks the handler
                 stamped.append((timestamp, raw_key, raw_value, origin))
                 continue
             try:
-                extracted = extract(record, seen)
+                extracted: Any = extract(record, seen)
+                if extracted.__class__ is not int or extracted > _LATEST_MS:
+                    extracted = _whole(extracted)
                 seen = max(seen, extracted)
             except Exception as error:
+                current.origin = before
                 raise self._unstamped(record, error) from error
             stamped.append((extracted, raw_key, raw_value, origin))
+        current.origin = before
         self._newest_stamped_ms = seen
         return stamped
 
@@ -149,7 +183,7 @@ class SourceRun:
         """Returns what to raise where an extractor failed or returned no whole number."""
         return ProcessingError(
             f"the timestamp extractor failed: {error_name(error)}: {error}; it must return epoch "
-            "milliseconds, a negative number drops the record",
+            "milliseconds as an int, a negative number drops the record",
             task_id=self._task.task_id,
             topic=self.topic,
             partition=self.partition,
@@ -242,20 +276,20 @@ class SourceRun:
         return run
 
     def _undecodable(self, record: RawRecord, error: Exception) -> None:
-        clear = self._clear(record, error)
-        self._policy.deserialization_failed(self._task, self._chain.source.name, clear)
-
-    def _clear(self, record: RawRecord, error: Exception) -> Exception:
-        """Returns the error the checked decoders raise for a record, which says more."""
-        decode_key, decode_value = self.decoders()
-        try:
-            if record[1] is not None:
-                decode_key(record[1])
-            if record[2] is not None:
-                decode_value(record[2])
-        except Exception as clear:
-            return clear
-        return error
+        source, (key_serde, value_serde, is_change) = self._chain.source, self._serdes()
+        raw_key, raw_value = record[1], record[2]
+        headers = Headers(headers_of(record[3]) or ())
+        checked = None if is_change else raw_value
+        half, cause = read_fault(
+            self.topic, error, (key_serde, raw_key), (value_serde, checked), headers
+        )
+        clear = DeserializationError(
+            f"source {source.name!r}{source.hint.by()} cannot read the {half} of a record of topic "
+            f"{self.topic!r}: {source.hint.unreadable(half, cause)}",
+            node=source.name,
+        )
+        clear.__cause__ = cause
+        self._policy.deserialization_failed(self._task, source.name, clear)
 
     def _reject_timestamp(self, timestamp: int) -> None:
         """Drops a record whose extractor returned a negative timestamp; without one, fails."""
@@ -267,3 +301,24 @@ class SourceRun:
             "the source a timestamp_extractor, for example log_and_skip_on_invalid_timestamp"
         )
         raise StreamsError(message, node=self._chain.source.name)
+
+
+def _change_decoder(decode: Decode) -> Decode:
+    """Returns the function that reads both values of a change."""
+
+    def change(data: bytes) -> tuple[Any, Any]:
+        new, old = decode_change(data)
+        return (None if new is None else decode(new)), (None if old is None else decode(old))
+
+    return change
+
+
+def _whole(extracted: Any) -> int:
+    """Returns what an extractor returned as an int.
+
+    Raises:
+        TypeError: it is none, or none that a record can carry.
+    """
+    if isinstance(extracted, int) and not isinstance(extracted, bool) and extracted <= _LATEST_MS:
+        return int(extracted)
+    raise TypeError(f"it returned {shown(extracted)}")

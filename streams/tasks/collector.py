@@ -9,14 +9,15 @@ Source: JVM `RecordCollectorImpl`, `SinkNode`; semantics A15.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from stores.api import Log
+from stores.callables import shown
 from stores.errors import StreamsError
 from stores.formats import encode_change
 from stores.record import Headers, RecordContext, headers_of
-from stores.serde import Serde, serdes
+from stores.serde import Serde, bytes_of, serdes, write_fault
 from streams.errors import SerializationError
 from streams.tasks.failures import FailurePolicy, Outlet
 from streams.tasks.task import TaskFace
@@ -65,6 +66,8 @@ class RecordCollector:
             return self._dynamic_sink(task, node)
         topic = self._topic_names.get(node.topic, node.topic)
         self._policy.note_sink(topic, node.name)
+        if any(serde.sees_headers for serde in self._serdes(task, node)):
+            return self._header_sink(task, node, topic, takes_changes=takes_changes)
         if takes_changes:
             return self._change_sink(task, node, topic)
         if node.partitioner is not None:
@@ -105,8 +108,8 @@ class RecordCollector:
     def _change_sink(self, task: TaskFace, node: SinkNode, topic: str) -> Process:
         serde = node.value_serde
         assert isinstance(serde, ChangeSerde)
-        encode_key = self._key_serde(task, node).serializer(topic)
-        inner = (serde.inner or task.config.default_value_serde).serializer(topic)
+        key_serde, value_serde = self._serdes(task, node)
+        encode_key, inner = key_serde.bare_serializer(topic), value_serde.bare_serializer(topic)
         send, failed, current = (
             self._transport.sender(topic),
             self._failed(task, node, topic),
@@ -123,6 +126,67 @@ class RecordCollector:
                 failed(error, key, new)
                 return
             send(raw_key, value, timestamp, headers_of(current.origin), None)
+
+        return sink
+
+    def _header_sink(
+        self, task: TaskFace, node: SinkNode, topic: str, *, takes_changes: bool
+    ) -> Process:
+        """Returns the sink of serdes that see headers, for each kind of sink.
+
+        What a serde sets goes with the record it writes: other children do not see it.
+        """
+        key_serde, value_serde = self._serdes(task, node)
+        encode_key = key_serde.header_serializer(topic)
+        encode_value = value_serde.header_serializer(topic)
+        send, failed, current = (
+            self._transport.sender(topic),
+            self._failed(task, node, topic),
+            task.current,
+        )
+        choose, policy = self._partitioner(task, node, topic), self._policy
+
+        def put(key: Any, value: Any, make: Callable[[Headers], Any], timestamp: int) -> None:
+            headers = Headers(headers_of(current.origin) or ())
+            try:
+                raw_key = None if key is None else encode_key(key, headers)
+                raw_value = make(headers)
+                for raw, serde in ((raw_key, key_serde), (raw_value, value_serde)):
+                    if raw is not None and raw.__class__ is not bytes:
+                        bytes_of(serde, topic, value, raw)
+            except Exception as error:
+                failed(error, key, value)
+                return
+            try:
+                chosen = choose(key, value)
+            except Exception as error:
+                policy.processing_failed(task, node.name, error, key, value, timestamp)
+                return
+            if not chosen:
+                task.dropped_records_total += 1
+            for partition in chosen:
+                send(raw_key, raw_value, timestamp, headers.raw() or None, partition)
+
+        if takes_changes:
+
+            def change_sink(key: Any, new: Any, old: Any, timestamp: int) -> None:
+                def make(headers: Headers) -> bytes:
+                    return encode_change(
+                        None if new is None else encode_value(new, headers),
+                        None if old is None else encode_value(old, headers),
+                    )
+
+                put(key, new, make, timestamp)
+
+            return change_sink
+
+        def sink(key: Any, value: Any, timestamp: int) -> None:
+            put(
+                key,
+                value,
+                lambda headers: None if value is None else encode_value(value, headers),
+                timestamp,
+            )
 
         return sink
 
@@ -171,17 +235,39 @@ class RecordCollector:
 
             return by_inner_key
 
+        if chosen is None:
+            return lambda _key, _value: (None,)
+
+        def known(partition: int) -> int:
+            """Returns the partition count; where there is no topic, what makes anything right."""
+            found = self._transport.partition_count(topic)
+            return max(partition, 0) + 1 if found is None else found
+
         def by_user(key: Any, value: Any) -> tuple[int | None, ...]:
             answer = chosen(topic, key, value, count or 1)
             if answer is None:
                 return (None,)
-            if isinstance(answer, int):
-                return (answer,)
-            several = tuple(dict.fromkeys(answer))
-            if not all(isinstance(one, int) for one in several):
-                message = f"the partitioner returned {answer!r}, not a partition, several or None"
+            if answer.__class__ is int:
+                several: tuple[Any, ...] = (answer,)
+            elif isinstance(answer, Iterable) and not isinstance(answer, str | bytes):
+                several = tuple(answer)
+            else:
+                several = (answer,)
+            if not all(isinstance(one, int) and not isinstance(one, bool) for one in several):
+                message = (
+                    f"the partitioner of topic {topic!r} returned {shown(answer)}; it must return "
+                    "a partition (an int), several, or None for the default one"
+                )
                 raise StreamsError(message, node=node.name)
-            return several
+            for one in several:
+                # Asked anew before it is refused: topics grow.
+                if one < 0 or (one >= (count or 1) and one >= known(one)):
+                    message = (
+                        f"the partitioner of topic {topic!r} returned partition {one}; the topic "
+                        f"has 0 to {known(one) - 1}"
+                    )
+                    raise StreamsError(message, node=node.name)
+            return tuple(dict.fromkeys(several))
 
         return by_user
 
@@ -200,7 +286,7 @@ class RecordCollector:
             )
             try:
                 topic = extract(key, value, context)
-                end = ends.get(topic)
+                end = ends.get(topic) if topic.__class__ is str else None
                 if end is None:
                     end = ends[topic] = self._resolved(task, node, topic)
             except Exception as error:
@@ -212,7 +298,11 @@ class RecordCollector:
 
     def _resolved(self, task: TaskFace, node: SinkNode, topic: str) -> Process:
         if not isinstance(topic, str) or not topic:
-            message = f"the topic extractor of a sink returned {topic!r}, not a topic name"
+            given = shown(topic) if topic != "" else "an empty text"
+            message = (
+                f"the topic extractor of a sink returned {given}, not a topic name; it must return "
+                "the name of a topic as a str"
+            )
             raise StreamsError(message, node=node.name)
         named = SinkNode(
             name=node.name,
@@ -222,25 +312,30 @@ class RecordCollector:
             value_serde=node.value_serde,
             partitioner=node.partitioner,
             parents=node.parents,
+            hint=node.hint,
         )
         return self.sink(task, named, takes_changes=False)
 
     @staticmethod
-    def _key_serde(task: TaskFace, node: SinkNode) -> Serde[Any]:
-        return node.key_serde or task.config.default_key_serde
+    def _serdes(task: TaskFace, node: SinkNode) -> tuple[Serde[Any], Serde[Any]]:
+        """Returns the serdes of keys and of values, of one value where they come as a change."""
+        key_serde = node.key_serde or task.config.default_key_serde
+        value_serde = node.value_serde
+        if isinstance(value_serde, ChangeSerde):
+            value_serde = value_serde.inner
+        return key_serde, value_serde or task.config.default_value_serde
 
     def _encoders(
         self, task: TaskFace, node: SinkNode, topic: str
     ) -> tuple[Callable[[Any], bytes], Callable[[Any], bytes]]:
-        value_serde: Any = node.value_serde or task.config.default_value_serde
-        return self._key_serde(task, node).serializer(topic), value_serde.serializer(topic)
+        key_serde, value_serde = self._serdes(task, node)
+        return key_serde.bare_serializer(topic), value_serde.bare_serializer(topic)
 
     def _bare_encoders(
         self, task: TaskFace, node: SinkNode, topic: str
     ) -> tuple[Callable[[Any], bytes] | None, Callable[[Any], bytes] | None]:
         """Returns the fastest encoders, None where bytes go out as they are."""
-        key_serde: Any = self._key_serde(task, node)
-        value_serde: Any = node.value_serde or task.config.default_value_serde
+        key_serde, value_serde = self._serdes(task, node)
         return (
             None if key_serde is serdes.bytes else key_serde.bare_serializer(topic),
             None if value_serde is serdes.bytes else value_serde.bare_serializer(topic),
@@ -249,37 +344,19 @@ class RecordCollector:
     def _failed(
         self, task: TaskFace, node: SinkNode, topic: str
     ) -> Callable[[Exception, Any, Any], None]:
-        key_serde = self._key_serde(task, node)
-        value_serde: Any = node.value_serde or task.config.default_value_serde
-        if isinstance(value_serde, ChangeSerde):
-            value_serde = value_serde.inner or task.config.default_value_serde
+        key_serde, value_serde = self._serdes(task, node)
 
         def failed(error: Exception, key: Any, value: Any) -> None:
-            which, cause = _fault_of(topic, error, (key_serde, key), (value_serde, value))
-            reason = cause.message if isinstance(cause, StreamsError) else str(cause)
+            headers = Headers(task.current.headers() or ())
+            which, cause = write_fault(
+                topic, error, (key_serde, key), (value_serde, value), headers
+            )
             wrapped = SerializationError(
-                f"sink {node.name!r} cannot write the {which} of a record for topic {topic!r}: "
-                f"{reason}",
+                f"sink {node.name!r}{node.hint.by()} cannot write the {which} of a record for topic "
+                f"{topic!r}: {node.hint.unwritable(which, cause)}",
                 node=node.name,
             )
             wrapped.__cause__ = cause
             self._policy.serialization_failed(task, node.name, wrapped, topic, key, value)
 
         return failed
-
-
-def _fault_of(
-    topic: str, error: Exception, key: tuple[Serde[Any], Any], value: tuple[Serde[Any], Any]
-) -> tuple[str, Exception]:
-    """Returns whether key or value cannot be written, and why.
-
-    The bare functions that sinks call raise anything; here the checked ones are asked.
-    """
-    for which, (serde, given) in (("key", key), ("value", value)):
-        if given is None:
-            continue
-        try:
-            serde.serializer(topic)(given)
-        except Exception as found:
-            return which, found
-    return "value", error

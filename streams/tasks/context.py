@@ -14,12 +14,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from stores.callables import arity, shown
 from stores.errors import StreamsError, UnknownStoreError
-from stores.record import RecordMetadata
+from stores.record import Record, RecordMetadata, checked_headers, wrong_timestamp
 from streams.tasks.punctuation import Punctuator, Schedule
 from streams.tasks.task import TaskFace
 from topology.nodes.node import Process
-from topology.processor import Cancellable, PunctuationType
+from topology.processor import Cancellable, FixedKeyRecord, PunctuationType
 
 
 class TaskProcessorContext:
@@ -73,6 +74,7 @@ class TaskProcessorContext:
 
         Raises:
             StreamsError: there is no child of that name.
+            TypeError: it is no record, or its headers or timestamp are not what they must be.
         """
         if child is None:
             targets = self._every
@@ -83,15 +85,21 @@ class TaskProcessorContext:
                 message = f"cannot forward to {child!r}: it is not a child; the children: {known}"
                 raise StreamsError(message, node=self._node)
             targets = (target,)
+        try:
+            headers, time = record.headers, record.timestamp
+            headers.raw()
+        except AttributeError:
+            raise _not_forwarded(record) from None
+        if time.__class__ is not int:
+            raise wrong_timestamp(time)
         current = self._task.current
         origin, timestamp = current.origin, current.timestamp
-        headers = record.headers
         offset = current.offset()
-        current.timestamp = record.timestamp
+        current.timestamp = time
         try:
             for target in targets:
                 current.origin = (offset, headers.raw()) if len(headers) else offset
-                target(record.key, record.value, record.timestamp)
+                target(record.key, record.value, time)
         finally:
             current.origin, current.timestamp = origin, timestamp
 
@@ -121,7 +129,16 @@ class TaskProcessorContext:
 
         Raises:
             ValueError: the interval is below 1 ms or the start time is negative.
+            TypeError: the callback is no plain function of one argument, or another argument
+                is not of its type.
         """
+        if not isinstance(type, PunctuationType):
+            message = (
+                f"schedule() needs a PunctuationType, got {shown(type)}; give "
+                "PunctuationType.STREAM_TIME or PunctuationType.WALL_CLOCK_TIME"
+            )
+            raise TypeError(message)
+        arity(callback, {1: "timestamp_ms"}, "schedule()")
         interval_ms = _ms(interval)
         if interval_ms < 1:
             message = f"a punctuation needs an interval of at least 1 ms, got {interval!r}"
@@ -130,8 +147,10 @@ class TaskProcessorContext:
         if start_time is not None:
             if isinstance(start_time, datetime):
                 start_ms = int(start_time.timestamp() * 1000)
+            elif start_time.__class__ is int:
+                start_ms = start_time
             else:
-                start_ms = int(start_time)
+                raise wrong_timestamp(start_time, "start_time of schedule(), unless a datetime,")
             if start_ms < 0:
                 message = f"a punctuation cannot start before 1970, got {start_time!r}"
                 raise ValueError(message)
@@ -190,4 +209,23 @@ class TaskProcessorContext:
 def _ms(interval: timedelta | int) -> int:
     if isinstance(interval, timedelta):
         return interval // timedelta(milliseconds=1)
-    return int(interval)
+    if interval.__class__ is not int:
+        message = f"schedule() needs a timedelta or an int of milliseconds, got {shown(interval)}"
+        raise TypeError(message)
+    return interval
+
+
+def _not_forwarded(record: Any) -> TypeError:
+    """Returns what to raise about something that cannot be forwarded."""
+    if isinstance(record, Record | FixedKeyRecord):
+        try:
+            checked_headers(record.headers)
+        except TypeError as error:
+            return error
+        return TypeError(
+            f"the headers of a forwarded record are Headers, got {shown(record.headers)}"
+        )
+    return TypeError(
+        f"forward() needs a Record, got {shown(record)}; give record.with_value(...) or "
+        "Record(key, value, timestamp)"
+    )

@@ -14,10 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol
 
+from stores.callables import shown
 from stores.errors import DeserializationError, StorageError, StreamsError
 from stores.record import Headers, Record
 from streams.config import StreamsConfig
 from streams.error_handlers import (
+    DeadLetter,
     Decision,
     ErrorContext,
     ErrorHandler,
@@ -210,16 +212,25 @@ class FailurePolicy:
                 context,
                 raised,
             )
-        if not isinstance(response, Response):
+        if not isinstance(response, Response) or not isinstance(response.decision, Decision):
             self._raise(
                 ProcessingError(
-                    f"the {setting} returned {response!r}; it must return Response.fail(), "
+                    f"the {setting} returned {shown(response)}; it must return Response.fail(), "
                     "Response.resume() or Response.retry()"
                 ),
                 context,
                 error,
             )
         for letter in response.dead_letters:
+            if not isinstance(letter, DeadLetter):
+                self._raise(
+                    ProcessingError(
+                        f"the {setting} returned {shown(letter)} among its dead letters; each must "
+                        "be a DeadLetter, such as dead_letter(context, error, topic=...) makes"
+                    ),
+                    context,
+                    error,
+                )
             send = self._senders.get(letter.topic)
             if send is None:
                 send = self._senders[letter.topic] = self._outlet.sender(letter.topic)

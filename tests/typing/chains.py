@@ -8,7 +8,7 @@ from typing import Any, assert_type
 import msgspec
 
 from stores.api import ReadOnlyKeyValueStore, ReadOnlyWindowStore, ValueAndTimestamp
-from stores.record import RecordContext
+from stores.record import Headers, RecordContext
 from stores.serde import Serde, serdes
 from stores.windowed import Windowed
 from streams.app import App
@@ -41,6 +41,24 @@ assert_type(serdes.json(Order | None), Serde[Any])
 assert_type(serdes.string.serializer("t")("text"), bytes)
 assert_type(serdes.windowed(serdes.int64, 10).deserializer("t")(b""), Windowed[int])
 assert_type(Serde.of(str.encode, bytes.decode, name="text"), Serde[str])
+
+
+def write_order(order: Order, headers: Headers) -> bytes:
+    """Writes an order, and says in a header how."""
+    headers.add("schema", b"1")
+    return str(order.amount).encode()
+
+
+def read_order(data: bytes, headers: Headers) -> Order:
+    """Reads an order as its headers say."""
+    return Order(int(data) + len(headers))
+
+
+sealed = Serde.of(write_order, read_order, name="order", headers=True)
+assert_type(sealed, Serde[Order])
+assert_type(sealed.header_deserializer("t")(b"", Headers()), Order)
+assert_type(sealed.header_serializer("t")(Order(1), Headers()), bytes)
+assert_type(builder.stream("t", value_serde=sealed), KStream[Any, Order])
 assert_type(builder.stream("t", value_serde=serdes.json(Order)), KStream[Any, Order])
 assert_type(builder.stream("t", value_serde=serdes.json), KStream[Any, Any])
 
@@ -95,9 +113,21 @@ assert_type(
     ),
     KTable[str, int],
 )
+assert_type(
+    words.aggregate(int, lambda _key, value, total: total + len(value), value_serde=serdes.int64),
+    KTable[str, int],
+)
 hourly = words.windowed_by(TimeWindows.of_size(timedelta(hours=1), timedelta(minutes=5)))
 assert_type(hourly, TimeWindowedKStream[str, str])
 assert_type(hourly.count(), KTable[Windowed[str], int])
+assert_type(
+    hourly.aggregate(
+        lambda: Order(0),
+        lambda _key, value, order: Order(order.amount + len(value)),
+        value_serde=serdes.json(Order),
+    ),
+    KTable[Windowed[str], Order],
+)
 assert_type(hourly.reduce(min), KTable[Windowed[str], str])
 assert_type(
     words.windowed_by(UnlimitedWindows.of()).aggregate(int, lambda _k, _v, total: total + 1),
@@ -135,6 +165,15 @@ assert_type(
         lambda _key, value, total: total - value,
     ),
     KTable[str, float],
+)
+assert_type(
+    by_name.aggregate(
+        int,
+        lambda _key, value, total: total + value,
+        lambda _key, value, total: total - value,
+        value_serde=serdes.int64,
+    ),
+    KTable[str, int],
 )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar, overload
 
 from stores.builders import StoreBuilder
-from stores.serde import Serde
+from stores.serde import Serde, SerdeHint, serde_of
 from topology.dsl.options import Materialized, check_name, settle, with_name
 from topology.dsl.stream import KStream
 from topology.dsl.table import KTable, SourceLogic
@@ -26,8 +26,14 @@ from topology.graph import (
     StateStoreGraphNode,
     TableSourceGraphNode,
 )
+from topology.nodes.process import check_supplier
 from topology.nodes.table import TableSource
-from topology.processor import AutoOffsetReset, Processor, TimestampExtractor
+from topology.processor import (
+    AutoOffsetReset,
+    Processor,
+    TimestampExtractor,
+    check_extractor,
+)
 from topology.topology import Topology
 
 K = TypeVar("K")
@@ -127,6 +133,9 @@ class StreamsBuilder:
             offset_reset: where to start without a committed offset.
             name: name of the source.
         """
+        key_serde = serde_of(key_serde, "key_serde of stream()")
+        value_serde = serde_of(value_serde, "value_serde of stream()")
+        check_extractor(timestamp_extractor, "stream()")
         node = SourceGraphNode(
             self._graph.name_or_new(check_name(name), "KSTREAM-SOURCE-"),
             _checked(topics),
@@ -134,6 +143,7 @@ class StreamsBuilder:
             value_serde=value_serde,
             timestamp_extractor=timestamp_extractor,
             offset_reset=offset_reset,
+            hint=SerdeHint.of("stream"),
         )
         self._graph.add(node)
         return KStream(Place(self._graph, node.name, node, (node.name,)), key_serde, value_serde)
@@ -237,8 +247,12 @@ class StreamsBuilder:
         graph = self._graph
         (topic,) = _checked(topic)
         name = check_name(name)
+        key_serde = serde_of(key_serde, "key_serde of table()")
+        value_serde = serde_of(value_serde, "value_serde of table()")
+        check_extractor(timestamp_extractor, "table()")
         materialized = with_name(materialized, store)
-        settled = settle(graph, materialized, topic + "-")
+        hint = SerdeHint.of("table")
+        settled = settle(graph, materialized, topic + "-", hint=hint)
         settled = settled.with_serdes(
             key_serde or settled.key_serde, value_serde or settled.value_serde
         )
@@ -255,6 +269,7 @@ class StreamsBuilder:
             value_serde=settled.value_serde,
             timestamp_extractor=timestamp_extractor,
             offset_reset=offset_reset,
+            hint=hint,
         )
         graph.add(node)
         return KTable(
@@ -296,6 +311,10 @@ class StreamsBuilder:
         """
         if not isinstance(store, StoreBuilder):
             raise TypeError(f"add_global_store() needs a store of stores.builders, got {store!r}")
+        key_serde = serde_of(key_serde, "key_serde of add_global_store()")
+        value_serde = serde_of(value_serde, "value_serde of add_global_store()")
+        check_extractor(timestamp_extractor, "add_global_store()")
+        check_supplier("add_global_store()", supplier, may_raise=True)
         (topic,) = _checked(topic)
         name = check_name(name)
         source_name = self._graph.name_or_new(name, "KSTREAM-SOURCE-", "-source")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from stores.builders import StoreBuilder
-from stores.serde import Serde, serdes
+from stores.serde import Serde, SerdeHint, serde_of, serdes
 from stores.windowed import Windowed
 from topology.dsl.options import Materialized, Store, arity, check_name, settle, with_name
 from topology.dsl.table import AggregateLogic, KTable
@@ -46,6 +46,7 @@ _TABLE_REDUCE = "KTABLE-REDUCE-"
 _TABLE_AGGREGATE = "KTABLE-AGGREGATE-"
 _REDUCER = {2: "aggregate, value"}
 _AGGREGATOR = {3: "key, value, aggregate"}
+_GROUP_BY = SerdeHint.of("group_by")
 
 
 class StreamGrouping:
@@ -58,6 +59,7 @@ class StreamGrouping:
         name: base of the topic's name; then all aggregations share the topic. Without,
             each has one of its own, named after its store.
         repartition_required: whether the key has changed.
+        operator: what grouped it, for messages.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class StreamGrouping:
         value_serde: Serde[Any] | None,
         name: str | None,
         repartition_required: bool,
+        operator: str = "group_by",
     ) -> None:
+        self.hint = SerdeHint.of(operator)
         self.place = place
         self.key_serde = key_serde
         self.value_serde = value_serde
@@ -84,11 +88,39 @@ class StreamGrouping:
             names = place.graph.repartition_names(self.name or store.name)
             if self._repartition is None or self.name is None:
                 self._repartition = RepartitionGraphNode(
-                    names, key_serde=self.key_serde, value_serde=self.value_serde
+                    names,
+                    key_serde=self.key_serde,
+                    value_serde=self.value_serde,
+                    hint=self.hint,
                 )
             place.graph.add(self._repartition, place.node)
             place = Place(place.graph, names.source, self._repartition, (names.source,))
         return place.then(ProcessorGraphNode(name, node, store=store))
+
+
+def _aggregate_serde(given: object, materialized: Materialized[Any, Any] | None) -> Any:
+    """Returns the serde of aggregates that was given by itself.
+
+    Raises:
+        TypeError: it is no serde, or `materialized` has another.
+    """
+    serde = serde_of(given, "value_serde of aggregate()")
+    other = materialized and materialized.value_serde
+    if serde is not None and other is not None and other != serde:
+        raise TypeError(
+            f"aggregate() is given two value serdes, {serde.name} and, by materialized, "
+            f"{other.name}; leave one out"
+        )
+    return serde
+
+
+def _hint_of(operator: str, grouping: SerdeHint) -> SerdeHint:
+    """Returns where the serdes of an aggregation's store are given."""
+    values = {
+        "aggregate": "aggregate(..., value_serde=...)",
+        "count": "count(..., materialized=Materialized(..., value_serde=serdes.int64))",
+    }
+    return SerdeHint(f"{operator}()", grouping.key, values.get(operator, grouping.value))
 
 
 class KGroupedStream(Generic[K, V]):
@@ -123,6 +155,7 @@ class KGroupedStream(Generic[K, V]):
             _AGGREGATE,
             key_serde=grouping.key_serde,
             value_serde=serdes.int64,
+            hint=_hint_of("count", grouping.hint),
         )
         return self._table(store, _AGGREGATE, named, Count(store.name))
 
@@ -150,6 +183,7 @@ class KGroupedStream(Generic[K, V]):
             _REDUCE,
             key_serde=grouping.key_serde,
             value_serde=grouping.value_serde,
+            hint=_hint_of("reduce", grouping.hint),
         )
         return self._table(store, _REDUCE, named, Reduce(store.name, fn))
 
@@ -159,6 +193,7 @@ class KGroupedStream(Generic[K, V]):
         fn: Callable[[K, V, A], A | None],
         name: str | None = None,
         *,
+        value_serde: Serde[A] | None = None,
         materialized: Materialized[K, A] | None = None,
         named: str | None = None,
     ) -> KTable[K, A]:
@@ -168,6 +203,7 @@ class KGroupedStream(Generic[K, V]):
             initializer: makes the aggregate of a key that has none.
             fn: (key, value, aggregate) -> aggregate; None deletes the row.
             name: name of the store; with a name the table can be queried.
+            value_serde: how the store writes aggregates, in place of that of `materialized`.
             materialized: how to keep the result.
             named: name of the processor.
         """
@@ -175,7 +211,12 @@ class KGroupedStream(Generic[K, V]):
         arity(fn, _AGGREGATOR, "aggregate")
         grouping, graph = self._grouping, self._grouping.place.graph
         store = settle(
-            graph, with_name(materialized, name), _AGGREGATE, key_serde=grouping.key_serde
+            graph,
+            with_name(materialized, name),
+            _AGGREGATE,
+            key_serde=grouping.key_serde,
+            value_serde=_aggregate_serde(value_serde, materialized),
+            hint=_hint_of("aggregate", grouping.hint),
         )
         return self._table(store, _AGGREGATE, named, Aggregate(store.name, initializer, fn))
 
@@ -227,6 +268,7 @@ class TimeWindowedKStream(Generic[K, V]):
             _AGGREGATE,
             key_serde=grouping.key_serde,
             value_serde=serdes.int64,
+            hint=_hint_of("count", grouping.hint),
         )
         return self._table(store, _AGGREGATE, named, WindowCount(store.name, self._windows))
 
@@ -247,6 +289,7 @@ class TimeWindowedKStream(Generic[K, V]):
             _REDUCE,
             key_serde=grouping.key_serde,
             value_serde=grouping.value_serde,
+            hint=_hint_of("reduce", grouping.hint),
         )
         return self._table(store, _REDUCE, named, WindowReduce(store.name, self._windows, fn))
 
@@ -256,6 +299,7 @@ class TimeWindowedKStream(Generic[K, V]):
         fn: Callable[[K, V, A], A | None],
         name: str | None = None,
         *,
+        value_serde: Serde[A] | None = None,
         materialized: Materialized[K, A] | None = None,
         named: str | None = None,
     ) -> KTable[Windowed[K], A]:
@@ -264,7 +308,12 @@ class TimeWindowedKStream(Generic[K, V]):
         arity(fn, _AGGREGATOR, "aggregate")
         grouping, graph = self._grouping, self._grouping.place.graph
         store = settle(
-            graph, with_name(materialized, name), _AGGREGATE, key_serde=grouping.key_serde
+            graph,
+            with_name(materialized, name),
+            _AGGREGATE,
+            key_serde=grouping.key_serde,
+            value_serde=_aggregate_serde(value_serde, materialized),
+            hint=_hint_of("aggregate", grouping.hint),
         )
         node = WindowAggregate(store.name, self._windows, initializer, fn)
         return self._table(store, _AGGREGATE, named, node)
@@ -324,6 +373,7 @@ class KGroupedTable(Generic[K, V]):
             _TABLE_AGGREGATE,
             key_serde=self._key_serde,
             value_serde=serdes.int64,
+            hint=_hint_of("count", _GROUP_BY),
         )
         return self._table(store, _TABLE_AGGREGATE, named, TableCount(store.name))
 
@@ -353,6 +403,7 @@ class KGroupedTable(Generic[K, V]):
             _TABLE_AGGREGATE,
             key_serde=self._key_serde,
             value_serde=self._value_serde,
+            hint=_hint_of("reduce", _GROUP_BY),
         )
         return self._table(store, _TABLE_REDUCE, named, TableReduce(store.name, adder, subtractor))
 
@@ -363,6 +414,7 @@ class KGroupedTable(Generic[K, V]):
         subtractor: Callable[[K, V, A], A | None],
         name: str | None = None,
         *,
+        value_serde: Serde[A] | None = None,
         materialized: Materialized[K, A] | None = None,
         named: str | None = None,
     ) -> KTable[K, A]:
@@ -373,6 +425,7 @@ class KGroupedTable(Generic[K, V]):
             adder: (group, value of a row that came, aggregate) -> aggregate.
             subtractor: (group, value of a row that went, aggregate) -> aggregate.
             name: name of the store; with a name the table can be queried.
+            value_serde: how the store writes aggregates, in place of that of `materialized`.
             materialized: how to keep the result.
             named: name of the processor.
         """
@@ -384,6 +437,8 @@ class KGroupedTable(Generic[K, V]):
             with_name(materialized, name),
             _TABLE_AGGREGATE,
             key_serde=self._key_serde,
+            value_serde=_aggregate_serde(value_serde, materialized),
+            hint=_hint_of("aggregate", _GROUP_BY),
         )
         node = TableAggregate(store.name, initializer, adder, subtractor)
         return self._table(store, _TABLE_AGGREGATE, named, node)

@@ -10,15 +10,15 @@ Source: JVM `Materialized`, `MaterializedInternal`, `KeyValueStoreMaterializer`,
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar, final
 
+from stores import callables
 from stores.builders import StoreBuilder
-from stores.serde import Serde
+from stores.serde import Serde, SerdeHint, serde_of
 from topology.dsl.windows import TimeWindows, UnlimitedWindows, duration_ms
 from topology.errors import TopologyError
 from topology.graph import LogicalGraph
@@ -46,8 +46,8 @@ class Materialized(Generic[K, V]):
         logging: whether the store has a changelog; a dict gives its topic configs.
         caching: whether updates are held in the record cache until the next commit.
         retention: how long windows are kept (windowed stores only).
-        store: "rocks", "memory", or a store of `stores.builders` whose backend and name
-            are taken.
+        store: "rocks", "memory", or a store of `stores.builders` whose backend, name and
+            serdes are taken.
     """
 
     name: str | None = None
@@ -59,7 +59,12 @@ class Materialized(Generic[K, V]):
     store: Literal["rocks", "memory"] | StoreBuilder = field(default="rocks", kw_only=True)
 
     def __post_init__(self) -> None:
-        """Takes the name of a given store and checks it."""
+        """Takes name and serdes of a given store, and checks what is given."""
+        for argument in ("key_serde", "value_serde"):
+            serde = serde_of(getattr(self, argument), f"{argument} of Materialized")
+            if serde is None and isinstance(self.store, StoreBuilder):
+                serde = getattr(self.store, argument)
+            object.__setattr__(self, argument, serde)
         if isinstance(self.store, StoreBuilder):
             object.__setattr__(self, "name", self.name or self.store.name)
         elif self.store not in ("rocks", "memory"):
@@ -77,6 +82,7 @@ class Store:
     key_serde: Serde[Any] | None
     value_serde: Serde[Any] | None
     given: Materialized[Any, Any]
+    hint: SerdeHint
 
     def with_serdes(self, key_serde: Serde[Any] | None, value_serde: Serde[Any] | None) -> Store:
         """Returns the same with other serdes."""
@@ -126,6 +132,7 @@ class Store:
             logged=logging is not False,
             log_config=log_config,
             cached=given.caching,
+            hint=self.hint,
         )
 
 
@@ -153,6 +160,7 @@ def settle(
     *,
     key_serde: Serde[Any] | None = None,
     value_serde: Serde[Any] | None = None,
+    hint: SerdeHint | None = None,
 ) -> Store:
     """Settles the name of a store, making one if needed, and its serdes.
 
@@ -162,15 +170,28 @@ def settle(
         prefix: of a generated name.
         key_serde: for a materialisation that has none.
         value_serde: for a materialisation that has none.
+        hint: where the operator is given its serdes; not the one that the materialisation has.
     """
     given: Materialized[Any, Any] = Materialized() if materialized is None else materialized
+    hint = hint or SerdeHint()
+    if given.key_serde is not None:
+        hint = hint._replace(key="Materialized(..., key_serde=...)")
+    if given.value_serde is not None:
+        hint = hint._replace(value="Materialized(..., value_serde=...)")
     return Store(
         given.name or graph.new_store_name(prefix),
         given.name,
         given.key_serde or key_serde,
         given.value_serde or value_serde,
         given,
+        hint,
     )
+
+
+def materialized_hint(operator: str) -> SerdeHint:
+    """Returns the hint of an operator whose serdes are given by `materialized=` only."""
+    given = f"{operator}(..., materialized=Materialized(..., "
+    return SerdeHint(f"{operator}()", f"{given}key_serde=...))", f"{given}value_serde=...))")
 
 
 def check_name(name: str | None) -> str | None:
@@ -192,10 +213,7 @@ def check_name(name: str | None) -> str | None:
 
 
 def arity(fn: Callable[..., Any], options: Mapping[int, str], operator: str) -> int:
-    """Tells with how many arguments to call a user function.
-
-    The function's required positional parameters decide. One without a signature (some
-    builtins) is called with the fewest arguments there are.
+    """Tells with how many arguments to call a user function; see `stores.callables.arity`.
 
     Args:
         fn: the function.
@@ -203,25 +221,6 @@ def arity(fn: Callable[..., Any], options: Mapping[int, str], operator: str) -> 
         operator: the operator, for messages.
 
     Raises:
-        TypeError: if it is not callable or takes none of the numbers of arguments.
+        TypeError: if it is not callable, is async, or takes none of the numbers of arguments.
     """
-    fewest = min(options)
-    if not callable(fn):
-        raise TypeError(f"{operator}() needs a function, got {fn!r}")
-    try:
-        parameters = inspect.signature(fn).parameters.values()
-    except (ValueError, TypeError):
-        return fewest
-    positional = [
-        one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
-    ]
-    required = sum(one.default is one.empty for one in positional)
-    most = len(positional)
-    if any(one.kind is one.VAR_POSITIONAL for one in parameters):
-        most = max(most, *options)
-    for count in sorted(options):
-        if required <= count <= most:
-            return count
-    wanted = " or ".join(f"({names})" for names in options.values())
-    name = getattr(fn, "__name__", repr(fn))
-    raise TypeError(f"{operator}() needs a function of {wanted}; {name} takes {required} arguments")
+    return callables.arity(fn, options, f"{operator}()")

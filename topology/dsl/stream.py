@@ -14,15 +14,22 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, TextIO, TypeVar, overload
 
 from stores.record import RecordContext
-from stores.serde import Serde
+from stores.serde import Serde, SerdeHint, serde_of
 from topology.dsl.grouped import KGroupedStream, StreamGrouping
-from topology.dsl.options import Materialized, arity, check_name, settle, with_name
+from topology.dsl.options import (
+    Materialized,
+    arity,
+    check_name,
+    materialized_hint,
+    settle,
+    with_name,
+)
 from topology.dsl.table import KTable, SourceLogic
 from topology.dsl.windows import WindowedStreamPartitioner
 from topology.errors import TopologyError
 from topology.graph import Place, ProcessorGraphNode, RepartitionGraphNode, SinkGraphNode
 from topology.nodes.node import Node
-from topology.nodes.process import ProcessorApiNode
+from topology.nodes.process import ProcessorApiNode, check_supplier
 from topology.nodes.stateless import (
     Branch,
     Filter,
@@ -36,7 +43,12 @@ from topology.nodes.stateless import (
 )
 from topology.nodes.stream_table_join import StreamTableJoin
 from topology.nodes.table import StreamToTable
-from topology.processor import FixedKeyProcessor, Processor, StreamPartitioner
+from topology.processor import (
+    FixedKeyProcessor,
+    Processor,
+    StreamPartitioner,
+    check_partitioner,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -233,14 +245,16 @@ class KStream(Generic[K, V]):
         graph = self._place.graph
         # Unlike elsewhere a given name uses up no number here.
         base = check_name(name) or graph.new_name("KSTREAM-REPARTITION-")
-        key_serde = key_serde or self._key_serde
-        value_serde = value_serde or self._value_serde
+        key_serde = serde_of(key_serde, "key_serde of repartition()") or self._key_serde
+        value_serde = serde_of(value_serde, "value_serde of repartition()") or self._value_serde
+        check_partitioner(partitioner, "repartition()")
         node = RepartitionGraphNode(
             graph.repartition_names(base),
             key_serde=key_serde,
             value_serde=value_serde,
             partitions=partitions,
             partitioner=partitioner,
+            hint=SerdeHint.of("repartition"),
             mergeable=False,
         )
         graph.add(node, self._place.node)
@@ -268,7 +282,9 @@ class KStream(Generic[K, V]):
             arity(topic, {3: "key, value, context"}, "to")
         elif not topic:
             raise ValueError("a sink needs the name of a topic")
-        key_serde = key_serde or self._key_serde
+        check_partitioner(partitioner, "to()")
+        value_serde = serde_of(value_serde, "value_serde of to()")
+        key_serde = serde_of(key_serde, "key_serde of to()") or self._key_serde
         inner = _inner_of_windowed(key_serde)
         if partitioner is None and inner is not None:
             partitioner = WindowedStreamPartitioner(inner)
@@ -280,6 +296,7 @@ class KStream(Generic[K, V]):
                 key_serde=key_serde,
                 value_serde=value_serde or self._value_serde,
                 partitioner=partitioner,
+                hint=SerdeHint.of("to"),
             )
         )
 
@@ -300,14 +317,21 @@ class KStream(Generic[K, V]):
         graph, place = self._place.graph, self._place
         node_name = graph.name_or_new(check_name(named), "KSTREAM-TOTABLE-")
         materialized = with_name(materialized, name)
-        store = settle(graph, materialized, "KSTREAM-TOTABLE-")
-        key_serde = store.key_serde or self._key_serde
-        value_serde = store.value_serde or self._value_serde
-        if materialized is None:
-            store = store.with_serdes(key_serde, value_serde)
+        store = settle(
+            graph,
+            materialized,
+            "KSTREAM-TOTABLE-",
+            key_serde=self._key_serde,
+            value_serde=self._value_serde,
+            hint=materialized_hint("to_table"),
+        )
+        key_serde, value_serde = store.key_serde, store.value_serde
         if self._repartition_required:
             repartition = RepartitionGraphNode(
-                graph.repartition_names(node_name), key_serde=key_serde, value_serde=value_serde
+                graph.repartition_names(node_name),
+                key_serde=key_serde,
+                value_serde=value_serde,
+                hint=store.hint,
             )
             graph.add(repartition, place.node)
             place = Place(graph, repartition.name, repartition, (repartition.name,))
@@ -335,6 +359,8 @@ class KStream(Generic[K, V]):
             key_serde: how new keys are written.
             value_serde: how values are written; inherited if not given.
         """
+        key_serde = serde_of(key_serde, "key_serde of group_by()")
+        value_serde = serde_of(value_serde, "value_serde of group_by()")
         place = self._select_key(fn, name, "group_by")
         grouping = StreamGrouping(place, key_serde, value_serde or self._value_serde, name, True)
         return KGroupedStream(grouping)
@@ -356,10 +382,11 @@ class KStream(Generic[K, V]):
         return KGroupedStream(
             StreamGrouping(
                 self._place,
-                key_serde or self._key_serde,
-                value_serde or self._value_serde,
+                serde_of(key_serde, "key_serde of group_by_key()") or self._key_serde,
+                serde_of(value_serde, "value_serde of group_by_key()") or self._value_serde,
                 check_name(name),
                 self._repartition_required,
+                "group_by_key",
             )
         )
 
@@ -377,6 +404,7 @@ class KStream(Generic[K, V]):
             stores: names of stores it uses that were added otherwise.
             name: name of the processor.
         """
+        check_supplier("process()", supplier, may_raise=True)
         place = self._process("KSTREAM-PROCESSOR-", name, ProcessorApiNode(supplier), stores)
         return KStream(place, None, None, True)
 
@@ -387,6 +415,7 @@ class KStream(Generic[K, V]):
         name: str | None = None,
     ) -> KStream[K, VR]:
         """Runs a processor that cannot change keys, so nothing is repartitioned; see `process`."""
+        check_supplier("process_values()", supplier, may_raise=True)
         node = ProcessorApiNode(supplier, fixed_key=True)
         place = self._process("KSTREAM-PROCESSVALUES-", name, node, stores)
         return KStream(place, self._key_serde, None, self._repartition_required)
@@ -436,6 +465,7 @@ class KStream(Generic[K, V]):
             value_serde: how values are written there; inherited if not given.
             other_value_serde: of the table; for symmetry with the JVM, not used.
         """
+        serde_of(other_value_serde, "other_value_serde of join()")
         return self._join(table, joiner, False, name, key_serde, value_serde)
 
     @overload
@@ -476,6 +506,7 @@ class KStream(Generic[K, V]):
 
         Records without a key go on, too, joined with None.
         """
+        serde_of(other_value_serde, "other_value_serde of left_join()")
         return self._join(table, joiner, True, name, key_serde, value_serde)
 
     def _join(
@@ -489,7 +520,10 @@ class KStream(Generic[K, V]):
     ) -> KStream[K, Any]:
         if not isinstance(table, KTable):
             raise TypeError(f"a stream can only be joined with a table, got {table!r}")
-        with_key = arity(joiner, _JOINER, "left_join" if left else "join") == 3
+        operator = "left_join" if left else "join"
+        with_key = arity(joiner, _JOINER, operator) == 3
+        key_serde = serde_of(key_serde, f"key_serde of {operator}()")
+        value_serde = serde_of(value_serde, f"value_serde of {operator}()")
         name = check_name(name)
         stream: KStream[K, V] = self
         if self._repartition_required:
@@ -497,6 +531,7 @@ class KStream(Generic[K, V]):
                 name or self._place.name,
                 key_serde or self._key_serde,
                 value_serde or self._value_serde,
+                SerdeHint.of(operator),
             )
         graph = self._place.graph
         sources = stream.place.copartition_with(table.place)
@@ -513,7 +548,11 @@ class KStream(Generic[K, V]):
         return KStream(place, key_serde or stream._key_serde, None)
 
     def _repartition_for_join(
-        self, base: str, key_serde: Serde[K] | None, value_serde: Serde[V] | None
+        self,
+        base: str,
+        key_serde: Serde[K] | None,
+        value_serde: Serde[V] | None,
+        hint: SerdeHint,
     ) -> KStream[K, V]:
         """Repartitions the stream, or uses the repartition an earlier join has made.
 
@@ -524,7 +563,7 @@ class KStream(Generic[K, V]):
         names = graph.repartition_names(base)
         if self._join_repartition is None or base != self._place.name:
             self._join_repartition = RepartitionGraphNode(
-                names, key_serde=key_serde, value_serde=value_serde
+                names, key_serde=key_serde, value_serde=value_serde, hint=hint
             )
             graph.add(self._join_repartition, self._place.node)
         place = Place(graph, names.source, self._join_repartition, (names.source,))

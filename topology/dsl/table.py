@@ -15,8 +15,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
-from stores.serde import Serde
-from topology.dsl.options import Materialized, arity, check_name, settle, with_name
+from stores.callables import arity as arity_of
+from stores.callables import refuse_async, shown
+from stores.serde import Serde, serde_of
+from topology.dsl.options import (
+    Materialized,
+    arity,
+    check_name,
+    materialized_hint,
+    settle,
+    with_name,
+)
 from topology.graph import (
     GraphNode,
     GroupedTableSelectGraphNode,
@@ -282,7 +291,8 @@ class KTable(Generic[K, V]):
         materialized: Materialized[K, V] | None,
         named: str | None,
     ) -> KTable[K, V]:
-        arity(predicate, {2: "key, value"}, "filter_not" if negate else "filter")
+        operator = "filter_not" if negate else "filter"
+        arity(predicate, {2: "key, value"}, operator)
         materialized = with_name(materialized, name)
         self._burn_store_name(materialized, "KTABLE-FILTER-")
         store_name = materialized and materialized.name
@@ -290,13 +300,8 @@ class KTable(Generic[K, V]):
         # If the table above is in a store already, its old values spare needless tombstones.
         node.send_old_values = self.send_old_values(False)
         logic = DerivedLogic(self, node, lambda view: FilterView(view, predicate, negate))
-        place = self._then("KTABLE-FILTER-", named, node, materialized)
-        return KTable(
-            place,
-            (materialized and materialized.key_serde) or self._key_serde,
-            (materialized and materialized.value_serde) or self._value_serde,
-            store_name,
-            logic,
+        return self._then(
+            "KTABLE-FILTER-", named, node, logic, operator, materialized, self._value_serde
         )
 
     @overload
@@ -334,8 +339,7 @@ class KTable(Generic[K, V]):
         store_name = materialized and materialized.name
         node = TableMapValues(_ParentView(self), fn, with_key, store_name)
         logic = DerivedLogic(self, node, lambda view: MapView(view, fn, with_key))
-        place = self._then("KTABLE-MAPVALUES-", named, node, materialized)
-        return self._with_new_values(place, materialized, logic)
+        return self._then("KTABLE-MAPVALUES-", named, node, logic, "map_values", materialized)
 
     def transform_values(
         self,
@@ -354,12 +358,20 @@ class KTable(Generic[K, V]):
             materialized: how to keep the result; a store only if it has a name.
             named: name of the processor.
         """
+        _check_transformers(supplier)
         materialized = with_name(materialized, name)
         store_name = materialized and materialized.name
         node = TableTransformValues(_ParentView(self), supplier, store_name)
         logic = DerivedLogic(self, node, lambda view: TransformView(view, supplier))
-        place = self._then("KTABLE-TRANSFORMVALUES-", named, node, materialized, stores)
-        return self._with_new_values(place, materialized, logic)
+        return self._then(
+            "KTABLE-TRANSFORMVALUES-",
+            named,
+            node,
+            logic,
+            "transform_values",
+            materialized,
+            stores=stores,
+        )
 
     @overload
     def to_stream(self, *, name: str | None = None) -> KStream[K, V]: ...
@@ -380,6 +392,8 @@ class KTable(Generic[K, V]):
         """
         from topology.dsl.stream import KStream
 
+        if mapper is not None:
+            arity(mapper, {2: "key, value"}, "to_stream")
         node_name = self._place.graph.name_or_new(check_name(name), "KTABLE-TOSTREAM-")
         place = self._place.then(ProcessorGraphNode(node_name, ToStream()))
         stream = KStream(place, self._key_serde, self._value_serde)
@@ -404,6 +418,8 @@ class KTable(Generic[K, V]):
         from topology.dsl.grouped import KGroupedTable
 
         arity(mapper, {2: "key, value"}, "group_by")
+        key_serde = serde_of(key_serde, "key_serde of group_by()")
+        value_serde = serde_of(value_serde, "value_serde of group_by()")
         node_name = self._place.graph.name_or_new(check_name(name), "KTABLE-SELECT-")
         place = self._place.then(
             GroupedTableSelectGraphNode(
@@ -467,12 +483,19 @@ class KTable(Generic[K, V]):
     ) -> KTable[K, VR]:
         if not isinstance(other, KTable):
             raise TypeError(f"a table can only be joined with a table, got {other!r}")
-        arity(joiner, {2: "left, right"}, "join" if kind == "inner" else f"{kind}_join")
+        operator = "join" if kind == "inner" else f"{kind}_join"
+        arity(joiner, {2: "left, right"}, operator)
         graph = self._place.graph
         named = check_name(named)
         store = None
         if materialized is not None:
-            store = settle(graph, materialized, "KTABLE-MERGE-", key_serde=self._key_serde)
+            store = settle(
+                graph,
+                materialized,
+                "KTABLE-MERGE-",
+                key_serde=self._key_serde,
+                hint=materialized_hint(operator),
+            )
         merge_name = graph.name_or_new(named, "KTABLE-MERGE-")
         sources = self._place.copartition_with(other.place)
         if kind != "inner":
@@ -517,29 +540,61 @@ class KTable(Generic[K, V]):
         prefix: str,
         named: str | None,
         node: TableNode,
+        logic: TableLogic,
+        operator: str,
         materialized: Materialized[Any, Any] | None,
+        value_serde: Serde[Any] | None = None,
+        *,
         stores: tuple[str, ...] = (),
-    ) -> Place:
-        """Puts an operation below this table, with a store if it has a name."""
+    ) -> KTable[K, Any]:
+        """Puts an operation below this table, with a store if it has a name.
+
+        Keys keep their serde, and values too where `value_serde` is given: that of this table.
+        Unlike in the JVM, a store that is only named has the serdes that the result has.
+        """
         graph = self._place.graph
         name = graph.name_or_new(check_name(named), prefix)
+        key_serde = (materialized and materialized.key_serde) or self._key_serde
+        value_serde = (materialized and materialized.value_serde) or value_serde
         store = None
         if node.store_name is not None:
-            store = settle(graph, materialized, prefix).key_value()
+            store = settle(
+                graph,
+                materialized,
+                prefix,
+                key_serde=key_serde,
+                value_serde=value_serde,
+                hint=materialized_hint(operator),
+            ).key_value()
         child: GraphNode = ProcessorGraphNode(name, node, store=store, stores=stores)
-        return self._place.then(child)
+        return KTable(self._place.then(child), key_serde, value_serde, node.store_name, logic)
 
-    def _with_new_values(
-        self, place: Place, materialized: Materialized[K, VR] | None, logic: TableLogic
-    ) -> KTable[K, VR]:
-        """Makes the table of an operation whose values may have another type."""
-        return KTable(
-            place,
-            (materialized and materialized.key_serde) or self._key_serde,
-            materialized and materialized.value_serde,
-            materialized and materialized.name,
-            logic,
+
+def _check_transformers(supplier: Any) -> None:
+    """Looks at what a supplier of value transformers makes.
+
+    Raises:
+        TypeError: it makes none.
+    """
+    if not callable(supplier):
+        raise TypeError(
+            "transform_values() needs a class or function that makes transformers, got "
+            f"{shown(supplier)}; every task needs its own"
         )
+    arity_of(supplier, {0: ""}, "transform_values()")
+    try:
+        made = supplier()
+    except Exception:
+        return  # the task tells it, with its place
+    transform = getattr(made, "transform", made)
+    if isinstance(made, type) or not callable(transform):
+        raise TypeError(
+            f"the supplier of transform_values() made {shown(made)}; it must return an object "
+            "with transform(key, value), or a function of (key, value)"
+        )
+    arity_of(transform, {2: "key, value"}, "transform_values()")
+    for method in ("init", "close"):
+        refuse_async(getattr(made, method, None), f"transform_values(): {method}()")
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from stores.errors import StreamsError
 from topology.nodes.node import Failed, Node, NodeScope, Process
+from topology.nodes.returned import pair_of
 
 Step = Callable[[Any, Any, Any], Any]
 
@@ -146,13 +147,19 @@ class TableGroupBySelect(Node):
         mapper, forward, failed, legacy = self.mapper, scope.forward, scope.failed, self.legacy
         node = scope.name
 
+        def grouped(key: Any, value: Any) -> tuple[Any, Any]:
+            pair = mapper(key, value)
+            if pair.__class__ is tuple and len(pair) == 2:
+                return pair
+            return pair_of("group_by", pair)
+
         def select(key: Any, new: Any, old: Any, timestamp: int) -> None:
             try:
                 if key is None:
                     message = "a grouped table got a record without a key; filter such rows first"
                     raise StreamsError(message, node=node)
-                new_group, new_value = (None, None) if new is None else mapper(key, new)
-                old_group, old_value = (None, None) if old is None else mapper(key, old)
+                new_group, new_value = (None, None) if new is None else grouped(key, new)
+                old_group, old_value = (None, None) if old is None else grouped(key, old)
                 has_new = new_group is not None and new_value is not None
                 has_old = old_group is not None and old_value is not None
                 if has_new and has_old and not legacy and old_group == new_group:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from topology.nodes.node import Node, NodeScope, Process, Selection
+from topology.nodes.returned import ITERABLES, iterable_of, pair_of, truth_of
 
 Predicate = Callable[[Any, Any], Any]
 
@@ -26,11 +27,13 @@ class Filter(Node):
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         predicate, forward, failed = self.predicate, scope.forward, scope.failed
+        truth = truth_of("filter_not" if self.negate else "filter")
         if self.negate:
 
             def filter_not(key: Any, value: Any, timestamp: int) -> None:
                 try:
-                    if not predicate(key, value):
+                    kept = predicate(key, value)
+                    if kept is False or (kept is not True and not truth(kept)):
                         forward(key, value, timestamp)
                 except Exception as error:
                     failed(error, key, value, timestamp)
@@ -39,7 +42,8 @@ class Filter(Node):
 
         def filter_(key: Any, value: Any, timestamp: int) -> None:
             try:
-                if predicate(key, value):
+                kept = predicate(key, value)
+                if kept is True or (kept is not False and truth(kept)):
                     forward(key, value, timestamp)
             except Exception as error:
                 failed(error, key, value, timestamp)
@@ -75,7 +79,13 @@ class Map(Node):
 
         def map_(key: Any, value: Any, timestamp: int) -> None:
             try:
-                new_key, new_value = fn(key, value)
+                pair = fn(key, value)
+                if pair.__class__ is not tuple:
+                    pair = pair_of("map", pair)
+                try:
+                    new_key, new_value = pair
+                except ValueError:
+                    new_key, new_value = pair_of("map", pair)  # says what is wrong
                 forward(new_key, new_value, timestamp)
             except Exception as error:
                 failed(error, key, value, timestamp)
@@ -95,7 +105,18 @@ class FlatMap(Node):
 
         def flat_map(key: Any, value: Any, timestamp: int) -> None:
             try:
-                for new_key, new_value in fn(key, value):
+                pairs = fn(key, value)
+                if pairs.__class__ not in ITERABLES:
+                    pairs = iterable_of("flat_map", pairs, "pairs (key, value)")
+                for pair in pairs:
+                    try:
+                        new_key, new_value = (
+                            pair
+                            if pair.__class__ is tuple
+                            else pair_of("flat_map", pair, is_one_of_many=True)
+                        )
+                    except ValueError:
+                        new_key, new_value = pair_of("flat_map", pair, is_one_of_many=True)
                     forward(new_key, new_value, timestamp)
             except Exception as error:
                 failed(error, key, value, timestamp)
@@ -146,7 +167,10 @@ class FlatMapValues(Node):
 
             def flat_map_values_with_key(key: Any, value: Any, timestamp: int) -> None:
                 try:
-                    for new_value in fn(key, value):
+                    values = fn(key, value)
+                    if values.__class__ not in ITERABLES:
+                        values = iterable_of("flat_map_values", values, "values")
+                    for new_value in values:
                         forward(key, new_value, timestamp)
                 except Exception as error:
                     failed(error, key, value, timestamp)
@@ -159,7 +183,10 @@ class FlatMapValues(Node):
 
         def flat_map_values(key: Any, value: Any, timestamp: int) -> None:
             try:
-                for new_value in fn(value):
+                values = fn(value)
+                if values.__class__ not in ITERABLES:
+                    values = iterable_of("flat_map_values", values, "values")
+                for new_value in values:
                     forward(key, new_value, timestamp)
             except Exception as error:
                 failed(error, key, value, timestamp)
@@ -174,7 +201,10 @@ class FlatMapValues(Node):
 
         def flat_map_values_and_select(key: Any, value: Any, timestamp: int) -> None:
             try:
-                for new_value in fn(value):
+                values = fn(value)
+                if values.__class__ not in ITERABLES:
+                    values = iterable_of("flat_map_values", values, "values")
+                for new_value in values:
                     try:
                         new_key = select(key, new_value)
                         if new_key is not None or keeps_null_keys:
@@ -258,12 +288,13 @@ class Branch(Node):
         children = list(scope.children.values())
         routes = tuple(zip(self.predicates, children, strict=False))
         default = children[len(self.predicates)] if len(children) > len(self.predicates) else None
-        failed = scope.failed
+        failed, truth = scope.failed, truth_of("branch")
 
         def branch(key: Any, value: Any, timestamp: int) -> None:
             try:
                 for predicate, child in routes:
-                    if predicate(key, value):
+                    kept = predicate(key, value)
+                    if kept is True or (kept is not False and truth(kept)):
                         child(key, value, timestamp)
                         return
                 if default is not None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from topology.nodes.node import Node, NodeScope, Process, TaskScope
+from topology.nodes.returned import truth_of
 
 Pair = tuple[Any, int]
 Read = Callable[[Any], Pair | None]
@@ -65,10 +66,11 @@ class FilterView(TableView):
     def bind(self, scope: NodeScope) -> Read:
         """Returns a read that filters the parent's."""
         read, predicate, negate = self.parent.bind(scope), self.predicate, self.negate
+        truth = truth_of("filter_not" if negate else "filter")
 
         def filtered(key: Any) -> Pair | None:
             pair = read(key)
-            if pair is None or bool(predicate(key, pair[0])) == negate:
+            if pair is None or truth(predicate(key, pair[0])) == negate:
                 return None
             return pair
 
@@ -232,7 +234,7 @@ class TableFilter(TableNode):
             scope.forward,
             scope.failed,
         )
-        send_old = self.send_old_values
+        send_old, truth = self.send_old_values, truth_of("filter_not" if negate else "filter")
         get = put = None
         cached = False
         if self.store_name is not None:
@@ -241,13 +243,13 @@ class TableFilter(TableNode):
 
         def filter_(key: Any, new: Any, old: Any, timestamp: int) -> None:
             try:
-                kept = new if new is not None and bool(predicate(key, new)) != negate else None
+                kept = new if new is not None and truth(predicate(key, new)) != negate else None
                 before = None
                 if send_old:
                     if get is not None:
                         pair = get(key)
                         before = pair and pair[0]
-                    elif old is not None and bool(predicate(key, old)) != negate:
+                    elif old is not None and truth(predicate(key, old)) != negate:
                         before = old
                     if before is None and kept is None:
                         return

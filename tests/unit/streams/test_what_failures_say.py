@@ -33,10 +33,10 @@ def test_a_key_serde_that_was_forgotten_is_named() -> None:
 
     assert isinstance(error, SerializationError)
     assert error.message == (
-        "sink 'KSTREAM-SINK-0000000004' cannot write the key of a record for topic "
+        "sink 'KSTREAM-SINK-0000000004' of group_by() cannot write the key of a record for topic "
         "'test-driver-KSTREAM-AGGREGATE-STATE-STORE-0000000002-repartition': serde bytes cannot "
-        "write a value of type str: it takes bytes; give the operator or store the serde of its "
-        "type (key_serde=, value_serde=)"
+        "write a value of type str: it takes bytes; give the serde of its type: "
+        "group_by(..., key_serde=...)"
     )
     assert (error.topic, error.partition, error.offset) == ("in", 0, 0)
 

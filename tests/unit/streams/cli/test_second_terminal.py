@@ -87,7 +87,9 @@ def test_stores_and_status_are_those_of_the_running_application(
 
     assert rows() == [["be", "2"], ["not", "1"], ["or", "1"], ["to", "2"]]
     assert rows("--key", "to") == [["to", "2"]]
-    assert rows("--key", "nope") == []
+    absent = thalweg("query", word_count, "counts", "--key", "nope")
+    assert absent.exit_code == FAILED
+    assert "store 'counts' has no key 'nope'" in absent.output
     assert rows("--from", "c", "--to", "or") == [["not", "1"], ["or", "1"]]
     assert rows("--prefix", "t") == [["to", "2"]]
     assert rows("--reverse", "--limit", "1") == [["to", "2"]]
