@@ -175,6 +175,11 @@ class StateStore(ABC):
     def is_open(self) -> bool:
         """Whether the store can be used."""
 
+    @property
+    def uncached(self) -> StateStore:
+        """The same rows without the cache, which must be empty; for who fills the store."""
+        return self
+
     def flush(self) -> None:
         """Writes cached updates down and forwards them, as a commit would."""
         self.flush_cache()

@@ -467,7 +467,7 @@ class Worker:
         self._give_up_tasks()
         manager = self._manager
         manager.close_standby(manager.standby.keys() - {TaskId.parse(error.task_id)}, clean=False)
-        self._directory.remove_task(error.task_id)
+        manager.distrust(TaskId.parse(error.task_id))
         self._set_state(WorkerState.PARTITIONS_ASSIGNED)
         self._must_open = True
 

@@ -510,4 +510,6 @@ class RocksByteStore(ByteStore):
             f"{self._place()} is damaged: {text}; delete the directory, "
             f"the store is then restored from its changelog"
         )
-        return CorruptDataError(message)
+        error = CorruptDataError(message)
+        error.store = self._name
+        return error

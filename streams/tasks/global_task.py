@@ -53,16 +53,21 @@ _log = logging.getLogger(__name__)
 
 
 class NoLetters:
-    """Where dead letters of global stores go: nowhere, which is logged once per topic."""
+    """Where dead letters go that nobody shall get: nowhere, which is logged once per topic.
 
-    def __init__(self) -> None:
+    Args:
+        whose: whose letters they are, for the log.
+    """
+
+    def __init__(self, whose: str = "a global store") -> None:
+        self._whose = whose
         self._told: set[str] = set()
 
     def sender(self, topic: str, *, track_offsets: bool = False) -> Send:
         """Returns a function that sends nothing."""
         if topic not in self._told:
             self._told.add(topic)
-            _log.warning("dead letters of a global store are not sent (to topic %s)", topic)
+            _log.warning("dead letters of %s are not sent (to topic %s)", self._whose, topic)
         return _send_nothing
 
     def ends(self, _topic: str) -> None:
