@@ -193,8 +193,17 @@ class StateStore(ABC):
         """Pushes dirty cache entries to changelog and store, and tells the flush listener."""
 
     @abstractmethod
-    def apply_pending(self, *, durable: bool = False) -> None:
-        """Writes what was pending to the backend, in one batch, after a commit."""
+    def apply_pending(self, *, durable: bool = False, note: bytes | None = None) -> None:
+        """Writes what was pending to the backend, in one batch, after a commit.
+
+        Args:
+            durable: return only when it would survive a loss of power.
+            note: kept on disk in the same step, for `note` after a restart.
+        """
+
+    def note(self) -> bytes | None:
+        """Returns the note of the last `apply_pending` that had one, None where there is none."""
+        return None
 
     @abstractmethod
     def restore(self, batch: Sequence[RestoreRecord]) -> None:

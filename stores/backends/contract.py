@@ -80,6 +80,21 @@ class ByteStore(ABC):
                 a persistent store's batch survives the death of the process.
         """
 
+    def write_noted(self, changes: Iterable[Change], note: bytes) -> None:
+        """Applies changes as `write_batch`, and in the same step keeps a note beside the rows.
+
+        A backend whose rows do not outlive the process need not keep it.
+
+        Args:
+            changes: what to put, and with None what to delete; there may be none.
+            note: what `note` returns from then on.
+        """
+        self.write_batch(changes)
+
+    def note(self) -> bytes | None:
+        """Returns the note that was kept with the last changes, None where there is none."""
+        return None
+
     def restore(self, changes: Iterable[Change]) -> None:
         """Applies changes as `write_batch`, for whoever can get them again.
 

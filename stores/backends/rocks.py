@@ -80,6 +80,14 @@ _RANGE_DELETIONS_MAX: Final = 200
 """Range deletions after which the write buffer is written to a file: RocksDB sorts all that a
 buffer holds anew for the first read after each, 2 µs apiece."""
 
+_NOTES: Final = "notes"
+"""The column family of notes: its rows cannot be taken for those of a user."""
+
+_NOTE_KEY: Final = b""
+
+_LOG_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Length of RocksDB's log from which on what holds it back is flushed: notes, which are few."""
+
 _key_of: Final = itemgetter(0)
 
 
@@ -148,6 +156,7 @@ class RocksBudget:
         # The log is the only place of rows that a checkpoint file speaks of: a hole in it must
         # not pass for its end.
         options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+        options.set_max_total_wal_size(_LOG_BYTES_MAX)
         options.set_keep_log_file_num(2)
         options.set_stats_dump_period_sec(0)
         return options
@@ -241,6 +250,12 @@ class _Scan:
             self._cursor = None
 
 
+def _notes_options() -> Options:
+    options = Options(raw_mode=True)
+    options.set_write_buffer_size(_WRITE_BUFFER_MIN_BYTES)
+    return options
+
+
 class RocksByteStore(ByteStore):
     """An ordered map in a directory of its own.
 
@@ -268,11 +283,17 @@ class RocksByteStore(ByteStore):
         self._scans: WeakSet[_Scan] = WeakSet()
         self._range_deletion_count = 0
         self._restored_count = 0
+        self._notes: Rdict | None = None
         try:
             make_directory(self._path)
-            main = Rdict(str(path), self._options, {"default": self._options})
+            families = {"default": self._options}
+            if (self._path / "CURRENT").exists() and _NOTES in Rdict.list_cf(str(path)):
+                families[_NOTES] = _notes_options()
+            self._main = Rdict(str(path), self._options, families)
             # Reads of the column family itself spare RocksDB a look-up by name.
-            self._db = main.get_column_family("default")
+            self._db = self._main.get_column_family("default")
+            if _NOTES in families:
+                self._notes = self._main.get_column_family(_NOTES)
         except Exception as error:
             raise self._refused(error) from error
         self._budget.join(self._db)
@@ -380,6 +401,22 @@ class RocksByteStore(ByteStore):
         if durable:
             self.flush(durable=True)
 
+    def write_noted(self, changes: Iterable[Change], note: bytes) -> None:
+        """Applies changes, and keeps a note with them, all or none."""
+        try:
+            if self._notes is None:
+                self._notes = self._main.create_column_family(_NOTES, _notes_options())
+        except Exception as error:
+            raise self._failed("keep a note", error) from error
+        self._write(sorted(dict(changes).items(), key=_key_of), logged=True, note=note)
+
+    def note(self) -> bytes | None:
+        """Returns the note that was kept with the last changes, None where there is none."""
+        try:
+            return None if self._notes is None else self._notes.get(_NOTE_KEY)
+        except Exception as error:
+            raise self._failed("read a note", error) from error
+
     def restore(self, changes: Iterable[Change]) -> None:
         """Applies many changes past RocksDB's log, which costs as much as the writing.
 
@@ -388,7 +425,7 @@ class RocksByteStore(ByteStore):
         """
         self._write(changes, logged=False)
 
-    def _write(self, changes: Iterable[Change], *, logged: bool) -> None:
+    def _write(self, changes: Iterable[Change], *, logged: bool, note: bytes | None = None) -> None:
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
         key, value = b"", None
@@ -402,6 +439,8 @@ class RocksByteStore(ByteStore):
             if isinstance(key, bytes) and isinstance(value, bytes | None):
                 raise  # from whoever makes the changes
             raise self._failed("write a batch", error) from error
+        if note is not None:
+            put(_NOTE_KEY, note, self._main.get_column_family_handle(_NOTES))
         if not logged:
             self._restored_count += batch.len()
             logged = self._restored_count < UNLOGGED_MIN_COUNT
@@ -460,8 +499,10 @@ class RocksByteStore(ByteStore):
         self._budget.leave(self._db)
         for scan in list(self._scans):
             scan.release()
+        self._notes = None
         try:
             self._db.close()
+            self._main.close()
         except Exception as error:
             raise BackendError(f"{self._place()} was closed unclean: {error}") from error
 

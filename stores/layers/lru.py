@@ -82,8 +82,11 @@ class LruRows:
         self._check_open()
         return len(self._rows)
 
-    def apply(self, *, durable: bool = False) -> None:
+    def apply(self, *, durable: bool = False, note: bytes | None = None) -> None:
         """Does nothing: rows are where they stay."""
+
+    def note(self) -> None:
+        """Returns None: nothing outlives the process, so nothing is noted."""
 
     def restore(self, batch: Iterable[Change]) -> None:
         """Puts the rows of a changelog, in order; evictions are not logged again."""

@@ -150,9 +150,13 @@ class _Metered(StateStore):
         """Does not take the listener: nothing is cached, so nothing is flushed."""
         return False
 
-    def apply_pending(self, *, durable: bool = False) -> None:
+    def apply_pending(self, *, durable: bool = False, note: bytes | None = None) -> None:
         """Writes what was pending to the backend, in one batch, after a commit."""
-        self._rows.apply(durable=durable)
+        self._rows.apply(durable=durable, note=note)
+
+    def note(self) -> bytes | None:
+        """Returns the note of the last `apply_pending` that had one, None where there is none."""
+        return self._rows.note()
 
     def pack(self, value: bytes, timestamp: int) -> bytes:
         """Returns the row of a value."""

@@ -60,8 +60,11 @@ class RowStore(Protocol):
     def approximate_count(self) -> int:
         """Estimates the number of rows."""
 
-    def apply(self, *, durable: bool) -> None:
-        """Moves pending writes to where they last."""
+    def apply(self, *, durable: bool, note: bytes | None = None) -> None:
+        """Moves pending writes to where they last, in one step with a note if there is one."""
+
+    def note(self) -> bytes | None:
+        """Returns the note of the last `apply` that had one."""
 
     def restore(self, batch: Iterable[Change]) -> None:
         """Writes committed rows, bypassing the buffer."""
@@ -176,15 +179,25 @@ class PendingByteStore:
                 count += (value is not None) - (backend.get(key) is not None)
         return count
 
-    def apply(self, *, durable: bool = False) -> None:
-        """Writes the buffer to the backend in one batch, then deletes what expired."""
+    def apply(self, *, durable: bool = False, note: bytes | None = None) -> None:
+        """Writes the buffer to the backend in one batch, then deletes what expired.
+
+        Args:
+            durable: return only when it would survive a loss of power.
+            note: kept with the batch, for `note`.
+        """
         pending, upper = self._pending, self._expired_below
-        if pending:
+        if pending or note is not None:
             items: Iterable[Change] = pending.items()
             if upper is not None:
                 items = [item for item in items if item[0] >= upper]
             self._apply_count += 1
-            self.backend.write_batch(items, durable=durable)
+            if note is None:
+                self.backend.write_batch(items, durable=durable)
+            else:
+                self.backend.write_noted(items, note)
+                if durable:
+                    self.backend.flush(durable=True)
             pending.clear()
             self._sorted = None
         elif durable:
@@ -192,6 +205,10 @@ class PendingByteStore:
         if upper is not None:
             self.backend.delete_range(b"", upper)
             self._expired_below = None
+
+    def note(self) -> bytes | None:
+        """Returns the note of the last `apply` that had one, None where there is none."""
+        return self.backend.note()
 
     def restore(self, batch: Iterable[Change]) -> None:
         """Writes rows of a changelog to the backend in one batch; the last of a key wins.

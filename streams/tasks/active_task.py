@@ -31,6 +31,7 @@ from streams.tasks.failures import FailurePolicy
 from streams.tasks.partition_group import PartitionGroup, RecordQueue
 from streams.tasks.plan import TaskPlan
 from streams.tasks.punctuation import PunctuationQueue, Schedule
+from streams.tasks.refill_note import RefillNote
 from streams.tasks.task import TaskId
 from streams.transport.port import TopicPartition
 from topology.compiler import Chain, compile_chains
@@ -111,12 +112,16 @@ class ActiveTask:
     def open_stores(self) -> None:
         """Opens every store of the task; they are restored before `start`."""
         for name in self.plan.store_names:
-            topology = self.plan.topology
-            builder: StoreBuilder = topology.stores.get(name) or topology.global_stores[name]
-            builder = builder.with_default_serdes(
-                self.config.default_key_serde, self.config.default_value_serde
-            )
-            self.stores[name] = builder.build(self)
+            self.open_store(name)
+
+    def open_store(self, name: str) -> None:
+        """Opens one store of the task."""
+        topology = self.plan.topology
+        builder: StoreBuilder = topology.stores.get(name) or topology.global_stores[name]
+        builder = builder.with_default_serdes(
+            self.config.default_key_serde, self.config.default_value_serde
+        )
+        self.stores[name] = builder.build(self)
 
     def start(
         self,
@@ -331,11 +336,24 @@ class ActiveTask:
             # A store restored from its source topic is as far as that was read.
             if partition in self.consumed and name in self.plan.unlogged_stores:
                 self._positions[partition] = self.consumed[partition]
+        notes = self._notes_of_refills()
         self.consumed.clear()
         self.commit_requested = False
         with self._named():
-            for store in self.stores.values():
-                store.apply_pending(durable=durable)
+            for name, store in self.stores.items():
+                store.apply_pending(durable=durable, note=notes.get(name))
+
+    def _notes_of_refills(self) -> dict[str, bytes]:
+        """Returns what stores that are filled from a source topic note of how far that is."""
+        if not self.plan.refills:
+            return {}
+        topics, number = self.plan.changelog_topics, self.id.partition
+        places = {name: TopicPartition(topics[name], number) for name in self.plan.refills}
+        return {
+            name: RefillNote(at.topic, self.consumed[at], self._runs[at].partition_time_ms).packed()
+            for name, at in places.items()
+            if at in self.consumed
+        }
 
     @contextmanager
     def _named(self) -> Iterator[None]:

@@ -29,6 +29,7 @@ from streams.tasks.collector import RecordCollector
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.global_task import NoLetters
 from streams.tasks.plan import TaskPlan
+from streams.tasks.refill_note import RefillNote
 from streams.transport.port import TopicPartition
 from topology.nodes.table import TableSource
 from topology.processor import fail_on_invalid_timestamp, wallclock_timestamp
@@ -106,9 +107,15 @@ class Refill:
             task.add(self._partition, list(records))
         while task.group.buffered_count():
             task.process(self._now_ms(), _AT_ONCE)
+        for name, store in task.stores.items():
+            store.apply_pending(note=self._note() if name == self._store.name else None)
         task.consumed.clear()
-        for store in task.stores.values():
-            store.apply_pending()
+
+    def _note(self) -> bytes | None:
+        at, (source,) = self._partition, self._task.sources
+        if at not in self._task.consumed:
+            return None
+        return RefillNote(at.topic, self._task.consumed[at], source.partition_time_ms).packed()
 
     def close(self) -> None:
         """Closes the nodes; the store stays open.

@@ -21,7 +21,12 @@ from typing import Any, Final
 
 from stores.api import StateStore
 from stores.backends.rocks import process_budget
-from stores.directory import CHECKPOINT_FILE, StateDirectory, read_checkpoint
+from stores.directory import (
+    CHECKPOINT_FILE,
+    STORES_DIRECTORY,
+    StateDirectory,
+    read_checkpoint,
+)
 from stores.errors import CorruptDataError, Reaction, StoreMovedError, StreamsError
 from stores.formats import decode_partition_metadata
 from stores.layers.record_cache import RecordCache
@@ -36,6 +41,7 @@ from streams.tasks.failures import FailurePolicy
 from streams.tasks.global_task import GlobalTask
 from streams.tasks.plan import TaskPlan, plan_of
 from streams.tasks.refill import Refill, needs_all, needs_refill
+from streams.tasks.refill_note import RefillNote
 from streams.tasks.restoration import NO_END, Restorer, StoreRestoration
 from streams.tasks.task import TaskId
 from streams.transport.port import OffsetAndMetadata, Reader, TopicPartition, Transport
@@ -212,6 +218,12 @@ class TaskManager:
         vouched = self._restore_positions(task)
         wiped: set[str] = set()
         while True:
+            # One that is made now is as far as its topic's beginning, which it need not say.
+            noted = {
+                at: name
+                for at, name in self._noted(task).items()
+                if (task.directory / STORES_DIRECTORY / name).is_dir()
+            }
             try:
                 task.open_stores()
             except CorruptDataError as error:
@@ -229,7 +241,51 @@ class TaskManager:
                 task.close()
                 raise
             else:
-                return task, vouched
+                break
+        try:
+            self._trust_notes(task, noted, vouched)
+        except BaseException:
+            task.close()
+            raise
+        return task, vouched
+
+    def _noted(self, task: ActiveTask) -> dict[TopicPartition, str]:
+        """Returns source topic -> store on disk that is filled from it, and notes how far."""
+        plan, changelogs = task.plan, task.changelog_partitions()
+        return {
+            changelogs[name]: name
+            for name in plan.refills
+            if name in plan.persistent_stores and needs_refill(plan, name, self._config)
+        }
+
+    def _trust_notes(
+        self,
+        task: ActiveTask,
+        noted: Mapping[TopicPartition, str],
+        vouched: dict[TopicPartition, int],
+    ) -> None:
+        """Takes over how far stores are by their own notes.
+
+        One that does not say it, or is where it must not be, is wiped and opened again.
+        """
+        begins = self._transport.begin_offsets(noted)
+        ends = self._processed(noted)
+        for at, name in noted.items():
+            note = RefillNote.unpacked(task.stores[name].note())
+            if (
+                note is not None
+                and note.topic == at.topic
+                and begins[at] <= note.position <= ends[at]
+                # What fills it may have to see the topic from the beginning.
+                and (note.position == ends[at] or not needs_all(task.plan, name))
+            ):
+                vouched[at] = note.position
+                continue
+            _log.warning("task %s: store %r is rebuilt from %s", task.id, name, at)
+            vouched.pop(at, None)
+            task.stores[name].close()
+            self._directory.remove_stores(task.task_id, (name,), checkpoint_of(vouched))
+            task.open_store(name)
 
     def _wipe(
         self,
@@ -294,21 +350,13 @@ class TaskManager:
                 )
                 restorations.append(one)
                 if needs_refill(task.plan, name, self._config):
-                    one.applier = Refill(task, name, partition, self._time_before(one, begin))
+                    note = RefillNote.unpacked(store.note())
+                    time_ms = note.partition_time_ms if note and start > begin else -1
+                    one.applier = Refill(task, name, partition, time_ms)
             restorer.add(task.task_id, restorations)
         except BaseException:
             _close_appliers(restorations)
             raise
-
-    def _time_before(self, one: StoreRestoration, begin: int) -> int:
-        """Returns the partition time that an extractor is told at a source topic's record.
-
-        It was committed with the last record only: of those before, it is the nearest known.
-        """
-        if one.start_offset <= begin:
-            return -1
-        known = self._transport.committed((one.partition,)).get(one.partition)
-        return -1 if known is None else _partition_time(known)
 
     # -- standby tasks -------------------------------------------------------------------
 
@@ -418,6 +466,7 @@ class TaskManager:
 
     def _restore_positions(self, task: ActiveTask) -> dict[TopicPartition, int]:
         """Returns how far stores on disk are; wipes those of which no checkpoint says it."""
+        noted = self._noted(task)
         kept = {
             partition: name
             for name, partition in task.changelog_partitions().items()
@@ -434,22 +483,22 @@ class TaskManager:
             # A row that the commit does not know of must not be there when it is processed.
             **self._processed([one for one in _source_changelogs(task) if one in kept]),
         }
-        vouched = {}
+        vouched, wiped = {}, []
         for partition, name in kept.items():
             position = known.get(partition)
             if position is None:
-                continue
-            if begins[partition] <= position <= ends[partition]:
-                # What fills it from its source topic may have to see that from the beginning.
-                if position == ends[partition] or not needs_all(task.plan, name):
-                    vouched[partition] = position
+                # Those with notes say it themselves when they can be read.
+                if partition not in noted:
+                    wiped.append(name)
+            elif begins[partition] <= position <= ends[partition]:
+                vouched[partition] = position
             else:
+                wiped.append(name)
                 _log.warning(
                     "task %s: its checkpoint stands at %d of %s, which has %d to %d; "
                     "the store is rebuilt",
                     *(task.id, position, partition, begins[partition], ends[partition]),
                 )
-        wiped = [name for partition, name in kept.items() if partition not in vouched]
         if wiped or known.keys() != vouched.keys():
             self._directory.remove_stores(task.task_id, wiped, checkpoint_of(vouched))
         return vouched
