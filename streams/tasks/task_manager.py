@@ -306,27 +306,31 @@ class TaskManager:
             vouched.pop(partition, None)
         self._directory.remove_stores(task.task_id, (store,), checkpoint_of(vouched))
 
-    def distrust(self, task_id: TaskId, partition: TopicPartition | None = None) -> None:
+    def distrust(self, task_id: TaskId, store: str | None = None) -> None:
         """Lets stores of a task that is closed be restored from the beginning.
 
         Args:
             task_id: the task.
-            partition: the changelog of the one store; None for all that can be restored.
+            store: the one whose files cannot be trusted; None for all that can be restored.
         """
         plan = self._plan(task_id.subtopology)
-        topics = {
-            name: TopicPartition(topic, task_id.partition)
-            for name, topic in plan.changelog_topics.items()
-            if name in plan.persistent_stores
-        }
-        stores = [name for name, at in topics.items() if partition is None or at == partition]
+        topics = plan.changelog_topics
+        stores = [name for name in plan.persistent_stores if name in topics]
+        if store in plan.persistent_stores:
+            stores = [store]
+            if store not in topics:
+                _log.error(
+                    "task %s: store %r cannot be read and has no changelog: its rows are lost, "
+                    "it begins empty",
+                    *(task_id, store),
+                )
         path = self._directory.task_directory(str(task_id)) / CHECKPOINT_FILE
         try:
-            kept = read_checkpoint(path) if partition is not None else {}
+            kept = read_checkpoint(path)
         except CorruptDataError:
             kept = {}
-        if partition is not None:
-            kept.pop((partition.topic, partition.partition), None)
+        for name in stores:
+            kept.pop((topics.get(name, ""), task_id.partition), None)
         self._directory.remove_stores(str(task_id), stores, kept)
 
     def _begin_restoring(
@@ -389,11 +393,11 @@ class TaskManager:
             return self.follower.restore(most, 0)
         except OffsetOutOfRangeError as error:
             for task_id, task in list(self.standby.items()):
-                partition = _changelog_of(task, error)
-                if partition is not None:
+                store = _store_of(task, error)
+                if store is not None:
                     _log.warning("standby task %s: %s; its store is rebuilt", task_id, error)
                     self.close_standby(set(self.standby) - {task_id}, clean=False)
-                    self.distrust(task_id, partition)
+                    self.distrust(task_id, store)
                     self.create_standby((task_id,))
             return 0
 
@@ -541,11 +545,11 @@ class TaskManager:
 
     def _rebuild(self, error: OffsetOutOfRangeError) -> None:
         for task_id, task in list(self.restoring.items()):
-            partition = _changelog_of(task, error)
-            if partition is not None:
+            store = _store_of(task, error)
+            if store is not None:
                 _log.warning("task %s: %s; its store is rebuilt", task_id, error)
                 self.close(task_id, clean=False)
-                self.distrust(task_id, partition)
+                self.distrust(task_id, store)
                 self._create(task_id)
 
     def _start(self, task_id: TaskId) -> None:
@@ -688,10 +692,10 @@ def _source_changelogs(task: ActiveTask) -> list[TopicPartition]:
     return [one for one in task.changelog_partitions().values() if one in sources]
 
 
-def _changelog_of(task: ActiveTask, error: OffsetOutOfRangeError) -> TopicPartition | None:
-    """Returns the changelog of a task that an error is about, None if it is about another."""
+def _store_of(task: ActiveTask, error: OffsetOutOfRangeError) -> str | None:
+    """Returns the store of a task whose changelog an error is about, None if it has none."""
     place = (error.topic, error.partition)
-    return next((one for one in task.changelog_partitions().values() if one == place), None)
+    return next((name for name, at in task.changelog_partitions().items() if at == place), None)
 
 
 def _partition_time(known: OffsetAndMetadata) -> int:
