@@ -201,9 +201,27 @@ class StateStore(ABC):
             note: kept on disk in the same step, for `note` after a restart.
         """
 
+    @abstractmethod
+    def prepare(self, note: bytes) -> None:
+        """Keeps what is pending where it lasts, before the commit that will decide about it.
+
+        Only stores need it that cannot be restored from a changelog.
+
+        Args:
+            note: what `prepared` returns after a crash before `apply_pending`.
+        """
+
+    @abstractmethod
+    def prepared(self) -> bytes | None:
+        """Returns the note of what was prepared and not applied, None where there is nothing."""
+
+    @abstractmethod
+    def settle(self, *, is_committed: bool) -> None:
+        """Makes rows of what was prepared, or gives it up; open the store again then."""
+
+    @abstractmethod
     def note(self) -> bytes | None:
         """Returns the note of the last `apply_pending` that had one, None where there is none."""
-        return None
 
     @abstractmethod
     def restore(self, batch: Sequence[RestoreRecord]) -> None:

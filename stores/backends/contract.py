@@ -80,6 +80,21 @@ class ByteStore(ABC):
                 a persistent store's batch survives the death of the process.
         """
 
+    def prepare(self, changes: Iterable[Change], note: bytes) -> bool:
+        """Keeps changes aside, which the next `write_batch` will bring or give up.
+
+        That one takes them away in the step in which it writes. After a crash in between, who
+        knows what became of the commit reads them with `prepared` and decides.
+
+        Returns:
+            Whether it keeps them; a backend whose rows do not outlive the process need not.
+        """
+        return False
+
+    def prepared(self) -> tuple[bytes, list[Change]] | None:
+        """Returns note and changes that were kept aside, None where there are none."""
+        return None
+
     def write_noted(self, changes: Iterable[Change], note: bytes) -> None:
         """Applies changes as `write_batch`, and in the same step keeps a note beside the rows.
 

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakSet
 
+import msgspec
 from rocksdict import (
     BlockBasedOptions,
     Cache,
@@ -84,6 +85,11 @@ _NOTES: Final = "notes"
 """The column family of notes: its rows cannot be taken for those of a user."""
 
 _NOTE_KEY: Final = b""
+_PREPARED_KEY: Final = b"prepared"
+
+_decode_prepared: Final = msgspec.msgpack.Decoder(
+    tuple[bytes, list[tuple[bytes, bytes | None]]]
+).decode
 
 _LOG_BYTES_MAX: Final = 64 * 1024 * 1024
 """Length of RocksDB's log from which on what holds it back is flushed: notes, which are few."""
@@ -284,6 +290,7 @@ class RocksByteStore(ByteStore):
         self._range_deletion_count = 0
         self._restored_count = 0
         self._notes: Rdict | None = None
+        self._has_prepared = False
         try:
             make_directory(self._path)
             families = {"default": self._options}
@@ -294,6 +301,7 @@ class RocksByteStore(ByteStore):
             self._db = self._main.get_column_family("default")
             if _NOTES in families:
                 self._notes = self._main.get_column_family(_NOTES)
+                self._has_prepared = self._notes.get(_PREPARED_KEY) is not None
         except Exception as error:
             raise self._refused(error) from error
         self._budget.join(self._db)
@@ -403,12 +411,41 @@ class RocksByteStore(ByteStore):
 
     def write_noted(self, changes: Iterable[Change], note: bytes) -> None:
         """Applies changes, and keeps a note with them, all or none."""
-        try:
-            if self._notes is None:
-                self._notes = self._main.create_column_family(_NOTES, _notes_options())
-        except Exception as error:
-            raise self._failed("keep a note", error) from error
+        self._open_notes()
         self._write(sorted(dict(changes).items(), key=_key_of), logged=True, note=note)
+
+    def _open_notes(self) -> Rdict:
+        if not self._is_open:
+            raise self._closed()
+        if self._notes is None:
+            try:
+                self._notes = self._main.create_column_family(_NOTES, _notes_options())
+            except Exception as error:
+                raise self._failed("keep a note", error) from error
+        return self._notes
+
+    def prepare(self, changes: Iterable[Change], note: bytes) -> bool:
+        """Keeps changes aside until the next `write_batch`."""
+        notes = self._open_notes()
+        try:
+            notes.put(_PREPARED_KEY, msgspec.msgpack.encode((note, list(changes))))
+        except Exception as error:
+            raise self._failed("keep changes aside", error) from error
+        self._has_prepared = True
+        return True
+
+    def prepared(self) -> tuple[bytes, list[Change]] | None:
+        """Returns note and changes that were kept aside, None where there are none."""
+        try:
+            kept = None if self._notes is None else self._notes.get(_PREPARED_KEY)
+        except Exception as error:
+            raise self._failed("read changes kept aside", error) from error
+        if kept is None:
+            return None
+        try:
+            return _decode_prepared(kept)
+        except msgspec.DecodeError as error:
+            raise self._damaged(f"changes kept aside cannot be read: {error}") from error
 
     def note(self) -> bytes | None:
         """Returns the note that was kept with the last changes, None where there is none."""
@@ -439,6 +476,9 @@ class RocksByteStore(ByteStore):
             if isinstance(key, bytes) and isinstance(value, bytes | None):
                 raise  # from whoever makes the changes
             raise self._failed("write a batch", error) from error
+        settles = logged and self._has_prepared
+        if settles:
+            delete(_PREPARED_KEY, self._main.get_column_family_handle(_NOTES))
         if note is not None:
             put(_NOTE_KEY, note, self._main.get_column_family_handle(_NOTES))
         if not logged:
@@ -448,6 +488,8 @@ class RocksByteStore(ByteStore):
             self._db.write(batch, None if logged else _UNLOGGED)
         except Exception as error:
             raise self._failed("write a batch", error) from error
+        if settles:
+            self._has_prepared = False
 
     def delete_range(self, lower: bytes, upper: bytes) -> None:
         """Deletes [lower, upper), atomically."""

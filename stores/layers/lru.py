@@ -85,6 +85,15 @@ class LruRows:
     def apply(self, *, durable: bool = False, note: bytes | None = None) -> None:
         """Does nothing: rows are where they stay."""
 
+    def prepare(self, note: bytes) -> None:
+        """Does nothing: rows do not outlive the process."""
+
+    def prepared(self) -> None:
+        """Returns None: nothing is kept aside."""
+
+    def settle(self, *, is_committed: bool) -> None:
+        """Does nothing: nothing is kept aside."""
+
     def note(self) -> None:
         """Returns None: nothing outlives the process, so nothing is noted."""
 

@@ -66,6 +66,15 @@ class RowStore(Protocol):
     def note(self) -> bytes | None:
         """Returns the note of the last `apply` that had one."""
 
+    def prepare(self, note: bytes) -> None:
+        """Keeps pending writes where they last, if not as rows: only `apply` makes them that."""
+
+    def prepared(self) -> bytes | None:
+        """Returns the note of writes that were prepared and not applied before a crash."""
+
+    def settle(self, *, is_committed: bool) -> None:
+        """Makes rows of the writes that `prepared` speaks of, or gives them up."""
+
     def restore(self, batch: Iterable[Change]) -> None:
         """Writes committed rows, bypassing the buffer."""
 
@@ -209,6 +218,22 @@ class PendingByteStore:
     def note(self) -> bytes | None:
         """Returns the note of the last `apply` that had one, None where there is none."""
         return self.backend.note()
+
+    def prepare(self, note: bytes) -> None:
+        """Keeps the buffer aside in the backend, before the commit that will decide about it."""
+        if self._pending:
+            self.backend.prepare(self._pending.items(), note)
+
+    def prepared(self) -> bytes | None:
+        """Returns the note of a buffer that was not applied before a crash, None without one."""
+        found = self.backend.prepared()
+        return None if found is None else found[0]
+
+    def settle(self, *, is_committed: bool) -> None:
+        """Writes what was kept aside to the backend, or gives it up."""
+        found = self.backend.prepared()
+        if found is not None:
+            self.backend.write_batch(found[1] if is_committed else ())
 
     def restore(self, batch: Iterable[Change]) -> None:
         """Writes rows of a changelog to the backend in one batch; the last of a key wins.

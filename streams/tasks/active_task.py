@@ -31,7 +31,7 @@ from streams.tasks.failures import FailurePolicy
 from streams.tasks.partition_group import PartitionGroup, RecordQueue
 from streams.tasks.plan import TaskPlan
 from streams.tasks.punctuation import PunctuationQueue, Schedule
-from streams.tasks.refill_note import RefillNote
+from streams.tasks.store_notes import RefillNote, packed_offsets
 from streams.tasks.task import TaskId
 from streams.transport.port import TopicPartition
 from topology.compiler import Chain, compile_chains
@@ -325,6 +325,20 @@ class ActiveTask:
             partition: (offset, self._runs[partition].partition_time_ms)
             for partition, offset in self.consumed.items()
         }
+
+    def prepare(self) -> None:
+        """Keeps rows that nothing could restore aside, before the commit that makes them right.
+
+        A crash behind the commit would lose them else.
+        """
+        stores = [self.stores[name] for name in self.plan.lasting_stores]
+        if not stores:
+            return
+        offsets = {partition: offset for partition, (offset, _) in self.committable().items()}
+        note = packed_offsets(offsets)
+        with self._named():
+            for store in stores:
+                store.prepare(note)
 
     def committed(self, *, durable: bool = False) -> None:
         """Notes that the log holds everything up to now, and lets the stores write it.

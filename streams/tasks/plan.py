@@ -27,6 +27,7 @@ class TaskPlan:
         changelog_topics: store name -> topic it is restored from.
         unlogged_stores: stores whose changelog is written by someone else or not at all.
         persistent_stores: stores whose rows outlive the process.
+        lasting_stores: persistent stores that nothing restores: they have no changelog.
         refills: store that is restored from a source topic -> the nodes that fill it, from
             the source to the one that writes it, parents first.
     """
@@ -38,6 +39,7 @@ class TaskPlan:
     changelog_topics: Mapping[str, str]
     unlogged_stores: frozenset[str]
     persistent_stores: frozenset[str]
+    lasting_stores: Sequence[str]
     refills: Mapping[str, Sequence[str]]
 
 
@@ -55,16 +57,19 @@ def _plan(topology: Topology, node_names: Sequence[str], config: StreamsConfig) 
     application_id = config.application_id
     stores = stores_in_order(topology, node_names)
     builders = {**topology.stores, **topology.global_stores}
+    changelogs = changelog_topics(topology, application_id)
+    persistent = frozenset(name for name in stores if builders[name].backend == "rocks")
     return TaskPlan(
         topology=topology,
         node_names=node_names,
         store_names=stores,
         topic_names=topic_names(topology, application_id),
-        changelog_topics=changelog_topics(topology, application_id),
+        changelog_topics=changelogs,
         unlogged_stores=frozenset(
             name for name in stores if name in topology.store_topics or not builders[name].logged
         ),
-        persistent_stores=frozenset(name for name in stores if builders[name].backend == "rocks"),
+        persistent_stores=persistent,
+        lasting_stores=[name for name in stores if name in persistent and name not in changelogs],
         refills=_refills(topology, node_names, stores),
     )
 

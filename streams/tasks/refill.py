@@ -29,7 +29,7 @@ from streams.tasks.collector import RecordCollector
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.global_task import NoLetters
 from streams.tasks.plan import TaskPlan
-from streams.tasks.refill_note import RefillNote
+from streams.tasks.store_notes import RefillNote
 from streams.transport.port import TopicPartition
 from topology.nodes.table import TableSource
 from topology.processor import fail_on_invalid_timestamp, wallclock_timestamp

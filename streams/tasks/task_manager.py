@@ -41,8 +41,8 @@ from streams.tasks.failures import FailurePolicy
 from streams.tasks.global_task import GlobalTask
 from streams.tasks.plan import TaskPlan, plan_of
 from streams.tasks.refill import Refill, needs_all, needs_refill
-from streams.tasks.refill_note import RefillNote
 from streams.tasks.restoration import NO_END, Restorer, StoreRestoration
+from streams.tasks.store_notes import RefillNote, unpacked_offsets
 from streams.tasks.task import TaskId
 from streams.transport.port import OffsetAndMetadata, Reader, TopicPartition, Transport
 from topology.processor import AutoOffsetReset
@@ -244,6 +244,7 @@ class TaskManager:
                 break
         try:
             self._trust_notes(task, noted, vouched)
+            self._settle(task)
         except BaseException:
             task.close()
             raise
@@ -285,6 +286,22 @@ class TaskManager:
             vouched.pop(at, None)
             task.stores[name].close()
             self._directory.remove_stores(task.task_id, (name,), checkpoint_of(vouched))
+            task.open_store(name)
+
+    def _settle(self, task: ActiveTask) -> None:
+        """Decides about rows without a changelog that were kept aside for a commit."""
+        for name in task.plan.lasting_stores:
+            store = task.stores[name]
+            note = store.prepared()
+            if note is None:
+                continue
+            offsets = unpacked_offsets(note)
+            committed = self._transport.committed(offsets)
+            is_committed = all(
+                at in committed and committed[at].offset >= offset for at, offset in offsets.items()
+            )
+            store.settle(is_committed=is_committed)
+            store.close()  # it may have looked at its rows when it was opened
             task.open_store(name)
 
     def _wipe(
