@@ -340,17 +340,18 @@ class ActiveTask:
             for store in stores:
                 store.prepare(note)
 
-    def committed(self, *, durable: bool = False) -> None:
+    def committed(self, *, durable: bool = False, notes: Mapping[str, bytes] | None = None) -> None:
         """Notes that the log holds everything up to now, and lets the stores write it.
 
         Args:
             durable: return only when the stores would survive a loss of power.
+            notes: what stores keep beside their rows, in place of the task's own notes.
         """
         for name, partition in self.changelog_partitions().items():
             # A store restored from its source topic is as far as that was read.
             if partition in self.consumed and name in self.plan.unlogged_stores:
                 self._positions[partition] = self.consumed[partition]
-        notes = self._notes_of_refills()
+        notes = self._notes_of_refills() if notes is None else notes
         self.consumed.clear()
         self.commit_requested = False
         with self._named():
