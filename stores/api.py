@@ -181,6 +181,11 @@ class StateStore(ABC):
     def is_open(self) -> bool:
         """Whether the store can be used."""
 
+    @property
+    def uncached(self) -> StateStore:
+        """The same rows without the cache, which must be empty; for who fills the store."""
+        return self
+
     def flush(self) -> None:
         """Writes cached updates down and forwards them, as a commit would."""
         self.flush_cache()
@@ -194,8 +199,35 @@ class StateStore(ABC):
         """Pushes dirty cache entries to changelog and store, and tells the flush listener."""
 
     @abstractmethod
-    def apply_pending(self, *, durable: bool = False) -> None:
-        """Writes what was pending to the backend, in one batch, after a commit."""
+    def apply_pending(self, *, durable: bool = False, note: bytes | None = None) -> None:
+        """Writes what was pending to the backend, in one batch, after a commit.
+
+        Args:
+            durable: return only when it would survive a loss of power.
+            note: kept on disk in the same step, for `note` after a restart.
+        """
+
+    @abstractmethod
+    def prepare(self, note: bytes) -> None:
+        """Keeps what is pending where it lasts, before the commit that will decide about it.
+
+        Only stores need it that cannot be restored from a changelog.
+
+        Args:
+            note: what `prepared` returns after a crash before `apply_pending`.
+        """
+
+    @abstractmethod
+    def prepared(self) -> bytes | None:
+        """Returns the note of what was prepared and not applied, None where there is nothing."""
+
+    @abstractmethod
+    def settle(self, *, is_committed: bool) -> None:
+        """Makes rows of what was prepared, or gives it up; open the store again then."""
+
+    @abstractmethod
+    def note(self) -> bytes | None:
+        """Returns the note of the last `apply_pending` that had one, None where there is none."""
 
     @abstractmethod
     def restore(self, batch: Sequence[RestoreRecord]) -> None:

@@ -25,6 +25,7 @@ from stores.api import StateStore, StoreHost
 from stores.backends.contract import ByteStore
 from stores.backends.memory import MemoryByteStore
 from stores.backends.rocks import RocksByteStore
+from stores.directory import STORES_DIRECTORY
 from stores.layers.caching import CachingKeyValueStore
 from stores.layers.caching_window import CachingWindowStore
 from stores.layers.lru import LruRows
@@ -192,7 +193,7 @@ class StoreBuilder:
     def _open_backend(self, host: StoreHost) -> ByteStore:
         if self.backend == "memory":
             return MemoryByteStore(self.name)
-        return RocksByteStore(self.name, host.directory / "rocksdb" / self.name)
+        return RocksByteStore(self.name, host.directory / STORES_DIRECTORY / self.name)
 
 
 def key_value_store(

@@ -30,7 +30,7 @@ import re
 import shutil
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -43,6 +43,7 @@ LOCK_FILE: Final = ".lock"
 CHECKPOINT_FILE: Final = ".checkpoint"
 PROCESS_FILE: Final = "kafka-streams-process-metadata"
 GLOBAL_DIRECTORY: Final = "global"
+STORES_DIRECTORY: Final = "rocksdb"
 
 UNKNOWN_OFFSET: Final = -4
 """What the JVM writes where it does not know how far a store has come."""
@@ -135,6 +136,39 @@ class StateDirectory:
                 delete_checkpoint(path / CHECKPOINT_FILE)
                 shutil.rmtree(path)
 
+    def remove_stores(
+        self, task_id: str, stores: Collection[str], kept: Mapping[tuple[str, int], int]
+    ) -> None:
+        """Deletes stores of a task, which are closed; the task's others stay.
+
+        The checkpoint goes first, see `remove_task`.
+
+        Args:
+            task_id: the task.
+            stores: the stores' names; one that has no files is no error.
+            kept: what the checkpoint says from now on, as for `write_checkpoint`.
+
+        Raises:
+            BackendError: they cannot be deleted.
+        """
+        path = self._task_path(task_id)
+        write_checkpoint(path / CHECKPOINT_FILE, kept)
+        for store in stores:
+            files = path / STORES_DIRECTORY / store
+            with _usable(files):
+                if files.is_dir():
+                    shutil.rmtree(files)
+
+    def touch_task(self, task_id: str) -> None:
+        """Notes that a task was here until now, for `remove_obsolete`.
+
+        Raises:
+            BackendError: its directory cannot be changed.
+        """
+        path = self._task_path(task_id)
+        with _usable(path), suppress(FileNotFoundError):
+            os.utime(path)
+
     def clean_up(self) -> None:
         """Deletes the directories of all tasks and of the global stores.
 
@@ -151,7 +185,7 @@ class StateDirectory:
             keep: tasks that are here.
             now_ms: wall clock.
             delay_ms: how long ago, at least, a directory was modified last; every checkpoint
-                modifies it.
+                modifies it, and the end of its task.
 
         Returns:
             The tasks whose directories were deleted.

@@ -148,6 +148,11 @@ class BackendError(StorageError):
 
 @public
 class CorruptDataError(StorageError):
-    """What is stored cannot be what was written."""
+    """What is stored cannot be what was written.
+
+    Attributes:
+        store: the store whose files are damaged, None where that is not known.
+    """
 
     reaction = Reaction.RESTORE_TASK
+    store: str | None = None

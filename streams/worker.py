@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from rebalance.member import Endpoint
 from stores.directory import StateDirectory
-from stores.errors import BackendError, Reaction, StoreNotReadyError
+from stores.errors import BackendError, CorruptDataError, Reaction, StoreNotReadyError
 from streams.clock import Clock, SystemClock
 from streams.config import StreamsConfig
 from streams.errors import BrokerError, OffsetOutOfRangeError, StreamsError
@@ -331,6 +331,8 @@ class Worker:
             self._take_back()
         if self._must_open:
             self._open_tasks()
+        else:
+            self._open_standby_tasks()
         restored = 0
         if not manager.restorer.is_idle:
             busy = bool(manager.running) and not self._is_paused
@@ -404,16 +406,33 @@ class Worker:
         self._must_open = self._must_acknowledge = True
 
     def _open_tasks(self) -> None:
-        """Opens what is assigned and not open, then acknowledges; tried again where it fails."""
+        """Opens what is assigned and not open, then acknowledges; tried again where it fails.
+
+        Nobody waits for standby tasks: those that take too long are opened in later rounds.
+        """
         manager, assignment = self._manager, self._assignment
         read = topics_read(self._parts, self._transport.topics() if self._has_patterns else ())
         self._counts = self._transport.partition_counts(read)
         manager.create(assignment.active)
-        manager.create_standby(assignment.standby - assignment.active)
+        self._open_standby_tasks()
         self._must_open = False
         if self._must_acknowledge:
             self._must_acknowledge = False
             self._member.acknowledge(assignment)
+
+    def _open_standby_tasks(self) -> None:
+        """Opens standby tasks that are not open, as many as time allows; at least one.
+
+        To open a store takes long, on a busy machine a second: running tasks do not wait for
+        all of them.
+        """
+        manager, assignment = self._manager, self._assignment
+        missing = assignment.standby - assignment.active - manager.standby.keys()
+        deadline_ms = self._clock.monotonic_ms() + RESTORE_MS
+        for task_id in sorted(missing):
+            manager.create_standby((task_id,))
+            if self._clock.monotonic_ms() >= deadline_ms or self._stop_asked.is_set():
+                break
 
     def _is_settled(self) -> bool:
         """Whether everything assigned runs, in a group that assigns."""
@@ -467,7 +486,7 @@ class Worker:
         self._give_up_tasks()
         manager = self._manager
         manager.close_standby(manager.standby.keys() - {TaskId.parse(error.task_id)}, clean=False)
-        self._directory.remove_task(error.task_id)
+        manager.distrust(TaskId.parse(error.task_id), _damaged_store(error))
         self._set_state(WorkerState.PARTITIONS_ASSIGNED)
         self._must_open = True
 
@@ -679,8 +698,13 @@ class Worker:
     def _clean_up(self) -> None:
         """Deletes the state of tasks that moved away and did not come back.
 
+        Whose they are is known while the group is in order only: one that has not answered yet,
+        or is about to assign anew, says nothing about them.
+
         Source: JVM `StateDirectory.cleanRemovedTasks`.
         """
+        if self.state is not WorkerState.RUNNING:
+            return
         manager, assigned = self._manager, self._assignment
         here = (*manager.running, *manager.restoring, *manager.standby)
         keep = {str(task_id) for task_id in (*here, *assigned.active, *assigned.standby)}
@@ -731,3 +755,8 @@ class Worker:
         _log.debug("worker: %s -> %s", old.name, new.name)
         if self._on_state is not None:
             self._on_state(new, old)
+
+
+def _damaged_store(error: StreamsError) -> str | None:
+    """Returns the store whose files an error is about, None where it does not say."""
+    return error.store if isinstance(error, CorruptDataError) else None

@@ -14,7 +14,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from topology.nodes.node import NodeScope, Process, Selection, TaskScope, join_children
+from topology.nodes.node import (
+    NodeScope,
+    Process,
+    Selection,
+    TaskScope,
+    join_children,
+    nowhere,
+)
 from topology.nodes.table import ChangeSerde
 from topology.topology import ProcessorNode, SinkNode, SourceNode, Topology
 
@@ -41,7 +48,8 @@ def compile_chains(
 ) -> Mapping[str, Chain]:
     """Compiles the named nodes, given parents first, and returns source name -> chain.
 
-    Stores of the scope must be open: nodes bind their methods now.
+    What nodes forward to others than the named ones goes nowhere. Stores of the scope must be
+    open: nodes bind their methods now.
     """
     compiled: dict[str, Process] = {}
     past_filter: dict[str, Process] = {}
@@ -54,7 +62,7 @@ def compile_chains(
                 node, takes_changes=isinstance(node.value_serde, ChangeSerde)
             )
             continue
-        children = {child: compiled[child] for child in topology.children(name)}
+        children = {child: compiled.get(child, nowhere) for child in topology.children(name)}
         changes = any(_takes_changes(topology, child) for child in children)
         forward = join_children(list(children.values()), changes=changes)
         if isinstance(node, SourceNode):

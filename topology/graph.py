@@ -233,7 +233,7 @@ class TableSourceGraphNode(SourceGraphNode):
             return
         if REUSE_SOURCE_TOPICS in options.optimizations:
             topology.add_state_store(self.store.without_logging(), self.name)
-            topology.connect_source_store_and_topic(self.store.name, self.topic)
+            topology.connect_source_store_and_topic(self.store.name, self.topic, self.name)
         else:
             topology.add_state_store(self.store, self.name)
 

@@ -167,6 +167,7 @@ class Topology:
         global_stores: name -> store that every worker fills from all partitions.
         internal_topics: bare name of each repartition topic -> fixed partition count or None.
         store_topics: store -> source topic it is restored from, in place of a changelog.
+        store_fillers: store -> processor that fills it from that topic.
         copartitioned: groups of sources whose topics need equal partition counts.
     """
 
@@ -176,6 +177,7 @@ class Topology:
         self.global_stores: dict[str, StoreBuilder] = {}
         self.internal_topics: dict[str, int | None] = {}
         self.store_topics: dict[str, str] = {}
+        self.store_fillers: dict[str, str] = {}
         self.copartitioned: list[tuple[str, ...]] = []
         self._children: dict[str, list[str]] = {}
         self._readers: dict[str, str] = {}
@@ -440,8 +442,9 @@ class Topology:
     ) -> Self:
         """Adds a store that is filled from a topic, and restored from it.
 
-        The topic should be compacted. It is read from its beginning. See `add_global_store`
-        for the arguments.
+        The topic should be compacted. It is read from its beginning. To restore the store the
+        processor handles the records again: what it forwards goes nowhere then, and other
+        stores it is connected with are not changed. See `add_global_store` for the arguments.
         """
         _check_builder(builder)
         self.add_source(
@@ -455,7 +458,7 @@ class Topology:
         )
         self.add_processor(processor_name, supplier, source_name)
         self.add_state_store(builder.without_logging(), processor_name)
-        return self.connect_source_store_and_topic(builder.name, topic)
+        return self.connect_source_store_and_topic(builder.name, topic, processor_name)
 
     # -- building, for the DSL -----------------------------------------------------------
 
@@ -501,8 +504,16 @@ class Topology:
         self.copartitioned.append(group)
         return self
 
-    def connect_source_store_and_topic(self, store: str, topic: str) -> Self:
+    def connect_source_store_and_topic(
+        self, store: str, topic: str, filler: str | None = None
+    ) -> Self:
         """Makes a source topic the changelog of an unlogged store.
+
+        Args:
+            store: the store.
+            topic: a topic that a source reads.
+            filler: the processor that fills the store, which handles the topic's records again
+                when the store is restored; the first one it was connected with if not given.
 
         Raises:
             TopologyError: the store is missing or has such a topic already, or the topic has
@@ -524,6 +535,9 @@ class Topology:
                 topic=topic,
             )
         self.store_topics[store] = topic
+        filler = filler or self._users.get(store)
+        if filler is not None:
+            self.store_fillers[store] = filler
         return self
 
     # -- reading -------------------------------------------------------------------------

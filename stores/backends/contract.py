@@ -159,6 +159,39 @@ class ByteStore(ABC):
                 that reaches the disk takes earlier ones along.
         """
 
+    def prepare(self, changes: Iterable[Change], note: bytes) -> bool:
+        """Keeps changes aside, which the next `write` will bring or give up.
+
+        That one takes them away in the step in which it writes. After a crash in between, who
+        knows what became of the commit reads them with `prepared` and decides.
+
+        Returns:
+            Whether it keeps them; a byte store whose rows do not outlive the process need not.
+        """
+        return False
+
+    def prepared(self) -> tuple[bytes, list[Change]] | None:
+        """Returns note and changes that were kept aside, None where there are none."""
+        return None
+
+    def write_noted(
+        self, changes: Iterable[AnyChange], note: bytes, *, sync: Sync = Sync.PROCESS
+    ) -> None:
+        """Applies changes as `write`, and in the same step keeps a note beside the rows.
+
+        A byte store whose rows do not outlive the process need not keep it.
+
+        Args:
+            changes: as `write` takes them; there may be none.
+            note: what `note` returns from then on.
+            sync: what the write survives.
+        """
+        self.write(changes, sync=sync)
+
+    def note(self) -> bytes | None:
+        """Returns the note that was kept with the last changes, None where there is none."""
+        return None
+
     @abstractmethod
     def approximate_count(self) -> int:
         """Estimates the number of rows; exact where that is cheap."""

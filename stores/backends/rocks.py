@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakSet
 
+import msgspec
 from rocksdict import (
     BlockBasedOptions,
     Cache,
@@ -91,6 +92,19 @@ _CHUNK_COUNT_MAX: Final = 512
 _RANGE_DELETIONS_MAX: Final = 200
 """Range deletions after which the write buffer is written to a file: RocksDB sorts all that a
 buffer holds anew for the first read after each, 2 µs apiece."""
+
+_NOTES: Final = "notes"
+"""The column family of notes: its rows cannot be taken for those of a user."""
+
+_NOTE_KEY: Final = b""
+_PREPARED_KEY: Final = b"prepared"
+
+_decode_prepared: Final = msgspec.msgpack.Decoder(
+    tuple[bytes, list[tuple[bytes, bytes | None]]]
+).decode
+
+_LOG_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Length of RocksDB's log from which on what holds it back is flushed: notes, which are few."""
 
 _key_of: Final[Callable[[Change], bytes]] = itemgetter(0)
 
@@ -160,6 +174,7 @@ class RocksBudget:
         # The log is the only place of rows that a checkpoint file speaks of: a hole in it must
         # not pass for its end.
         options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+        options.set_max_total_wal_size(_LOG_BYTES_MAX)
         options.set_keep_log_file_num(2)
         options.set_stats_dump_period_sec(0)
         return options
@@ -341,6 +356,12 @@ class _RocksView(ByteView):
         self.release()
 
 
+def _notes_options() -> Options:
+    options = Options(raw_mode=True)
+    options.set_write_buffer_size(_WRITE_BUFFER_MIN_BYTES)
+    return options
+
+
 class RocksByteStore(ByteStore):
     """An ordered map in a directory of its own.
 
@@ -368,11 +389,19 @@ class RocksByteStore(ByteStore):
         self._scans: WeakSet[_Scan | _RocksView] = WeakSet()
         self._range_deletion_count = 0
         self._restored_count = 0
+        self._notes: Rdict | None = None
+        self._has_prepared = False
         try:
             make_directory(self._path)
-            main = Rdict(str(path), self._options, {"default": self._options})
+            families = {"default": self._options}
+            if (self._path / "CURRENT").exists() and _NOTES in Rdict.list_cf(str(path)):
+                families[_NOTES] = _notes_options()
+            self._main = Rdict(str(path), self._options, families)
             # Reads of the column family itself spare RocksDB a look-up by name.
-            self._db = main.get_column_family("default")
+            self._db = self._main.get_column_family("default")
+            if _NOTES in families:
+                self._notes = self._main.get_column_family(_NOTES)
+                self._has_prepared = self._notes.get(_PREPARED_KEY) is not None
         except Exception as error:
             raise self._refused(error) from error
         self._budget.join(self._db)
@@ -490,6 +519,56 @@ class RocksByteStore(ByteStore):
             view.release()
         return view
 
+    def write_noted(
+        self, changes: Iterable[AnyChange], note: bytes, *, sync: Sync = Sync.PROCESS
+    ) -> None:
+        """Applies changes, and keeps a note with them, all or none."""
+        self._open_notes()
+        ranges, rows = settle(changes)
+        self._write(ranges, sorted(rows.items(), key=_key_of), logged=True, note=note)
+        if sync is Sync.DISK:
+            self.flush()
+
+    def _open_notes(self) -> Rdict:
+        if not self._is_open:
+            raise self._closed()
+        if self._notes is None:
+            try:
+                self._notes = self._main.create_column_family(_NOTES, _notes_options())
+            except Exception as error:
+                raise self._failed("keep a note", error) from error
+        return self._notes
+
+    def prepare(self, changes: Iterable[Change], note: bytes) -> bool:
+        """Keeps changes aside until the next `write`."""
+        notes = self._open_notes()
+        try:
+            notes.put(_PREPARED_KEY, msgspec.msgpack.encode((note, list(changes))))
+        except Exception as error:
+            raise self._failed("keep changes aside", error) from error
+        self._has_prepared = True
+        return True
+
+    def prepared(self) -> tuple[bytes, list[Change]] | None:
+        """Returns note and changes that were kept aside, None where there are none."""
+        try:
+            kept = None if self._notes is None else self._notes.get(_PREPARED_KEY)
+        except Exception as error:
+            raise self._failed("read changes kept aside", error) from error
+        if kept is None:
+            return None
+        try:
+            return _decode_prepared(kept)
+        except msgspec.DecodeError as error:
+            raise self._damaged(f"changes kept aside cannot be read: {error}") from error
+
+    def note(self) -> bytes | None:
+        """Returns the note that was kept with the last changes, None where there is none."""
+        try:
+            return None if self._notes is None else self._notes.get(_NOTE_KEY)
+        except Exception as error:
+            raise self._failed("read a note", error) from error
+
     def write(self, changes: Iterable[AnyChange], *, sync: Sync = Sync.PROCESS) -> None:
         """Applies changes in order, all or none; the last of one key wins.
 
@@ -510,7 +589,12 @@ class RocksByteStore(ByteStore):
             self.flush()
 
     def _write(
-        self, ranges: Sequence[RangeDeletion], changes: Iterable[Change], *, logged: bool
+        self,
+        ranges: Sequence[RangeDeletion],
+        changes: Iterable[Change],
+        *,
+        logged: bool,
+        note: bytes | None = None,
     ) -> None:
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
@@ -524,11 +608,18 @@ class RocksByteStore(ByteStore):
                     put(key, value)
         except Exception as error:
             raise self._failed("write a batch", error) from error
+        settles = logged and self._has_prepared
+        if settles:
+            delete(_PREPARED_KEY, self._main.get_column_family_handle(_NOTES))
+        if note is not None:
+            put(_NOTE_KEY, note, self._main.get_column_family_handle(_NOTES))
         if not logged:
             self._restored_count += batch.len()
             logged = self._restored_count < UNLOGGED_MIN_COUNT
         try:
             self._db.write(batch, None if logged else _UNLOGGED)
+            if settles:
+                self._has_prepared = False
             if self._range_deletion_count >= _RANGE_DELETIONS_MAX:
                 self._range_deletion_count = 0
                 self._db.flush(wait=False)
@@ -581,8 +672,10 @@ class RocksByteStore(ByteStore):
         self._budget.leave(self._db)
         for scan in list(self._scans):
             scan.release()
+        self._notes = None
         try:
             self._db.close()
+            self._main.close()
         except Exception as error:
             raise BackendError(f"{self._place()} was closed unclean: {error}") from error
 
@@ -631,4 +724,6 @@ class RocksByteStore(ByteStore):
             f"{self._place()} is damaged: {text}; delete the directory, "
             f"the store is then restored from its changelog"
         )
-        return CorruptDataError(message)
+        error = CorruptDataError(message)
+        error.store = self._name
+        return error

@@ -362,6 +362,11 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         self._misses = 0
         self._puts = 0
 
+    @property
+    def uncached(self) -> MeteredKeyValueStore:
+        """The store below, for who fills it while nothing is cached."""
+        return self._inner
+
     # -- reading and writing -------------------------------------------------------------
 
     def get_pair(self, key: Any) -> Pair | None:

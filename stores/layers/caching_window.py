@@ -55,6 +55,11 @@ class CachingWindowStore(MeteredWindowStore):
         self._lookups = 0
         self._misses = 0
 
+    @property
+    def uncached(self) -> MeteredWindowStore:
+        """The store below, for who fills it while nothing is cached."""
+        return self._inner
+
     # -- reading and writing -------------------------------------------------------------
 
     def fetch_pair(self, key: Any, start_ms: int) -> Pair | None:

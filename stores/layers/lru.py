@@ -82,8 +82,20 @@ class LruRows:
         self._check_open()
         return len(self._rows)
 
-    def apply(self, *, durable: bool = False) -> None:
+    def apply(self, *, durable: bool = False, note: bytes | None = None) -> None:
         """Does nothing: rows are where they stay."""
+
+    def prepare(self, note: bytes) -> None:
+        """Does nothing: rows do not outlive the process."""
+
+    def prepared(self) -> None:
+        """Returns None: nothing is kept aside."""
+
+    def settle(self, *, is_committed: bool) -> None:
+        """Does nothing: nothing is kept aside."""
+
+    def note(self) -> None:
+        """Returns None: nothing outlives the process, so nothing is noted."""
 
     def restore(self, batch: Iterable[Change]) -> None:
         """Puts the rows of a changelog, in order; evictions are not logged again."""

@@ -209,9 +209,25 @@ class _Metered(StateStore):
         """Does not take the listener: nothing is cached, so nothing is flushed."""
         return False
 
-    def apply_pending(self, *, durable: bool = False) -> None:
+    def apply_pending(self, *, durable: bool = False, note: bytes | None = None) -> None:
         """Writes what was pending to the backend, in one batch, after a commit."""
-        self._rows.apply(durable=durable)
+        self._rows.apply(durable=durable, note=note)
+
+    def prepare(self, note: bytes) -> None:
+        """Keeps what is pending where it lasts, before the commit that will decide about it."""
+        self._rows.prepare(note)
+
+    def prepared(self) -> bytes | None:
+        """Returns the note of what was prepared and not applied, None where there is nothing."""
+        return self._rows.prepared()
+
+    def settle(self, *, is_committed: bool) -> None:
+        """Makes rows of what was prepared, or gives it up."""
+        self._rows.settle(is_committed=is_committed)
+
+    def note(self) -> bytes | None:
+        """Returns the note of the last `apply_pending` that had one, None where there is none."""
+        return self._rows.note()
 
     def pack(self, value: bytes, timestamp: int) -> bytes:
         """Returns the row of a value."""

@@ -60,8 +60,20 @@ class RowStore(Protocol):
     def approximate_count(self) -> int:
         """Estimates the number of rows."""
 
-    def apply(self, *, durable: bool) -> None:
-        """Moves pending writes to where they last."""
+    def apply(self, *, durable: bool, note: bytes | None = None) -> None:
+        """Moves pending writes to where they last, in one step with a note if there is one."""
+
+    def note(self) -> bytes | None:
+        """Returns the note of the last `apply` that had one."""
+
+    def prepare(self, note: bytes) -> None:
+        """Keeps pending writes where they last, if not as rows: only `apply` makes them that."""
+
+    def prepared(self) -> bytes | None:
+        """Returns the note of writes that were prepared and not applied before a crash."""
+
+    def settle(self, *, is_committed: bool) -> None:
+        """Makes rows of the writes that `prepared` speaks of, or gives them up."""
 
     def restore(self, batch: Iterable[Change]) -> None:
         """Writes committed rows, bypassing the buffer."""
@@ -176,22 +188,51 @@ class PendingByteStore:
                 count += (value is not None) - (backend.get(key) is not None)
         return count
 
-    def apply(self, *, durable: bool = False) -> None:
-        """Writes the buffer to the backend and deletes what expired, in one batch."""
+    def apply(self, *, durable: bool = False, note: bytes | None = None) -> None:
+        """Writes the buffer to the backend and deletes what expired, in one batch.
+
+        Args:
+            durable: return only when it would survive a loss of power.
+            note: kept with the batch, for `note`.
+        """
         pending, upper = self._pending, self._expired_below
+        sync = Sync.DISK if durable else Sync.PROCESS
         changes: Iterable[AnyChange] = pending.items()
         if upper is not None:
             changes = [
                 RangeDeletion(b"", upper),
                 *(item for item in pending.items() if item[0] >= upper),
             ]
-        if pending or upper is not None:
+        if pending or upper is not None or note is not None:
             self._apply_count += 1
-            self.backend.write(changes, sync=Sync.DISK if durable else Sync.PROCESS)
+            if note is None:
+                self.backend.write(changes, sync=sync)
+            else:
+                self.backend.write_noted(changes, note, sync=sync)
             pending.clear()
             self._sorted = self._expired_below = None
         elif durable:
             self.backend.flush()
+
+    def note(self) -> bytes | None:
+        """Returns the note of the last `apply` that had one, None where there is none."""
+        return self.backend.note()
+
+    def prepare(self, note: bytes) -> None:
+        """Keeps the buffer aside in the backend, before the commit that will decide about it."""
+        if self._pending:
+            self.backend.prepare(self._pending.items(), note)
+
+    def prepared(self) -> bytes | None:
+        """Returns the note of a buffer that was not applied before a crash, None without one."""
+        found = self.backend.prepared()
+        return None if found is None else found[0]
+
+    def settle(self, *, is_committed: bool) -> None:
+        """Writes what was kept aside to the backend, or gives it up."""
+        found = self.backend.prepared()
+        if found is not None:
+            self.backend.write(found[1] if is_committed else ())
 
     def restore(self, batch: Iterable[Change]) -> None:
         """Writes rows of a changelog to the backend in one batch; the last of a key wins.

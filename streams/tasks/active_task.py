@@ -31,6 +31,7 @@ from streams.tasks.failures import FailurePolicy
 from streams.tasks.partition_group import PartitionGroup, RecordQueue
 from streams.tasks.plan import TaskPlan
 from streams.tasks.punctuation import PunctuationQueue, Schedule
+from streams.tasks.store_notes import RefillNote, packed_offsets
 from streams.tasks.task import TaskId
 from streams.transport.port import TopicPartition
 from topology.compiler import Chain, compile_chains
@@ -112,12 +113,16 @@ class ActiveTask:
     def open_stores(self) -> None:
         """Opens every store of the task; they are restored before `start`."""
         for name in self.plan.store_names:
-            topology = self.plan.topology
-            builder: StoreBuilder = topology.stores.get(name) or topology.global_stores[name]
-            builder = builder.with_default_serdes(
-                self.config.default_key_serde, self.config.default_value_serde
-            )
-            self.stores[name] = builder.build(self)
+            self.open_store(name)
+
+    def open_store(self, name: str) -> None:
+        """Opens one store of the task."""
+        topology = self.plan.topology
+        builder: StoreBuilder = topology.stores.get(name) or topology.global_stores[name]
+        builder = builder.with_default_serdes(
+            self.config.default_key_serde, self.config.default_value_serde
+        )
+        self.stores[name] = builder.build(self)
 
     def start(
         self,
@@ -324,21 +329,49 @@ class ActiveTask:
             for partition, offset in self.consumed.items()
         }
 
-    def committed(self, *, durable: bool = False) -> None:
+    def prepare(self) -> None:
+        """Keeps rows that nothing could restore aside, before the commit that makes them right.
+
+        A crash behind the commit would lose them else.
+        """
+        stores = [self.stores[name] for name in self.plan.lasting_stores]
+        if not stores:
+            return
+        offsets = {partition: offset for partition, (offset, _) in self.committable().items()}
+        note = packed_offsets(offsets)
+        with self._named():
+            for store in stores:
+                store.prepare(note)
+
+    def committed(self, *, durable: bool = False, notes: Mapping[str, bytes] | None = None) -> None:
         """Notes that the log holds everything up to now, and lets the stores write it.
 
         Args:
             durable: return only when the stores would survive a loss of power.
+            notes: what stores keep beside their rows, in place of the task's own notes.
         """
         for name, partition in self.changelog_partitions().items():
             # A store restored from its source topic is as far as that was read.
             if partition in self.consumed and name in self.plan.unlogged_stores:
                 self._positions[partition] = self.consumed[partition]
+        notes = self._notes_of_refills() if notes is None else notes
         self.consumed.clear()
         self.commit_requested = False
         with self._named():
-            for store in self.stores.values():
-                store.apply_pending(durable=durable)
+            for name, store in self.stores.items():
+                store.apply_pending(durable=durable, note=notes.get(name))
+
+    def _notes_of_refills(self) -> dict[str, bytes]:
+        """Returns what stores that are filled from a source topic note of how far that is."""
+        if not self.plan.refills:
+            return {}
+        topics, number = self.plan.changelog_topics, self.id.partition
+        places = {name: TopicPartition(topics[name], number) for name in self.plan.refills}
+        return {
+            name: RefillNote(at.topic, self.consumed[at], self._runs[at].partition_time_ms).packed()
+            for name, at in places.items()
+            if at in self.consumed
+        }
 
     @contextmanager
     def _named(self) -> Iterator[None]:

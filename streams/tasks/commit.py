@@ -3,6 +3,9 @@
     flush caches ──► flush the log ──► offsets + all that was sent ──► stores ──► checkpoint
     (may send more)  (first error)     (one step, where the log can)   (pending)  (now and then)
 
+Rows of stores without a changelog are kept aside before the offsets are committed: after a crash
+between that and the stores, the committed offsets tell whether they count.
+
 Owns that order and the moment of a checkpoint. Stores get their rows only after the log has
 them: a store is never ahead of its changelog, and a checkpoint, written after the store was
 made durable, is never ahead of the store. Whatever breaks in between is mended by restoring
@@ -53,6 +56,8 @@ class Committer:
             for partition, (offset, partition_time_ms) in task.committable().items():
                 metadata = encode_partition_metadata(partition_time_ms)
                 offsets[partition] = OffsetAndMetadata(offset, metadata)
+        for task in tasks:
+            task.prepare()
         self._transport.commit(offsets)
         self.commits_total += 1
         written = self._transport.written_offsets()

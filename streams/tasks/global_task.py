@@ -40,6 +40,7 @@ from streams.tasks.collector import RecordCollector
 from streams.tasks.commit import checkpoint_of, positions_of
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.plan import whole_plan
+from streams.tasks.store_notes import packed_offsets, unpacked_offsets
 from streams.tasks.task import TaskId
 from streams.transport.port import Reader, Send, TopicPartition, Transport
 from topology.subtopologies import Subtopology
@@ -53,16 +54,21 @@ _log = logging.getLogger(__name__)
 
 
 class NoLetters:
-    """Where dead letters of global stores go: nowhere, which is logged once per topic."""
+    """Where dead letters go that nobody shall get: nowhere, which is logged once per topic.
 
-    def __init__(self) -> None:
+    Args:
+        whose: whose letters they are, for the log.
+    """
+
+    def __init__(self, whose: str = "a global store") -> None:
+        self._whose = whose
         self._told: set[str] = set()
 
     def sender(self, topic: str, *, track_offsets: bool = False) -> Send:
         """Returns a function that sends nothing."""
         if topic not in self._told:
             self._told.add(topic)
-            _log.warning("dead letters of a global store are not sent (to topic %s)", topic)
+            _log.warning("dead letters of %s are not sent (to topic %s)", self._whose, topic)
         return _send_nothing
 
     def ends(self, _topic: str) -> None:
@@ -169,7 +175,7 @@ class GlobalTask:
             task.close()
             known = self._wiped(error)
             task.open_stores()
-        self._positions = {**begins, **known}
+        self._positions = {**begins, **known, **self._noted(known, ends)}
         task.start()
         self._reader.add(self._positions)
         self._fill(ends, is_stopped)
@@ -224,6 +230,17 @@ class GlobalTask:
                 )
         return {partition: known[partition] for partition in self._kept if partition in known}
 
+    def _noted(
+        self, known: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+    ) -> Mapping[TopicPartition, int]:
+        """Returns where stores that are kept stand by their notes, if ahead of the checkpoint."""
+        noted: dict[TopicPartition, int] = {}
+        for store in self._task.stores.values():
+            note = store.note()
+            if note is not None:
+                noted.update(unpacked_offsets(note))
+        return {at: noted[at] for at in known if at in noted and known[at] <= noted[at] <= ends[at]}
+
     def _wiped(self, reason: object | None) -> Mapping[TopicPartition, int]:
         """Removes what is on disk: rows of keys deleted long ago would stay."""
         if reason is not None:
@@ -258,7 +275,16 @@ class GlobalTask:
         if not task.consumed:
             return
         task.flush_caches()
-        task.committed(durable=bool(self._kept))
+        # With the rows in one step: the checkpoint is behind them after a crash, and a processor
+        # that makes a row from the one before would do so twice.
+        notes = {
+            name: packed_offsets(
+                {at: self._positions[at] for at in self._kept if at.topic == topic}
+            )
+            for name, topic in task.plan.changelog_topics.items()
+            if name in task.plan.persistent_stores
+        }
+        task.committed(durable=bool(self._kept), notes=notes)
         if self._kept:
             kept = {partition: self._positions[partition] for partition in self._kept}
             write_checkpoint(task.directory / CHECKPOINT_FILE, checkpoint_of(kept))

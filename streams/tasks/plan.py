@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from streams.config import StreamsConfig
 from topology.subtopologies import Subtopology, changelog_topics, stores_in_order, topic_names
-from topology.topology import Topology
+from topology.topology import SourceNode, Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,9 @@ class TaskPlan:
         changelog_topics: store name -> topic it is restored from.
         unlogged_stores: stores whose changelog is written by someone else or not at all.
         persistent_stores: stores whose rows outlive the process.
+        lasting_stores: persistent stores that nothing restores: they have no changelog.
+        refills: store that is restored from a source topic -> the nodes that fill it, from
+            the source to the one that writes it, parents first.
     """
 
     topology: Topology
@@ -36,6 +39,8 @@ class TaskPlan:
     changelog_topics: Mapping[str, str]
     unlogged_stores: frozenset[str]
     persistent_stores: frozenset[str]
+    lasting_stores: Sequence[str]
+    refills: Mapping[str, Sequence[str]]
 
 
 def plan_of(topology: Topology, part: Subtopology, config: StreamsConfig) -> TaskPlan:
@@ -52,14 +57,44 @@ def _plan(topology: Topology, node_names: Sequence[str], config: StreamsConfig) 
     application_id = config.application_id
     stores = stores_in_order(topology, node_names)
     builders = {**topology.stores, **topology.global_stores}
+    changelogs = changelog_topics(topology, application_id)
+    persistent = frozenset(name for name in stores if builders[name].backend == "rocks")
     return TaskPlan(
         topology=topology,
         node_names=node_names,
         store_names=stores,
         topic_names=topic_names(topology, application_id),
-        changelog_topics=changelog_topics(topology, application_id),
+        changelog_topics=changelogs,
         unlogged_stores=frozenset(
             name for name in stores if name in topology.store_topics or not builders[name].logged
         ),
-        persistent_stores=frozenset(name for name in stores if builders[name].backend == "rocks"),
+        persistent_stores=persistent,
+        lasting_stores=[name for name in stores if name in persistent and name not in changelogs],
+        refills=_refills(topology, node_names, stores),
     )
+
+
+def _refills(
+    topology: Topology, node_names: Sequence[str], stores: Sequence[str]
+) -> dict[str, Sequence[str]]:
+    """Returns the way of records from its source topic into each store that has one."""
+    refills: dict[str, Sequence[str]] = {}
+    for store in stores:
+        topic, filler = topology.store_topics.get(store), topology.store_fillers.get(store)
+        if topic is None or filler not in node_names:
+            continue
+        behind: set[str] = set()
+        for name in node_names:
+            node = topology.nodes[name]
+            if isinstance(node, SourceNode):
+                if topic in node.topics or (node.pattern and node.pattern.fullmatch(topic)):
+                    behind.add(name)
+            elif not behind.isdisjoint(node.parents):
+                behind.add(name)
+        before = {filler}
+        for name in reversed(node_names):
+            if name in before:
+                before.update(topology.nodes[name].parents)
+        if filler in behind:
+            refills[store] = [name for name in node_names if name in behind & before]
+    return refills

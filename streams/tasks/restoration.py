@@ -1,9 +1,12 @@
 """Filling stores from their changelogs, in slices, while other tasks run.
 
 Owns which changelog partition goes into which store, from where to where, and how far it is.
-It reads with a reader of its own and writes straight to the backends; a slice is bounded, so
-that the worker's loop goes round. It must not know when a task may start: it says that its
-stores are complete.
+It reads with a reader of its own; a slice is bounded, so that the worker's loop goes round. It
+must not know when a task may start: it says that its stores are complete. Nor does it know
+what a record of a changelog means: it hands records to whoever applies them.
+
+A store that follows a changelog of its own follows it to its end. One that follows a source
+topic follows it up to a limit, which its owner moves on: what is behind it is not processed yet.
 
 Source: JVM `StoreChangelogReader`, `ProcessorStateManager`; kafka-streams A9, D19.
 """
@@ -11,20 +14,30 @@ Source: JVM `StoreChangelogReader`, `ProcessorStateManager`; kafka-streams A9, D
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from stores.api import StateStore
 from stores.errors import StreamsError
-from stores.record import record_offset
+from stores.record import RawRecord, record_offset
 from streams.restore_listener import NOBODY, RestoreListener, tell
 from streams.transport.port import Reader, TopicPartition, Transport
 
 NO_END: Final = 1 << 62
 """Where the restoration of a standby task ends: nowhere, it follows the changelog."""
+
+
+class Applier(Protocol):
+    """Applies records of a changelog to a store."""
+
+    def apply(self, records: Sequence[RawRecord]) -> None:
+        """Applies records, in the order of the log."""
+
+    def close(self) -> None:
+        """Ends it: no more records come."""
 
 
 @dataclass(slots=True)
@@ -39,6 +52,9 @@ class StoreRestoration:
         position: the next record to come.
         end_offset: where it ends, `NO_END` to follow the changelog.
         restored: records applied so far.
+        follows: whether it goes on behind `end_offset`, once that is moved.
+        applier: applies records; None has the store take them byte for byte. Its owner
+            closes it.
     """
 
     task_id: str
@@ -48,10 +64,17 @@ class StoreRestoration:
     position: int
     end_offset: int
     restored: int = 0
+    follows: bool = False
+    applier: Applier | None = None
 
     @property
     def is_complete(self) -> bool:
-        """Whether the store holds all there was."""
+        """Whether the store holds all there was; one that follows never is."""
+        return self.is_at_end and not self.follows
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether there is nothing to read before the end is moved."""
         return self.position >= self.end_offset
 
     @property
@@ -119,7 +142,7 @@ class Restorer:
             BrokerError: the log cannot be read; nothing is begun.
         """
         stores = list(restorations)
-        begun = {one.partition: one for one in stores if not one.is_complete}
+        begun = {one.partition: one for one in stores if not one.is_at_end}
         if begun:
             if self._reader is None:
                 self._reader = self._transport.reader(in_bulk=True)
@@ -141,6 +164,22 @@ class Restorer:
         if left and self._reader is not None:
             self._reader.remove([one.partition for one in left])
         return stores
+
+    def move_end(self, one: StoreRestoration, end_offset: int) -> None:
+        """Lets a store that was added go on to a later offset.
+
+        Raises:
+            BrokerError: the log cannot be read; nothing is moved.
+        """
+        if end_offset <= one.end_offset:
+            return
+        if one.partition not in self._by_partition:
+            if self._reader is None:
+                self._reader = self._transport.reader(in_bulk=True)
+            # What it read behind the old end was not applied: it is read again.
+            self._reader.add({one.partition: one.position})
+            self._by_partition[one.partition] = one
+        one.end_offset = end_offset
 
     def of_task(self, task_id: str) -> list[StoreRestoration]:
         """Returns a task's stores that are being restored, for metrics."""
@@ -198,7 +237,10 @@ class Restorer:
             if reader.position(partition) > one.end_offset:
                 batch = [record for record in records if record_offset(record) < one.end_offset]
             try:
-                one.store.restore(batch)
+                if one.applier is None:
+                    one.store.restore(batch)
+                else:
+                    one.applier.apply(batch)
             except StreamsError as error:
                 error.task_id = error.task_id or one.task_id
                 raise
@@ -215,16 +257,17 @@ class Restorer:
 
     def _settle(self, reader: Reader, stores: Collection[StoreRestoration]) -> None:
         """Takes over positions; compaction and transaction markers move them without records."""
-        complete = []
+        ended = []
         for one in stores:
             one.position = min(reader.position(one.partition), one.end_offset)
-            if one.is_complete:
-                complete.append(one.partition)
+            if one.is_at_end:
+                ended.append(one.partition)
                 del self._by_partition[one.partition]
+            if one.is_complete:
                 told = self._listener.on_restore_end
                 self._untold.append(partial(_tell_of, one, told, one.restored))
-        if complete:
-            reader.remove(complete)
+        if ended:
+            reader.remove(ended)
 
     def progress(self) -> RestorationProgress:
         """Returns how far it is; any thread may ask."""

@@ -4,7 +4,11 @@ Owns which tasks there are and in which state, what a task is made from, where i
 read, and the global stores. It must not know when to commit or who assigned the tasks.
 
     created ──► restoring ──► running ──► closed
-                    └── checkpoint unusable: wiped, from the beginning
+
+A store on disk that can be restored is kept if the checkpoint vouches for it, else it is wiped
+and restored from the beginning: its rows are right as of some commit, but tombstones behind that
+may be compacted away. A store that cannot be restored, for it has no changelog, is always kept:
+it holds what was committed, whatever became of the worker. Only files that cannot be read go.
 
 Source: JVM `TaskManager`, `Tasks`, `StreamTask.initializeIfNeeded`, `GlobalStateManagerImpl`.
 """
@@ -13,31 +17,40 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from stores.api import StateStore
 from stores.backends.rocks import process_budget
-from stores.directory import CHECKPOINT_FILE, StateDirectory, read_checkpoint
-from stores.errors import CorruptDataError, StoreMovedError, StreamsError
+from stores.directory import (
+    CHECKPOINT_FILE,
+    STORES_DIRECTORY,
+    StateDirectory,
+    read_checkpoint,
+)
+from stores.errors import CorruptDataError, Reaction, StoreMovedError, StreamsError
 from stores.formats import decode_partition_metadata
 from stores.layers.record_cache import RecordCache
 from streams.clock import Clock
 from streams.config import StreamsConfig
-from streams.errors import OffsetOutOfRangeError
+from streams.errors import BrokerError, OffsetOutOfRangeError
 from streams.restore_listener import NOBODY, RestoreListener
 from streams.tasks.active_task import ActiveTask
 from streams.tasks.collector import RecordCollector
-from streams.tasks.commit import Committer, positions_of
+from streams.tasks.commit import Committer, checkpoint_of, positions_of
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.global_task import GlobalTask
 from streams.tasks.plan import TaskPlan, plan_of
+from streams.tasks.refill import Refill, needs_all, needs_refill
 from streams.tasks.restoration import NO_END, Restorer, StoreRestoration
+from streams.tasks.store_notes import RefillNote, unpacked_offsets
 from streams.tasks.task import TaskId
 from streams.transport.port import OffsetAndMetadata, Reader, TopicPartition, Transport
 from topology.processor import AutoOffsetReset
 from topology.subtopologies import Subtopology
 from topology.topology import SourceNode, Topology
+
+_LIMITS_LEAST_MS: Final = 1_000
+"""How often, at most, the group is asked how far source topics that standbys follow are processed."""
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +97,7 @@ class TaskManager:
         self.restoring: dict[TaskId, ActiveTask] = {}
         self.standby: dict[TaskId, ActiveTask] = {}
         self.follower = Restorer(transport)
+        self._limits_due_ms = 0.0
         self.by_partition: dict[TopicPartition, ActiveTask] = {}
         self.created_total = 0
         self.closed_total = 0
@@ -154,28 +168,39 @@ class TaskManager:
 
     def _close_stores(self, task: ActiveTask, restorer: Restorer, *, clean: bool) -> None:
         try:
-            for one in restorer.remove(task.task_id):
-                task.set_store_position(one.partition, one.position)
+            self._take_restored(task, restorer)
             if clean:
                 self.committer.checkpoint(task)
         finally:
             self.committer.forget(task)
-            task.close()
+            try:
+                task.close()
+            finally:
+                # Its directory is kept for a while from now on, not from its last checkpoint.
+                self._directory.touch_task(task.task_id)
+
+    def _take_restored(self, task: ActiveTask, restorer: Restorer) -> None:
+        """Ends the restoring of a task's stores and notes how far they are."""
+        restored = restorer.remove(task.task_id)
+        for one in restored:
+            task.set_store_position(one.partition, one.position)
+            task.restored_records_total += one.restored
+        _close_appliers(restored)
 
     def _create(self, task_id: TaskId) -> None:
         self.created_total += 1
-        task, starts = self._open(task_id)
+        task, vouched = self._open(task_id)
         self.restoring[task_id] = task
         try:
-            ends = self._restore_ends(task, set(task.changelog_partitions().values()))
-            self.restorer.add(task.task_id, self._restorations(task, starts, ends))
+            ends = self._restore_ends(task)
+            self._begin_restoring(self.restorer, task, vouched, ends)
         except BaseException:
             # Half made it would stay so: it is made anew when it is asked for again.
             self.close(task_id, clean=False)
             raise
 
     def _open(self, task_id: TaskId) -> tuple[ActiveTask, Mapping[TopicPartition, int]]:
-        """Makes a task with its stores open; returns it and where its changelogs go on."""
+        """Makes a task with its stores open; returns it and how far its checkpoint says they are."""
         plan = self._plan(task_id.subtopology)
         directory = self._directory.task_directory(str(task_id))
         task = ActiveTask(
@@ -190,33 +215,169 @@ class TaskManager:
             now_ms=self._clock.now_ms,
             global_store=self._global_store,
         )
-        changelogs = set(task.changelog_partitions().values())
-        starts = self._restore_positions(task, changelogs, directory)
+        vouched = self._restore_positions(task)
+        wiped: set[str] = set()
+        while True:
+            # One that is made now is as far as its topic's beginning, which it need not say.
+            noted = {
+                at: name
+                for at, name in self._noted(task).items()
+                if (task.directory / STORES_DIRECTORY / name).is_dir()
+            }
+            try:
+                task.open_stores()
+            except CorruptDataError as error:
+                damaged = next(
+                    name
+                    for name in plan.store_names
+                    if name not in task.stores or not task.stores[name].is_open
+                )
+                task.close()
+                if damaged in wiped:
+                    raise
+                wiped.add(damaged)
+                self._wipe(task, damaged, vouched, error)
+            except BaseException:
+                task.close()
+                raise
+            else:
+                break
         try:
-            task.open_stores()
-        except CorruptDataError:
-            _log.warning("task %s: its stores cannot be read; they are rebuilt", task_id)
-            task.close()
-            starts = self._wiped(task, changelogs)
-            task.open_stores()
+            self._trust_notes(task, noted, vouched)
+            self._settle(task)
         except BaseException:
             task.close()
             raise
-        return task, starts
+        return task, vouched
 
-    def _restorations(
+    def _noted(self, task: ActiveTask) -> dict[TopicPartition, str]:
+        """Returns source topic -> store on disk that is filled from it, and notes how far."""
+        plan, changelogs = task.plan, task.changelog_partitions()
+        return {
+            changelogs[name]: name
+            for name in plan.refills
+            if name in plan.persistent_stores and needs_refill(plan, name, self._config)
+        }
+
+    def _trust_notes(
         self,
         task: ActiveTask,
-        starts: Mapping[TopicPartition, int],
-        ends: Mapping[TopicPartition, int],
-    ) -> list[StoreRestoration]:
-        restorations = []
-        for name, partition in task.changelog_partitions().items():
+        noted: Mapping[TopicPartition, str],
+        vouched: dict[TopicPartition, int],
+    ) -> None:
+        """Takes over how far stores are by their own notes.
+
+        One that does not say it, or is where it must not be, is wiped and opened again.
+        """
+        begins = self._transport.begin_offsets(noted)
+        ends = self._processed(noted)
+        for at, name in noted.items():
+            note = RefillNote.unpacked(task.stores[name].note())
+            if (
+                note is not None
+                and note.topic == at.topic
+                and begins[at] <= note.position <= ends[at]
+                # What fills it may have to see the topic from the beginning.
+                and (note.position == ends[at] or not needs_all(task.plan, name))
+            ):
+                vouched[at] = note.position
+                continue
+            _log.warning("task %s: store %r is rebuilt from %s", task.id, name, at)
+            vouched.pop(at, None)
+            task.stores[name].close()
+            self._directory.remove_stores(task.task_id, (name,), checkpoint_of(vouched))
+            task.open_store(name)
+
+    def _settle(self, task: ActiveTask) -> None:
+        """Decides about rows without a changelog that were kept aside for a commit."""
+        for name in task.plan.lasting_stores:
             store = task.stores[name]
-            start = starts[partition] if store.persistent else self._begin(partition)
-            end = ends.get(partition, NO_END)
-            restorations.append(StoreRestoration(task.task_id, store, partition, start, start, end))
-        return restorations
+            note = store.prepared()
+            if note is None:
+                continue
+            offsets = unpacked_offsets(note)
+            committed = self._transport.committed(offsets)
+            is_committed = all(
+                at in committed and committed[at].offset >= offset for at, offset in offsets.items()
+            )
+            store.settle(is_committed=is_committed)
+            store.close()  # it may have looked at its rows when it was opened
+            task.open_store(name)
+
+    def _wipe(
+        self,
+        task: ActiveTask,
+        store: str,
+        vouched: dict[TopicPartition, int],
+        error: CorruptDataError,
+    ) -> None:
+        """Deletes a store whose files cannot be read."""
+        partition = task.changelog_partitions().get(store)
+        if partition is None:
+            _log.error(
+                "task %s: %s. Store %r has no changelog: its rows are lost, it begins empty",
+                *(task.id, error, store),
+            )
+        else:
+            _log.warning("task %s: %s; store %r is rebuilt", task.id, error, store)
+            vouched.pop(partition, None)
+        self._directory.remove_stores(task.task_id, (store,), checkpoint_of(vouched))
+
+    def distrust(self, task_id: TaskId, store: str | None = None) -> None:
+        """Lets stores of a task that is closed be restored from the beginning.
+
+        Args:
+            task_id: the task.
+            store: the one whose files cannot be trusted; None for all that can be restored.
+        """
+        plan = self._plan(task_id.subtopology)
+        topics = plan.changelog_topics
+        stores = [name for name in plan.persistent_stores if name in topics]
+        if store in plan.persistent_stores:
+            stores = [store]
+            if store not in topics:
+                _log.error(
+                    "task %s: store %r cannot be read and has no changelog: its rows are lost, "
+                    "it begins empty",
+                    *(task_id, store),
+                )
+        path = self._directory.task_directory(str(task_id)) / CHECKPOINT_FILE
+        try:
+            kept = read_checkpoint(path)
+        except CorruptDataError:
+            kept = {}
+        for name in stores:
+            kept.pop((topics.get(name, ""), task_id.partition), None)
+        self._directory.remove_stores(str(task_id), stores, kept)
+
+    def _begin_restoring(
+        self,
+        restorer: Restorer,
+        task: ActiveTask,
+        vouched: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+    ) -> None:
+        changelogs = task.changelog_partitions()
+        begins = self._transport.begin_offsets(set(changelogs.values()))
+        follows = restorer is self.follower
+        restorations: list[StoreRestoration] = []
+        try:
+            for name, partition in changelogs.items():
+                store, begin = task.stores[name], begins[partition]
+                start = vouched.get(partition, begin) if store.persistent else begin
+                end = ends.get(partition, NO_END)
+                one = StoreRestoration(
+                    task.task_id, store, partition, start, start, end, follows=follows
+                )
+                restorations.append(one)
+                if needs_refill(task.plan, name, self._config):
+                    note = RefillNote.unpacked(store.note())
+                    time_ms = note.partition_time_ms if note and start > begin else -1
+                    one.applier = Refill(task, name, partition, time_ms)
+            restorer.add(task.task_id, restorations)
+        except BaseException:
+            _close_appliers(restorations)
+            raise
 
     # -- standby tasks -------------------------------------------------------------------
 
@@ -231,10 +392,11 @@ class TaskManager:
         for task_id in sorted(wanted):
             if task_id not in self.standby:
                 self.created_total += 1
-                task, starts = self._open(task_id)
+                task, vouched = self._open(task_id)
                 self.standby[task_id] = task
                 try:
-                    self.follower.add(task.task_id, self._restorations(task, starts, {}))
+                    ends = self._processed(_source_changelogs(task))
+                    self._begin_restoring(self.follower, task, vouched, ends)
                 except BaseException:
                     self.close_standby(self.standby.keys() - {task_id}, clean=False)
                     raise
@@ -243,16 +405,42 @@ class TaskManager:
         """Applies what came into the changelogs of standby tasks; returns the records."""
         if self.follower.is_idle:
             return 0
+        self._move_limits()
         try:
             return self.follower.restore(most, 0)
         except OffsetOutOfRangeError as error:
             for task_id, task in list(self.standby.items()):
-                if _has_changelog(task, error):
-                    _log.warning("standby task %s: %s; its stores are rebuilt", task_id, error)
+                store = _store_of(task, error)
+                if store is not None:
+                    _log.warning("standby task %s: %s; its store is rebuilt", task_id, error)
                     self.close_standby(set(self.standby) - {task_id}, clean=False)
-                    self._directory.remove_task(str(task_id))
+                    self.distrust(task_id, store)
                     self.create_standby((task_id,))
             return 0
+
+    def _move_limits(self) -> None:
+        """Lets stores that follow a source topic go on to what is processed by now.
+
+        Not further: who takes over processes the rest, and must find the rows of before.
+        """
+        now_ms = self._clock.monotonic_ms()
+        if now_ms < self._limits_due_ms:
+            return
+        # Asked no more often than it can have changed; and not for each of many quick commits.
+        self._limits_due_ms = now_ms + max(self._config.commit_interval_ms, _LIMITS_LEAST_MS)
+        limited = {
+            one.partition: one
+            for task in self.standby.values()
+            for one in self.follower.of_task(task.task_id)
+            if one.end_offset != NO_END
+        }
+        try:
+            for partition, limit in self._processed(limited).items():
+                self.follower.move_end(limited[partition], limit)
+        except BrokerError as error:
+            if error.reaction is not Reaction.RETRY:
+                raise
+            _log.warning("standby tasks wait where they are: %s", error)
 
     def checkpoint_standby(self) -> None:
         """Notes how far standby tasks are, where enough came to make that worth while."""
@@ -297,63 +485,64 @@ class TaskManager:
     def _begin(self, partition: TopicPartition) -> int:
         return self._transport.begin_offsets((partition,))[partition]
 
-    def _restore_positions(
-        self, task: ActiveTask, changelogs: Collection[TopicPartition], directory: Path
-    ) -> Mapping[TopicPartition, int]:
-        """Returns where each store goes on, after wiping what no checkpoint vouches for."""
-        try:
-            known = positions_of(read_checkpoint(directory / CHECKPOINT_FILE))
-        except CorruptDataError as error:
-            _log.warning("task %s: %s; its stores are rebuilt", task.id, error)
-            return self._wiped(task, changelogs)
+    def _restore_positions(self, task: ActiveTask) -> dict[TopicPartition, int]:
+        """Returns how far stores on disk are; wipes those of which no checkpoint says it."""
+        noted = self._noted(task)
         kept = {
-            partition
+            partition: name
             for name, partition in task.changelog_partitions().items()
             if name in task.plan.persistent_stores
         }
-        begins = self._transport.begin_offsets(changelogs)
-        ends = self._transport.high_watermarks(changelogs)
-        for partition in kept:
+        try:
+            known = positions_of(read_checkpoint(task.directory / CHECKPOINT_FILE))
+        except CorruptDataError as error:
+            _log.warning("task %s: %s", task.id, error)
+            known = {}
+        begins = self._transport.begin_offsets(kept)
+        ends = {
+            **self._transport.high_watermarks(kept),
+            # A row that the commit does not know of must not be there when it is processed.
+            **self._processed([one for one in _source_changelogs(task) if one in kept]),
+        }
+        vouched, wiped = {}, []
+        for partition, name in kept.items():
             position = known.get(partition)
             if position is None:
-                continue
-            if not begins[partition] <= position <= ends[partition]:
+                # Those with notes say it themselves when they can be read.
+                if partition not in noted:
+                    wiped.append(name)
+            elif begins[partition] <= position <= ends[partition]:
+                vouched[partition] = position
+            else:
+                wiped.append(name)
                 _log.warning(
                     "task %s: its checkpoint stands at %d of %s, which has %d to %d; "
-                    "its stores are rebuilt",
+                    "the store is rebuilt",
                     *(task.id, position, partition, begins[partition], ends[partition]),
                 )
-                return self._wiped(task, changelogs)
-        # A checkpoint names no store that was empty; one that has no changelog yet still is.
-        if any(p not in known and (ends[p] > 0 or not known) for p in kept):
-            # Rows of deleted keys could stay: their tombstones may be compacted away.
-            return self._wiped(task, changelogs)
-        return {partition: known.get(partition, begins[partition]) for partition in changelogs}
+        if wiped or known.keys() != vouched.keys():
+            self._directory.remove_stores(task.task_id, wiped, checkpoint_of(vouched))
+        return vouched
 
-    def _wiped(
-        self, task: ActiveTask, changelogs: Collection[TopicPartition]
-    ) -> Mapping[TopicPartition, int]:
-        self._directory.remove_task(task.task_id)
-        task.directory = self._directory.task_directory(task.task_id)
-        return dict(self._transport.begin_offsets(changelogs))
+    def _processed(self, sources: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Returns how far source topics were processed, by what is committed."""
+        if not sources:
+            return {}
+        committed = self._transport.committed(sources)
+        begins = self._transport.begin_offsets(sources)
+        return {
+            one: max(begins[one], committed[one].offset) if one in committed else begins[one]
+            for one in sources
+        }
 
-    def _restore_ends(
-        self, task: ActiveTask, changelogs: Collection[TopicPartition]
-    ) -> Mapping[TopicPartition, int]:
+    def _restore_ends(self, task: ActiveTask) -> Mapping[TopicPartition, int]:
         """Returns where restoring ends: the log's end, for a source topic what was processed.
 
         A commit just before, of a task that moved here, may be on its way to the changelog.
         """
-        ends = dict(self._transport.high_watermarks(changelogs))
-        sources = [partition for partition in changelogs if partition in task.partitions]
-        if sources:
-            committed = self._transport.committed(sources)
-            begins = self._transport.begin_offsets(sources)
-            for partition in sources:
-                known = committed.get(partition)
-                processed = begins[partition] if known is None else known.offset
-                ends[partition] = min(ends[partition], processed)
-        return ends
+        changelogs = set(task.changelog_partitions().values())
+        ends = self._transport.high_watermarks(changelogs)
+        return {**ends, **self._processed(_source_changelogs(task))}
 
     def restore(self, most: int, timeout_ms: float) -> int:
         """Restores a slice, starts the tasks that are complete; returns the records restored.
@@ -373,10 +562,11 @@ class TaskManager:
 
     def _rebuild(self, error: OffsetOutOfRangeError) -> None:
         for task_id, task in list(self.restoring.items()):
-            if _has_changelog(task, error):
-                _log.warning("task %s: %s; its stores are rebuilt", task_id, error)
+            store = _store_of(task, error)
+            if store is not None:
+                _log.warning("task %s: %s; its store is rebuilt", task_id, error)
                 self.close(task_id, clean=False)
-                self._directory.remove_task(str(task_id))
+                self.distrust(task_id, store)
                 self._create(task_id)
 
     def _start(self, task_id: TaskId) -> None:
@@ -384,9 +574,9 @@ class TaskManager:
         # Asked first: where the log does not answer, the task is found complete once more.
         committed = self._transport.committed(task.partitions)
         positions, times = self._start_positions(task, committed)
-        for one in self.restorer.remove(task.task_id):
-            task.set_store_position(one.partition, one.position)
-            task.restored_records_total += one.restored
+        if self._is_outrun(task, committed):
+            return
+        self._take_restored(task, self.restorer)
         if task.store_positions():
             self.committer.checkpoint(task)
         task.next_offsets.update(positions)
@@ -397,6 +587,18 @@ class TaskManager:
         self.by_partition.update(dict.fromkeys(task.partitions, task))
         self.reader.add(positions)
         _log.info("task %s is running", task_id)
+
+    def _is_outrun(
+        self, task: ActiveTask, committed: Mapping[TopicPartition, OffsetAndMetadata]
+    ) -> bool:
+        """Lets source topics that were processed on meanwhile be restored on; tells if any was."""
+        is_outrun = False
+        for one in self.restorer.of_task(task.task_id):
+            known = committed.get(one.partition)
+            if known is not None and known.offset > one.end_offset:
+                self.restorer.move_end(one, known.offset)
+                is_outrun = True
+        return is_outrun
 
     def _start_positions(
         self, task: ActiveTask, committed: Mapping[TopicPartition, Any]
@@ -495,9 +697,22 @@ class TaskManager:
             raise first
 
 
-def _has_changelog(task: ActiveTask, error: OffsetOutOfRangeError) -> bool:
+def _close_appliers(restorations: Collection[StoreRestoration]) -> None:
+    for one in restorations:
+        if one.applier is not None:
+            one.applier.close()
+
+
+def _source_changelogs(task: ActiveTask) -> list[TopicPartition]:
+    """Returns the changelogs of a task that it reads as sources as well."""
+    sources = set(task.partitions)
+    return [one for one in task.changelog_partitions().values() if one in sources]
+
+
+def _store_of(task: ActiveTask, error: OffsetOutOfRangeError) -> str | None:
+    """Returns the store of a task whose changelog an error is about, None if it has none."""
     place = (error.topic, error.partition)
-    return any(tuple(partition) == place for partition in task.changelog_partitions().values())
+    return next((name for name, at in task.changelog_partitions().items() if at == place), None)
 
 
 def _partition_time(known: OffsetAndMetadata) -> int:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import random
-import selectors
-import signal
 import subprocess
-import sys
 from collections import Counter
 from itertools import islice
 from pathlib import Path
 
-import pytest
-
 from streams import App, State, serdes
 from streams.transport.local import LocalTransport
 from streams.transport.port import TopicPartition
+from tests.crash.killing import child_of, kill_at_some_moment
 from tests.crash.word_count_child import PARTITIONS, application, lines
 
 KILLS = 50
@@ -24,33 +20,7 @@ REPARTITION = "kill-counts-repartition"
 
 
 def child(home: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.word_count_child", str(home), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-
-
-def kill_at_some_moment(home: Path, rng: random.Random) -> None:
-    process = child(home)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        assert process.stdout.readline() == "running\n", process.stderr.read()
-        with selectors.DefaultSelector() as selector:
-            # Nothing more is printed by a healthy child: this is a random time to live.
-            selector.register(process.stderr, selectors.EVENT_READ)
-            if selector.select(rng.uniform(0, LONGEST_LIFE_SECONDS)):
-                pytest.fail(f"the child died by itself: {process.stderr.read()}")
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(10) == -signal.SIGKILL
-    finally:
-        process.kill()
-        process.wait(10)
-        process.stdout.close()
-        process.stderr.close()
+    return child_of("tests.crash.word_count_child", home, *arguments)
 
 
 def committed(home: Path, topic: str) -> int:
@@ -88,7 +58,7 @@ def stored(app: App) -> dict[str, int]:
 def test_nothing_is_lost_or_counted_twice_however_often_it_is_killed(tmp_path: Path) -> None:
     rng = random.Random(20_260_101)
     for kill in range(KILLS):
-        kill_at_some_moment(tmp_path, rng)
+        kill_at_some_moment(child(tmp_path), rng.uniform(0, LONGEST_LIFE_SECONDS))
 
         consumed = committed(tmp_path, REPARTITION)
         app = application(tmp_path)
@@ -120,7 +90,7 @@ def test_nothing_is_lost_or_counted_twice_however_often_it_is_killed(tmp_path: P
 def test_outputs_are_as_exact_as_state(tmp_path: Path) -> None:
     rng = random.Random(5)
     for _ in range(5):
-        kill_at_some_moment(tmp_path, rng)
+        kill_at_some_moment(child(tmp_path), rng.uniform(0, LONGEST_LIFE_SECONDS))
     process = child(tmp_path, "drain")
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors

@@ -127,7 +127,7 @@ def join_children(children: Sequence[Process], *, changes: bool) -> Process:
     if len(children) == 1:
         return children[0]
     if not children:
-        return _nowhere
+        return nowhere
     every = tuple(children)
     if changes:
 
@@ -144,5 +144,5 @@ def join_children(children: Sequence[Process], *, changes: bool) -> Process:
     return forward
 
 
-def _nowhere(*_record: Any) -> None:
+def nowhere(*_record: Any) -> None:
     """The end of a chain that nothing follows."""

@@ -9,7 +9,10 @@ import pytest
 
 from streams import App, State
 from streams.clock import ManualClock
+from streams.group import Assignment, GroupMember
 from tests.unit.streams.running import SOON, Log, until, word_count
+from tests.unit.streams.working import running as running_worker
+from tests.unit.streams.working import worker_of
 
 NOW_MS = 1_000_000_000_000
 DELAY_MS = 60_000
@@ -84,3 +87,31 @@ def test_state_that_cannot_be_deleted_stops_nothing(
         app.close()
 
     assert state is State.RUNNING
+
+
+def test_nothing_is_deleted_before_the_group_has_said_whose_it_is(tmp_path: Path) -> None:
+    """As where the broker is away for long after a start."""
+    rounds: list[int] = []
+
+    class Silent(GroupMember):
+        is_ready = False
+
+        def start(self) -> None: ...
+
+        def acknowledge(self, assignment: Assignment) -> None: ...
+
+        def leave(self) -> None: ...
+
+        def poll(self, now_ms: int) -> None:
+            rounds.append(now_ms)
+
+    clock = ManualClock(NOW_MS)
+    ours = old_state(tmp_path, "0_0", 0)
+    worker = worker_of(
+        word_count(), Log(), tmp_path, clock=clock, member=Silent(), state_cleanup_delay_ms=DELAY_MS
+    )
+    with running_worker(worker) as run:
+        clock.advance(10 * DELAY_MS)
+        seen = len(rounds)
+        run.until(lambda: len(rounds) > seen + 3, "some rounds")
+    assert ours.exists()

@@ -28,7 +28,7 @@ from streams.tasks.task import TaskId
 from streams.transport.memory import MemoryTransport
 from streams.worker import Worker, WorkerState
 from tests.unit.streams.running import SOON, Log, rows_of, string
-from tests.unit.streams.working import NOW_MS, running, worker_of
+from tests.unit.streams.working import NOW_MS, each, running, worker_of
 
 CHANGELOG = "app-rows-changelog"
 ZERO, ONE = TaskId(0, 0), TaskId(0, 1)
@@ -428,3 +428,72 @@ def test_a_standby_store_that_cannot_be_trusted_is_rebuilt(
         run.until(lambda: two.progress().running_tasks == 2)
         assert rows(two, 0) == {"p0": 3}
         assert rows(two, 1) == {"p1": 9}
+
+
+class SlowlyOpened(MemoryTransport):
+    """A log on which it takes a second to open a task, by the worker's own clock."""
+
+    def __init__(self, log: Log, clock: ManualClock) -> None:
+        super().__init__(log.engine, "app", now_ms=clock.now_ms)
+        self.clock = clock
+
+    def begin_offsets(self, partitions: Any) -> Any:
+        self.clock.advance(1_000)
+        return super().begin_offsets(partitions)
+
+
+def test_running_tasks_do_not_wait_until_all_standby_tasks_are_open(tmp_path: Path) -> None:
+    log = Log(default_partitions=8)
+    seen: list[int] = []
+
+    def note(_context: Any, _record: Any) -> None:
+        seen.append(len(worker.manager.standby))
+        log.send("in", ("p0", "x"), partition=0)
+
+    builder = each(note)
+    builder.stream("counted").group_by_key().count(name="rows")
+    log.create("in", 1)
+    log.create("counted", 8)
+    log.create(CHANGELOG, 8)
+    log.send("in", ("p0", "x"), partition=0)
+    clock = ManualClock(NOW_MS)
+    member = ToldMember()
+    standby = {TaskId(1, number) for number in range(8)}
+    member.tell([ZERO], standby)
+    transport = SlowlyOpened(log, clock)
+    worker = worker_of(builder, log, tmp_path, member=member, transport=transport, clock=clock)
+    with running(worker) as run:
+        run.until(lambda: worker.manager.standby.keys() == standby)
+    assert seen[0] < 8
+    assert len(set(seen)) > 4, "records were processed between one standby task and the next"
+
+
+def test_a_store_that_says_it_is_damaged_is_rebuilt_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Log()
+    log.send("in", ("a", "1"))
+    damages = [CorruptDataError("a block is damaged")]
+    damages[0].store = "logged"
+
+    class Keep(Processor[str, str, str, str]):
+        def process(self, record: Record[str, str]) -> None:
+            for name in ("logged", "unlogged"):
+                self.context.get_state_store(name).put(record.key, record.value)
+            if record.key == "b" and damages:
+                raise damages.pop()
+
+    builder = StreamsBuilder()
+    builder.add_state_store(key_value_store("logged", string, string))
+    builder.add_state_store(key_value_store("unlogged", string, string).without_logging())
+    builder.stream("in").process(Keep, "logged", "unlogged")
+    worker = worker_of(builder, log, tmp_path)
+    with running(worker) as run:
+        run.until(lambda: log.committed("app", "in") == 1)
+        log.send("in", ("b", "2"))
+        run.until(lambda: log.committed("app", "in") == 2)
+        for name in ("logged", "unlogged"):
+            (face,) = worker.stores(name)
+            assert rows_of(face) == {"a": "1", "b": "2"}
+        assert worker.progress().restored_records == 1
+    assert "cannot be trusted" in caplog.text

@@ -18,7 +18,7 @@ from stores.backends.rocks import (
     RocksByteStore,
     process_budget,
 )
-from stores.errors import BackendError, CorruptDataError, StoreLockedError
+from stores.errors import BackendError, CorruptDataError, StoreClosedError, StoreLockedError
 from stores.testing.byte_store import ByteStoreSuite, numbered
 
 MIB = 1024 * 1024
@@ -397,3 +397,49 @@ def test_a_scan_keeps_its_own_bound(path: Path) -> None:
             others = [bytes([byte]) * len(bound) for byte in (0, 0x61, 0x7F, 0xFF) * 50]
             assert len(list(scan)) == 512
             del others
+
+
+# -- notes and what is kept aside ----------------------------------------------------------
+
+
+def test_a_note_is_kept_with_the_rows_and_is_none_of_them(tmp_path: Path) -> None:
+    with RocksByteStore("rows", tmp_path) as store:
+        assert store.note() is None
+        store.write([(b"", b"user's"), (b"prepared", b"too")])
+        store.write_noted([(b"a", b"1")], b"one")
+        store.write_noted([], b"two")
+        assert store.note() == b"two"
+    with RocksByteStore("rows", tmp_path) as store:
+        assert store.note() == b"two"
+        assert list(store.range()) == [(b"", b"user's"), (b"a", b"1"), (b"prepared", b"too")]
+        store.write([(b"a", None)])
+        assert store.note() == b"two"
+
+
+def test_what_is_kept_aside_goes_with_the_next_batch(tmp_path: Path) -> None:
+    changes = [(b"a", b"1"), (b"b", None)]
+    with RocksByteStore("rows", tmp_path) as store:
+        assert store.prepared() is None
+        assert store.prepare(changes, b"note")
+        assert list(store.range()) == []
+    with RocksByteStore("rows", tmp_path) as store:
+        assert store.prepared() == (b"note", changes)
+        store.restore([(b"c", b"3")])
+        assert store.prepared() == (b"note", changes)
+        store.write(changes)
+        assert store.prepared() is None
+    with RocksByteStore("rows", tmp_path) as store:
+        assert store.prepared() is None
+        assert list(store.range()) == [(b"a", b"1"), (b"c", b"3")]
+
+
+def test_notes_of_a_closed_store_are_refused(tmp_path: Path) -> None:
+    store = RocksByteStore("rows", tmp_path)
+    store.write_noted([], b"one")
+    store.close()
+    for call in (
+        lambda: store.prepare([], b""),
+        lambda: store.write_noted([], b""),
+    ):
+        with pytest.raises(StoreClosedError):
+            call()

@@ -207,6 +207,30 @@ def test_a_clean_end_leaves_a_checkpoint_a_crash_does_not(tmp_path: Path, log: L
     assert read_checkpoint(checkpoint_file(tmp_path))["facts", 0] == 4
 
 
+def test_a_processor_sees_no_record_twice_though_the_checkpoint_was_not_written(
+    tmp_path: Path, log: Log
+) -> None:
+    class Adding(Filling):
+        def process(self, record: Record[str, str]) -> None:
+            self.rows.put(record.key, (self.rows.get(record.key) or "") + record.value)
+
+    def adding() -> StreamsBuilder:
+        builder = StreamsBuilder()
+        builder.add_global_store(text_rows(), "facts", Adding, name="fill")
+        builder.stream("in").to("out")
+        return builder
+
+    with Steps(adding(), log, tmp_path).start() as steps:
+        before = checkpoint_file(tmp_path).read_text()
+        log.send("facts", ("k1", "y"), partition=1)
+        global_task(steps).update()
+        global_task(steps).commit()
+        steps.close(clean=False)
+    checkpoint_file(tmp_path).write_text(before)  # as if it had died before it wrote that
+    with Steps(adding(), log, tmp_path).start() as steps:
+        assert rows(steps)["k1"] == "xy"
+
+
 def test_a_store_in_memory_is_filled_each_time(tmp_path: Path, log: Log) -> None:
     for life in (1, 2):
         with Steps(looking(in_memory()), log, tmp_path).start() as steps:

@@ -1,0 +1,173 @@
+"""Filling a store from its source topic again, through the nodes that filled it.
+
+A store that has a source topic in place of a changelog holds what nodes made of that topic's
+records: keys and values written by the store's serdes, timestamps of an extractor, without
+records that could not be decoded or had no key, and what a user's processor put there. So the
+records go through the same nodes again when the store is restored or followed.
+
+Owns the nodes in front of one store, compiled once more, for this alone. What they forward goes
+nowhere, dead letters are not sent again, and timers of the wall clock do not ring. Other stores
+of such a node are copies in memory, which begin empty: what it did to those was restored from
+their own changelogs or will be. It must not know where records come from nor how far it is.
+
+Source: JVM `GlobalStateManagerImpl.reprocessState` (KAFKA-7663), KIP-813.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from stores.api import StateStore
+from stores.builders import StoreBuilder
+from stores.record import RawRecord
+from stores.serde import serdes
+from streams.config import StreamsConfig
+from streams.tasks.active_task import ActiveTask
+from streams.tasks.collector import RecordCollector
+from streams.tasks.failures import FailurePolicy
+from streams.tasks.global_task import NoLetters
+from streams.tasks.plan import TaskPlan
+from streams.tasks.store_notes import RefillNote
+from streams.transport.port import TopicPartition
+from topology.nodes.table import TableSource
+from topology.processor import fail_on_invalid_timestamp, wallclock_timestamp
+from topology.topology import ProcessorNode, SourceNode
+
+_AT_ONCE: Final = 1 << 62
+
+
+class Refill:
+    """Fills one store of a task that does not run. Its worker owns it.
+
+    Args:
+        task: the task; its stores are open.
+        store: the store, one of the plan's `refills`.
+        partition: the source topic's partition.
+        partition_time_ms: the highest timestamp of the records before the first one to come,
+            -1 where that is not known.
+    """
+
+    def __init__(
+        self, task: ActiveTask, store: str, partition: TopicPartition, partition_time_ms: int = -1
+    ) -> None:
+        plan, config = task.plan, task.config
+        nodes = plan.refills[store]
+        policy = FailurePolicy(config, NoLetters("a store that is restored"))
+        self._partition = partition
+        self._store = task.stores[store].uncached
+        self._task = ActiveTask(
+            task.id,
+            replace(plan, node_names=nodes, store_names=(store, *others(plan, store))),
+            [partition],
+            config=config,
+            collector=RecordCollector(NoLetters(), plan.topic_names, policy),
+            policy=policy,
+            cache=None,
+            directory=task.directory,
+            now_ms=task.now_ms,
+            global_store=task.global_store,
+        )
+        # Stores have the cell of the task they were opened for.
+        self._task.current = task.current
+        self._task.stores[store] = self._store
+        for name in others(plan, store):
+            self._task.stores[name] = self._copy(name)
+        source = plan.topology.nodes[nodes[0]]
+        assert isinstance(source, SourceNode)
+        self._keeps_times = _extractor(source, config) is wallclock_timestamp
+        self._now_ms: Callable[[], int] = task.now_ms
+        self._task.start({partition: partition_time_ms})
+
+    def _copy(self, name: str) -> StateStore:
+        builder: StoreBuilder = self._task.plan.topology.stores[name]
+        if builder.backend == "rocks":
+            builder = replace(builder, backend="memory")
+        config = self._task.config
+        return (
+            builder.without_logging()
+            .without_caching()
+            .with_default_serdes(config.default_key_serde, config.default_value_serde)
+            .build(self._task)
+        )
+
+    def apply(self, records: Sequence[RawRecord]) -> None:
+        """Fills the store from records of its source topic; they are in it on return.
+
+        Raises:
+            StreamsError: a record failed, and its handler said to stop.
+        """
+        task = self._task
+        if self._keeps_times:
+            # The moment at which they were processed is gone: the time they carry is nearest.
+            stamped = [(max(0, time), key, value, origin) for time, key, value, origin in records]
+            task.group.add(self._partition, stamped)
+        else:
+            task.add(self._partition, list(records))
+        while task.group.buffered_count():
+            task.process(self._now_ms(), _AT_ONCE)
+        for name, store in task.stores.items():
+            store.apply_pending(note=self._note() if name == self._store.name else None)
+        task.consumed.clear()
+
+    def _note(self) -> bytes | None:
+        at, (source,) = self._partition, self._task.sources
+        if at not in self._task.consumed:
+            return None
+        return RefillNote(at.topic, self._task.consumed[at], source.partition_time_ms).packed()
+
+    def close(self) -> None:
+        """Closes the nodes; the store stays open.
+
+        Raises:
+            ProcessingError: a processor's `close` raised.
+        """
+        self._task.stores.pop(self._store.name, None)
+        self._task.close()
+
+
+def needs_refill(plan: TaskPlan, store: str, config: StreamsConfig) -> bool:
+    """Tells whether a source topic's records differ from the rows that nodes make of them.
+
+    They do not where a table takes bytes and times as they are.
+    """
+    nodes = plan.refills.get(store)
+    if nodes is None:
+        return False
+    source, *between, last = (plan.topology.nodes[name] for name in nodes)
+    builder = plan.topology.stores[store].with_default_serdes(
+        config.default_key_serde, config.default_value_serde
+    )
+    assert isinstance(source, SourceNode)
+    read = (
+        source.key_serde or config.default_key_serde,
+        source.value_serde or config.default_value_serde,
+    )
+    return (
+        bool(between)
+        or not (isinstance(last, ProcessorNode) and isinstance(last.node, TableSource))
+        or _extractor(source, config) is not fail_on_invalid_timestamp
+        or any(serde is not serdes.bytes for serde in read)
+        or any(serde is not serdes.bytes for serde in (builder.key_serde, builder.value_serde))
+    )
+
+
+def needs_all(plan: TaskPlan, store: str) -> bool:
+    """Tells whether a store can be filled only from the beginning of its source topic."""
+    return store in plan.refills and bool(others(plan, store))
+
+
+def others(plan: TaskPlan, store: str) -> list[str]:
+    """Returns the other stores of the nodes that fill a store."""
+    found: dict[str, None] = {}
+    for name in plan.refills[store]:
+        node = plan.topology.nodes[name]
+        if isinstance(node, ProcessorNode):
+            found.update(dict.fromkeys(node.stores))
+    found.pop(store, None)
+    return list(found)
+
+
+def _extractor(source: SourceNode, config: StreamsConfig) -> object:
+    return source.timestamp_extractor or config.default_timestamp_extractor

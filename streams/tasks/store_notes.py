@@ -1,0 +1,68 @@
+"""What is noted beside the rows of a store on disk: how far it is, where nothing else says it.
+
+Owns the notes' bytes. It must not know when they are written: that is with the rows, in one
+step, so that they are right after a crash too.
+
+    of a store filled from a source topic:   position int64 | partition time int64 | topic, UTF-8
+    of rows kept aside for a commit:         its offsets: msgpack [[topic, partition, offset] …]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from struct import Struct
+from typing import Final, NamedTuple
+
+import msgspec
+
+from stores.errors import CorruptDataError
+from streams.transport.port import TopicPartition
+
+_decode_offsets: Final = msgspec.msgpack.Decoder(list[tuple[str, int, int]]).decode
+_numbers: Final = Struct(">qq")
+
+
+class RefillNote(NamedTuple):
+    """How far a store is; a checkpoint file cannot say it.
+
+    That is behind the rows after a crash. It does no harm where a record says what a row is;
+    a processor that makes a row from the one before would do so twice.
+
+    Attributes:
+        topic: the source topic.
+        position: the next record to come.
+        partition_time_ms: the highest timestamp before it, -1 if there is none.
+    """
+
+    topic: str
+    position: int
+    partition_time_ms: int
+
+    def packed(self) -> bytes:
+        """Returns the note as a store keeps it."""
+        return _numbers.pack(self.position, self.partition_time_ms) + self.topic.encode()
+
+    @classmethod
+    def unpacked(cls, note: bytes | None) -> RefillNote | None:
+        """Reads a note, None if there is none to be read."""
+        if note is None or len(note) < _numbers.size:
+            return None
+        return cls(note[_numbers.size :].decode(errors="replace"), *_numbers.unpack_from(note))
+
+
+def packed_offsets(offsets: Mapping[TopicPartition, int]) -> bytes:
+    """Returns the note of rows that count once these offsets are committed."""
+    return msgspec.msgpack.encode([(*at, offset) for at, offset in offsets.items()])
+
+
+def unpacked_offsets(note: bytes) -> dict[TopicPartition, int]:
+    """Reads a note of `packed_offsets`.
+
+    Raises:
+        CorruptDataError: it is none.
+    """
+    try:
+        return {TopicPartition(topic, n): offset for topic, n, offset in _decode_offsets(note)}
+    except msgspec.DecodeError as error:
+        message = f"what is noted of rows kept aside cannot be read: {error}"
+        raise CorruptDataError(message) from error
