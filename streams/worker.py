@@ -581,10 +581,8 @@ class Worker:
             if self._stop_asked.is_set():
                 break
         for task in tasks:
-            # Where all that was read is processed, offsets without a record count as well.
-            for partition in task.group.empty_partitions():
-                task.next_offsets[partition] = manager.reader.position(partition)
-            manager.reader.processed(task.consumed)
+            task.note_positions()
+            manager.reader.processed(task.uncommitted_offsets())
         if self._paused_partitions:
             self._resume_drained()
         return processed

@@ -90,10 +90,12 @@ class ActiveTask:
         self.stores: dict[str, StateStore] = {}
         self.stream_punctuations = PunctuationQueue()
         self.wall_punctuations = PunctuationQueue()
-        self.consumed: dict[TopicPartition, int] = {}
+        # Partition -> the offset behind all that was processed, and the one the group has.
         self.next_offsets: dict[TopicPartition, int] = {}
+        self.committed_offsets: dict[TopicPartition, int] = {}
         self._partitions = list(partitions)
         self._positions: dict[TopicPartition, int] = {}
+        self._position: Callable[[TopicPartition], int] | None = None
         self._collector = collector
         self._policy = policy
         self.global_store = global_store
@@ -122,6 +124,7 @@ class ActiveTask:
         self,
         partition_times: Mapping[TopicPartition, int] | None = None,
         has_more: Callable[[TopicPartition], bool] = lambda _partition: False,
+        position: Callable[[TopicPartition], int] | None = None,
     ) -> None:
         """Compiles the chains, sets user processors up and begins to take records.
 
@@ -130,7 +133,10 @@ class ActiveTask:
                 metadata; stream time goes on from the latest of them.
             has_more: tells whether the log holds records of a partition that were not handed
                 over yet; the task waits for those before it goes on with later ones.
+            position: tells the offset up to which everything of a partition was handed over;
+                None where only offsets of records count.
         """
+        self._position = position
         try:
             self._chains = compile_chains(self.plan.topology, self.plan.node_names, self)
         except StreamsError as error:
@@ -151,11 +157,16 @@ class ActiveTask:
                 raise self._of_node(node, "failed to be set up", error) from error
         self.is_running = True
 
-    def add_partition(self, partition: TopicPartition) -> None:
-        """Takes up a partition of a topic that a source's pattern came to match."""
+    def add_partition(self, partition: TopicPartition, partition_time_ms: int = -1) -> None:
+        """Takes up a partition of a topic that a source's pattern came to match.
+
+        Args:
+            partition: the partition.
+            partition_time_ms: its last known event time.
+        """
         self._partitions.append(partition)
         if self.is_running:
-            self._open_queue(partition, -1)
+            self._open_queue(partition, partition_time_ms)
 
     def _open_queue(self, partition: TopicPartition, partition_time_ms: int) -> None:
         chain = next(
@@ -234,8 +245,7 @@ class ActiveTask:
                 raise
             except Exception as error:
                 raise self._located(error) from error
-            next_offset = offset_of(records[-1][3]) + 1
-            self.consumed[queue.partition] = self.next_offsets[queue.partition] = next_offset
+            self.next_offsets[queue.partition] = offset_of(records[-1][3]) + 1
             count = len(records)
             source.records_total += count
             ran[source] = records
@@ -314,11 +324,35 @@ class ActiveTask:
                 store.flush_cache()
         self.is_torn = False
 
+    def note_positions(self) -> None:
+        """Counts offsets that are no records, where all that was read is processed.
+
+        Markers of transactions, records of aborted ones and what compaction left out are
+        processed when everything before them is.
+        """
+        position = self._position
+        if position is not None:
+            for partition in self.group.empty_partitions():
+                self.next_offsets[partition] = position(partition)
+
+    def uncommitted_offsets(self) -> dict[TopicPartition, int]:
+        """Returns partition -> next offset, where the group does not have it.
+
+        Where nothing was ever committed, that is the position the task began at.
+        """
+        committed = self.committed_offsets
+        return {
+            partition: offset
+            for partition, offset in self.next_offsets.items()
+            if committed.get(partition) != offset
+        }
+
     def committable(self) -> dict[TopicPartition, tuple[int, int]]:
-        """Returns partition -> (next offset, partition time) of what was consumed."""
+        """Returns partition -> (next offset, partition time), where the group does not have it."""
+        self.note_positions()
         return {
             partition: (offset, self._runs[partition].partition_time_ms)
-            for partition, offset in self.consumed.items()
+            for partition, offset in self.uncommitted_offsets().items()
         }
 
     def committed(self, *, durable: bool = False) -> None:
@@ -329,9 +363,9 @@ class ActiveTask:
         """
         for name, partition in self.changelog_partitions().items():
             # A store restored from its source topic is as far as that was read.
-            if partition in self.consumed and name in self.plan.unlogged_stores:
-                self._positions[partition] = self.consumed[partition]
-        self.consumed.clear()
+            if partition in self.next_offsets and name in self.plan.unlogged_stores:
+                self._positions[partition] = self.next_offsets[partition]
+        self.committed_offsets.update(self.next_offsets)
         self.commit_requested = False
         with self._named():
             for store in self.stores.values():

@@ -255,7 +255,7 @@ class GlobalTask:
     def commit(self) -> None:
         """Lets the stores write what they hold back, and notes how far they are."""
         task = self._task
-        if not task.consumed:
+        if not task.uncommitted_offsets():
             return
         task.flush_caches()
         task.committed(durable=bool(self._kept))

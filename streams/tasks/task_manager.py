@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,33 @@ from topology.subtopologies import Subtopology
 from topology.topology import SourceNode, Topology
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where a task begins to read partitions.
+
+    Attributes:
+        committed: what the group has of them.
+        positions: the offsets to begin at.
+        times: the times of the partitions, as far as they are known.
+        is_passing: whether one of the offsets would be another one later.
+    """
+
+    committed: Mapping[TopicPartition, OffsetAndMetadata]
+    positions: Mapping[TopicPartition, int]
+    times: Mapping[TopicPartition, int]
+    is_passing: bool
+
+    def note(self, task: ActiveTask) -> None:
+        """Tells the task; it asks for a commit at once where an offset would be lost otherwise.
+
+        A source that begins at the end of the log would do so anew at each start, and pass over
+        what came in between.
+        """
+        task.next_offsets.update(self.positions)
+        task.committed_offsets.update({at: one.offset for at, one in self.committed.items()})
+        task.commit_requested |= self.is_passing
 
 
 class TaskManager:
@@ -118,14 +146,18 @@ class TaskManager:
                 self._create(task_id)
 
     def _take_up(self, task: ActiveTask) -> None:
-        for partition in self._source_partitions(task.id):
-            if partition not in task.partitions:
+        new = [one for one in self._source_partitions(task.id) if one not in task.partitions]
+        if not task.is_running:  # it begins to read when its stores are complete
+            for partition in new:
                 task.add_partition(partition)
-                if not task.is_running:  # it begins to read when its stores are complete
-                    continue
+        elif new:
+            # Asked first: where the log does not answer, they are taken up once more.
+            start = self._start_of(task, new)
+            self.reader.add(start.positions)
+            for partition in new:
+                task.add_partition(partition, start.times.get(partition, -1))
                 self.by_partition[partition] = task
-                task.next_offsets[partition] = self.reset_position(task, partition)
-                self.reader.add({partition: task.next_offsets[partition]})
+            start.note(task)
 
     def close_unwanted(self, wanted: Collection[TaskId], *, clean: bool = True) -> list[TaskId]:
         """Closes the tasks that are not wanted any more; commit them before.
@@ -382,34 +414,38 @@ class TaskManager:
     def _start(self, task_id: TaskId) -> None:
         task = self.restoring[task_id]
         # Asked first: where the log does not answer, the task is found complete once more.
-        committed = self._transport.committed(task.partitions)
-        positions, times = self._start_positions(task, committed)
+        start = self._start_of(task, task.partitions)
         for one in self.restorer.remove(task.task_id):
             task.set_store_position(one.partition, one.position)
             task.restored_records_total += one.restored
         if task.store_positions():
             self.committer.checkpoint(task)
-        task.next_offsets.update(positions)
-        task.start(times, self._has_more)
+        start.note(task)
+        task.start(start.times, self._has_more, self.reader.position)
         # A query that comes in between must find the task, if only as one that is not ready.
         self.running[task_id] = task
         del self.restoring[task_id]
         self.by_partition.update(dict.fromkeys(task.partitions, task))
-        self.reader.add(positions)
+        self.reader.add(start.positions)
         _log.info("task %s is running", task_id)
 
-    def _start_positions(
-        self, task: ActiveTask, committed: Mapping[TopicPartition, Any]
-    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        positions, times = {}, {}
-        for partition in task.partitions:
-            known = committed.get(partition)
-            if known is None:
-                positions[partition] = self.reset_position(task, partition)
-            else:
-                positions[partition] = known.offset
-                times[partition] = _partition_time(known)
-        return positions, times
+    def _start_of(self, task: ActiveTask, partitions: Collection[TopicPartition]) -> _Start:
+        committed = self._transport.committed(partitions)
+        return _Start(
+            committed,
+            {
+                partition: committed[partition].offset
+                if partition in committed
+                else self.reset_position(task, partition)
+                for partition in partitions
+            },
+            {partition: _partition_time(known) for partition, known in committed.items()},
+            any(
+                partition not in committed
+                and self._reset_of(task, partition.topic).policy != "earliest"
+                for partition in partitions
+            ),
+        )
 
     def _has_more(self, partition: TopicPartition) -> bool:
         end = self.reader.known_end_offset(partition)
