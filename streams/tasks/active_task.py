@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from stores.api import Log, StateStore
 from stores.builders import StoreBuilder
@@ -40,6 +40,10 @@ from topology.topology import SinkNode, SourceNode
 RUN_RECORDS = 1000
 """Most records taken from one partition before the choice is made anew: bounds how long a
 commit or a wall-clock punctuation can be kept waiting by a deep buffer."""
+
+TIME_PREFIX: Final = "stream-time/"
+"""Before the name of an operator's time in the metadata of commits. No store can be called so:
+under its bare name the JVM keeps what it has emitted."""
 
 
 class ActiveTask:
@@ -96,6 +100,8 @@ class ActiveTask:
         self._partitions = list(partitions)
         self._positions: dict[TopicPartition, int] = {}
         self._position: Callable[[TopicPartition], int] | None = None
+        self._kept: dict[str, int] = {}
+        self._times: dict[str, list[Callable[[], int]]] = {}
         self._collector = collector
         self._policy = policy
         self.global_store = global_store
@@ -125,6 +131,7 @@ class ActiveTask:
         partition_times: Mapping[TopicPartition, int] | None = None,
         has_more: Callable[[TopicPartition], bool] = lambda _partition: False,
         position: Callable[[TopicPartition], int] | None = None,
+        kept: Mapping[str, int] | None = None,
     ) -> None:
         """Compiles the chains, sets user processors up and begins to take records.
 
@@ -135,8 +142,10 @@ class ActiveTask:
                 over yet; the task waits for those before it goes on with later ones.
             position: tells the offset up to which everything of a partition was handed over;
                 None where only offsets of records count.
+            kept: what the task's operators kept with the last commit, see `kept`.
         """
         self._position = position
+        self._kept = dict(kept or {})
         try:
             self._chains = compile_chains(self.plan.topology, self.plan.node_names, self)
         except StreamsError as error:
@@ -348,11 +357,29 @@ class ActiveTask:
         }
 
     def committable(self) -> dict[TopicPartition, tuple[int, int]]:
-        """Returns partition -> (next offset, partition time), where the group does not have it."""
+        """Returns partition -> (next offset, partition time), where the group does not have it.
+
+        Of all partitions where only that has changed what is kept beside the offsets, as when a
+        punctuation has moved an operator's time.
+        """
         self.note_positions()
+        offsets = self.uncommitted_offsets()
+        if not offsets and self.kept() != self._kept:
+            offsets = self.next_offsets
         return {
             partition: (offset, self._runs[partition].partition_time_ms)
-            for partition, offset in self.uncommitted_offsets().items()
+            for partition, offset in offsets.items()
+        }
+
+    def kept(self) -> dict[str, int]:
+        """Returns what the task's operators keep with a commit, by name: their stream times.
+
+        What others have kept there, such as a JVM member the progress of what it emits, stays.
+        """
+        times = {name: max(read() for read in readers) for name, readers in self._times.items()}
+        return {
+            **{name: n for name, n in self._kept.items() if not name.startswith(TIME_PREFIX)},
+            **{TIME_PREFIX + name: time_ms for name, time_ms in times.items() if time_ms >= 0},
         }
 
     def committed(self, *, durable: bool = False) -> None:
@@ -366,6 +393,7 @@ class ActiveTask:
             if partition in self.next_offsets and name in self.plan.unlogged_stores:
                 self._positions[partition] = self.next_offsets[partition]
         self.committed_offsets.update(self.next_offsets)
+        self._kept = self.kept()
         self.commit_requested = False
         with self._named():
             for store in self.stores.values():
@@ -448,6 +476,11 @@ class ActiveTask:
         """Returns the Processor API context of one node."""
         self.shows_time = True
         return TaskProcessorContext(self, node, children, stores)
+
+    def keep_time(self, name: str, read: Callable[[], int]) -> int:
+        """Keeps an operator's own stream time over restarts, and where the task moves."""
+        self._times.setdefault(name, []).append(read)
+        return self._kept.get(TIME_PREFIX + name, -1)
 
     def on_start(self, node: str, action: Callable[[], None]) -> None:
         """Runs `action` of `node` when all nodes are compiled."""

@@ -12,7 +12,7 @@ Source: JVM `TaskManager`, `Tasks`, `StreamTask.initializeIfNeeded`, `GlobalStat
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from stores.api import StateStore
 from stores.backends.rocks import process_budget
 from stores.directory import CHECKPOINT_FILE, StateDirectory, read_checkpoint
 from stores.errors import CorruptDataError, StoreMovedError, StreamsError
-from stores.formats import decode_partition_metadata
+from stores.formats import decode_partition_metadata, decode_processor_metadata
 from stores.layers.record_cache import RecordCache
 from streams.clock import Clock
 from streams.config import StreamsConfig
@@ -51,12 +51,14 @@ class _Start:
         committed: what the group has of them.
         positions: the offsets to begin at.
         times: the times of the partitions, as far as they are known.
+        kept: what the task's operators kept with the last commit.
         is_passing: whether one of the offsets would be another one later.
     """
 
     committed: Mapping[TopicPartition, OffsetAndMetadata]
     positions: Mapping[TopicPartition, int]
     times: Mapping[TopicPartition, int]
+    kept: Mapping[str, int]
     is_passing: bool
 
     def note(self, task: ActiveTask) -> None:
@@ -421,7 +423,7 @@ class TaskManager:
         if task.store_positions():
             self.committer.checkpoint(task)
         start.note(task)
-        task.start(start.times, self._has_more, self.reader.position)
+        task.start(start.times, self._has_more, self.reader.position, start.kept)
         # A query that comes in between must find the task, if only as one that is not ready.
         self.running[task_id] = task
         del self.restoring[task_id]
@@ -439,7 +441,8 @@ class TaskManager:
                 else self.reset_position(task, partition)
                 for partition in partitions
             },
-            {partition: _partition_time(known) for partition, known in committed.items()},
+            {at: decode_partition_metadata(known.metadata) for at, known in committed.items()},
+            _kept(committed.values()),
             any(
                 partition not in committed
                 and self._reset_of(task, partition.topic).policy != "earliest"
@@ -536,12 +539,10 @@ def _has_changelog(task: ActiveTask, error: OffsetOutOfRangeError) -> bool:
     return any(tuple(partition) == place for partition in task.changelog_partitions().values())
 
 
-def _partition_time(known: OffsetAndMetadata) -> int:
-    """Returns the partition time committed with an offset, -1 if there is none to read."""
-    if not known.metadata:
-        return -1
-    try:
-        return decode_partition_metadata(known.metadata)
-    except CorruptDataError as error:
-        _log.warning("partition time starts anew: %s", error)
-        return -1
+def _kept(committed: Iterable[OffsetAndMetadata]) -> dict[str, int]:
+    """Returns what operators kept; a commit has it beside each offset that moved: the newest."""
+    kept: dict[str, int] = {}
+    for known in committed:
+        for name, number in decode_processor_metadata(known.metadata).items():
+            kept[name] = max(number, kept.get(name, number))
+    return kept

@@ -1,7 +1,8 @@
-"""Committed positions, as tools outside see them: up to the end of a topic, and from the first."""
+"""Committed positions, as tools outside see them, and the times beside them."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from streams import App, AutoOffsetReset, StreamsBuilder, serdes
+from stores.formats import decode_processor_metadata
+from streams import App, AutoOffsetReset, Materialized, StreamsBuilder, TimeWindows, serdes
 from tests.broker.groups import committed
 from tests.broker.records import Topics, unique
 
@@ -81,9 +83,7 @@ def test_nothing_is_left_of_a_topic_written_in_transactions(
     write(Transactions(kafka, source))
     # The second run restores a changelog that, exactly-once, ends in a marker.
     for run in ("one", "two"):
-        with app_of(
-            builder, kafka, tmp_path / run, name, processing_guarantee=guarantee
-        ) as app:
+        with app_of(builder, kafka, tmp_path / run, name, processing_guarantee=guarantee) as app:
             assert app.wait_until_idle(SOON)
             assert committed(kafka, name)[source, 0][0] == topics.ends(source)[0]
             assert {m.value for m in app.metrics() if m.name == "records-lag"} == {0}
@@ -106,3 +106,27 @@ def test_what_comes_between_a_stop_and_the_next_start_is_read(
     with app_of(builder, kafka, tmp_path / "two", name, processing_guarantee=guarantee) as app:
         assert app.wait_until_idle(SOON)
     assert [record.key for record in topics.read(sink)] == [b"between"] * 2
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES)
+@pytest.mark.parametrize("is_regrouped", [False, True], ids=["", "repartitioned"])
+def test_a_window_that_was_closed_stays_closed_where_its_task_moves(
+    kafka: str, tmp_path: Path, guarantee: str, *, is_regrouped: bool
+) -> None:
+    topics, name = Topics(kafka), unique("app")
+    source = topics.create(unique("in"))
+    builder = StreamsBuilder()
+    records = builder.stream(source)
+    grouped = records.group_by(lambda key, _: key) if is_regrouped else records.group_by_key()
+    store = Materialized[str, int]("w", retention=timedelta(days=1))
+    grouped.windowed_by(TimeWindows.of_size(10)).count(materialized=store)
+    # A changelog of windows forgets what is old by the clock.
+    start = time.time_ns() // 10_000_000 * 10
+    for run, timestamps in (("one", (start + 1, start + 100)), ("two", (start + 2,))):
+        topics.produce(source, [(b"k", b"x")] * len(timestamps), timestamps=timestamps)
+        with app_of(builder, kafka, tmp_path / run, name, processing_guarantee=guarantee) as app:
+            assert app.wait_until_idle(SOON)
+            assert app.store("w").fetch("k", start) == 1
+    read = f"{name}-w-repartition" if is_regrouped else source
+    _, metadata = committed(kafka, name)[read, 0]
+    assert decode_processor_metadata(metadata.rstrip("\0")) == {"stream-time/w": start + 100}

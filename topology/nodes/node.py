@@ -52,6 +52,18 @@ class TaskScope(Protocol):
         """Returns the Processor API context of one node."""
         ...
 
+    def keep_time(self, name: str, read: Callable[[], int]) -> int:
+        """Keeps an operator's own stream time over restarts, and where its task moves.
+
+        Args:
+            name: names the operator for as long as its state lasts: its store, for most.
+            read: returns the time, -1 before any; called at each commit.
+
+        Returns:
+            The time as of the last commit, -1 if it is not known.
+        """
+        ...
+
     def on_start(self, node: str, action: Callable[[], None]) -> None:
         """Runs `action` of `node` once all nodes of the task are compiled and its stores restored."""
         ...

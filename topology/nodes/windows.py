@@ -5,7 +5,8 @@ misses. A result has the later timestamp of record and stored aggregate; where t
 cache, that is the store's affair. Windows themselves come from the DSL's window values.
 
 Stream time is the node's own: the highest timestamp that reached it in this task, also of
-records of other keys, and before lateness is judged.
+records of other keys, and before lateness is judged. The task keeps it over restarts, so that a
+window that was closed stays closed.
 
 Source: JVM `KStreamWindowAggregate`; kafka-streams semantics D1, D2.
 """
@@ -72,7 +73,11 @@ class WindowedAggregate(Node):
             fold = store.fold(step)
         else:
             fold = self._fold_and_forward(store, step, flushed)
-        stream_time = -1
+
+        def observed() -> int:
+            return stream_time
+
+        stream_time = scope.task.keep_time(self.store_name, observed)
 
         def aggregate(key: Any, value: Any, timestamp: int) -> None:
             nonlocal stream_time
