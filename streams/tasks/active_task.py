@@ -10,6 +10,7 @@ Source: JVM `StreamTask`, `ProcessorStateManager`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -27,6 +28,7 @@ from streams.errors import ProcessingError
 from streams.tasks.chain import SourceRun
 from streams.tasks.collector import RecordCollector
 from streams.tasks.context import TaskProcessorContext
+from streams.tasks.drops import UNCOUNTED_BY_JVM, DropReason, Drops, shown
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.partition_group import PartitionGroup, RecordQueue
 from streams.tasks.plan import TaskPlan
@@ -34,7 +36,7 @@ from streams.tasks.punctuation import PunctuationQueue, Schedule
 from streams.tasks.task import TaskId
 from streams.transport.port import TopicPartition
 from topology.compiler import Chain, compile_chains
-from topology.nodes.node import Failed, Process, StreamProcess
+from topology.nodes.node import Failed, Late, Process, StreamProcess
 from topology.topology import SinkNode, SourceNode
 
 RUN_RECORDS = 1000
@@ -86,7 +88,7 @@ class ActiveTask:
         self.plan = plan
         self.stream_time_ms = -1
         self.shows_time = False
-        self.dropped_records_total = 0
+        self.dropped_records: Counter[DropReason] = Counter()
         self.processed_records_total = 0
         self.restored_records_total = 0
         self.commit_requested = False
@@ -264,6 +266,8 @@ class ActiveTask:
         self.processed_records_total += done
         if ran:
             self._note_latency(ran, now_ms)
+        if self._policy.drops.is_untold:
+            self._policy.drops.tell(now_ms)
         self.is_torn = False
         return done
 
@@ -459,12 +463,67 @@ class ActiveTask:
         return partial(self._policy.processing_failed, self, node)
 
     def drop_counter(self, node: str) -> StreamProcess:
-        """Returns a function that counts a dropped record."""
+        """Returns a function that counts a record dropped for a key or value of None."""
+        no_key, no_value = self._dropper(node, "null-key"), self._dropper(node, "null-value")
 
-        def drop(_key: Any, _value: Any, _timestamp: int) -> None:
-            self.dropped_records_total += 1
+        def drop(key: Any, _value: Any, timestamp: int) -> None:
+            if key is None:
+                no_key(key, timestamp)
+            else:
+                no_value(key, timestamp)
 
         return drop
+
+    def ungrouped_counter(self, node: str) -> StreamProcess:
+        """Returns a function that counts a record dropped because its group key is None."""
+        drop = self._dropper(node, "null-group-key")
+        return lambda key, _value, timestamp: drop(key, timestamp)
+
+    def late_counter(self, node: str) -> Late:
+        """Returns a function that counts a record which came after its window was closed."""
+        return self._dropper(node, "late")
+
+    def _dropper(self, node: str, reason: DropReason) -> Callable[..., None]:
+        """Returns drop(key, timestamp, window end, stream time), all but the first two optional."""
+        drops, counts = self._policy.drops, self.dropped_records
+        site = drops.site(node, reason)
+
+        def drop(key: Any, timestamp: int, end: int = -1, stream_time: int = -1) -> None:
+            counts[reason] += 1
+            site.count += 1
+            if site.sample is None:
+                told = [f"key {shown(key)}", f"timestamp {timestamp}"]
+                if end >= 0:
+                    told += [f"window end {end}", f"stream time {stream_time}"]
+                drops.keep_sample(site, self.task_id, self.current, told)
+
+        return drop
+
+    def drop(self, node: str, reason: DropReason, *told: str) -> None:
+        """Counts the current record as left out.
+
+        Args:
+            node: who leaves it out.
+            reason: why.
+            told: what to tell of it, beside where it came from.
+        """
+        drops = self._policy.drops
+        self.dropped_records[reason] += 1
+        site = drops.site(node, reason)
+        site.count += 1
+        if site.sample is None:
+            drops.keep_sample(site, self.task_id, self.current, told)
+
+    @property
+    def dropped_records_total(self) -> int:
+        """Records left out, as the JVM counts them: without those that a grouping leaves out."""
+        counts = self.dropped_records
+        return sum(counts.values()) - counts[UNCOUNTED_BY_JVM]
+
+    @property
+    def drops(self) -> Drops:
+        """What all tasks of the worker left out."""
+        return self._policy.drops
 
     def sink(self, node: SinkNode, *, takes_changes: bool) -> Process:
         """Returns the function that sends what reaches a sink."""
@@ -506,4 +565,4 @@ class ActiveTask:
 
     def drop_expired(self, store_name: str) -> None:
         """Counts a window put that came after its store's retention."""
-        self.dropped_records_total += 1
+        self.drop(f"store {store_name}", "expired")

@@ -18,6 +18,7 @@ from stores.formats import encode_change
 from stores.record import Headers, RecordContext, headers_of
 from stores.serde import Serde, serdes
 from streams.errors import SerializationError
+from streams.tasks.drops import shown
 from streams.tasks.failures import FailurePolicy, Outlet
 from streams.tasks.task import TaskFace
 from streams.transport.partitioning import partition_of
@@ -150,7 +151,7 @@ class RecordCollector:
                 policy.processing_failed(task, node.name, error, key, value, timestamp)
                 return
             if not chosen:
-                task.dropped_records_total += 1
+                task.drop(node.name, "no-partition", f"key {shown(key)}", f"timestamp {timestamp}")
             for partition in chosen:
                 send(raw_key, raw_value, timestamp, headers, partition)
 

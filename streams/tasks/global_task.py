@@ -38,6 +38,7 @@ from streams.restore_listener import RestoreListener, tell
 from streams.tasks.active_task import ActiveTask
 from streams.tasks.collector import RecordCollector
 from streams.tasks.commit import checkpoint_of, positions_of
+from streams.tasks.drops import Drops
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.plan import whole_plan
 from streams.tasks.task import TaskId
@@ -147,6 +148,11 @@ class GlobalTask:
             now_ms=clock.now_ms,
         )
         return cls(task, transport.reader(), transport, directory, clock, listener)
+
+    @property
+    def drops(self) -> Drops:
+        """What was left out."""
+        return self._task.drops
 
     @property
     def stores(self) -> Mapping[str, StateStore]:
@@ -271,5 +277,6 @@ class GlobalTask:
         finally:
             self._reader.close()
             self._task.close()
+            self.drops.tell(None)
             if self._is_damaged:
                 self._directory.remove_task(GLOBAL_DIRECTORY)

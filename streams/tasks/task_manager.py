@@ -126,6 +126,19 @@ class TaskManager:
         """The stores' record cache, None where caching is off."""
         return self._cache
 
+    def dropped_records(self) -> Mapping[str, int]:
+        """Returns reason -> records left out since the start; any thread may ask."""
+        every = [self.policy.drops]
+        if self.global_task is not None:
+            every.append(self.global_task.drops)
+        dropped: dict[str, int] = {}
+        for drops in every:
+            for reason, count in drops.totals().items():
+                dropped[reason] = dropped.get(reason, 0) + count
+        if self.policy.refused_records_total:
+            dropped["refused"] = self.policy.refused_records_total
+        return dropped
+
     # -- assignment ----------------------------------------------------------------------
 
     @property
@@ -530,6 +543,7 @@ class TaskManager:
         self.restorer.close()
         self.follower.close()
         self.reader.close()
+        self.policy.drops.tell(None)
         if first is not None:
             raise first
 

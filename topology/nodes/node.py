@@ -24,6 +24,8 @@ StreamProcess = Callable[[Any, Any, int], None]
 TableProcess = Callable[[Any, Any, Any, int], None]
 Process = Callable[..., None]
 Failed = Callable[[Exception, Any, Any, int], None]
+Late = Callable[[Any, int, int, int], None]
+"""Takes (key, timestamp, end of the window, stream time) of a record that came too late."""
 
 
 class TaskScope(Protocol):
@@ -43,7 +45,15 @@ class TaskScope(Protocol):
         ...
 
     def drop_counter(self, node: str) -> StreamProcess:
-        """Returns a function that counts a dropped record."""
+        """Returns a function that counts a record dropped for a key or value of None."""
+        ...
+
+    def ungrouped_counter(self, node: str) -> StreamProcess:
+        """Returns a function that counts a record dropped because its group key is None."""
+        ...
+
+    def late_counter(self, node: str) -> Late:
+        """Returns a function that counts a record which came after its window was closed."""
         ...
 
     def processor_context(
@@ -81,13 +91,13 @@ class Selection:
         select: (key, value) -> new key.
         forward: takes the record with its new key.
         failed: what to call with the record as it came when `select` or `forward` raised.
-        drops_null_keys: whether a record whose new key is None is left out.
+        drop: takes a record whose new key is None, where such are left out.
     """
 
     select: Callable[[Any, Any], Any]
     forward: Process
     failed: Failed
-    drops_null_keys: bool
+    drop: StreamProcess | None
 
 
 @dataclass(slots=True)
@@ -111,8 +121,18 @@ class NodeScope:
 
     @property
     def drop(self) -> StreamProcess:
-        """What to call with a record that this node must leave out."""
+        """What to call with a record that this node must leave out for a None in it."""
         return self.task.drop_counter(self.name)
+
+    @property
+    def ungrouped(self) -> StreamProcess:
+        """What to call with a record that this node must leave out of a grouping."""
+        return self.task.ungrouped_counter(self.name)
+
+    @property
+    def late(self) -> Late:
+        """What to call with a record that came after its window was closed."""
+        return self.task.late_counter(self.name)
 
 
 class Node(ABC):

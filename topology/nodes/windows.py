@@ -60,6 +60,7 @@ class WindowedAggregate(Node):
         """Returns the closure of one task."""
         store = scope.task.store(self.store_name)
         step, forward, failed, drop = self.step(), scope.forward, scope.failed, scope.drop
+        late = scope.late
         windows_for, grace_ms = self.windows.windows_for, self.windows.grace_ms
         window_of = self.windows
         ends: Callable[[int], Window] = (
@@ -90,7 +91,7 @@ class WindowedAggregate(Node):
             try:
                 for start, end in windows_for(timestamp):
                     if end <= close_time:
-                        drop(key, value, timestamp)
+                        late(key, timestamp, end, stream_time)
                     else:
                         fold(key, start, value, timestamp)
             except Exception as error:
