@@ -11,19 +11,23 @@ are big endian and signed; `‖` means "followed by"::
                                     zigzag-varint(length of new) ‖ new ‖ old ‖ 02
       read only                     … ‖ is_latest(1) ‖ 03, 04, 05 for the same three
     offset metadata (commits)       base64 of 02 ‖ partition time(8) ‖ processors' own
+      processors' own, if any       count(4) ‖ {length(4) ‖ name ‖ number(8)}, count times
       read only                     base64 of 01 ‖ partition time(8)
 
 In a changelog a timestamped value stands alone; its timestamp is the record's.
 
 Source: JVM `ValueAndTimestampSerializer`, `WindowKeySchema`, `TimeWindowedSerializer`,
-`ChangedSerializer` (KIP-904), `TopicPartitionMetadata` (KIP-695); kafka-streams A14.
+`ChangedSerializer` (KIP-904), `TopicPartitionMetadata` (KIP-695), `ProcessorMetadata`; kafka-streams A14.
 """
 
 from __future__ import annotations
 
+import struct
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
+from collections.abc import Mapping
 from struct import Struct
+from types import MappingProxyType
 from typing import Final
 
 from stores.errors import DeserializationError, SerializationError
@@ -36,6 +40,7 @@ UNKNOWN_TIME_MS: Final = -1
 _int64: Final = Struct(">q")
 _start_and_seqnum: Final = Struct(">qi")
 _metadata: Final = Struct(">bq")
+_int32: Final = Struct(">i")
 _METADATA_VERSION: Final = 2
 _OLD, _NEW, _BOTH = 0, 1, 2
 _WITH_IS_LATEST: Final = 3
@@ -164,13 +169,22 @@ def decode_change(data: bytes) -> tuple[bytes | None, bytes | None]:
     raise DeserializationError(message)
 
 
-def encode_partition_metadata(partition_time_ms: int) -> str:
+def encode_partition_metadata(
+    partition_time_ms: int, processors: Mapping[str, int] = MappingProxyType({})
+) -> str:
     """Lays out the metadata committed beside an offset.
 
     Args:
         partition_time_ms: highest timestamp processed of the partition, -1 if none.
+        processors: numbers that processors keep, by name.
     """
-    return b64encode(_metadata.pack(_METADATA_VERSION, partition_time_ms)).decode()
+    parts = [_metadata.pack(_METADATA_VERSION, partition_time_ms)]
+    if processors:
+        parts.append(_int32.pack(len(processors)))
+        for name, number in sorted(processors.items()):
+            raw_name = name.encode()
+            parts += (_int32.pack(len(raw_name)), raw_name, _int64.pack(number))
+    return b64encode(b"".join(parts)).decode()
 
 
 def decode_partition_metadata(text: str) -> int:
@@ -182,14 +196,42 @@ def decode_partition_metadata(text: str) -> int:
     Returns:
         Highest timestamp processed of the partition, -1 where it is not known.
     """
-    try:
-        data = b64decode(text, validate=True)
-    except (Base64Error, ValueError):
-        return UNKNOWN_TIME_MS
+    data = _decode_metadata(text)
     if len(data) < _metadata.size or data[0] not in (1, _METADATA_VERSION):
         return UNKNOWN_TIME_MS
     partition_time_ms: int = _metadata.unpack_from(data)[1]
     return partition_time_ms
+
+
+def decode_processor_metadata(text: str) -> dict[str, int]:
+    """Reads what processors keep out of the metadata committed beside an offset.
+
+    Returns:
+        Number by name; empty where there is none, or where it cannot be understood.
+    """
+    data, start = _decode_metadata(text), _metadata.size
+    if len(data) <= start or data[0] != _METADATA_VERSION:
+        return {}
+    try:
+        (count,), start = _int32.unpack_from(data, start), start + _int32.size
+        found: dict[str, int] = {}
+        for _ in range(count):
+            (length,), start = _int32.unpack_from(data, start), start + _int32.size
+            if length < 0:
+                return {}
+            name, start = data[start : start + length].decode(), start + length
+            (found[name],), start = _int64.unpack_from(data, start), start + _int64.size
+    except (struct.error, UnicodeDecodeError):
+        return {}
+    return found
+
+
+def _decode_metadata(text: str) -> bytes:
+    """Returns the bytes of metadata, none where it is no base64."""
+    try:
+        return b64decode(text, validate=True)
+    except (Base64Error, ValueError):
+        return b""
 
 
 def _encode_varint(value: int) -> bytes:

@@ -221,8 +221,17 @@ def log_and_fail(context: ErrorContext, record: Any, error: Exception) -> Respon
 
 
 def log_and_continue(context: ErrorContext, record: Any, error: Exception) -> Response:  # noqa: ARG001
-    """Logs the error, drops the record and goes on."""
+    """Logs the error, drops the record and goes on.
+
+    Of records that cannot be decoded the runtime tells once a minute and source, with how many
+    there were: a topic may hold many of them.
+    """
     _log.warning("%s; the record is dropped", _told(context, error))
+    return Response.resume(*dead_letters(context, error))
+
+
+def continue_quietly(context: ErrorContext, record: Any, error: Exception) -> Response:  # noqa: ARG001
+    """Drops the record and goes on, where somebody else tells of it: `streams.tasks.drops`."""
     return Response.resume(*dead_letters(context, error))
 
 

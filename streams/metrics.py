@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from stores.errors import StreamsError
 from streams.measures import Measure
+from streams.tasks.drops import REASONS
 
 if TYPE_CHECKING:
     from streams.tasks.active_task import ActiveTask
@@ -255,10 +256,14 @@ def of_task(task: ActiveTask, client: Mapping[str, str] | None = None) -> Iterat
     tags = {**(client or {}), "task-id": task.task_id}
     for name, value, description in (
         ("process-total", task.processed_records_total, "records processed"),
-        ("dropped-records-total", task.dropped_records_total, "records dropped"),
         ("active-buffer-count", task.group.buffered_count(), "records buffered"),
     ):
         yield Metric(name, TASK_GROUP, value, tags, description)
+    for reason in REASONS:
+        tagged, count = {**tags, "reason": reason}, task.dropped_records[reason]
+        yield Metric(
+            "dropped-records-total", TASK_GROUP, count, tagged, "records dropped, by reason"
+        )
     for source in task.sources:
         source_tags = {
             **tags,

@@ -599,6 +599,7 @@ class TopologyTestDriver:
             stack.callback(self._directory.cleanup)
             for task in self._tasks:
                 stack.callback(task.close)
+                stack.callback(task.drops.tell, None)
 
     def _refuse_closed(self) -> None:
         if self._is_closed:

@@ -17,7 +17,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
@@ -94,6 +94,7 @@ class Progress:
         lag_records: records in the log that are not processed yet, as far as known.
         is_idle: whether everything is processed and committed: the last two commits found
             nothing left, and there was nothing to do between them.
+        dropped_records: reason -> records left out since the start, of reasons that occurred.
     """
 
     state: WorkerState
@@ -105,6 +106,7 @@ class Progress:
     commits: int
     lag_records: int
     is_idle: bool
+    dropped_records: Mapping[str, int] = field(default_factory=dict)
 
 
 class Worker:
@@ -256,6 +258,7 @@ class Worker:
             commits=manager.committer.commits_total,
             lag_records=sum(sum(self.lag_of(task).values()) for task in running),
             is_idle=self._is_idle,
+            dropped_records=manager.dropped_records(),
         )
 
     def lag_of(self, task: ActiveTask) -> dict[TopicPartition, int]:
@@ -600,10 +603,8 @@ class Worker:
             if self._stop_asked.is_set():
                 break
         for task in tasks:
-            # Where all that was read is processed, offsets without a record count as well.
-            for partition in task.group.empty_partitions():
-                task.next_offsets[partition] = manager.reader.position(partition)
-            manager.reader.processed(task.consumed)
+            task.note_positions()
+            manager.reader.processed(task.uncommitted_offsets())
         if self._paused_partitions:
             self._resume_drained()
         return processed

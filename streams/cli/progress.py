@@ -106,6 +106,10 @@ class Report:
             text += f" ({last.processed_records / seconds:,.0f}/s)"
         if last.restored_records:
             text += f", {_counted(last.restored_records, 'changelog record')} restored"
+        if last.dropped_records:
+            reasons = sorted(last.dropped_records.items())
+            told = ", ".join(f"{count:,} {reason}" for reason, count in reasons)
+            text += f", {sum(last.dropped_records.values()):,} dropped ({told})"
         return f"{text}, {_counted(last.commits, 'commit')}"
 
 
@@ -206,6 +210,7 @@ def _fields(name: str, progress: Progress) -> dict[str, object]:
         "remaining_restore_records": progress.remaining_restore_records,
         "lag_records": progress.lag_records,
         "commits": progress.commits,
+        "dropped_records": dict(progress.dropped_records),
     }
 
 

@@ -10,11 +10,12 @@ Source: JVM `StreamTask`, `ProcessorStateManager`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from stores.api import Log, StateStore
 from stores.builders import StoreBuilder
@@ -27,6 +28,7 @@ from streams.errors import ProcessingError
 from streams.tasks.chain import SourceRun
 from streams.tasks.collector import RecordCollector
 from streams.tasks.context import TaskProcessorContext
+from streams.tasks.drops import UNCOUNTED_BY_JVM, DropReason, Drops
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.partition_group import PartitionGroup, RecordQueue
 from streams.tasks.plan import TaskPlan
@@ -35,13 +37,17 @@ from streams.tasks.store_notes import RefillNote, packed_offsets
 from streams.tasks.task import TaskId
 from streams.transport.port import TopicPartition
 from topology.compiler import Chain, compile_chains
-from topology.nodes.node import Failed, Process, StreamProcess
+from topology.nodes.node import Failed, Late, Process, StreamProcess
 from topology.nodes.returned import refuse_result
 from topology.topology import SinkNode, SourceNode
 
 RUN_RECORDS = 1000
 """Most records taken from one partition before the choice is made anew: bounds how long a
 commit or a wall-clock punctuation can be kept waiting by a deep buffer."""
+
+TIME_PREFIX: Final = "stream-time/"
+"""Before the name of an operator's time in the metadata of commits. No store can be called so:
+under its bare name the JVM keeps what it has emitted."""
 
 
 class ActiveTask:
@@ -84,7 +90,7 @@ class ActiveTask:
         self.plan = plan
         self.stream_time_ms = -1
         self.shows_time = False
-        self.dropped_records_total = 0
+        self.dropped_records: Counter[DropReason] = Counter()
         self.processed_records_total = 0
         self.restored_records_total = 0
         self.commit_requested = False
@@ -92,10 +98,14 @@ class ActiveTask:
         self.stores: dict[str, StateStore] = {}
         self.stream_punctuations = PunctuationQueue()
         self.wall_punctuations = PunctuationQueue()
-        self.consumed: dict[TopicPartition, int] = {}
+        # Partition -> the offset behind all that was processed, and the one the group has.
         self.next_offsets: dict[TopicPartition, int] = {}
+        self.committed_offsets: dict[TopicPartition, int] = {}
         self._partitions = list(partitions)
         self._positions: dict[TopicPartition, int] = {}
+        self._position: Callable[[TopicPartition], int] | None = None
+        self._kept: dict[str, int] = {}
+        self._times: dict[str, list[Callable[[], int]]] = {}
         self._collector = collector
         self._policy = policy
         self.global_store = global_store
@@ -128,6 +138,8 @@ class ActiveTask:
         self,
         partition_times: Mapping[TopicPartition, int] | None = None,
         has_more: Callable[[TopicPartition], bool] = lambda _partition: False,
+        position: Callable[[TopicPartition], int] | None = None,
+        kept: Mapping[str, int] | None = None,
     ) -> None:
         """Compiles the chains, sets user processors up and begins to take records.
 
@@ -136,7 +148,12 @@ class ActiveTask:
                 metadata; stream time goes on from the latest of them.
             has_more: tells whether the log holds records of a partition that were not handed
                 over yet; the task waits for those before it goes on with later ones.
+            position: tells the offset up to which everything of a partition was handed over;
+                None where only offsets of records count.
+            kept: what the task's operators kept with the last commit, see `kept`.
         """
+        self._position = position
+        self._kept = dict(kept or {})
         try:
             self._chains = compile_chains(self.plan.topology, self.plan.node_names, self)
         except StreamsError as error:
@@ -157,11 +174,16 @@ class ActiveTask:
                 raise self._of_node(node, "failed to be set up", error) from error
         self.is_running = True
 
-    def add_partition(self, partition: TopicPartition) -> None:
-        """Takes up a partition of a topic that a source's pattern came to match."""
+    def add_partition(self, partition: TopicPartition, partition_time_ms: int = -1) -> None:
+        """Takes up a partition of a topic that a source's pattern came to match.
+
+        Args:
+            partition: the partition.
+            partition_time_ms: its last known event time.
+        """
         self._partitions.append(partition)
         if self.is_running:
-            self._open_queue(partition, -1)
+            self._open_queue(partition, partition_time_ms)
 
     def _open_queue(self, partition: TopicPartition, partition_time_ms: int) -> None:
         chain = next(
@@ -240,8 +262,7 @@ class ActiveTask:
                 raise
             except Exception as error:
                 raise self._located(error) from error
-            next_offset = offset_of(records[-1][3]) + 1
-            self.consumed[queue.partition] = self.next_offsets[queue.partition] = next_offset
+            self.next_offsets[queue.partition] = offset_of(records[-1][3]) + 1
             count = len(records)
             source.records_total += count
             ran[source] = records
@@ -251,6 +272,8 @@ class ActiveTask:
         self.processed_records_total += done
         if ran:
             self._note_latency(ran, now_ms)
+        if self._policy.drops.is_untold:
+            self._policy.drops.tell(now_ms)
         self.is_torn = False
         return done
 
@@ -322,11 +345,53 @@ class ActiveTask:
                 store.flush_cache()
         self.is_torn = False
 
+    def note_positions(self) -> None:
+        """Counts offsets that are no records, where all that was read is processed.
+
+        Markers of transactions, records of aborted ones and what compaction left out are
+        processed when everything before them is.
+        """
+        position = self._position
+        if position is not None:
+            for partition in self.group.empty_partitions():
+                self.next_offsets[partition] = position(partition)
+
+    def uncommitted_offsets(self) -> dict[TopicPartition, int]:
+        """Returns partition -> next offset, where the group does not have it.
+
+        Where nothing was ever committed, that is the position the task began at.
+        """
+        committed = self.committed_offsets
+        return {
+            partition: offset
+            for partition, offset in self.next_offsets.items()
+            if committed.get(partition) != offset
+        }
+
     def committable(self) -> dict[TopicPartition, tuple[int, int]]:
-        """Returns partition -> (next offset, partition time) of what was consumed."""
+        """Returns partition -> (next offset, partition time), where the group does not have it.
+
+        Of all partitions where only that has changed what is kept beside the offsets, as when a
+        punctuation has moved an operator's time.
+        """
+        self.note_positions()
+        offsets = self.uncommitted_offsets()
+        if not offsets and self.kept() != self._kept:
+            offsets = self.next_offsets
         return {
             partition: (offset, self._runs[partition].partition_time_ms)
-            for partition, offset in self.consumed.items()
+            for partition, offset in offsets.items()
+        }
+
+    def kept(self) -> dict[str, int]:
+        """Returns what the task's operators keep with a commit, by name: their stream times.
+
+        What others have kept there, such as a JVM member the progress of what it emits, stays.
+        """
+        times = {name: max(read() for read in readers) for name, readers in self._times.items()}
+        return {
+            **{name: n for name, n in self._kept.items() if not name.startswith(TIME_PREFIX)},
+            **{TIME_PREFIX + name: time_ms for name, time_ms in times.items() if time_ms >= 0},
         }
 
     def prepare(self) -> None:
@@ -352,10 +417,11 @@ class ActiveTask:
         """
         for name, partition in self.changelog_partitions().items():
             # A store restored from its source topic is as far as that was read.
-            if partition in self.consumed and name in self.plan.unlogged_stores:
-                self._positions[partition] = self.consumed[partition]
+            if partition in self.next_offsets and name in self.plan.unlogged_stores:
+                self._positions[partition] = self.next_offsets[partition]
         notes = self._notes_of_refills() if notes is None else notes
-        self.consumed.clear()
+        self.committed_offsets.update(self.next_offsets)
+        self._kept = self.kept()
         self.commit_requested = False
         with self._named():
             for name, store in self.stores.items():
@@ -367,10 +433,11 @@ class ActiveTask:
             return {}
         topics, number = self.plan.changelog_topics, self.id.partition
         places = {name: TopicPartition(topics[name], number) for name in self.plan.refills}
+        offsets = self.uncommitted_offsets()
         return {
-            name: RefillNote(at.topic, self.consumed[at], self._runs[at].partition_time_ms).packed()
+            name: RefillNote(at.topic, offsets[at], self._runs[at].partition_time_ms).packed()
             for name, at in places.items()
-            if at in self.consumed
+            if at in offsets
         }
 
     @contextmanager
@@ -433,12 +500,67 @@ class ActiveTask:
         return partial(self._policy.processing_failed, self, node)
 
     def drop_counter(self, node: str) -> StreamProcess:
-        """Returns a function that counts a dropped record."""
+        """Returns a function that counts a record dropped for a key or value of None."""
+        no_key, no_value = self._dropper(node, "null-key"), self._dropper(node, "null-value")
 
-        def drop(_key: Any, _value: Any, _timestamp: int) -> None:
-            self.dropped_records_total += 1
+        def drop(key: Any, _value: Any, timestamp: int) -> None:
+            if key is None:
+                no_key(key, timestamp)
+            else:
+                no_value(key, timestamp)
 
         return drop
+
+    def ungrouped_counter(self, node: str) -> StreamProcess:
+        """Returns a function that counts a record dropped because its group key is None."""
+        drop = self._dropper(node, "null-group-key")
+        return lambda key, _value, timestamp: drop(key, timestamp)
+
+    def late_counter(self, node: str) -> Late:
+        """Returns a function that counts a record which came after its window was closed."""
+        return self._dropper(node, "late")
+
+    def _dropper(self, node: str, reason: DropReason) -> Callable[..., None]:
+        """Returns drop(key, timestamp, window end, stream time), all but the first two optional."""
+        drops, counts = self._policy.drops, self.dropped_records
+        site = drops.site(node, reason)
+
+        def drop(key: Any, timestamp: int, end: int = -1, stream_time: int = -1) -> None:
+            counts[reason] += 1
+            site.count += 1
+            if site.sample is None:
+                told = [f"key {shown_key(key)}", f"timestamp {timestamp}"]
+                if end >= 0:
+                    told += [f"window end {end}", f"stream time {stream_time}"]
+                drops.keep_sample(site, self.task_id, self.current, told)
+
+        return drop
+
+    def drop(self, node: str, reason: DropReason, *told: str) -> None:
+        """Counts the current record as left out.
+
+        Args:
+            node: who leaves it out.
+            reason: why.
+            told: what to tell of it, beside where it came from.
+        """
+        drops = self._policy.drops
+        self.dropped_records[reason] += 1
+        site = drops.site(node, reason)
+        site.count += 1
+        if site.sample is None:
+            drops.keep_sample(site, self.task_id, self.current, told)
+
+    @property
+    def dropped_records_total(self) -> int:
+        """Records left out, as the JVM counts them: without those that a grouping leaves out."""
+        counts = self.dropped_records
+        return sum(counts.values()) - counts[UNCOUNTED_BY_JVM]
+
+    @property
+    def drops(self) -> Drops:
+        """What all tasks of the worker left out."""
+        return self._policy.drops
 
     def sink(self, node: SinkNode, *, takes_changes: bool) -> Process:
         """Returns the function that sends what reaches a sink."""
@@ -450,6 +572,11 @@ class ActiveTask:
         """Returns the Processor API context of one node."""
         self.shows_time = True
         return TaskProcessorContext(self, node, children, stores)
+
+    def keep_time(self, name: str, read: Callable[[], int]) -> int:
+        """Keeps an operator's own stream time over restarts, and where the task moves."""
+        self._times.setdefault(name, []).append(read)
+        return self._kept.get(TIME_PREFIX + name, -1)
 
     def on_start(self, node: str, action: Callable[[], None]) -> None:
         """Runs `action` of `node` when all nodes are compiled."""
@@ -475,4 +602,4 @@ class ActiveTask:
 
     def drop_expired(self, store_name: str) -> None:
         """Counts a window put that came after its store's retention."""
-        self.dropped_records_total += 1
+        self.drop(f"store {store_name}", "expired")

@@ -21,6 +21,7 @@ from stores.serde import Serde, read_fault, serdes
 from streams.error_handlers import error_name
 from streams.errors import ProcessingError
 from streams.measures import Measure
+from streams.tasks.drops import shown_key
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.task import TaskFace
 from streams.transport.port import TopicPartition
@@ -29,6 +30,7 @@ from topology.nodes.table import ChangeSerde
 from topology.processor import (
     ConsumedRecord,
     fail_on_invalid_timestamp,
+    log_and_skip_on_invalid_timestamp,
     wallclock_timestamp,
 )
 
@@ -136,10 +138,11 @@ class SourceRun:
     def stamped(self, records: Sequence[RawRecord]) -> Sequence[RawRecord]:
         """Puts the extractor's timestamps in place of the records' own.
 
-        The default extractor takes the record's own timestamp: nothing is done then.
+        The default extractor takes the record's own timestamp: nothing is done then. Nor where
+        records with a negative one are skipped: the hot loop leaves them out.
         """
         extract = self._extract
-        if extract is None or not records:
+        if extract is None or extract is log_and_skip_on_invalid_timestamp or not records:
             return records
         if extract is wallclock_timestamp:
             now_ms = self._task.now_ms()
@@ -294,7 +297,8 @@ class SourceRun:
     def _reject_timestamp(self, timestamp: int) -> None:
         """Drops a record whose extractor returned a negative timestamp; without one, fails."""
         if self._extract is not None:
-            self._task.dropped_records_total += 1
+            key = f"key {shown_key(self._task.current.raw()[0])}"
+            self._task.drop(self.source_name, "invalid-timestamp", key, f"timestamp {timestamp}")
             return
         message = (
             f"the record's timestamp is {timestamp}, which no producer of event time writes; give "

@@ -19,6 +19,7 @@ from stores.formats import encode_change
 from stores.record import Headers, RecordContext, headers_of
 from stores.serde import Serde, bytes_of, serdes, write_fault
 from streams.errors import SerializationError
+from streams.tasks.drops import shown_key
 from streams.tasks.failures import FailurePolicy, Outlet
 from streams.tasks.task import TaskFace
 from streams.transport.partitioning import partition_of
@@ -163,7 +164,9 @@ class RecordCollector:
                 policy.processing_failed(task, node.name, error, key, value, timestamp)
                 return
             if not chosen:
-                task.dropped_records_total += 1
+                task.drop(
+                    node.name, "no-partition", f"key {shown_key(key)}", f"timestamp {timestamp}"
+                )
             for partition in chosen:
                 send(raw_key, raw_value, timestamp, headers.raw() or None, partition)
 
@@ -214,7 +217,9 @@ class RecordCollector:
                 policy.processing_failed(task, node.name, error, key, value, timestamp)
                 return
             if not chosen:
-                task.dropped_records_total += 1
+                task.drop(
+                    node.name, "no-partition", f"key {shown_key(key)}", f"timestamp {timestamp}"
+                )
             for partition in chosen:
                 send(raw_key, raw_value, timestamp, headers, partition)
 

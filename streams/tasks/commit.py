@@ -17,6 +17,7 @@ Source: design, a record's way 8; JVM `TaskExecutor.commitOffsetsOrTransaction`,
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from typing import Final
 
@@ -29,6 +30,12 @@ CHECKPOINT_RECORDS: Final = 10_000
 """A checkpoint is written once so many changelog records came since the last one: bounds
 what a killed worker restores. As in the JVM."""
 
+METADATA_CHARS_MAX: Final = 4_000
+"""Most characters of metadata beside an offset: a broker refuses more than 4,096 by default
+(`offset.metadata.max.bytes`)."""
+
+_log = logging.getLogger(__name__)
+
 
 class Committer:
     """Commits the tasks of one worker.
@@ -40,6 +47,7 @@ class Committer:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._checkpointed: dict[str, int] = {}
+        self._told: set[str] = set()
         self.commits_total = 0
 
     def commit(self, tasks: Collection[ActiveTask]) -> None:
@@ -53,8 +61,10 @@ class Committer:
         self.flush(tasks)
         offsets: dict[TopicPartition, OffsetAndMetadata] = {}
         for task in tasks:
-            for partition, (offset, partition_time_ms) in task.committable().items():
-                metadata = encode_partition_metadata(partition_time_ms)
+            moved = task.committable()
+            kept = self._fitting(task) if moved else {}
+            for partition, (offset, partition_time_ms) in moved.items():
+                metadata = encode_partition_metadata(partition_time_ms, kept)
                 offsets[partition] = OffsetAndMetadata(offset, metadata)
         for task in tasks:
             task.prepare()
@@ -67,6 +77,22 @@ class Committer:
                 self.checkpoint(task)
             else:
                 task.committed()
+
+    def _fitting(self, task: ActiveTask) -> Mapping[str, int]:
+        """Returns what the task's operators keep, as much of it as a broker takes."""
+        kept = task.kept()
+        left_out = []
+        while len(encode_partition_metadata(0, kept)) > METADATA_CHARS_MAX:
+            left_out.append(max(kept))
+            del kept[left_out[-1]]
+        if left_out and task.task_id not in self._told:
+            self._told.add(task.task_id)
+            _log.warning(
+                "task %s: the times of %d operators do not fit beside its offsets and are not kept "
+                "over a restart (%s); shorter store names let more of them fit",
+                *(task.task_id, len(left_out), ", ".join(sorted(left_out))),
+            )
+        return kept
 
     def flush(self, tasks: Collection[ActiveTask]) -> None:
         """Pushes everything the tasks have done into the log, without a commit."""

@@ -25,9 +25,12 @@ from streams.error_handlers import (
     ErrorHandler,
     OutgoingRecord,
     Response,
+    continue_quietly,
     error_name,
+    log_and_continue,
 )
 from streams.errors import BrokerError, ProcessingError, ProductionError, TaskError
+from streams.tasks.drops import Drops, shown_key
 from streams.tasks.task import TaskFace
 from streams.transport.port import End, RefusedRecord, Send
 from topology.processor import ConsumedRecord
@@ -66,6 +69,7 @@ class FailurePolicy:
         self._sinks: dict[str, str] = {}
         self._going_up: BaseException | None = None
         self.refused_records_total = 0
+        self.drops = Drops()
 
     def note_sink(self, topic: str, node: str) -> None:
         """Remembers which node sends to a topic."""
@@ -88,10 +92,13 @@ class FailurePolicy:
         )
         context = self._context(task, node, current.timestamp)
         handler = self._config.deserialization_handler
-        if self._ask(handler, "deserialization_handler", context, record, error) is Decision.RESUME:
-            task.dropped_records_total += 1
-            return
+        if handler is log_and_continue:
+            handler = continue_quietly  # told with the others, not record by record
         message = error.message if isinstance(error, StreamsError) else str(error)
+        if self._ask(handler, "deserialization_handler", context, record, error) is Decision.RESUME:
+            key = f"key {shown_key(record.key)}"
+            task.drop(node, "unreadable", key, f"timestamp {record.timestamp}", message)
+            return
         self._raise(
             DeserializationError(
                 f"a record cannot be decoded: {message}; to go on without such records, set "
@@ -122,7 +129,7 @@ class FailurePolicy:
         context = self._context(task, node, timestamp)
         handler = self._config.processing_handler
         if self._ask(handler, "processing_handler", context, record, error) is Decision.RESUME:
-            task.dropped_records_total += 1
+            task.drop(node, "failed")
             return
         if isinstance(error, StreamsError):
             message = error.message
@@ -145,7 +152,7 @@ class FailurePolicy:
         )
         handler = self._config.production_handler
         if self._ask(handler, "production_handler", context, record, error) is Decision.RESUME:
-            task.dropped_records_total += 1
+            task.drop(node, "unwritable")
             return
         self._raise(error, context, error.__cause__)
 

@@ -38,6 +38,7 @@ from streams.restore_listener import RestoreListener, tell
 from streams.tasks.active_task import ActiveTask
 from streams.tasks.collector import RecordCollector
 from streams.tasks.commit import checkpoint_of, positions_of
+from streams.tasks.drops import Drops
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.plan import whole_plan
 from streams.tasks.store_notes import packed_offsets, unpacked_offsets
@@ -153,6 +154,11 @@ class GlobalTask:
             now_ms=clock.now_ms,
         )
         return cls(task, transport.reader(), transport, directory, clock, listener)
+
+    @property
+    def drops(self) -> Drops:
+        """What was left out."""
+        return self._task.drops
 
     @property
     def stores(self) -> Mapping[str, StateStore]:
@@ -272,7 +278,7 @@ class GlobalTask:
     def commit(self) -> None:
         """Lets the stores write what they hold back, and notes how far they are."""
         task = self._task
-        if not task.consumed:
+        if not task.uncommitted_offsets():
             return
         task.flush_caches()
         # With the rows in one step: the checkpoint is behind them after a crash, and a processor
@@ -297,5 +303,6 @@ class GlobalTask:
         finally:
             self._reader.close()
             self._task.close()
+            self.drops.tell(None)
             if self._is_damaged:
                 self._directory.remove_task(GLOBAL_DIRECTORY)

@@ -109,13 +109,13 @@ class Refill:
             task.process(self._now_ms(), _AT_ONCE)
         for name, store in task.stores.items():
             store.apply_pending(note=self._note() if name == self._store.name else None)
-        task.consumed.clear()
 
     def _note(self) -> bytes | None:
         at, (source,) = self._partition, self._task.sources
-        if at not in self._task.consumed:
+        offset = self._task.next_offsets.get(at)
+        if offset is None:
             return None
-        return RefillNote(at.topic, self._task.consumed[at], source.partition_time_ms).packed()
+        return RefillNote(at.topic, offset, source.partition_time_ms).packed()
 
     def close(self) -> None:
         """Closes the nodes; the store stays open.

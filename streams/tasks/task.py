@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from stores.record import CurrentRecord
 from streams.config import StreamsConfig
+from streams.tasks.drops import DropReason
 from streams.tasks.partition_group import PartitionGroup
 from streams.tasks.punctuation import PunctuationQueue
 
@@ -49,7 +50,6 @@ class TaskFace(Protocol):
     directory: Path
     stream_time_ms: int
     shows_time: bool
-    dropped_records_total: int
     commit_requested: bool
     now_ms: Callable[[], int]
     global_store: Callable[[str], Any]
@@ -58,6 +58,10 @@ class TaskFace(Protocol):
 
     def store(self, name: str) -> Any:
         """Returns a store of the task, or a global one."""
+        ...
+
+    def drop(self, node: str, reason: DropReason, *told: str) -> None:
+        """Counts the current record as left out by a node."""
         ...
 
     def punctuate_stream_time(self) -> bool:

@@ -16,7 +16,8 @@ Source: JVM `TaskManager`, `Tasks`, `StreamTask.initializeIfNeeded`, `GlobalStat
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from stores.api import StateStore
@@ -28,7 +29,7 @@ from stores.directory import (
     read_checkpoint,
 )
 from stores.errors import CorruptDataError, Reaction, StoreMovedError, StreamsError
-from stores.formats import decode_partition_metadata
+from stores.formats import decode_partition_metadata, decode_processor_metadata
 from stores.layers.record_cache import RecordCache
 from streams.clock import Clock
 from streams.config import StreamsConfig
@@ -53,6 +54,35 @@ _LIMITS_LEAST_MS: Final = 1_000
 """How often, at most, the group is asked how far source topics that standbys follow are processed."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where a task begins to read partitions.
+
+    Attributes:
+        committed: what the group has of them.
+        positions: the offsets to begin at.
+        times: the times of the partitions, as far as they are known.
+        kept: what the task's operators kept with the last commit.
+        is_passing: whether one of the offsets would be another one later.
+    """
+
+    committed: Mapping[TopicPartition, OffsetAndMetadata]
+    positions: Mapping[TopicPartition, int]
+    times: Mapping[TopicPartition, int]
+    kept: Mapping[str, int]
+    is_passing: bool
+
+    def note(self, task: ActiveTask) -> None:
+        """Tells the task; it asks for a commit at once where an offset would be lost otherwise.
+
+        A source that begins at the end of the log would do so anew at each start, and pass over
+        what came in between.
+        """
+        task.next_offsets.update(self.positions)
+        task.committed_offsets.update({at: one.offset for at, one in self.committed.items()})
+        task.commit_requested |= self.is_passing
 
 
 class TaskManager:
@@ -110,6 +140,19 @@ class TaskManager:
         """The stores' record cache, None where caching is off."""
         return self._cache
 
+    def dropped_records(self) -> Mapping[str, int]:
+        """Returns reason -> records left out since the start; any thread may ask."""
+        every = [self.policy.drops]
+        if self.global_task is not None:
+            every.append(self.global_task.drops)
+        dropped: dict[str, int] = {}
+        for drops in every:
+            for reason, count in drops.totals().items():
+                dropped[reason] = dropped.get(reason, 0) + count
+        if self.policy.refused_records_total:
+            dropped["refused"] = self.policy.refused_records_total
+        return dropped
+
     # -- assignment ----------------------------------------------------------------------
 
     @property
@@ -132,14 +175,18 @@ class TaskManager:
                 self._create(task_id)
 
     def _take_up(self, task: ActiveTask) -> None:
-        for partition in self._source_partitions(task.id):
-            if partition not in task.partitions:
+        new = [one for one in self._source_partitions(task.id) if one not in task.partitions]
+        if not task.is_running:  # it begins to read when its stores are complete
+            for partition in new:
                 task.add_partition(partition)
-                if not task.is_running:  # it begins to read when its stores are complete
-                    continue
+        elif new:
+            # Asked first: where the log does not answer, they are taken up once more.
+            start = self._start_of(task, new)
+            self.reader.add(start.positions)
+            for partition in new:
+                task.add_partition(partition, start.times.get(partition, -1))
                 self.by_partition[partition] = task
-                task.next_offsets[partition] = self.reset_position(task, partition)
-                self.reader.add({partition: task.next_offsets[partition]})
+            start.note(task)
 
     def close_unwanted(self, wanted: Collection[TaskId], *, clean: bool = True) -> list[TaskId]:
         """Closes the tasks that are not wanted any more; commit them before.
@@ -572,20 +619,19 @@ class TaskManager:
     def _start(self, task_id: TaskId) -> None:
         task = self.restoring[task_id]
         # Asked first: where the log does not answer, the task is found complete once more.
-        committed = self._transport.committed(task.partitions)
-        positions, times = self._start_positions(task, committed)
-        if self._is_outrun(task, committed):
-            return
-        self._take_restored(task, self.restorer)
+        start = self._start_of(task, task.partitions)
+        for one in self.restorer.remove(task.task_id):
+            task.set_store_position(one.partition, one.position)
+            task.restored_records_total += one.restored
         if task.store_positions():
             self.committer.checkpoint(task)
-        task.next_offsets.update(positions)
-        task.start(times, self._has_more)
+        start.note(task)
+        task.start(start.times, self._has_more, self.reader.position, start.kept)
         # A query that comes in between must find the task, if only as one that is not ready.
         self.running[task_id] = task
         del self.restoring[task_id]
         self.by_partition.update(dict.fromkeys(task.partitions, task))
-        self.reader.add(positions)
+        self.reader.add(start.positions)
         _log.info("task %s is running", task_id)
 
     def _is_outrun(
@@ -600,18 +646,24 @@ class TaskManager:
                 is_outrun = True
         return is_outrun
 
-    def _start_positions(
-        self, task: ActiveTask, committed: Mapping[TopicPartition, Any]
-    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        positions, times = {}, {}
-        for partition in task.partitions:
-            known = committed.get(partition)
-            if known is None:
-                positions[partition] = self.reset_position(task, partition)
-            else:
-                positions[partition] = known.offset
-                times[partition] = _partition_time(known)
-        return positions, times
+    def _start_of(self, task: ActiveTask, partitions: Collection[TopicPartition]) -> _Start:
+        committed = self._transport.committed(partitions)
+        return _Start(
+            committed,
+            {
+                partition: committed[partition].offset
+                if partition in committed
+                else self.reset_position(task, partition)
+                for partition in partitions
+            },
+            {at: decode_partition_metadata(known.metadata) for at, known in committed.items()},
+            _kept(committed.values()),
+            any(
+                partition not in committed
+                and self._reset_of(task, partition.topic).policy != "earliest"
+                for partition in partitions
+            ),
+        )
 
     def _has_more(self, partition: TopicPartition) -> bool:
         end = self.reader.known_end_offset(partition)
@@ -693,6 +745,7 @@ class TaskManager:
         self.restorer.close()
         self.follower.close()
         self.reader.close()
+        self.policy.drops.tell(None)
         if first is not None:
             raise first
 
@@ -715,12 +768,10 @@ def _store_of(task: ActiveTask, error: OffsetOutOfRangeError) -> str | None:
     return next((name for name, at in task.changelog_partitions().items() if at == place), None)
 
 
-def _partition_time(known: OffsetAndMetadata) -> int:
-    """Returns the partition time committed with an offset, -1 if there is none to read."""
-    if not known.metadata:
-        return -1
-    try:
-        return decode_partition_metadata(known.metadata)
-    except CorruptDataError as error:
-        _log.warning("partition time starts anew: %s", error)
-        return -1
+def _kept(committed: Iterable[OffsetAndMetadata]) -> dict[str, int]:
+    """Returns what operators kept; a commit has it beside each offset that moved: the newest."""
+    kept: dict[str, int] = {}
+    for known in committed:
+        for name, number in decode_processor_metadata(known.metadata).items():
+            kept[name] = max(number, kept.get(name, number))
+    return kept

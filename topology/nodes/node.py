@@ -24,6 +24,8 @@ StreamProcess = Callable[[Any, Any, int], None]
 TableProcess = Callable[[Any, Any, Any, int], None]
 Process = Callable[..., None]
 Failed = Callable[[Exception, Any, Any, int], None]
+Late = Callable[[Any, int, int, int], None]
+"""Takes (key, timestamp, end of the window, stream time) of a record that came too late."""
 
 
 class TaskScope(Protocol):
@@ -43,13 +45,33 @@ class TaskScope(Protocol):
         ...
 
     def drop_counter(self, node: str) -> StreamProcess:
-        """Returns a function that counts a dropped record."""
+        """Returns a function that counts a record dropped for a key or value of None."""
+        ...
+
+    def ungrouped_counter(self, node: str) -> StreamProcess:
+        """Returns a function that counts a record dropped because its group key is None."""
+        ...
+
+    def late_counter(self, node: str) -> Late:
+        """Returns a function that counts a record which came after its window was closed."""
         ...
 
     def processor_context(
         self, node: str, children: Mapping[str, Process], stores: Sequence[str]
     ) -> ProcessorContext[Any, Any]:
         """Returns the Processor API context of one node."""
+        ...
+
+    def keep_time(self, name: str, read: Callable[[], int]) -> int:
+        """Keeps an operator's own stream time over restarts, and where its task moves.
+
+        Args:
+            name: names the operator for as long as its state lasts: its store, for most.
+            read: returns the time, -1 before any; called at each commit.
+
+        Returns:
+            The time as of the last commit, -1 if it is not known.
+        """
         ...
 
     def on_start(self, node: str, action: Callable[[], None]) -> None:
@@ -69,13 +91,13 @@ class Selection:
         select: (key, value) -> new key.
         forward: takes the record with its new key.
         failed: what to call with the record as it came when `select` or `forward` raised.
-        drops_null_keys: whether a record whose new key is None is left out.
+        drop: takes a record whose new key is None, where such are left out.
     """
 
     select: Callable[[Any, Any], Any]
     forward: Process
     failed: Failed
-    drops_null_keys: bool
+    drop: StreamProcess | None
 
 
 @dataclass(slots=True)
@@ -99,8 +121,18 @@ class NodeScope:
 
     @property
     def drop(self) -> StreamProcess:
-        """What to call with a record that this node must leave out."""
+        """What to call with a record that this node must leave out for a None in it."""
         return self.task.drop_counter(self.name)
+
+    @property
+    def ungrouped(self) -> StreamProcess:
+        """What to call with a record that this node must leave out of a grouping."""
+        return self.task.ungrouped_counter(self.name)
+
+    @property
+    def late(self) -> Late:
+        """What to call with a record that came after its window was closed."""
+        return self.task.late_counter(self.name)
 
 
 class Node(ABC):

@@ -52,17 +52,19 @@ class Filter(Node):
 
 
 class NullKeyFilter(Node):
-    """Keeps records without a key from a repartition topic; not counted as dropped."""
+    """Keeps records without a key from a repartition topic; the JVM does not count them."""
 
     drops_null_keys = True
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
-        forward = scope.forward
+        forward, drop = scope.forward, scope.ungrouped
 
         def not_null(key: Any, value: Any, timestamp: int) -> None:
             if key is not None:
                 forward(key, value, timestamp)
+            else:
+                drop(key, value, timestamp)
 
         return not_null
 
@@ -197,7 +199,7 @@ class FlatMapValues(Node):
         """Returns the closure that selects the keys of what it yields, which saves a call each."""
         fn, failed = self.fn, scope.failed
         select, forward, select_failed = selection.select, selection.forward, selection.failed
-        keeps_null_keys = not selection.drops_null_keys
+        drop = selection.drop
 
         def flat_map_values_and_select(key: Any, value: Any, timestamp: int) -> None:
             try:
@@ -207,8 +209,10 @@ class FlatMapValues(Node):
                 for new_value in values:
                     try:
                         new_key = select(key, new_value)
-                        if new_key is not None or keeps_null_keys:
+                        if new_key is not None or drop is None:
                             forward(new_key, new_value, timestamp)
+                        else:
+                            drop(new_key, new_value, timestamp)
                     except Exception as error:
                         select_failed(error, key, new_value, timestamp)
             except Exception as error:
@@ -229,12 +233,15 @@ class SelectKey(Node):
         """Returns the closure of one task."""
         fn, forward, failed = self.fn, scope.forward, scope.failed
         if scope.drops_null_keys:
+            drop = scope.ungrouped
 
             def select_key_or_drop(key: Any, value: Any, timestamp: int) -> None:
                 try:
                     new_key = fn(key, value)
                     if new_key is not None:
                         forward(new_key, value, timestamp)
+                    else:
+                        drop(new_key, value, timestamp)
                 except Exception as error:
                     failed(error, key, value, timestamp)
 
@@ -250,7 +257,8 @@ class SelectKey(Node):
 
     def selection(self, scope: NodeScope) -> Selection | None:
         """Returns what this node does."""
-        return Selection(self.fn, scope.forward, scope.failed, scope.drops_null_keys)
+        drop = scope.ungrouped if scope.drops_null_keys else None
+        return Selection(self.fn, scope.forward, scope.failed, drop)
 
 
 class Peek(Node):

@@ -5,7 +5,8 @@ misses. A result has the later timestamp of record and stored aggregate; where t
 cache, that is the store's affair. Windows themselves come from the DSL's window values.
 
 Stream time is the node's own: the highest timestamp that reached it in this task, also of
-records of other keys, and before lateness is judged.
+records of other keys, and before lateness is judged. The task keeps it over restarts, so that a
+window that was closed stays closed.
 
 Source: JVM `KStreamWindowAggregate`; kafka-streams semantics D1, D2.
 """
@@ -59,6 +60,7 @@ class WindowedAggregate(Node):
         """Returns the closure of one task."""
         store = scope.task.store(self.store_name)
         step, forward, failed, drop = self.step(), scope.forward, scope.failed, scope.drop
+        late = scope.late
         windows_for, grace_ms = self.windows.windows_for, self.windows.grace_ms
         window_of = self.windows
         ends: Callable[[int], Window] = (
@@ -72,7 +74,11 @@ class WindowedAggregate(Node):
             fold = store.fold(step)
         else:
             fold = self._fold_and_forward(store, step, flushed)
-        stream_time = -1
+
+        def observed() -> int:
+            return stream_time
+
+        stream_time = scope.task.keep_time(self.store_name, observed)
 
         def aggregate(key: Any, value: Any, timestamp: int) -> None:
             nonlocal stream_time
@@ -85,7 +91,7 @@ class WindowedAggregate(Node):
             try:
                 for start, end in windows_for(timestamp):
                     if end <= close_time:
-                        drop(key, value, timestamp)
+                        late(key, timestamp, end, stream_time)
                     else:
                         fold(key, start, value, timestamp)
             except Exception as error:

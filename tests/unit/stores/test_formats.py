@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from stores.errors import DeserializationError, SerializationError
 from stores.formats import (
     decode_change,
     decode_partition_metadata,
+    decode_processor_metadata,
     decode_value_and_timestamp,
     decode_window_key,
     decode_windowed_key,
@@ -36,6 +38,9 @@ def test_layouts_equal_the_jvm() -> None:
     assert encode_window_key(b"k2", 50).hex() == "6b32000000000000003200000000"  # window_unlimited
     assert encode_windowed_key(b"k2", 50).hex() == "6b320000000000000032"  # its output
     assert encode_partition_metadata(0x167) == "AgAAAAAAAAFn"  # agg_count
+    emitted = "AgAAAAAAAAMQAAAAAQAAAANjbnQAAAAAAAADCw=="  # emitfinal_hopping
+    assert encode_partition_metadata(0x310, {"cnt": 0x30B}) == emitted
+    assert decode_processor_metadata(emitted) == {"cnt": 0x30B}
 
 
 @pytest.mark.parametrize(
@@ -128,6 +133,18 @@ def test_truncated_rows_are_refused(decode: Callable[[bytes], Any], least: int) 
 )
 def test_metadata_of_others_is_not_understood(text: str) -> None:
     assert decode_partition_metadata(text) == -1
+    assert decode_processor_metadata(text) == {}
+
+
+@given(st.dictionaries(st.text(max_size=20), times, max_size=4), times, st.integers(0, 200))
+def test_what_processors_keep_comes_back_whole_or_not_at_all(
+    kept: dict[str, int], time: int, cut: int
+) -> None:
+    text = encode_partition_metadata(time, kept)
+    assert decode_partition_metadata(text) == time
+    assert decode_processor_metadata(text) == kept
+    part = b64encode(b64decode(text)[:cut]).decode()
+    assert decode_processor_metadata(part) in ({}, kept)
 
 
 def test_metadata_is_read_in_either_version_and_with_more_behind() -> None:

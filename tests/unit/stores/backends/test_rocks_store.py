@@ -424,7 +424,7 @@ def test_what_is_kept_aside_goes_with_the_next_batch(tmp_path: Path) -> None:
         assert list(store.range()) == []
     with RocksByteStore("rows", tmp_path) as store:
         assert store.prepared() == (b"note", changes)
-        store.restore([(b"c", b"3")])
+        store.write([(b"c", b"3")], sync=Sync.NONE)
         assert store.prepared() == (b"note", changes)
         store.write(changes)
         assert store.prepared() is None

@@ -88,6 +88,17 @@ def test_the_summary_says_what_was_done_in_all(clock: ManualClock) -> None:
     )
 
 
+def test_the_summary_says_what_was_left_out_and_why(clock: ManualClock) -> None:
+    report = Report(clock)
+    dropped = {"null-key": 2, "late": 1_000}
+    report.note(replace(NOTHING, processed_records=3_000, dropped_records=dropped))
+    clock.advance(1_500)
+
+    assert report.summary() == (
+        "3,000 records in 1.5 s (2,000/s), 1,002 dropped (1,000 late, 2 null-key), 0 commits"
+    )
+
+
 def test_lines_come_at_changes_of_state_and_then_every_few_seconds(
     clock: ManualClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
