@@ -48,6 +48,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are no
 )
 from confluent_kafka.cimpl import NewTopic as TopicToCreate
 
+from stores.errors import Reaction
 from stores.record import HeaderList, RawRecord, offset_of
 from streams.clock import Clock, SystemClock
 from streams.config import StreamsConfig
@@ -64,12 +65,17 @@ from streams.transport.kafka_errors import (
     LEADER_CHANGED,
     MISSING,
     NOT_LET_IN,
+    OUT_OF_STEP,
     PASSING,
     TOO_LARGE,
     UNREACHABLE,
+    Verdict,
     delivery_failure,
     failure_of,
+    is_away,
+    rejoining,
     told,
+    verdict_of,
 )
 from streams.transport.kafka_group import (
     GroupOffsets,
@@ -103,7 +109,28 @@ REQUEST_MS: Final = 30_000
 """How long a question to the brokers may take; a broker restarts in less."""
 
 CLOSE_MS: Final = 5_000
-"""How long `close` and `abort` wait for brokers that do not answer."""
+"""How long `abort` waits for records to land, at-least-once."""
+
+HURRY_MS: Final = 6_000
+"""How long anything waits for the brokers once the worker is to stop, all together: less than the
+ten seconds a stop may take."""
+
+HURRY_AWAY_MS: Final = 1_500
+"""The same where no broker is to be reached: what it waits for does not come."""
+
+_STEP_MS: Final = 1_000
+"""How long a call into librdkafka may block that can be made again to go on: a stop is noticed
+in between."""
+
+_OFFSETS_STEP_MS: Final = 3_000
+"""The same for offsets of a transaction, which are sent anew each time."""
+
+_ABORT_MS: Final = 5_000
+"""How long a transaction's abort may take before the producer is replaced, which has the brokers
+abort it as well."""
+
+_NEW_PRODUCER_MS: Final = 2_000
+"""How long `abort` waits for a new producer to be let in; called again, it goes on with it."""
 
 _DELETION_MS: Final = 1_000
 _LOOK_UP_MS: Final = 1_000
@@ -547,11 +574,13 @@ class _Heard:
     Attributes:
         last: the latest error, None after a success.
         refusal: the credentials were refused, or TLS cannot be agreed on.
+        is_away: a connection broke, and nothing was answered since.
     """
 
     def __init__(self, monotonic_ms: Callable[[], float]) -> None:
         self.last: KafkaError | None = None
         self.refusal: KafkaError | None = None
+        self.is_away = False
         self._monotonic_ms = monotonic_ms
         self._quiet_until_ms = 0.0
         self._tls_failures = 0
@@ -566,6 +595,7 @@ class _Heard:
         # "All brokers are down" follows the reason and would hide it.
         if name != "_ALL_BROKERS_DOWN" or self.last is None:
             self.last = fault
+        self.is_away |= is_away(fault)
         if name == "_SSL":
             self._tls_failures += 1
         if name in CREDENTIALS or self._tls_failures >= _TLS_ATTEMPTS:
@@ -574,6 +604,7 @@ class _Heard:
     def forget(self) -> None:
         """Forgets everything: the connection works."""
         self.last = self.refusal = None
+        self.is_away = False
         self._tls_failures = 0
 
 
@@ -587,6 +618,8 @@ class KafkaTransport(Transport):
         clock: where time and identifiers come from.
         process_id: tells processes of the application apart; None draws one.
         worker: tells workers of one process apart.
+        is_stopping: whether whoever opens it is about to stop: nothing waits for long then, as
+            after `hurry`.
 
     Raises:
         ConfigError: a setting of a Kafka client is unknown, wrong or the runtime's own.
@@ -602,8 +635,12 @@ class KafkaTransport(Transport):
         clock: Clock | None = None,
         process_id: str | None = None,
         worker: int = 1,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._clock = clock or SystemClock()
+        self._is_stopping = is_stopping
+        self._hurried_ms: float | None = None
+        self._has_given_up = False
         if process_id is None:
             process_id = str(UUID(int=self._clock.random.getrandbits(128), version=4))
         client_id = f"{config.application_id}-{process_id}-{worker}"
@@ -621,6 +658,8 @@ class KafkaTransport(Transport):
         self._senders: dict[tuple[str, bool], tuple[Send, _Rebind]] = {}
         self._failure: StreamsError | None = None
         self._is_producer_dead = False
+        self._fresh: Producer | None = None
+        self._fresh_since_ms = 0.0
         self._deletions: dict[TopicPartition, Future[Any]] = {}
         self._unkeyed = 0
         # Longer than that the broker keeps no transaction open: waiting on would be for nothing.
@@ -641,7 +680,9 @@ class KafkaTransport(Transport):
             # Wrong settings are told now, not when the first reader is made.
             self._new_consumer().close()
         self._connect()
-        self._producer = self._new_producer()
+        self._producer = self._made_producer()
+        if self._is_transactional:
+            self._open_transactions(self._producer, REQUEST_MS)
         self._group: GroupOffsets = group or _IdleGroup(self._ask_group, self._group_id)
 
     def _made(
@@ -680,18 +721,47 @@ class KafkaTransport(Transport):
         except KafkaException as error:
             # "Connection refused" says more than "timed out".
             reason = self._heard.last or error.args[0]
-            kind = AuthenticationError if reason.name() in NOT_LET_IN else BrokerError
-            raise kind(told(f"{what} within {seconds:g} s", reason)) from error
+            text = told(f"{what} within {seconds:g} s", reason)
+            if reason.name() in NOT_LET_IN:
+                raise AuthenticationError(text) from error
+            away = is_away(reason)
+            raise BrokerError(text, retriable=away, is_away=away) from error
         self._heard.forget()
         self._was_let_in = True
 
-    def _new_producer(self) -> Producer:
+    def _made_producer(self) -> Producer:
         settings = {**self.settings.producer, "on_delivery": self._undelivered}
         producer: Producer = self._made("producer_configs", Producer, settings, self._heard.client)
-        if self._is_transactional:
-            self._transact("cannot open transactions", producer.init_transactions)
-            self._begin_transaction(producer)
         return producer
+
+    def _open_transactions(self, producer: Producer, wait_ms: float) -> None:
+        """Makes the producer the one with its transactional id; called again, it goes on."""
+        self._transact("cannot open transactions", producer.init_transactions, wait_ms)
+        self._heard.is_away = False
+        self._begin_transaction(producer)
+
+    # -- a stop that must not wait for the brokers ---------------------------------------
+
+    def hurry(self) -> None:
+        """Lets nothing wait for long any more; see `Transport.hurry`."""
+        if not self._has_given_up:
+            self._hurried_ms = self._clock.monotonic_ms()
+
+    def _left_ms(self, deadline_ms: float) -> float:
+        """Returns how long may be waited yet; less than 0 for not at all."""
+        if self._hurried_ms is None and self._is_stopping():
+            self.hurry()
+        if self._hurried_ms is not None:
+            most_ms = HURRY_AWAY_MS if self._heard.is_away else HURRY_MS
+            deadline_ms = min(deadline_ms, self._hurried_ms + most_ms)
+        return deadline_ms - self._clock.monotonic_ms()
+
+    def _raise_hurried(self, what: str) -> None:
+        """Raises BrokerError if there is a stop and it has waited long enough."""
+        if self._left_ms(float("inf")) <= 0:
+            self._has_given_up = True
+            message = f"{what}: the brokers did not answer in the time a stop may take"
+            raise BrokerError(message, retriable=True, is_away=True)
 
     # -- questions to the brokers --------------------------------------------------------
 
@@ -699,10 +769,14 @@ class KafkaTransport(Transport):
         """Waits for an answer; credentials that are refused end the wait at once."""
         while True:
             try:
-                return future.result(timeout=_RETRY_MS / 1000)
+                answer = future.result(timeout=_RETRY_MS / 1000)
             except TimeoutError:
                 self._admin.poll(0)
                 self._raise_refusal(what)
+                self._raise_hurried(what)
+            else:
+                self._heard.is_away = False
+                return answer
             finally:
                 self._admin.poll(0)
 
@@ -735,12 +809,12 @@ class KafkaTransport(Transport):
                 for answer in answers.values()
                 if isinstance(answer, KafkaError) and answer.name() in PASSING - UNREACHABLE
             ]
-            if not passing or self._clock.monotonic_ms() > deadline_ms:
+            if not passing or self._left_ms(deadline_ms) <= 0:
                 return answers
             if any(answer.name() in LEADER_CHANGED for answer in passing):
                 # An admin client goes on asking the leaders it knows until it is told of others.
                 with suppress(KafkaException):
-                    self._admin.list_topics(timeout=REQUEST_MS / 1000)
+                    self._admin.list_topics(timeout=_STEP_MS / 1000)
             self._clock.sleep_ms(_RETRY_MS)
 
     def _ask_group(self, what: str, ask: Callable[[AdminClient, float], Any]) -> Any:
@@ -761,7 +835,7 @@ class KafkaTransport(Transport):
                 return None
             if (
                 fault.name() not in PASSING - UNREACHABLE
-                or self._clock.monotonic_ms() > deadline_ms
+                or self._left_ms(deadline_ms) <= 0
             ):
                 raise failure_of(what, fault)
             self._clock.sleep_ms(_RETRY_MS)
@@ -771,13 +845,19 @@ class KafkaTransport(Transport):
     def topics(self) -> Sequence[str]:
         """Returns the names of all topics but the brokers' own."""
         self._refuse_closed()
-        try:
-            found = self._admin.list_topics(timeout=REQUEST_MS / 1000).topics
-        except KafkaException as error:
-            raise failure_of("cannot list the topics", error.args[0]) from error
-        finally:
-            self._admin.poll(0)
-        return sorted(found.keys() - _BROKERS_OWN)
+        deadline_ms = self._clock.monotonic_ms() + REQUEST_MS
+        while True:
+            try:
+                found = self._admin.list_topics(timeout=_STEP_MS / 1000).topics
+                return sorted(found.keys() - _BROKERS_OWN)
+            except KafkaException as error:
+                fault: KafkaError = error.args[0]
+                if fault.name() not in PASSING or self._left_ms(deadline_ms) <= 0:
+                    raise failure_of("cannot list the topics", fault) from error
+            finally:
+                self._admin.poll(0)
+            self._raise_refusal("cannot list the topics")
+            self._clock.sleep_ms(_RETRY_MS)
 
     def partition_counts(self, topics: Collection[str]) -> Mapping[str, int]:
         """Returns partition counts; see `Transport.partition_counts`."""
@@ -853,7 +933,7 @@ class KafkaTransport(Transport):
             missing = [name for name in names if name not in counts]
             if not missing:
                 return counts
-            if self._clock.monotonic_ms() > deadline_ms:
+            if self._left_ms(deadline_ms) <= 0:
                 message = (
                     f"topic {missing[0]!r} was created, but no broker knows it; it may be being "
                     "deleted: try again"
@@ -1059,7 +1139,11 @@ class KafkaTransport(Transport):
         chosen = -1 if partition is None else partition
         stamp = timestamp or (0 if timestamp is None else 1)
         while isinstance(error, BufferError):
-            self._raise_refusal(f"cannot send to topic {topic!r}")
+            what = f"cannot send to topic {topic!r}"
+            self._raise_refusal(what)
+            self._raise_hurried(what)
+            # What was sent since the last commit is lost already: more of it is for nothing.
+            self._raise_failure()
             try:
                 self._producer.poll(_RETRY_MS / 1000)
                 produce(topic, value, key, chosen, None, None, stamp, headers)
@@ -1070,6 +1154,7 @@ class KafkaTransport(Transport):
         record = RefusedRecord(topic, partition, timestamp, key, value, headers or [])
         # The client has not taken it: a transaction is as whole as before.
         failure = delivery_failure(error.args[0], topic, _size_bytes(record))
+        self._is_producer_dead |= failure.reaction is Reaction.REJOIN
         self._note_failure(failure, record, may_drop=True)
 
     def _undelivered(self, fault: KafkaError | None, message: Message) -> None:
@@ -1088,6 +1173,8 @@ class KafkaTransport(Transport):
         size_bytes = _size_bytes(record)
         is_batch = fault.name() in TOO_LARGE and size_bytes < self._batch_bytes
         failure = delivery_failure(fault, record.topic, None if is_batch else size_bytes)
+        # One that found no broker for so long may never look again (librdkafka issue 5430).
+        self._is_producer_dead |= failure.reaction is Reaction.REJOIN
         self._note_failure(failure, record, may_drop=not (is_batch or self._is_transactional))
 
     def _note_failure(
@@ -1119,6 +1206,9 @@ class KafkaTransport(Transport):
         deadline_ms = self._clock.monotonic_ms() + self._commit_step_ms
         while left := self._flushed(_RETRY_MS):
             self._raise_refusal(what)
+            self._raise_hurried(what)
+            if self._failure is not None and self._failure.reaction is Reaction.REJOIN:
+                break
             if self._is_transactional and self._clock.monotonic_ms() >= deadline_ms:
                 # As long as that the broker keeps no transaction open. librdkafka has been seen
                 # to wait on after a restart of the broker; a new producer looks anew.
@@ -1127,7 +1217,7 @@ class KafkaTransport(Transport):
                     f"{what}: {left:,} records of the transaction found no broker to take them "
                     f"within {self._commit_step_ms:,} ms"
                 )
-                raise self._failure or BrokerError(message, retriable=True)
+                raise self._failure or rejoining(message, is_away=True)
         self._raise_failure()
         self._written.flushed()
 
@@ -1137,6 +1227,11 @@ class KafkaTransport(Transport):
             return self._producer.flush(timeout_ms / 1000)
         except KafkaException as error:
             raise self._dead(error) from error
+
+    def _refuse_dead(self) -> None:
+        if self._is_producer_dead:
+            message = "the producer cannot go on"
+            raise self._failure or rejoining(message)
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
@@ -1180,10 +1275,12 @@ class KafkaTransport(Transport):
         """
         self._refuse_closed()
         self._raise_failure()
+        self._refuse_dead()
         if self._is_transactional:
             self._commit_transaction(offsets)
         elif offsets:
             self._group.commit(offsets)
+        self._heard.is_away = False
         self._written.committed()
 
     def _commit_transaction(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
@@ -1198,6 +1295,7 @@ class KafkaTransport(Transport):
                 "cannot commit offsets",
                 lambda seconds: producer.send_offsets_to_transaction(positions, identity, seconds),
                 self._commit_step_ms,
+                _OFFSETS_STEP_MS,
             )
         self._transact(
             "cannot commit the transaction", producer.commit_transaction, self._commit_step_ms
@@ -1209,14 +1307,25 @@ class KafkaTransport(Transport):
         self._transact("cannot begin a transaction", lambda _: producer.begin_transaction())
 
     def _transact(
-        self, what: str, call: Callable[[float], None], wait_ms: int = REQUEST_MS
+        self,
+        what: str,
+        call: Callable[[float], None],
+        wait_ms: float = REQUEST_MS,
+        step_ms: float = _STEP_MS,
     ) -> None:
-        """Makes a step of a transaction, again while the reason against it passes."""
+        """Makes a step of a transaction, again while the reason against it passes.
+
+        Args:
+            what: what cannot be done when it fails.
+            call: makes the step within so many seconds; called again, it goes on with it.
+            wait_ms: how long to try.
+            step_ms: how long one call may block.
+        """
         deadline_ms = self._clock.monotonic_ms() + wait_ms
         while True:
-            left_ms = deadline_ms - self._clock.monotonic_ms()
+            left_ms = self._left_ms(deadline_ms)
             try:
-                call(max(left_ms, 1) / 1000)
+                call(max(min(left_ms, step_ms), 1) / 1000)
             except KafkaException as error:
                 fault: KafkaError = error.args[0]
                 if not fault.retriable() or left_ms <= _RETRY_MS:
@@ -1224,50 +1333,87 @@ class KafkaTransport(Transport):
                     # transaction's coordinator when that is restarted. A new one looks anew.
                     self._is_producer_dead |= fault.fatal() or fault.retriable()
                     # Records that were refused say more than the transaction they broke.
-                    raise self._failure or failure_of(what, fault) from error
+                    raise self._failure or self._broken(what, fault) from error
                 self._raise_refusal(what)
                 self._clock.sleep_ms(_RETRY_MS)
             else:
                 return
 
+    def _broken(self, what: str, fault: KafkaError) -> StreamsError:
+        """Returns what a step of a transaction failed of."""
+        verdict = verdict_of(fault)
+        is_over = fault.txn_requires_abort() or fault.name() in OUT_OF_STEP
+        if verdict in (Verdict.FENCED, Verdict.REJOIN) or fault.name() in NOT_LET_IN or not is_over:
+            return failure_of(what, fault)
+        # The transaction is over, and what was sent in it; another may go better.
+        self._is_producer_dead = True
+        return rejoining(told(what, fault), is_away=verdict is Verdict.AWAY)
+
     def abort(self) -> None:
         """Takes back what was sent since the last commit; at-least-once, lets it land.
 
-        Afterwards the transport can be used again, whatever happened before.
+        Afterwards the transport can be used again, whatever happened before. While the brokers
+        do not answer it fails after a moment; called again, it goes on.
 
         Raises:
             BrokerError: the brokers do not answer.
         """
         self._refuse_closed()
+        # It would wait for nothing, and a new producer takes the transaction back as well.
+        self._is_producer_dead |= self._is_transactional and self._heard.is_away
         if self._is_producer_dead:
-            self._replace_producer()
+            pass
         elif self._is_transactional:
             producer = self._producer
             try:
-                self._transact("cannot abort the transaction", producer.abort_transaction)
+                self._transact(
+                    "cannot abort the transaction", producer.abort_transaction, _ABORT_MS
+                )
                 self._begin_transaction(producer)
             except StreamsError as error:
-                _log.warning("the producer is replaced: %s", error)
-                self._replace_producer()
+                _log.info("the producer is replaced: %s", error)
+                self._is_producer_dead = True
         else:
             # So that whoever asks for a partition's end afterwards sees all there will be.
             self._drain()
+        if self._is_producer_dead:
+            self._replace_producer()
         self._failure = None
         self._written.aborted()
 
     def _replace_producer(self) -> None:
-        # If this fails, the next abort tries again.
-        self._is_producer_dead = True
-        self._retire_producer()
-        self._producer = self._new_producer()
+        """Puts a new producer into the old one's place; if that fails, the next call goes on."""
+        self._raise_hurried("no new producer is made")
+        now_ms = self._clock.monotonic_ms()
+        if self._fresh is None or now_ms - self._fresh_since_ms > REQUEST_MS:
+            # One that was not let in for so long has perhaps lost sight of its coordinator.
+            self._retire_producer()
+            self._fresh, self._fresh_since_ms = self._made_producer(), now_ms
+        fresh = self._fresh
+        if self._is_transactional:
+            failure, self._failure = self._failure, None
+            try:
+                self._open_transactions(fresh, _NEW_PRODUCER_MS)
+            except BrokerError as error:
+                if not error.retriable:
+                    self._fresh = None
+                raise
+            except StreamsError:
+                self._fresh = None
+                raise
+            finally:
+                self._failure = failure
+        self._producer, self._fresh = fresh, None
         self._is_producer_dead = False
         for _, rebind in self._senders.values():
             rebind(self._producer.produce)
 
     def _retire_producer(self) -> None:
-        """Lets go of the producer; its own close() would wait for records to time out."""
-        with suppress(KafkaException):
-            self._producer.purge()
+        """Lets go of the producers; their own close() would wait for records to time out."""
+        for producer in (self._producer, self._fresh):
+            if producer is not None:
+                with suppress(KafkaException):
+                    producer.purge()
         for _, rebind in self._senders.values():
             rebind(_refuse_to_send)
 
@@ -1275,7 +1421,7 @@ class KafkaTransport(Transport):
         deadline_ms = self._clock.monotonic_ms() + CLOSE_MS
         with suppress(StreamsError):
             while left := self._flushed(_RETRY_MS):
-                if self._clock.monotonic_ms() > deadline_ms:
+                if self._left_ms(deadline_ms) <= 0:
                     _log.warning("%d records were not delivered in time", left)
                     return
 
@@ -1320,15 +1466,17 @@ class KafkaTransport(Transport):
         )
 
     def close(self) -> None:
-        """Releases the clients; see `Transport.close`. Takes at most some `CLOSE_MS`."""
+        """Releases the clients; see `Transport.close`. Takes at most some `HURRY_MS`."""
         if self._is_closed:
             return
+        if self._hurried_ms is None:
+            self.hurry()
         self._is_closed = True
-        if self._is_transactional:
+        if self._is_producer_dead:
+            pass
+        elif self._is_transactional:
             try:
-                self._transact(
-                    "cannot abort the transaction", self._producer.abort_transaction, CLOSE_MS
-                )
+                self._transact("cannot abort the transaction", self._producer.abort_transaction)
             except StreamsError as error:  # the broker ends it by itself, in time
                 _log.debug("%s", error)
         else:
@@ -1336,7 +1484,7 @@ class KafkaTransport(Transport):
         self._retire_producer()
         self._note_deletions()
         # Their threads end with the last reference.
-        del self._producer, self._admin
+        del self._producer, self._fresh, self._admin
 
 
 class _IdleGroup:
