@@ -833,10 +833,7 @@ class KafkaTransport(Transport):
             fault: KafkaError = refused[0]
             if fault.name() == "GROUP_ID_NOT_FOUND":
                 return None
-            if (
-                fault.name() not in PASSING - UNREACHABLE
-                or self._left_ms(deadline_ms) <= 0
-            ):
+            if fault.name() not in PASSING - UNREACHABLE or self._left_ms(deadline_ms) <= 0:
                 raise failure_of(what, fault)
             self._clock.sleep_ms(_RETRY_MS)
 

@@ -1,0 +1,63 @@
+"""The commands of `thalweg`, as one Typer application.
+
+Owns their list and what the program says of itself. What a command does is its own module's.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from streams.cli.consume import consume
+from streams.cli.produce import produce
+from streams.cli.query import query
+from streams.cli.reset import reset
+from streams.cli.run import run
+from streams.cli.status import status
+from streams.cli.topics import topics
+from streams.cli.topology import topology
+
+_EPILOG = (
+    "Exit codes: 0 done or cleanly stopped · 1 the application, the log or the disk failed · "
+    "2 wrong options, settings, script or input · 3 another process holds the log or the state · "
+    "130 stopped at once."
+)
+
+cli = typer.Typer(
+    name="thalweg",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+)
+for _command in (run, status, topology, query, produce, consume, topics, reset):
+    cli.command(epilog=_EPILOG if _command is run else None)(_command)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from streams.metrics import thalweg_version
+
+        typer.echo(f"thalweg {thalweg_version()}")
+        raise typer.Exit
+
+
+@cli.callback()
+def thalweg(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            metavar="",
+            help="Show the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Kafka Streams for Python, on Kafka or on an embedded log.
+
+    A script makes an App; these commands run it, draw it, ask it, feed it and reset it.
+    """
