@@ -15,7 +15,7 @@ import pytest
 from tests.broker.broker import Broker
 from tests.broker.outages import Outage, affected, meet
 
-ALL = "THALWEG_TORTURE"
+ALL = "OUTAGES"
 CORE = [Outage("kill", 12)]
 MATRIX = [Outage(how, seconds) for how in ("stop", "kill") for seconds in (3, 8, 12, 20, 60)]
 
