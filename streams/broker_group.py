@@ -58,15 +58,16 @@ from topology.subtopologies import Subtopology
 _LEAVE_AWAY_MS: Final = 1_000
 """How long to try to say good-bye to a coordinator that has not answered lately."""
 
-_AWAY: Final = frozenset(
+_NOT_AWAY: Final = frozenset(
     {
-        Code.REQUEST_TIMED_OUT,
-        Code.COORDINATOR_LOAD_IN_PROGRESS,
-        Code.COORDINATOR_NOT_AVAILABLE,
-        Code.NOT_COORDINATOR,
+        Code.UNKNOWN_TOPIC_OR_PARTITION,
+        Code.REBALANCE_IN_PROGRESS,
+        Code.UNSTABLE_OFFSET_COMMIT,
+        Code.STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED,
     }
 )
-"""Codes of a coordinator that is elsewhere or not ready."""
+"""Retriable codes of a coordinator that is there; the others say that it is elsewhere, not ready,
+or cannot reach its own log."""
 
 _log = logging.getLogger(__name__)
 
@@ -309,7 +310,7 @@ def translated(error: RebalanceError) -> StreamsError:
             return TaskMigratedError(error.message)
         where: dict[str, Any] = {"topic": error.topic, "partition": error.partition}
         if error.retriable:
-            is_away = error.code in _AWAY
+            is_away = error.code not in _NOT_AWAY
             return BrokerError(error.message, retriable=True, is_away=is_away, **where)
         return GroupError(error.message, **where)
     return GroupError(error.message)

@@ -300,8 +300,10 @@ class Worker:
         self._set_state(WorkerState.STARTING)
         try:
             if not self._stop_asked.is_set():
-                self._member.start()
-                self._fill_global_stores()
+                self._reach(self._member.start)
+                if self._manager.global_task is not None:
+                    fill = self._manager.global_task.start
+                    self._reach(lambda: fill(self._stop_asked.is_set))
             self._last_commit_ms = self._last_purge_ms = self._clock.monotonic_ms()
             self._last_cleanup_ms = self._last_commit_ms
             while not self._stop_asked.is_set():
@@ -319,12 +321,11 @@ class Worker:
         self._set_state(WorkerState.PENDING_SHUTDOWN)
         self._close(clean=True)
 
-    def _fill_global_stores(self) -> None:
-        """Reads the topics of global stores, for as long as it takes to reach the log."""
-        task = self._manager.global_task
-        while task is not None and not self._stop_asked.is_set():
+    def _reach(self, step: Callable[[], None]) -> None:
+        """Does a step of the start, for as long as it takes to reach the log."""
+        while not self._stop_asked.is_set():
             try:
-                task.start(self._stop_asked.is_set)
+                step()
                 return
             except BrokerError as error:
                 if not self._recovers(error):

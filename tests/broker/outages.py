@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.broker.broker import Broker
 from tests.broker.waiting import wait_until
-from tests.broker.workers import Worker, WordCount
+from tests.broker.workers import WordCount, Worker
 
 SCRIPT = Path(__file__).with_name("outage_word_count.py")
 PHASES = ("opening", "restoring", "processing", "committing", "closing")
