@@ -62,6 +62,7 @@ from streams.errors import (
 )
 from streams.transport.kafka_errors import (
     CREDENTIALS,
+    DISCONNECTED,
     LEADER_CHANGED,
     MISSING,
     NOT_LET_IN,
@@ -122,7 +123,7 @@ _STEP_MS: Final = 1_000
 """How long a call into librdkafka may block that can be made again to go on: a stop is noticed
 in between."""
 
-_OFFSETS_STEP_MS: Final = 3_000
+_OFFSETS_STEP_MS: Final = 2_000
 """The same for offsets of a transaction, which are sent anew each time."""
 
 _ABORT_MS: Final = 5_000
@@ -1331,10 +1332,20 @@ class KafkaTransport(Transport):
                     self._is_producer_dead |= fault.fatal() or fault.retriable()
                     # Records that were refused say more than the transaction they broke.
                     raise self._failure or self._broken(what, fault) from error
+                self._heard.is_away |= fault.name() in DISCONNECTED
+                self._hear()
                 self._raise_refusal(what)
                 self._clock.sleep_ms(_RETRY_MS)
             else:
                 return
+
+    def _hear(self) -> None:
+        """Hears of the connections of clients that are not polled while something is waited for."""
+        self._admin.poll(0)
+        for producer in (self._producer, self._fresh):
+            if producer is not None:
+                with suppress(KafkaException):
+                    producer.poll(0)
 
     def _broken(self, what: str, fault: KafkaError) -> StreamsError:
         """Returns what a step of a transaction failed of."""

@@ -313,6 +313,14 @@ UNREACHABLE: Final = frozenset(
 )
 """No broker answered in time."""
 
+DISCONNECTED: Final = UNREACHABLE - {
+    "_MSG_TIMED_OUT",
+    "_TIMED_OUT",
+    "_TIMED_OUT_QUEUE",
+    "REQUEST_TIMED_OUT",
+}
+"""There is no connection: waiting for an answer is for nothing."""
+
 LEADER_CHANGED: Final = frozenset(
     {
         "_NOENT",

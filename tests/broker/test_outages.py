@@ -17,7 +17,7 @@ from tests.broker.outages import Outage, affected, meet
 
 ALL = "OUTAGES"
 CORE = [Outage("kill", 12)]
-MATRIX = [Outage(how, seconds) for how in ("stop", "kill") for seconds in (3, 8, 12, 20, 60)]
+MATRIX = [Outage(how, seconds) for how in ("kill", "stop") for seconds in (3, 8, 12, 20, 60)]
 
 
 @pytest.mark.timeout(3_000)
