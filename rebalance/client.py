@@ -119,6 +119,10 @@ class GroupClient:
         monotonic_ms: returns milliseconds that never go back; called by both threads.
         randomness: for the jitter of back-offs; used by the heartbeat thread only.
         backoff: how long to wait after failures.
+
+    Attributes:
+        on_wait: called now and then while a question of the processing loop waits for its answer,
+            in the loop's thread.
     """
 
     def __init__(
@@ -150,6 +154,7 @@ class GroupClient:
         self._answered_ms: float = 0
         self._failure: RebalanceError | None = None
         self._is_leaving = False
+        self.on_wait: Callable[[], None] = _nothing
         self._is_interrupted = False
         self._interrupted_ms = 0.0
         # Set once the member is in, or never will be.
@@ -417,6 +422,7 @@ class GroupClient:
             except TimeoutError:
                 if not self._thread.is_alive():
                     raise lost from None
+                self.on_wait()
                 if self._is_interrupted and self._has_waited(began_ms):
                     future.cancel()
                     raise UnreachableError(
@@ -574,6 +580,10 @@ class GroupClient:
         if isinstance(self._failure, UnreachableError):
             _log.info("group %s: its coordinator answers again", self.settings.group_id)
         self._failure = None
+
+
+def _nothing() -> None:
+    pass
 
 
 def describe_group(

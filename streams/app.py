@@ -761,6 +761,7 @@ class App:
         except BaseException:
             directory.close()
             raise
+        member.while_waiting(transport.hear)
         return self._worker_on(transport, member=member, directory=directory), transport
 
     def _worker_on(

@@ -10,7 +10,7 @@ Source: JVM `DefaultStreamsRebalanceListener`, `StreamThread.handleStreamsRebala
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from rebalance.client import GroupClient
@@ -171,6 +171,10 @@ class BrokerMember(GroupMember):
             case _:
                 pass
         return None
+
+    def while_waiting(self, call: Callable[[], None]) -> None:
+        """Sets what is called now and then while a question about offsets waits for its answer."""
+        self._client.on_wait = call
 
     def interrupt(self) -> None:
         """Lets `start` return, although the group has not answered yet; for any thread."""

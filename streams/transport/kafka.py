@@ -29,6 +29,7 @@ from contextlib import suppress
 from itertools import groupby
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar, cast
 from uuid import UUID
+from weakref import WeakSet
 
 from confluent_kafka import (
     TIMESTAMP_NOT_AVAILABLE,
@@ -133,6 +134,10 @@ abort it as well."""
 _NEW_PRODUCER_MS: Final = 2_000
 """How long `abort` waits for a new producer to be let in; called again, it goes on with it."""
 
+_LEADERS_MS: Final = 250
+"""How often to look for leaders of partitions that are not read while there is none, and how long
+that may take."""
+
 _DELETION_MS: Final = 1_000
 _LOOK_UP_MS: Final = 1_000
 _RETRY_MS: Final = 100
@@ -185,6 +190,7 @@ class _Assigned:
         known_end: the end of the partition as known lately, None before.
         is_paused: whether records are held back.
         is_stopped: whether it is paused in librdkafka too.
+        is_suspended: whether it is paused there until its leader is known again.
         held: records held back, oldest first.
     """
 
@@ -194,6 +200,7 @@ class _Assigned:
         "held",
         "is_paused",
         "is_stopped",
+        "is_suspended",
         "known_end",
         "partition",
         "position",
@@ -206,7 +213,7 @@ class _Assigned:
         self.end_seen = -1
         self.known_end: int | None = None
         self.is_paused = False
-        self.is_stopped = False
+        self.is_stopped = self.is_suspended = False
         self.held: list[RawRecord] = []
 
 
@@ -217,6 +224,7 @@ class KafkaReader(Reader):
         consumer: the consumer, not assigned anything.
         check: raises TransportError where a partition does not exist.
         serve: called once per poll: lets the transport's other clients do their callbacks.
+        reached: called when brokers answer that had gone.
         monotonic_ms: a clock that never goes back.
         reads_committed: whether records of open transactions are passed over.
         in_bulk: whether a poll brings all there is at once, as restoring likes it.
@@ -227,6 +235,7 @@ class KafkaReader(Reader):
         consumer: Consumer,
         check: Callable[[Collection[TopicPartition]], None],
         serve: Callable[[], None],
+        reached: Callable[[], None],
         monotonic_ms: Callable[[], float],
         *,
         reads_committed: bool,
@@ -236,6 +245,7 @@ class KafkaReader(Reader):
         self._consumer = consumer
         self._check = check
         self._serve = serve
+        self._reached = reached
         self._monotonic_ms = monotonic_ms
         self._reads_committed = reads_committed
         self._assigned: dict[tuple[str, int], _Assigned] = {}
@@ -244,6 +254,7 @@ class KafkaReader(Reader):
         self._failures: deque[StreamsError] = deque()
         self._has_moved = False
         self._ends_due_ms = 0.0
+        self._leaders_due_ms: float | None = None
         self._is_closed = False
 
     def add(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -274,12 +285,54 @@ class KafkaReader(Reader):
             except KafkaException as error:
                 _log.debug("cannot look topic %s up: %s", topic, error)
 
+    def suspend(self) -> None:
+        """Stops fetching until it is known who leads the partitions; called when brokers went.
+
+        A fetch as of an old leader is answered with the new ones, and librdkafka up to 2.16 takes
+        memory that nobody has written for a leader if one of several partitions has none yet: it
+        may then crash (its issue 5280). What was not fetched at all cannot be answered so.
+        """
+        going = [one for one in self._assigned.values() if not one.is_suspended]
+        if self._is_closed or not going:
+            return
+        for one in going:
+            one.is_suspended = True
+        self._leaders_due_ms = self._monotonic_ms()
+        self._change("pause", self._consumer.pause, [one.handle for one in going])
+
+    def _find_leaders(self, due_ms: float) -> None:
+        """Looks who leads suspended partitions, and reads those on that have a leader."""
+        now_ms = self._monotonic_ms()
+        if now_ms < due_ms:
+            return
+        self._leaders_due_ms = now_ms + _LEADERS_MS
+        suspended = [one for one in self._assigned.values() if one.is_suspended]
+        led = set()
+        for topic in sorted({one.partition.topic for one in suspended}):
+            try:
+                known = self._consumer.list_topics(topic, timeout=_LEADERS_MS / 1000)
+            except KafkaException as error:
+                _log.debug("cannot look topic %s up: %s", topic, error)
+                break  # the brokers are away still
+            self._reached()
+            if topic in known.topics:
+                partitions = known.topics[topic].partitions.values()
+                led |= {(topic, one.id) for one in partitions if one.leader >= 0}
+        back = [one for one in suspended if one.partition in led]
+        for one in back:
+            one.is_suspended = False
+        if len(back) == len(suspended):
+            self._leaders_due_ms = None
+        handles = [one.handle for one in back if not one.is_stopped]
+        if handles:
+            self._change("resume", self._consumer.resume, handles)
+
     def remove(self, partitions: Collection[TopicPartition]) -> None:
         """Stops reading partitions; see `Reader.remove`."""
         leaving = [self._assigned.pop(p) for p in partitions if p in self._assigned]
         if not leaving:
             return
-        stopped = [one.handle for one in leaving if one.is_stopped]
+        stopped = [one.handle for one in leaving if one.is_stopped or one.is_suspended]
         if stopped:
             # librdkafka would remember the pause beyond this assignment.
             self._change("resume", self._consumer.resume, stopped)
@@ -301,6 +354,8 @@ class KafkaReader(Reader):
             raise self._failures.popleft()
         if self._released:
             return self._taken_from_held(most)
+        if self._leaders_due_ms is not None:
+            self._find_leaders(self._leaders_due_ms)
         self._has_moved = False
         batches = self._available(most) or self._waited_for(most, timeout_ms)
         self._note_ends(batches)
@@ -458,7 +513,8 @@ class KafkaReader(Reader):
                 self._released.append(one)
             if one.is_stopped:
                 one.is_stopped = False
-                stopped.append(one.handle)
+                if not one.is_suspended:
+                    stopped.append(one.handle)
         if stopped:
             self._change("resume", self._consumer.resume, stopped)
 
@@ -571,6 +627,7 @@ class _Heard:
 
     Args:
         monotonic_ms: a clock that never goes back.
+        went: called when a connection broke that was there.
 
     Attributes:
         last: the latest error, None after a success.
@@ -578,7 +635,8 @@ class _Heard:
         is_away: a connection broke, and nothing was answered since.
     """
 
-    def __init__(self, monotonic_ms: Callable[[], float]) -> None:
+    def __init__(self, monotonic_ms: Callable[[], float], went: Callable[[], None]) -> None:
+        self._went = went
         self.last: KafkaError | None = None
         self.refusal: KafkaError | None = None
         self.is_away = False
@@ -596,11 +654,22 @@ class _Heard:
         # "All brokers are down" follows the reason and would hide it.
         if name != "_ALL_BROKERS_DOWN" or self.last is None:
             self.last = fault
-        self.is_away |= is_away(fault)
+        if is_away(fault):
+            self.lost()
         if name == "_SSL":
             self._tls_failures += 1
         if name in CREDENTIALS or self._tls_failures >= _TLS_ATTEMPTS:
             self.refusal = self.refusal or fault
+
+    def lost(self) -> None:
+        """Takes note that a connection broke."""
+        if not self.is_away:
+            self.is_away = True
+            self._went()
+
+    def reached(self) -> None:
+        """Takes note that a broker answered."""
+        self.is_away = False
 
     def forget(self) -> None:
         """Forgets everything: the connection works."""
@@ -653,12 +722,14 @@ class KafkaTransport(Transport):
         )
         self._servers = config.bootstrap_servers
         self._group_id = config.application_id
-        self._heard = _Heard(self._clock.monotonic_ms)
+        self._readers: WeakSet[KafkaReader] = WeakSet()
+        self._heard = _Heard(self._clock.monotonic_ms, self._suspend_readers)
         self._was_let_in = False
         self._counts: dict[str, int] = {}
         self._senders: dict[tuple[str, bool], tuple[Send, _Rebind]] = {}
         self._failure: StreamsError | None = None
         self._is_producer_dead = False
+        self._lost_batches = 0
         self._fresh: Producer | None = None
         self._fresh_since_ms = 0.0
         self._deletions: dict[TopicPartition, Future[Any]] = {}
@@ -738,7 +809,7 @@ class KafkaTransport(Transport):
     def _open_transactions(self, producer: Producer, wait_ms: float) -> None:
         """Makes the producer the one with its transactional id; called again, it goes on."""
         self._transact("cannot open transactions", producer.init_transactions, wait_ms)
-        self._heard.is_away = False
+        self._heard.reached()
         self._begin_transaction(producer)
 
     # -- a stop that must not wait for the brokers ---------------------------------------
@@ -776,7 +847,7 @@ class KafkaTransport(Transport):
                 self._raise_refusal(what)
                 self._raise_hurried(what)
             else:
-                self._heard.is_away = False
+                self._heard.reached()
                 return answer
             finally:
                 self._admin.poll(0)
@@ -961,14 +1032,24 @@ class KafkaTransport(Transport):
     def reader(self, *, in_bulk: bool = False) -> KafkaReader:
         """Returns a new reader with a consumer of its own."""
         self._refuse_closed()
-        return KafkaReader(
+        reader = KafkaReader(
             self._new_consumer(),
             self._check,
             self._serve,
+            self._heard.reached,
             self._clock.monotonic_ms,
             reads_committed=self.settings.reads_committed,
             in_bulk=in_bulk,
         )
+        self._readers.add(reader)
+        return reader
+
+    def _suspend_readers(self) -> None:
+        for reader in list(self._readers):
+            try:
+                reader.suspend()
+            except StreamsError as error:  # it is told by the reader's next poll, if it matters
+                _log.debug("%s", error)
 
     def _serve(self) -> None:
         """Hears what became of records sent; once per poll of any reader."""
@@ -1152,7 +1233,6 @@ class KafkaTransport(Transport):
         record = RefusedRecord(topic, partition, timestamp, key, value, headers or [])
         # The client has not taken it: a transaction is as whole as before.
         failure = delivery_failure(error.args[0], topic, _size_bytes(record))
-        self._is_producer_dead |= failure.reaction is Reaction.REJOIN
         self._note_failure(failure, record, may_drop=True)
 
     def _undelivered(self, fault: KafkaError | None, message: Message) -> None:
@@ -1171,8 +1251,6 @@ class KafkaTransport(Transport):
         size_bytes = _size_bytes(record)
         is_batch = fault.name() in TOO_LARGE and size_bytes < self._batch_bytes
         failure = delivery_failure(fault, record.topic, None if is_batch else size_bytes)
-        # One that found no broker for so long may never look again (librdkafka issue 5430).
-        self._is_producer_dead |= failure.reaction is Reaction.REJOIN
         self._note_failure(failure, record, may_drop=not (is_batch or self._is_transactional))
 
     def _note_failure(
@@ -1193,6 +1271,12 @@ class KafkaTransport(Transport):
             except StreamsError as raised:
                 failure = raised
         self._failure = failure
+        if failure.reaction is Reaction.REJOIN:
+            # One that found no broker twice may never look again (librdkafka issue 5430). Its
+            # successor has to ask for an identity first, which a broker that just started may
+            # not give at once.
+            self._lost_batches += 1
+            self._is_producer_dead |= self._is_transactional or self._lost_batches > 1
 
     def flush(self) -> None:
         """Waits until everything sent is in the log; see `Transport.flush`.
@@ -1228,7 +1312,7 @@ class KafkaTransport(Transport):
 
     def _refuse_dead(self) -> None:
         if self._is_producer_dead:
-            message = "the producer cannot go on"
+            message = "the producer cannot go on: call abort()"
             raise self._failure or rejoining(message)
 
     def _refuse_closed(self) -> None:
@@ -1278,7 +1362,8 @@ class KafkaTransport(Transport):
             self._commit_transaction(offsets)
         elif offsets:
             self._group.commit(offsets)
-        self._heard.is_away = False
+        self._heard.reached()
+        self._lost_batches = 0
         self._written.committed()
 
     def _commit_transaction(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
@@ -1332,15 +1417,19 @@ class KafkaTransport(Transport):
                     self._is_producer_dead |= fault.fatal() or fault.retriable()
                     # Records that were refused say more than the transaction they broke.
                     raise self._failure or self._broken(what, fault) from error
-                self._heard.is_away |= fault.name() in DISCONNECTED
-                self._hear()
+                if fault.name() in DISCONNECTED:
+                    self._heard.lost()
+                self.hear()
                 self._raise_refusal(what)
                 self._clock.sleep_ms(_RETRY_MS)
             else:
                 return
 
-    def _hear(self) -> None:
-        """Hears of the connections of clients that are not polled while something is waited for."""
+    def hear(self) -> None:
+        """Hears of the connections of clients that are not polled while something is waited for.
+
+        For the worker's thread, in which it may be in the middle of a wait for something else.
+        """
         self._admin.poll(0)
         for producer in (self._producer, self._fresh):
             if producer is not None:
