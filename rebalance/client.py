@@ -85,7 +85,7 @@ _WATCH_SECONDS: Final = 0.25
 
 _INTERRUPTED_MS: Final = 6_000
 """How long a question may take yet once the owner is to stop: less than a stop may take."""
-_INTERRUPTED_AWAY_MS: Final = 1_500
+_INTERRUPTED_AWAY_MS: Final = 500
 """The same while the coordinator is not to be reached."""
 _TELL_SECONDS: Final = 10.0
 """How often whoever joins is told what it waits for."""

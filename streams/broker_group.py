@@ -55,7 +55,7 @@ from streams.transport.kafka_group import MemberIdentity
 from streams.transport.port import OffsetAndMetadata, TopicPartition
 from topology.subtopologies import Subtopology
 
-_LEAVE_AWAY_MS: Final = 1_000
+_LEAVE_AWAY_MS: Final = 500
 """How long to try to say good-bye to a coordinator that has not answered lately."""
 
 _NOT_AWAY: Final = frozenset(

@@ -117,14 +117,14 @@ HURRY_MS: Final = 6_000
 """How long anything waits for the brokers once the worker is to stop, all together: less than the
 ten seconds a stop may take."""
 
-HURRY_AWAY_MS: Final = 1_500
+HURRY_AWAY_MS: Final = 500
 """The same where no broker is to be reached: what it waits for does not come."""
 
-_STEP_MS: Final = 1_000
+_STEP_MS: Final = 500
 """How long a call into librdkafka may block that can be made again to go on: a stop is noticed
 in between."""
 
-_OFFSETS_STEP_MS: Final = 2_000
+_OFFSETS_STEP_MS: Final = 1_500
 """The same for offsets of a transaction, which are sent anew each time."""
 
 _ABORT_MS: Final = 5_000
