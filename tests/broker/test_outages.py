@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.broker.broker import Broker
-from tests.broker.outages import Outage, affected, meet
+from tests.broker.outages import CLOSED_S, Outage, affected, meet
 
 ALL = "OUTAGES"
 CORE = [Outage("kill", 12)]
@@ -22,10 +22,14 @@ MATRIX = [Outage(how, seconds) for how in ("kill", "stop") for seconds in (3, 8,
 
 @pytest.mark.timeout(3_000)
 def test_no_worker_ends_of_an_outage(broker: Broker, tmp_path: Path) -> None:
-    outages = MATRIX if os.environ.get(ALL) else CORE
+    is_torture = bool(os.environ.get(ALL))
     with affected(broker, tmp_path) as all_of_them:
-        for outage in outages:
-            print(f"outage {outage}", flush=True)
+        for outage in MATRIX if is_torture else CORE:
             meet(broker, outage, all_of_them)
-            closed = [f"{one.closed_s:.1f} s" for one in all_of_them if one.closed_s is not None]
-            print(f"outage {outage}: met by {len(all_of_them)}, closed in {closed}", flush=True)
+            closed_s = [one.closed_s for one in all_of_them if one.closed_s is not None]
+            print(
+                f"outage {outage}: met by {len(all_of_them)}, closed in "
+                f"{max(closed_s):.1f} s at most",
+                flush=True,
+            )
+            assert not is_torture or max(closed_s) < CLOSED_S
