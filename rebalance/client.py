@@ -80,8 +80,15 @@ _HEARTBEAT_TIMEOUT_MIN_MS: Final = 2_000
 _HEARTBEAT_TIMEOUT_MAX_MS: Final = 10_000
 _STOP_SECONDS: Final = 2.0
 """What the thread may take to close its connections once it is told to stop."""
-_WATCH_SECONDS: Final = 1.0
+_WATCH_SECONDS: Final = 0.25
 """How often who waits for the heartbeat thread looks whether it still runs."""
+
+_INTERRUPTED_MS: Final = 6_000
+"""How long a question may take yet once the owner is to stop: less than a stop may take."""
+_INTERRUPTED_AWAY_MS: Final = 500
+"""The same while the coordinator is not to be reached."""
+_TELL_SECONDS: Final = 10.0
+"""How often whoever joins is told what it waits for."""
 
 _PAUSE_SECONDS: Final = 0.1
 """Between two looks for a coordinator that is not there yet."""
@@ -112,6 +119,10 @@ class GroupClient:
         monotonic_ms: returns milliseconds that never go back; called by both threads.
         randomness: for the jitter of back-offs; used by the heartbeat thread only.
         backoff: how long to wait after failures.
+
+    Attributes:
+        on_wait: called now and then while a question of the processing loop waits for its answer,
+            in the loop's thread.
     """
 
     def __init__(
@@ -143,7 +154,9 @@ class GroupClient:
         self._answered_ms: float = 0
         self._failure: RebalanceError | None = None
         self._is_leaving = False
+        self.on_wait: Callable[[], None] = _nothing
         self._is_interrupted = False
+        self._interrupted_ms = 0.0
         # Set once the member is in, or never will be.
         self._is_settled = threading.Event()
         self._is_running = threading.Event()
@@ -156,14 +169,15 @@ class GroupClient:
 
     # -- the face ------------------------------------------------------------------------
 
-    def start(self, timeout_ms: float = JOIN_TIMEOUT_MS) -> None:
+    def start(self, timeout_ms: float | None = JOIN_TIMEOUT_MS) -> None:
         """Starts the thread and joins; returns when the coordinator has let the member in.
 
         Which tasks it gets comes later, from `poll`. A client starts once. Interrupted, it
         returns although the member may not be in: `leave` is all that is left to do then.
 
         Args:
-            timeout_ms: how long to try when brokers cannot be reached or are not ready.
+            timeout_ms: how long to try when brokers cannot be reached or are not ready; None
+                for as long as it takes.
 
         Raises:
             UnreachableError: no broker could be reached, with the reason per address.
@@ -176,7 +190,7 @@ class GroupClient:
         self._thread.start()
         self._is_running.wait()
         self._call(lambda: self._membership.join(self._monotonic_ms()))
-        is_settled = self._is_settled.wait(timeout_ms / 1000)
+        is_settled = self._wait_settled(timeout_ms)
         failure = self._failure
         if self._is_interrupted or (is_settled and self._membership.identity.is_member):
             return
@@ -185,8 +199,20 @@ class GroupClient:
             f"group {self.settings.group_id!r} did not answer within {timeout_ms:.0f} ms"
         )
 
+    def _wait_settled(self, timeout_ms: float | None) -> bool:
+        if timeout_ms is not None:
+            return self._is_settled.wait(timeout_ms / 1000)
+        while not self._is_settled.wait(_TELL_SECONDS):
+            why = self._failure or "it has not answered yet"
+            _log.warning("group %s: waiting for its coordinator: %s", self.settings.group_id, why)
+        return True
+
     def interrupt(self) -> None:
-        """Lets `start` return at once, now or later. For any thread."""
+        """Lets `start` return at once, and no question wait for long any more.
+
+        For any thread, before or while others wait.
+        """
+        self._interrupted_ms = self._monotonic_ms()
         self._is_interrupted = True
         self._is_settled.set()
 
@@ -385,6 +411,7 @@ class GroupClient:
         except RuntimeError as error:  # the loop has ended
             doing.close()
             raise lost from error
+        began_ms = self._monotonic_ms()
         while True:
             try:
                 return future.result(_WATCH_SECONDS)
@@ -395,8 +422,21 @@ class GroupClient:
             except TimeoutError:
                 if not self._thread.is_alive():
                     raise lost from None
+                self.on_wait()
+                if self._is_interrupted and self._has_waited(began_ms):
+                    future.cancel()
+                    raise UnreachableError(
+                        f"the coordinator of group {self.settings.group_id!r} did not answer in "
+                        "the time a stop may take"
+                    ) from None
             except CancelledError as error:
                 raise lost from error
+
+    def _has_waited(self, began_ms: float) -> bool:
+        """Tells whether a question has taken what it may while the owner is to stop."""
+        is_away = isinstance(self._failure, UnreachableError)
+        most_ms = _INTERRUPTED_AWAY_MS if is_away else _INTERRUPTED_MS
+        return self._monotonic_ms() - max(began_ms, self._interrupted_ms) > most_ms
 
     # -- the heartbeat thread ------------------------------------------------------------
 
@@ -540,6 +580,10 @@ class GroupClient:
         if isinstance(self._failure, UnreachableError):
             _log.info("group %s: its coordinator answers again", self.settings.group_id)
         self._failure = None
+
+
+def _nothing() -> None:
+    pass
 
 
 def describe_group(

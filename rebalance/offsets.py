@@ -28,6 +28,7 @@ from rebalance.errors import (
     RefusedError,
     UnreachableError,
     code_name,
+    is_retriable,
 )
 from rebalance.member import GroupIdentity
 from rebalance.messages import (
@@ -93,7 +94,9 @@ def verdict(code: int, identity: GroupIdentity) -> Verdict:
         return Verdict.RETRY
     if code == Code.STALE_MEMBER_EPOCH:
         return Verdict.RETRY if identity.is_member else Verdict.LOST
-    return Verdict.LOST if code in _LOST else Verdict.REFUSED
+    if code in _LOST:
+        return Verdict.LOST
+    return Verdict.REDISCOVER if is_retriable(code) else Verdict.REFUSED
 
 
 _ORDER: Final = (

@@ -19,6 +19,7 @@ from rebalance.errors import (
     TopologyRefusedError,
     UnsupportedBrokerError,
     code_name,
+    is_retriable,
 )
 
 BROKER_VERSION: Final = "4.2.1"
@@ -64,7 +65,10 @@ _REMEDIES: Final[Mapping[int, str]] = {
 
 
 def consequence(code: int, message: str, *, is_joining: bool) -> Consequence:
-    """Decides what to do about an error code; codes not in the table stop the member.
+    """Decides what to do about an error code.
+
+    Of codes that are not in the table, those that may pass are asked about again, as of a broker
+    that starts or stops; all others stop the member.
 
     Args:
         code: the code, not 0.
@@ -75,7 +79,8 @@ def consequence(code: int, message: str, *, is_joining: bool) -> Consequence:
         # Either the group was deleted under its members, or its id belongs to another type.
         is_other_type = "is not a streams group" in message
         return Consequence.STOP if is_other_type else Consequence.REJOIN
-    return _CONSEQUENCES.get(code, Consequence.STOP)
+    default = Consequence.REDISCOVER if is_retriable(code) else Consequence.STOP
+    return _CONSEQUENCES.get(code, default)
 
 
 def refusal(group_id: str, code: int, message: str) -> RebalanceError:

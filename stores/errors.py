@@ -34,7 +34,8 @@ class Reaction(Enum):
     RESTORE_TASK = "restore_task"
     """The task's local state is given up and rebuilt from its changelog."""
     REJOIN = "rejoin"
-    """The task belongs to someone else by now: give it up without a commit."""
+    """What was done since the last commit cannot be committed, because the task belongs to
+    someone else by now or because its records are lost: it is given up without a commit."""
     STOP_APP = "stop_app"
     """Nothing here can mend it: the worker dies, the application's handler is asked."""
 

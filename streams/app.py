@@ -38,6 +38,7 @@ from streams.error_handlers import error_name
 from streams.errors import (
     ApplicationShutdownError,
     AppStateError,
+    BrokerError,
     ConfigError,
     ProcessingError,
     StoreNotReadyError,
@@ -76,6 +77,10 @@ CLOSE_TIMEOUT: Final = timedelta(seconds=10)
 
 _WATCH_SECONDS: Final = 0.1
 """How often `run` looks up from waiting: bounds the answer to a signal, costs nothing."""
+
+_BROKER_PAUSES: Final = 20
+"""How many times `_WATCH_SECONDS` to wait before brokers that are away are looked for again: an
+attempt itself takes up to ten seconds."""
 
 _IDLE_COMMITS: Final = 2
 """Commits after which `Progress.is_idle` says nothing of the time before them."""
@@ -207,6 +212,7 @@ class App:
         self._starter: threading.Thread | None = None
         self._server: QueryServer | None = None
         self._is_paused = False
+        self._is_stopping = False
         self._failed_workers = 0
         self._response: UncaughtResponse | None = None
         self._is_application_shut_down = False
@@ -427,6 +433,7 @@ class App:
         Returns:
             Whether everything is closed.
         """
+        self._is_stopping = True
         if self._state is State.CREATED:
             self._set_state(State.PENDING_SHUTDOWN)
             self._set_state(State.NOT_RUNNING)
@@ -466,6 +473,9 @@ class App:
         In the main thread SIGINT and SIGTERM stop it cleanly; a second one raises
         KeyboardInterrupt at once. In other threads signals are left alone.
 
+        Brokers that are away at the start are waited for, for as long as it takes; the log says
+        so now and then.
+
         Args:
             on_progress: called about ten times a second with what was done so far.
 
@@ -475,8 +485,9 @@ class App:
         """
         refuse_while_loading("app.run()")
         asked: list[int] = []
-        with _signals(asked), _calm_collector():
-            self.start()
+        with _signals(asked, self._note_stopping), _calm_collector():
+            if not self._start_patiently(asked):
+                return
             deadline_ms: float | None = None
             while not self.wait_for(timeout=timedelta(seconds=_WATCH_SECONDS)):
                 if self._state.has_finished:
@@ -498,6 +509,36 @@ class App:
             on_progress(progress)
         if self._error is not None:
             raise self._error
+
+    def _note_stopping(self) -> None:
+        self._is_stopping = True
+
+    def _start_patiently(self, asked: Sequence[int]) -> bool:
+        """Starts; waits for brokers that are away.
+
+        Returns:
+            Whether it is started; not if it was asked to stop before.
+        """
+        while not (asked or self._state.has_finished):
+            try:
+                self.start()
+            except BrokerError as error:
+                if not error.is_away:
+                    raise
+                if not self._is_stopping:
+                    _log.warning("waiting for the brokers: %s", error)
+                    self._wait_unless(lambda: bool(asked) or self._state.has_finished)
+            else:
+                return True
+        self.close()
+        return False
+
+    def _wait_unless(self, is_over: Callable[[], bool]) -> None:
+        """Pauses before the next attempt to reach the brokers."""
+        for _ in range(_BROKER_PAUSES):
+            if is_over():
+                break
+            self._clock.sleep_ms(_WATCH_SECONDS * 1000)
 
     def __enter__(self) -> Self:
         """Starts the application."""
@@ -857,10 +898,17 @@ class App:
                 process_id=process_id,
                 endpoint=Endpoint(host, port) if host else None,
             )
-            transport = KafkaTransport(config, group=member, clock=clock, process_id=process_id)
+            transport = KafkaTransport(
+                config,
+                group=member,
+                clock=clock,
+                process_id=process_id,
+                is_stopping=lambda: self._is_stopping,
+            )
         except BaseException:
             directory.close()
             raise
+        member.while_waiting(transport.hear)
         return self._worker_on(transport, member=member, directory=directory), transport
 
     def _worker_on(
@@ -910,11 +958,14 @@ class App:
                 self._set_state(State.PENDING_ERROR)
                 break
             try:
-                worker, transport = self._new_worker()
+                replaced = self._replaced_worker()
             except Exception as reopening:
                 self._error = _as_streams_error(reopening)
                 self._set_state(State.PENDING_ERROR)
                 break
+            if replaced is None:
+                break
+            worker, transport = replaced
             self._worker = worker
             if self._state is State.PENDING_SHUTDOWN:
                 worker.stop()
@@ -922,6 +973,18 @@ class App:
         if not self._set_state(State.ERROR):
             self._close_server()
             self._set_state(State.NOT_RUNNING)
+
+    def _replaced_worker(self) -> tuple[Worker, Transport] | None:
+        """Makes another worker, when the brokers are there; None if all is to stop before."""
+        while not self._is_stopping:
+            try:
+                return self._new_worker()
+            except BrokerError as error:
+                if not error.is_away:
+                    raise
+                _log.warning("waiting for the brokers: %s", error)
+                self._wait_unless(lambda: self._is_stopping)
+        return None
 
     def _ends_all(self, error: BaseException) -> bool:
         """Asks what a worker's death means while it can still tell the others."""
@@ -991,14 +1054,15 @@ def _calm_collector() -> Iterator[None]:
 
 
 @contextmanager
-def _signals(asked: list[int]) -> Iterator[None]:
-    """Notes SIGINT and SIGTERM in `asked` while it lasts; only in the main thread."""
+def _signals(asked: list[int], tell: Callable[[], None]) -> Iterator[None]:
+    """Notes SIGINT and SIGTERM in `asked` and tells it, while it lasts; only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def note(number: int, _frame: FrameType | None) -> None:
         asked.append(number)
+        tell()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

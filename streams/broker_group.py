@@ -10,8 +10,8 @@ Source: JVM `DefaultStreamsRebalanceListener`, `StreamThread.handleStreamsRebala
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, NoReturn
 
 from rebalance.client import GroupClient
 from rebalance.connection import BrokerConnection
@@ -54,6 +54,20 @@ from streams.tasks.task import TaskId
 from streams.transport.kafka_group import MemberIdentity
 from streams.transport.port import OffsetAndMetadata, TopicPartition
 from topology.subtopologies import Subtopology
+
+_LEAVE_AWAY_MS: Final = 500
+"""How long to try to say good-bye to a coordinator that has not answered lately."""
+
+_NOT_AWAY: Final = frozenset(
+    {
+        Code.UNKNOWN_TOPIC_OR_PARTITION,
+        Code.REBALANCE_IN_PROGRESS,
+        Code.UNSTABLE_OFFSET_COMMIT,
+        Code.STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED,
+    }
+)
+"""Retriable codes of a coordinator that is there; the others say that it is elsewhere, not ready,
+or cannot reach its own log."""
 
 _log = logging.getLogger(__name__)
 
@@ -105,16 +119,16 @@ class BrokerMember(GroupMember):
     def start(self) -> None:
         """Joins the group and returns when the coordinator has let the member in.
 
-        Returns without that when it is interrupted.
+        Waits for a coordinator that is away. Returns without it when it is interrupted.
 
         Raises:
-            BrokerError: no broker can be reached, or it refuses the credentials.
+            BrokerError: the brokers refuse the credentials.
             GroupError: the broker refuses the group.
             UnsupportedBrokerError: it is too old, or streams groups are switched off.
             TopologyError: the broker refuses the topology.
         """
         try:
-            self._client.start()
+            self._client.start(timeout_ms=None)
         except RebalanceError as error:
             _raise(error)
 
@@ -158,6 +172,10 @@ class BrokerMember(GroupMember):
                 pass
         return None
 
+    def while_waiting(self, call: Callable[[], None]) -> None:
+        """Sets what is called now and then while a question about offsets waits for its answer."""
+        self._client.on_wait = call
+
     def interrupt(self) -> None:
         """Lets `start` return, although the group has not answered yet; for any thread."""
         self._client.interrupt()
@@ -192,7 +210,10 @@ class BrokerMember(GroupMember):
 
     def leave(self) -> None:
         """Leaves the group; the others get the tasks at once."""
-        self._client.leave()
+        if self._client.is_in_touch:
+            self._client.leave()
+        else:  # nobody hears the good-bye
+            self._client.leave(_LEAVE_AWAY_MS)
 
     def endpoints(self) -> Mapping[Endpoint, EndpointPartitions]:
         """Returns which instance has which partitions; any thread may ask."""
@@ -281,7 +302,8 @@ def translated(error: RebalanceError) -> StreamsError:
     if isinstance(error, MissingTopics):
         return MissingTopicsError(error.message)
     if isinstance(error, UnreachableError | AuthenticationError):
-        return BrokerError(error.message, retriable=isinstance(error, UnreachableError))
+        is_away = isinstance(error, UnreachableError)
+        return BrokerError(error.message, retriable=is_away, is_away=is_away)
     if isinstance(error, TopologyRefusedError):
         return TopologyError(error.message)
     if isinstance(error, UnsupportedBroker):
@@ -292,6 +314,7 @@ def translated(error: RebalanceError) -> StreamsError:
             return TaskMigratedError(error.message)
         where: dict[str, Any] = {"topic": error.topic, "partition": error.partition}
         if error.retriable:
-            return BrokerError(error.message, retriable=True, **where)
+            is_away = error.code not in _NOT_AWAY
+            return BrokerError(error.message, retriable=True, is_away=is_away, **where)
         return GroupError(error.message, **where)
     return GroupError(error.message)

@@ -400,7 +400,9 @@ class StreamsConfig:
         max_task_idle_ms: how long a task waits for an empty input before it processes the
             others out of order: 0 waits only for records known to be there, -1 never waits.
         buffered_records_per_partition: a partition with more records waiting is paused.
-        task_timeout_ms: how long a task may fail for passing reasons before it is given up.
+        task_timeout_ms: how long a task, or a record of it, may fail for passing reasons, each
+            time after going back to the last commit. Then the processing handler is asked about
+            the record, and a task fails. Time in which brokers are away does not count.
         repartition_purge_interval_ms: how often consumed repartition records are deleted.
         state_cleanup_delay_ms: how long state of a task that moved away is kept.
         statestore_cache_max_bytes: record cache of a worker, shared by its stores; 0 turns

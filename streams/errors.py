@@ -184,6 +184,8 @@ class BrokerError(StreamsError):
     Args:
         message: what was attempted, on what, and what the reader can do.
         retriable: whether the same attempt may succeed later.
+        is_away: whether that is because a broker is away or not ready. Workers wait for it as
+            long as it takes.
         task_id: the task that asked.
         topic: the topic it was about.
         partition: the partition.
@@ -198,6 +200,7 @@ class BrokerError(StreamsError):
         message: str,
         *,
         retriable: bool = False,
+        is_away: bool = False,
         task_id: str | None = None,
         topic: str | None = None,
         partition: int | None = None,
@@ -208,6 +211,7 @@ class BrokerError(StreamsError):
             message, task_id=task_id, topic=topic, partition=partition, offset=offset, node=node
         )
         self.retriable = retriable
+        self.is_away = is_away
         if retriable:
             self.reaction = Reaction.RETRY
 

@@ -60,6 +60,9 @@ _CLEANUP_LEAST_MS: Final = 1_000
 _RETRY_MS: Final = 100
 """Pause after an error that may pass; the log behind it has time-outs of its own."""
 
+_QUIET_MS: Final = 10_000
+"""While brokers are away every attempt fails: that is told once in so many milliseconds."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -174,6 +177,7 @@ class Worker:
         self._must_acknowledge = False
         self._must_abort = False
         self._failing_since_ms: float | None = None
+        self._quiet_until_ms = 0.0
         self._counts: Mapping[str, int] = {}
         self.measures = LoopMeasures()
         self._stop_asked = threading.Event()
@@ -195,6 +199,7 @@ class Worker:
     def stop(self) -> None:
         """Asks the worker to finish the records in hand, commit and close."""
         self._stop_asked.set()
+        self._transport.hurry()
         self._member.interrupt()
         self._manager.reader.wake()
 
@@ -298,15 +303,15 @@ class Worker:
         self._set_state(WorkerState.STARTING)
         try:
             if not self._stop_asked.is_set():
-                self._member.start()
+                self._reach(self._member.start)
                 if self._manager.global_task is not None:
-                    self._manager.global_task.start(self._stop_asked.is_set)
+                    fill = self._manager.global_task.start
+                    self._reach(lambda: fill(self._stop_asked.is_set))
             self._last_commit_ms = self._last_purge_ms = self._clock.monotonic_ms()
             self._last_cleanup_ms = self._last_commit_ms
             while not self._stop_asked.is_set():
                 try:
                     self._round()
-                    self._failing_since_ms = None
                 except StreamsError as error:
                     if not self._recovers(error):
                         raise
@@ -318,6 +323,16 @@ class Worker:
             raise
         self._set_state(WorkerState.PENDING_SHUTDOWN)
         self._close(clean=True)
+
+    def _reach(self, step: Callable[[], None]) -> None:
+        """Does a step of the start, for as long as it takes to reach the log."""
+        while not self._stop_asked.is_set():
+            try:
+                step()
+                return
+            except BrokerError as error:
+                if not self._recovers(error):
+                    raise
 
     def _round(self) -> None:
         manager, now_ms = self._manager, self._clock.now_ms()
@@ -349,6 +364,7 @@ class Worker:
         if not self._member.is_in_touch:
             # Others may have the tasks by now, as when this process was halted: nothing is
             # written over what they write before the group has answered.
+            self._failing_since_ms = None
             self._stop_asked.wait(min(self.config.poll_ms, _RETRY_MS) / 1000)
             return
         if self._is_paused:
@@ -450,23 +466,42 @@ class Worker:
             return True
         if error.reaction not in (Reaction.RETRY, Reaction.REJOIN):
             return False
-        now_ms = self._clock.monotonic_ms()
-        if self._failing_since_ms is None:
-            self._failing_since_ms = now_ms
-        if now_ms - self._failing_since_ms > self.config.task_timeout_ms:
-            return False
+        if self._is_bounded(error):
+            now_ms = self._clock.monotonic_ms()
+            if self._failing_since_ms is None:
+                self._failing_since_ms = now_ms
+            if now_ms - self._failing_since_ms > self.config.task_timeout_ms:
+                return False
+        else:
+            self._failing_since_ms = None
         is_torn = any(task.is_torn for task in self._manager.running.values())
         if error.reaction is Reaction.REJOIN or self.config.is_exactly_once or is_torn:
             # What was done since the last commit cannot be committed any more.
-            _log.warning("going back to the last commit: %s", error)
+            self._tell("going back to the last commit: %s", error)
             if not self._must_abort:
                 self._give_up_tasks()
             self._set_state(WorkerState.PARTITIONS_ASSIGNED)
             self._must_open = True
         else:
-            _log.warning("trying again: %s", error)
+            self._tell("trying again: %s", error)
         self._stop_asked.wait(_RETRY_MS / 1000)
         return True
+
+    def _is_bounded(self, error: StreamsError) -> bool:
+        """Tells whether `task_timeout_ms` bounds how often an error is tried again.
+
+        Not while the brokers are away, however long that is. An error of a node is bounded by
+        the record it happened at, and then the record's handler is asked (`tasks.failures`).
+        """
+        return not (_is_away(error) or error.node is not None or not self._member.is_in_touch)
+
+    def _tell(self, text: str, error: StreamsError) -> None:
+        """Logs an error that is tried again: a warning now and then, the others for debugging."""
+        now_ms = self._clock.monotonic_ms()
+        is_news = now_ms >= self._quiet_until_ms
+        if is_news:
+            self._quiet_until_ms = now_ms + _QUIET_MS
+        _log.log(logging.WARNING if is_news else logging.DEBUG, text, error)
 
     def _may_rebuild(self, error: StreamsError) -> bool:
         """Tells whether a task's stores are to blame, for the first time."""
@@ -505,7 +540,7 @@ class Worker:
         except BrokerError as error:
             if error.reaction is not Reaction.RETRY:
                 raise
-            _log.warning("trying again: %s", error)
+            self._tell("trying again: %s", error)
 
     def _take_back(self) -> None:
         self._transport.abort()
@@ -550,7 +585,7 @@ class Worker:
         except BrokerError as error:
             if error.reaction is not Reaction.RETRY:
                 raise
-            _log.warning("reading failed, trying again: %s", error)
+            self._tell("reading failed, trying again: %s", error)
             self._stop_asked.wait(_RETRY_MS / 1000)
             return
         if batches:
@@ -647,12 +682,16 @@ class Worker:
         if not self._member.is_in_touch:
             return
         running, now_ms = self._manager.running.values(), self._clock.monotonic_ms()
-        if now_ms - self._last_commit_ms >= self.config.commit_interval_ms or any(
-            task.commit_requested for task in running
+        if (
+            now_ms - self._last_commit_ms >= self.config.commit_interval_ms
+            # Only a commit shows that what failed is over.
+            or self._failing_since_ms is not None
+            or any(task.commit_requested for task in running)
         ):
             with self._timed(self.measures.commit):
                 self._commit()
             self._last_commit_ms = self._clock.monotonic_ms()
+            self._failing_since_ms = None
         if now_ms - self._last_purge_ms >= self.config.repartition_purge_interval_ms:
             self._purge()
             self._last_purge_ms = now_ms
@@ -732,8 +771,9 @@ class Worker:
                 _log.log(logging.DEBUG if errors else logging.WARNING, "while closing: %s", error)
                 errors.append(error)
 
+        self._transport.hurry()
         attempt(self._member.prepare_leave)
-        clean = clean and self._member.is_in_touch
+        clean = clean and self._member.is_in_touch and not self._must_abort
         if clean:
             attempt(self._commit)
         is_committed = clean and not errors
@@ -745,7 +785,7 @@ class Worker:
         attempt(self._member.leave)
         attempt(self._directory.close)
         self._set_state(WorkerState.DEAD)
-        if clean and errors:
+        if clean and errors and not _is_away(errors[0]):
             raise errors[0]
 
     def _set_state(self, new: WorkerState) -> None:
@@ -761,3 +801,8 @@ class Worker:
 def _damaged_store(error: StreamsError) -> str | None:
     """Returns the store whose files an error is about, None where it does not say."""
     return error.store if isinstance(error, CorruptDataError) else None
+
+
+def _is_away(error: Exception) -> bool:
+    """Tells whether an error means that the brokers are away: a stop need not wait for them."""
+    return isinstance(error, BrokerError) and error.is_away

@@ -1,7 +1,7 @@
 """The command line: `thalweg run status topology query produce consume topics reset`.
 
-Owns the list of commands; each has a module of its own and loads what it needs when it runs,
-so that help comes at once. `exits` makes messages and exit codes of errors:
+Owns the way in. `commands` has the list of commands; each has a module of its own and loads what
+it needs when it runs, so that help comes at once. `exits` makes messages and exit codes of errors:
 
     0      done; an application stopped cleanly, by itself or at the first signal
     1      the application, the log or the disk failed
@@ -16,70 +16,34 @@ Nothing else in the project may import it.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
-import typer
+if TYPE_CHECKING:
+    from streams.cli.commands import cli
 
-from streams.cli.commands import Command, Group
-from streams.cli.consume import consume
-from streams.cli.produce import produce
-from streams.cli.query import query
-from streams.cli.reset import reset
-from streams.cli.run import run
-from streams.cli.status import status
-from streams.cli.topics import topics
-from streams.cli.topology import topology
-
-_EPILOG = (
-    "Exit codes: 0 done or cleanly stopped · 1 the application, the log or the disk failed · "
-    "2 wrong options, settings, script or input · 3 another process holds the log or the state · "
-    "130 stopped at once."
-)
-
-cli = typer.Typer(
-    name="thalweg",
-    cls=Group,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=_EPILOG,
-)
-for _command in (run, status, topology, query, produce, consume, reset):
-    cli.command(cls=Command, epilog=_EPILOG if _command is run else None)(_command)
-cli.add_typer(topics)
+__all__ = ["cli", "main"]
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
-        from streams.metrics import thalweg_version
+def __getattr__(name: str) -> Any:
+    """Loads the commands when they are first asked for."""
+    if name != "cli":
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    from streams.cli.commands import cli
 
-        typer.echo(f"thalweg {thalweg_version()}")
-        raise typer.Exit
-
-
-@cli.callback()
-def thalweg(
-    _version: Annotated[
-        bool,
-        typer.Option(
-            "--version",
-            callback=_show_version,
-            is_eager=True,
-            metavar="",
-            help="Show the version and exit.",
-        ),
-    ] = False,
-) -> None:
-    """Kafka Streams for Python, on Kafka or on an embedded log.
-
-    A script makes an App; these commands run it, draw it, ask it, feed it and reset it.
-    """
+    return cli
 
 
 def main() -> None:
     """Runs the command line, as `thalweg` and `python -m streams.cli`."""
+    if sys.argv[1:2] == ["run"]:
+        # What comes now takes a moment to load, in which a signal would end the process by force.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _end)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:  # it was closed by whoever started the process
@@ -88,4 +52,11 @@ def main() -> None:
         elif name != "stdin":
             # A terminal that cannot show a character gets an escape, not an error.
             stream.reconfigure(errors="backslashreplace")
+    from streams.cli.commands import cli
+
     cli(prog_name="thalweg")
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """Ends the process at a signal: nothing is begun that would have to be stopped."""
+    os._exit(0)

@@ -1,34 +1,65 @@
-"""Commands and groups of commands as their help shows them.
+"""The commands of `thalweg`, as one Typer application.
 
-Owns what the library's help says too much of: that a flag, which takes no value, is a `<bool>`. It
-must not know which commands there are.
+Owns their list and what the program says of itself. What a command does is its own module's.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
-from typer.core import TyperCommand, TyperGroup
+import typer
+
+from streams.cli.command_help import Command, Group
+from streams.cli.consume import consume
+from streams.cli.produce import produce
+from streams.cli.query import query
+from streams.cli.reset import reset
+from streams.cli.run import run
+from streams.cli.status import status
+from streams.cli.topics import topics
+from streams.cli.topology import topology
+
+_EPILOG = (
+    "Exit codes: 0 done or cleanly stopped · 1 the application, the log or the disk failed · "
+    "2 wrong options, settings, script or input · 3 another process holds the log or the state · "
+    "130 stopped at once."
+)
+
+cli = typer.Typer(
+    name="thalweg",
+    cls=Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
+)
+for _command in (run, status, topology, query, produce, consume, reset):
+    cli.command(cls=Command, epilog=_EPILOG if _command is run else None)(_command)
+cli.add_typer(topics)
 
 
-def _without_types_of_flags(parameters: list[Any]) -> list[Any]:
-    for parameter in parameters:
-        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
-            parameter.metavar = ""
-    return parameters
+def _show_version(asked: bool) -> None:
+    if asked:
+        from streams.metrics import thalweg_version
+
+        typer.echo(f"thalweg {thalweg_version()}")
+        raise typer.Exit
 
 
-class Command(TyperCommand):
-    """A command."""
+@cli.callback()
+def thalweg(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            metavar="",
+            help="Show the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Kafka Streams for Python, on Kafka or on an embedded log.
 
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Returns its parameters, those among them that the library adds."""
-        return _without_types_of_flags(super().get_params(ctx))
-
-
-class Group(TyperGroup):
-    """A group of commands."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Returns its parameters, those among them that the library adds."""
-        return _without_types_of_flags(super().get_params(ctx))
+    A script makes an App; these commands run it, draw it, ask it, feed it and reset it.
+    """

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import IntEnum
+from types import FrameType
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
@@ -70,6 +71,8 @@ _REFUSALS: Final = (
     UnsupportedBrokerError,
     UsageError,
 )
+
+_asked: ContextVar[list[int] | None] = ContextVar("asked", default=None)
 
 _is_debug: ContextVar[bool] = ContextVar("is_debug", default=False)
 
@@ -166,11 +169,39 @@ def _terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    asked: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        signal.default_int_handler(number, frame)
+
+    token = _asked.set(asked)
+    before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        _asked.reset(token)
+
+
+@contextmanager
+def nothing_begun() -> Iterator[None]:
+    """Makes a signal a clean stop for as long as the command has nothing to stop.
+
+    What the signal raises may be caught on its way, as by a script that is being loaded.
+
+    Raises:
+        typer.Exit: a signal came.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or _asked.get():
+            raise typer.Exit(ExitCode.DONE) from None
+        raise
+    if _asked.get():
+        raise typer.Exit(ExitCode.DONE)
 
 
 def is_debug() -> bool:

@@ -13,7 +13,15 @@ from typing import Annotated, Final
 import typer
 
 from streams.cli import options
-from streams.cli.exits import ExitCode, fail, is_debug, leave_at_once, tell, told
+from streams.cli.exits import (
+    ExitCode,
+    fail,
+    is_debug,
+    leave_at_once,
+    nothing_begun,
+    tell,
+    told,
+)
 from streams.errors import StreamsError
 
 _UNTIL_IDLE_COMMIT_MS: Final = 1_000
@@ -55,40 +63,39 @@ def run(
     The script makes an App at module level; its own app.run() stands under
     if __name__ == "__main__".
 
-    SIGINT or SIGTERM stops it cleanly: the record in hand is finished, everything is committed
-    and closed, within ten seconds. A second signal stops it at once; nothing that was committed
+    SIGINT or SIGTERM stops it cleanly, at any moment: the record in hand is finished, everything
+    is committed and closed, within ten seconds. A second signal stops it at once; nothing that was committed
     is lost, the rest is processed again.
+
+    Brokers that are away are waited for, at the start too; the log says so now and then.
 
     With several workers each is a process with state of its own. One that crashes is started
     again after a pause; if it crashes more than five times in ten minutes, all are stopped.
     """
-    from streams import logs
-    from streams.cli.progress import Report, display
-    from streams.cli.script import load_app
-    from streams.cli.settings import given_settings
-    from streams.cli.workers import worker_command
-    from streams.clock import SystemClock
-    from streams.supervisor import stop_with_supervisor, supervise
-    from streams.worker import Progress
+    with nothing_begun():
+        from streams import logs
+        from streams.app import State
+        from streams.cli.progress import Report, display
+        from streams.cli.script import load_app
+        from streams.cli.settings import given_settings
+        from streams.cli.workers import worker_command
+        from streams.clock import SystemClock
+        from streams.supervisor import stop_with_supervisor, supervise
+        from streams.worker import Progress
 
-    is_supervised = stop_with_supervisor()
-    logs.install(log_format.value, log_level.value, traces=is_debug(), notices=progress)
-    given = given_settings(
-        settings or (),
-        config,
-        {
-            "num_workers": workers,
-            "bootstrap_servers": bootstrap_servers,
-            "data_dir": data_dir,
-            "state_dir": state_dir,
-        },
-    )
-    try:
+        stop_with_supervisor()
+        logs.install(log_format.value, log_level.value, traces=is_debug(), notices=progress)
+        given = given_settings(
+            settings or (),
+            config,
+            {
+                "num_workers": workers,
+                "bootstrap_servers": bootstrap_servers,
+                "data_dir": data_dir,
+                "state_dir": state_dir,
+            },
+        )
         app = load_app(script, given, config)
-    except KeyboardInterrupt:
-        if is_supervised:  # it is stopped with the others, and there is nothing to stop yet
-            raise typer.Exit(ExitCode.DONE) from None
-        raise
     if app.config.num_workers > 1:
         typed = _typed(
             (("--set", pair) for pair in settings or ()),
@@ -102,9 +109,13 @@ def run(
             "--progress" if progress else "--no-progress",
         )
         count = app.config.num_workers
-        raise typer.Exit(
-            supervise(lambda worker: worker_command(script, typed, app.config, worker), count)
-        )
+        try:
+            code = supervise(
+                lambda worker: worker_command(script, typed, app.config, worker), count
+            )
+        except KeyboardInterrupt:  # it came before the first worker was started
+            code = ExitCode.DONE
+        raise typer.Exit(code)
     if until_idle and app.config.commit_interval_ms > _UNTIL_IDLE_COMMIT_MS:
         app.configure(commit_interval_ms=_UNTIL_IDLE_COMMIT_MS)
     clock = SystemClock()
@@ -123,6 +134,8 @@ def run(
             raise
         fail(error, ExitCode.SHUT_DOWN)
     except KeyboardInterrupt:
+        if app.state is State.CREATED:  # there is nothing yet to be stopped
+            raise typer.Exit(ExitCode.DONE) from None
         tell(f"{app.application_id}: stopped at once; what was not committed is done again")
         leave_at_once(ExitCode.INTERRUPTED)
     finally:

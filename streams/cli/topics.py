@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from streams.cli import options
-from streams.cli.commands import Command, Group
+from streams.cli.command_help import Command, Group
 from streams.cli.exits import ExitCode, UsageError, tell, told
 
 if TYPE_CHECKING:

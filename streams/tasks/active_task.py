@@ -28,7 +28,7 @@ from streams.errors import ProcessingError
 from streams.tasks.chain import SourceRun
 from streams.tasks.collector import RecordCollector
 from streams.tasks.context import TaskProcessorContext
-from streams.tasks.drops import UNCOUNTED_BY_JVM, DropReason, Drops
+from streams.tasks.drops import UNCOUNTED_BY_JVM, DropReason, Drops, shown_key
 from streams.tasks.failures import FailurePolicy
 from streams.tasks.partition_group import PartitionGroup, RecordQueue
 from streams.tasks.plan import TaskPlan

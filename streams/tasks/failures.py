@@ -3,19 +3,22 @@
 Owns the asking of the three handlers, the sending of dead letters, and what an error looks
 like when it goes up. An error that a handler let stop the application passes through every
 node above it untouched, and so does one that is no fault of the record: a full disk, a lost
-task, a log that cannot be reached. It must not know what the handlers decide by.
+task, a log that cannot be reached. But a record at which a passing reason does not pass within
+`task_timeout_ms` is to blame itself: the handler is asked. It must not know what the handlers
+decide by.
 
-Source: JVM `ProcessorNode.process`, `RecordDeserializer`, `RecordCollectorImpl`, KIP-1033,
-KIP-1034.
+Source: JVM `ProcessorNode.process`, `RecordDeserializer`, `RecordCollectorImpl`,
+`AbstractTask.maybeInitTaskTimeoutOrThrow`, KIP-572, KIP-1033, KIP-1034.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, Protocol, TypeAlias
 
 from stores.callables import shown
-from stores.errors import DeserializationError, StorageError, StreamsError
+from stores.errors import DeserializationError, Reaction, StorageError, StreamsError
 from stores.record import Headers, Record
 from streams.config import StreamsConfig
 from streams.error_handlers import (
@@ -36,6 +39,27 @@ from streams.transport.port import End, RefusedRecord, Send
 from topology.processor import ConsumedRecord
 
 _NOT_THE_RECORDS_FAULT = (StorageError, TaskError, BrokerError)
+
+_FORGOTTEN_MS: Final = 60_000
+"""A record that has not failed for so long, or for `task_timeout_ms`, begins anew."""
+
+_Place: TypeAlias = tuple[str, str | None, int, str]
+"""Task, topic, partition, and for a punctuation its node."""
+
+
+@dataclass(slots=True)
+class _Trying:
+    """A record that is tried again and again.
+
+    Attributes:
+        offset: where it stands.
+        since_ms: when it failed first.
+        last_ms: when it failed last.
+    """
+
+    offset: int
+    since_ms: float
+    last_ms: float
 
 
 class Outlet(Protocol):
@@ -60,11 +84,19 @@ class FailurePolicy:
     Args:
         config: names the handlers and the dead-letter topic.
         outlet: where dead letters go, in the same commit as all else.
+        monotonic_ms: a clock that never goes back. Without one, nothing is tried too often.
     """
 
-    def __init__(self, config: StreamsConfig, outlet: Outlet) -> None:
+    def __init__(
+        self,
+        config: StreamsConfig,
+        outlet: Outlet,
+        monotonic_ms: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._config = config
         self._outlet = outlet
+        self._monotonic_ms = monotonic_ms
+        self._tried: dict[_Place, _Trying] = {}
         self._senders: dict[str, Send] = {}
         self._sinks: dict[str, str] = {}
         self._going_up: BaseException | None = None
@@ -118,7 +150,7 @@ class FailurePolicy:
         """
         if error is self._going_up:
             raise error
-        if isinstance(error, _NOT_THE_RECORDS_FAULT):
+        if isinstance(error, _NOT_THE_RECORDS_FAULT) and not self._is_stuck(task, node, error):
             _place(error, self._context(task, node, timestamp))
             raise error
         current = task.current
@@ -136,6 +168,34 @@ class FailurePolicy:
         else:
             message = f"{error_name(error)}: {error}"
         self._raise(ProcessingError(message), context, error)
+
+    def _is_stuck(self, task: TaskFace, node: str, error: StreamsError) -> bool:
+        """Tells whether a record has failed for passing reasons longer than they may last.
+
+        What goes back to the last commit comes by here again and again, so that only the record
+        itself can tell. Brokers that are away are waited for as long as it takes.
+        """
+        if error.reaction not in (Reaction.RETRY, Reaction.REJOIN):
+            return False
+        current = task.current
+        is_record = current.topic is not None
+        place = (task.task_id, current.topic, current.partition, "" if is_record else node)
+        if isinstance(error, BrokerError) and error.is_away:
+            self._tried.pop(place, None)
+            return False
+        offset, now_ms = current.offset() if is_record else -1, self._monotonic_ms()
+        trying, bound_ms = self._tried.get(place), self._config.task_timeout_ms
+        if (
+            trying is None
+            or trying.offset != offset
+            or now_ms - trying.last_ms > max(bound_ms, _FORGOTTEN_MS)
+        ):
+            trying = self._tried[place] = _Trying(offset, now_ms, now_ms)
+        trying.last_ms = now_ms
+        if now_ms - trying.since_ms <= bound_ms:
+            return False
+        del self._tried[place]
+        return True
 
     def serialization_failed(
         self, task: TaskFace, node: str, error: StreamsError, topic: str, key: Any, value: Any

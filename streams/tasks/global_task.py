@@ -113,6 +113,7 @@ class GlobalTask:
         kept = {plan.changelog_topics[name] for name in plan.persistent_stores}
         self._kept = [partition for partition in task.partitions if partition.topic in kept]
         self._is_damaged = False
+        self._is_open = False
 
     @classmethod
     def of(
@@ -168,21 +169,25 @@ class GlobalTask:
     def start(self, is_stopped: Callable[[], bool] = lambda: False) -> None:
         """Opens the stores and reads their topics up to what is there now.
 
+        Called again after a BrokerError, it goes on where it was.
+
         Args:
             is_stopped: whether to give up; asked again and again. They are not complete then.
         """
         task = self._task
-        begins = self._transport.begin_offsets(task.partitions)
         ends = self._transport.end_offsets(task.partitions)
-        known = self._known(begins, ends)
-        try:
-            task.open_stores()
-        except CorruptDataError as error:
-            task.close()
-            known = self._wiped(error)
-            task.open_stores()
-        self._positions = {**begins, **known, **self._noted(known, ends)}
-        task.start()
+        if not self._is_open:
+            begins = self._transport.begin_offsets(task.partitions)
+            known = self._known(begins, ends)
+            try:
+                task.open_stores()
+            except CorruptDataError as error:
+                task.close()
+                known = self._wiped(error)
+                task.open_stores()
+            self._positions = {**begins, **known, **self._noted(known, ends)}
+            task.start()
+            self._is_open = True
         self._reader.add(self._positions)
         self._fill(ends, is_stopped)
         self.commit()

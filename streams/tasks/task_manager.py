@@ -118,7 +118,7 @@ class TaskManager:
         process_budget().resize(config.rocksdb_block_cache_bytes, config.rocksdb_write_buffer_bytes)
         cache_bytes = config.statestore_cache_max_bytes
         self._cache = RecordCache(cache_bytes) if cache_bytes else None
-        self.policy = FailurePolicy(config, transport)
+        self.policy = FailurePolicy(config, transport, clock.monotonic_ms)
         transport.on_refused = self.policy.delivery_refused
         self.committer = Committer(transport)
         self.restorer = Restorer(transport, restore_listener)

@@ -29,6 +29,7 @@ from contextlib import suppress
 from itertools import groupby
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar, cast
 from uuid import UUID
+from weakref import WeakSet
 
 from confluent_kafka import (
     TIMESTAMP_NOT_AVAILABLE,
@@ -53,6 +54,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are no
 )
 from confluent_kafka.cimpl import NewTopic as TopicToCreate
 
+from stores.errors import Reaction
 from stores.record import HeaderList, RawRecord, offset_of
 from streams.clock import Clock, SystemClock
 from streams.config import StreamsConfig
@@ -66,15 +68,21 @@ from streams.errors import (
 )
 from streams.transport.kafka_errors import (
     CREDENTIALS,
+    DISCONNECTED,
     LEADER_CHANGED,
     MISSING,
     NOT_LET_IN,
+    OUT_OF_STEP,
     PASSING,
     TOO_LARGE,
     UNREACHABLE,
+    Verdict,
     delivery_failure,
     failure_of,
+    is_away,
+    rejoining,
     told,
+    verdict_of,
 )
 from streams.transport.kafka_group import (
     GroupOffsets,
@@ -109,7 +117,32 @@ REQUEST_MS: Final = 30_000
 """How long a question to the brokers may take; a broker restarts in less."""
 
 CLOSE_MS: Final = 5_000
-"""How long `close` and `abort` wait for brokers that do not answer."""
+"""How long `abort` waits for records to land, at-least-once."""
+
+HURRY_MS: Final = 6_000
+"""How long anything waits for the brokers once the worker is to stop, all together: less than the
+ten seconds a stop may take."""
+
+HURRY_AWAY_MS: Final = 500
+"""The same where no broker is to be reached: what it waits for does not come."""
+
+_STEP_MS: Final = 500
+"""How long a call into librdkafka may block that can be made again to go on: a stop is noticed
+in between."""
+
+_OFFSETS_STEP_MS: Final = 1_500
+"""The same for offsets of a transaction, which are sent anew each time."""
+
+_ABORT_MS: Final = 5_000
+"""How long a transaction's abort may take before the producer is replaced, which has the brokers
+abort it as well."""
+
+_NEW_PRODUCER_MS: Final = 2_000
+"""How long `abort` waits for a new producer to be let in; called again, it goes on with it."""
+
+_LEADERS_MS: Final = 250
+"""How often to look for leaders of partitions that are not read while there is none, and how long
+that may take."""
 
 _DELETION_MS: Final = 1_000
 _LOOK_UP_MS: Final = 1_000
@@ -163,6 +196,7 @@ class _Assigned:
         known_end: the end of the partition as known lately, None before.
         is_paused: whether records are held back.
         is_stopped: whether it is paused in librdkafka too.
+        is_suspended: whether it is paused there until its leader is known again.
         held: records held back, oldest first.
     """
 
@@ -172,6 +206,7 @@ class _Assigned:
         "held",
         "is_paused",
         "is_stopped",
+        "is_suspended",
         "known_end",
         "partition",
         "position",
@@ -184,7 +219,7 @@ class _Assigned:
         self.end_seen = -1
         self.known_end: int | None = None
         self.is_paused = False
-        self.is_stopped = False
+        self.is_stopped = self.is_suspended = False
         self.held: list[RawRecord] = []
 
 
@@ -195,6 +230,7 @@ class KafkaReader(Reader):
         consumer: the consumer, not assigned anything.
         check: raises TransportError where a partition does not exist.
         serve: called once per poll: lets the transport's other clients do their callbacks.
+        reached: called when brokers answer that had gone.
         monotonic_ms: a clock that never goes back.
         reads_committed: whether records of open transactions are passed over.
         in_bulk: whether a poll brings all there is at once, as restoring likes it.
@@ -205,6 +241,7 @@ class KafkaReader(Reader):
         consumer: Consumer,
         check: Callable[[Collection[TopicPartition]], None],
         serve: Callable[[], None],
+        reached: Callable[[], None],
         monotonic_ms: Callable[[], float],
         *,
         reads_committed: bool,
@@ -214,6 +251,7 @@ class KafkaReader(Reader):
         self._consumer = consumer
         self._check = check
         self._serve = serve
+        self._reached = reached
         self._monotonic_ms = monotonic_ms
         self._reads_committed = reads_committed
         self._assigned: dict[tuple[str, int], _Assigned] = {}
@@ -222,6 +260,7 @@ class KafkaReader(Reader):
         self._failures: deque[StreamsError] = deque()
         self._has_moved = False
         self._ends_due_ms = 0.0
+        self._leaders_due_ms: float | None = None
         self._is_closed = False
 
     def add(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -252,12 +291,54 @@ class KafkaReader(Reader):
             except KafkaException as error:
                 _log.debug("cannot look topic %s up: %s", topic, error)
 
+    def suspend(self) -> None:
+        """Stops fetching until it is known who leads the partitions; called when brokers went.
+
+        A fetch as of an old leader is answered with the new ones, and librdkafka up to 2.16 takes
+        memory that nobody has written for a leader if one of several partitions has none yet: it
+        may then crash (its issue 5280). What was not fetched at all cannot be answered so.
+        """
+        going = [one for one in self._assigned.values() if not one.is_suspended]
+        if self._is_closed or not going:
+            return
+        for one in going:
+            one.is_suspended = True
+        self._leaders_due_ms = self._monotonic_ms()
+        self._change("pause", self._consumer.pause, [one.handle for one in going])
+
+    def _find_leaders(self, due_ms: float) -> None:
+        """Looks who leads suspended partitions, and reads those on that have a leader."""
+        now_ms = self._monotonic_ms()
+        if now_ms < due_ms:
+            return
+        self._leaders_due_ms = now_ms + _LEADERS_MS
+        suspended = [one for one in self._assigned.values() if one.is_suspended]
+        led = set()
+        for topic in sorted({one.partition.topic for one in suspended}):
+            try:
+                known = self._consumer.list_topics(topic, timeout=_LEADERS_MS / 1000)
+            except KafkaException as error:
+                _log.debug("cannot look topic %s up: %s", topic, error)
+                break  # the brokers are away still
+            self._reached()
+            if topic in known.topics:
+                partitions = known.topics[topic].partitions.values()
+                led |= {(topic, one.id) for one in partitions if one.leader >= 0}
+        back = [one for one in suspended if one.partition in led]
+        for one in back:
+            one.is_suspended = False
+        if len(back) == len(suspended):
+            self._leaders_due_ms = None
+        handles = [one.handle for one in back if not one.is_stopped]
+        if handles:
+            self._change("resume", self._consumer.resume, handles)
+
     def remove(self, partitions: Collection[TopicPartition]) -> None:
         """Stops reading partitions; see `Reader.remove`."""
         leaving = [self._assigned.pop(p) for p in partitions if p in self._assigned]
         if not leaving:
             return
-        stopped = [one.handle for one in leaving if one.is_stopped]
+        stopped = [one.handle for one in leaving if one.is_stopped or one.is_suspended]
         if stopped:
             # librdkafka would remember the pause beyond this assignment.
             self._change("resume", self._consumer.resume, stopped)
@@ -279,6 +360,8 @@ class KafkaReader(Reader):
             raise self._failures.popleft()
         if self._released:
             return self._taken_from_held(most)
+        if self._leaders_due_ms is not None:
+            self._find_leaders(self._leaders_due_ms)
         self._has_moved = False
         batches = self._available(most) or self._waited_for(most, timeout_ms)
         self._note_ends(batches)
@@ -436,7 +519,8 @@ class KafkaReader(Reader):
                 self._released.append(one)
             if one.is_stopped:
                 one.is_stopped = False
-                stopped.append(one.handle)
+                if not one.is_suspended:
+                    stopped.append(one.handle)
         if stopped:
             self._change("resume", self._consumer.resume, stopped)
 
@@ -549,15 +633,19 @@ class _Heard:
 
     Args:
         monotonic_ms: a clock that never goes back.
+        went: called when a connection broke that was there.
 
     Attributes:
         last: the latest error, None after a success.
         refusal: the credentials were refused, or TLS cannot be agreed on.
+        is_away: a connection broke, and nothing was answered since.
     """
 
-    def __init__(self, monotonic_ms: Callable[[], float]) -> None:
+    def __init__(self, monotonic_ms: Callable[[], float], went: Callable[[], None]) -> None:
+        self._went = went
         self.last: KafkaError | None = None
         self.refusal: KafkaError | None = None
+        self.is_away = False
         self._monotonic_ms = monotonic_ms
         self._quiet_until_ms = 0.0
         self._tls_failures = 0
@@ -572,14 +660,27 @@ class _Heard:
         # "All brokers are down" follows the reason and would hide it.
         if name != "_ALL_BROKERS_DOWN" or self.last is None:
             self.last = fault
+        if is_away(fault):
+            self.lost()
         if name == "_SSL":
             self._tls_failures += 1
         if name in CREDENTIALS or self._tls_failures >= _TLS_ATTEMPTS:
             self.refusal = self.refusal or fault
 
+    def lost(self) -> None:
+        """Takes note that a connection broke."""
+        if not self.is_away:
+            self.is_away = True
+            self._went()
+
+    def reached(self) -> None:
+        """Takes note that a broker answered."""
+        self.is_away = False
+
     def forget(self) -> None:
         """Forgets everything: the connection works."""
         self.last = self.refusal = None
+        self.is_away = False
         self._tls_failures = 0
 
 
@@ -593,6 +694,8 @@ class KafkaTransport(Transport):
         clock: where time and identifiers come from.
         process_id: tells processes of the application apart; None draws one.
         worker: tells workers of one process apart.
+        is_stopping: whether whoever opens it is about to stop: nothing waits for long then, as
+            after `hurry`.
 
     Raises:
         ConfigError: a setting of a Kafka client is unknown, wrong or the runtime's own.
@@ -608,8 +711,12 @@ class KafkaTransport(Transport):
         clock: Clock | None = None,
         process_id: str | None = None,
         worker: int = 1,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._clock = clock or SystemClock()
+        self._is_stopping = is_stopping
+        self._hurried_ms: float | None = None
+        self._has_given_up = False
         if process_id is None:
             process_id = str(UUID(int=self._clock.random.getrandbits(128), version=4))
         client_id = f"{config.application_id}-{process_id}-{worker}"
@@ -621,12 +728,16 @@ class KafkaTransport(Transport):
         )
         self._servers = config.bootstrap_servers
         self._group_id = config.application_id
-        self._heard = _Heard(self._clock.monotonic_ms)
+        self._readers: WeakSet[KafkaReader] = WeakSet()
+        self._heard = _Heard(self._clock.monotonic_ms, self._suspend_readers)
         self._was_let_in = False
         self._counts: dict[str, int] = {}
         self._senders: dict[tuple[str, bool], tuple[Send, _Rebind]] = {}
         self._failure: StreamsError | None = None
         self._is_producer_dead = False
+        self._lost_batches = 0
+        self._fresh: Producer | None = None
+        self._fresh_since_ms = 0.0
         self._deletions: dict[TopicPartition, Future[Any]] = {}
         self._unkeyed = 0
         # Longer than that the broker keeps no transaction open: waiting on would be for nothing.
@@ -647,7 +758,9 @@ class KafkaTransport(Transport):
             # Wrong settings are told now, not when the first reader is made.
             self._new_consumer().close()
         self._connect()
-        self._producer = self._new_producer()
+        self._producer = self._made_producer()
+        if self._is_transactional:
+            self._open_transactions(self._producer, REQUEST_MS)
         self._group: GroupOffsets = group or _IdleGroup(self._ask_group, self._group_id)
 
     def _made(
@@ -686,18 +799,47 @@ class KafkaTransport(Transport):
         except KafkaException as error:
             # "Connection refused" says more than "timed out".
             reason = self._heard.last or error.args[0]
-            kind = AuthenticationError if reason.name() in NOT_LET_IN else BrokerError
-            raise kind(told(f"{what} within {seconds:g} s", reason)) from error
+            text = told(f"{what} within {seconds:g} s", reason)
+            if reason.name() in NOT_LET_IN:
+                raise AuthenticationError(text) from error
+            away = is_away(reason)
+            raise BrokerError(text, retriable=away, is_away=away) from error
         self._heard.forget()
         self._was_let_in = True
 
-    def _new_producer(self) -> Producer:
+    def _made_producer(self) -> Producer:
         settings = {**self.settings.producer, "on_delivery": self._undelivered}
         producer: Producer = self._made("producer_configs", Producer, settings, self._heard.client)
-        if self._is_transactional:
-            self._transact("cannot open transactions", producer.init_transactions)
-            self._begin_transaction(producer)
         return producer
+
+    def _open_transactions(self, producer: Producer, wait_ms: float) -> None:
+        """Makes the producer the one with its transactional id; called again, it goes on."""
+        self._transact("cannot open transactions", producer.init_transactions, wait_ms)
+        self._heard.reached()
+        self._begin_transaction(producer)
+
+    # -- a stop that must not wait for the brokers ---------------------------------------
+
+    def hurry(self) -> None:
+        """Lets nothing wait for long any more; see `Transport.hurry`."""
+        if not self._has_given_up:
+            self._hurried_ms = self._clock.monotonic_ms()
+
+    def _left_ms(self, deadline_ms: float) -> float:
+        """Returns how long may be waited yet; less than 0 for not at all."""
+        if self._hurried_ms is None and self._is_stopping():
+            self.hurry()
+        if self._hurried_ms is not None:
+            most_ms = HURRY_AWAY_MS if self._heard.is_away else HURRY_MS
+            deadline_ms = min(deadline_ms, self._hurried_ms + most_ms)
+        return deadline_ms - self._clock.monotonic_ms()
+
+    def _raise_hurried(self, what: str) -> None:
+        """Raises BrokerError if there is a stop and it has waited long enough."""
+        if self._left_ms(float("inf")) <= 0:
+            self._has_given_up = True
+            message = f"{what}: the brokers did not answer in the time a stop may take"
+            raise BrokerError(message, retriable=True, is_away=True)
 
     # -- questions to the brokers --------------------------------------------------------
 
@@ -705,10 +847,14 @@ class KafkaTransport(Transport):
         """Waits for an answer; credentials that are refused end the wait at once."""
         while True:
             try:
-                return future.result(timeout=_RETRY_MS / 1000)
+                answer = future.result(timeout=_RETRY_MS / 1000)
             except TimeoutError:
                 self._admin.poll(0)
                 self._raise_refusal(what)
+                self._raise_hurried(what)
+            else:
+                self._heard.reached()
+                return answer
             finally:
                 self._admin.poll(0)
 
@@ -741,12 +887,12 @@ class KafkaTransport(Transport):
                 for answer in answers.values()
                 if isinstance(answer, KafkaError) and answer.name() in PASSING - UNREACHABLE
             ]
-            if not passing or self._clock.monotonic_ms() > deadline_ms:
+            if not passing or self._left_ms(deadline_ms) <= 0:
                 return answers
             if any(answer.name() in LEADER_CHANGED for answer in passing):
                 # An admin client goes on asking the leaders it knows until it is told of others.
                 with suppress(KafkaException):
-                    self._admin.list_topics(timeout=REQUEST_MS / 1000)
+                    self._admin.list_topics(timeout=_STEP_MS / 1000)
             self._clock.sleep_ms(_RETRY_MS)
 
     def _ask_group(self, what: str, ask: Callable[[AdminClient, float], Any]) -> Any:
@@ -765,10 +911,7 @@ class KafkaTransport(Transport):
             fault: KafkaError = refused[0]
             if fault.name() == "GROUP_ID_NOT_FOUND":
                 return None
-            if (
-                fault.name() not in PASSING - UNREACHABLE
-                or self._clock.monotonic_ms() > deadline_ms
-            ):
+            if fault.name() not in PASSING - UNREACHABLE or self._left_ms(deadline_ms) <= 0:
                 raise failure_of(what, fault)
             self._clock.sleep_ms(_RETRY_MS)
 
@@ -777,13 +920,19 @@ class KafkaTransport(Transport):
     def topics(self) -> Sequence[str]:
         """Returns the names of all topics but the brokers' own."""
         self._refuse_closed()
-        try:
-            found = self._admin.list_topics(timeout=REQUEST_MS / 1000).topics
-        except KafkaException as error:
-            raise failure_of("cannot list the topics", error.args[0]) from error
-        finally:
-            self._admin.poll(0)
-        return sorted(found.keys() - _BROKERS_OWN)
+        deadline_ms = self._clock.monotonic_ms() + REQUEST_MS
+        while True:
+            try:
+                found = self._admin.list_topics(timeout=_STEP_MS / 1000).topics
+                return sorted(found.keys() - _BROKERS_OWN)
+            except KafkaException as error:
+                fault: KafkaError = error.args[0]
+                if fault.name() not in PASSING or self._left_ms(deadline_ms) <= 0:
+                    raise failure_of("cannot list the topics", fault) from error
+            finally:
+                self._admin.poll(0)
+            self._raise_refusal("cannot list the topics")
+            self._clock.sleep_ms(_RETRY_MS)
 
     def partition_counts(self, topics: Collection[str]) -> Mapping[str, int]:
         """Returns partition counts; see `Transport.partition_counts`."""
@@ -859,7 +1008,7 @@ class KafkaTransport(Transport):
             missing = [name for name in names if name not in counts]
             if not missing:
                 return counts
-            if self._clock.monotonic_ms() > deadline_ms:
+            if self._left_ms(deadline_ms) <= 0:
                 message = (
                     f"topic {missing[0]!r} was created, but no broker knows it; it may be being "
                     "deleted: try again"
@@ -927,14 +1076,24 @@ class KafkaTransport(Transport):
     def reader(self, *, in_bulk: bool = False) -> KafkaReader:
         """Returns a new reader with a consumer of its own."""
         self._refuse_closed()
-        return KafkaReader(
+        reader = KafkaReader(
             self._new_consumer(),
             self._check,
             self._serve,
+            self._heard.reached,
             self._clock.monotonic_ms,
             reads_committed=self.settings.reads_committed,
             in_bulk=in_bulk,
         )
+        self._readers.add(reader)
+        return reader
+
+    def _suspend_readers(self) -> None:
+        for reader in list(self._readers):
+            try:
+                reader.suspend()
+            except StreamsError as error:  # it is told by the reader's next poll, if it matters
+                _log.debug("%s", error)
 
     def _serve(self) -> None:
         """Hears what became of records sent; once per poll of any reader."""
@@ -1103,7 +1262,11 @@ class KafkaTransport(Transport):
         chosen = -1 if partition is None else partition
         stamp = timestamp or (0 if timestamp is None else 1)
         while isinstance(error, BufferError):
-            self._raise_refusal(f"cannot send to topic {topic!r}")
+            what = f"cannot send to topic {topic!r}"
+            self._raise_refusal(what)
+            self._raise_hurried(what)
+            # What was sent since the last commit is lost already: more of it is for nothing.
+            self._raise_failure()
             try:
                 self._producer.poll(_RETRY_MS / 1000)
                 produce(topic, value, key, chosen, None, None, stamp, headers)
@@ -1152,6 +1315,12 @@ class KafkaTransport(Transport):
             except StreamsError as raised:
                 failure = raised
         self._failure = failure
+        if failure.reaction is Reaction.REJOIN:
+            # One that found no broker twice may never look again (librdkafka issue 5430). Its
+            # successor has to ask for an identity first, which a broker that just started may
+            # not give at once.
+            self._lost_batches += 1
+            self._is_producer_dead |= self._is_transactional or self._lost_batches > 1
 
     def flush(self) -> None:
         """Waits until everything sent is in the log; see `Transport.flush`.
@@ -1163,6 +1332,9 @@ class KafkaTransport(Transport):
         deadline_ms = self._clock.monotonic_ms() + self._commit_step_ms
         while left := self._flushed(_RETRY_MS):
             self._raise_refusal(what)
+            self._raise_hurried(what)
+            if self._failure is not None and self._failure.reaction is Reaction.REJOIN:
+                break
             if self._is_transactional and self._clock.monotonic_ms() >= deadline_ms:
                 # As long as that the broker keeps no transaction open. librdkafka has been seen
                 # to wait on after a restart of the broker; a new producer looks anew.
@@ -1171,7 +1343,7 @@ class KafkaTransport(Transport):
                     f"{what}: {left:,} records of the transaction found no broker to take them "
                     f"within {self._commit_step_ms:,} ms"
                 )
-                raise self._failure or BrokerError(message, retriable=True)
+                raise self._failure or rejoining(message, is_away=True)
         self._raise_failure()
         self._written.flushed()
 
@@ -1181,6 +1353,11 @@ class KafkaTransport(Transport):
             return self._producer.flush(timeout_ms / 1000)
         except KafkaException as error:
             raise self._dead(error) from error
+
+    def _refuse_dead(self) -> None:
+        if self._is_producer_dead:
+            message = "the producer cannot go on: call abort()"
+            raise self._failure or rejoining(message)
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
@@ -1224,10 +1401,13 @@ class KafkaTransport(Transport):
         """
         self._refuse_closed()
         self._raise_failure()
+        self._refuse_dead()
         if self._is_transactional:
             self._commit_transaction(offsets)
         elif offsets:
             self._group.commit(offsets)
+        self._heard.reached()
+        self._lost_batches = 0
         self._written.committed()
 
     def _commit_transaction(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
@@ -1242,6 +1422,7 @@ class KafkaTransport(Transport):
                 "cannot commit offsets",
                 lambda seconds: producer.send_offsets_to_transaction(positions, identity, seconds),
                 self._commit_step_ms,
+                _OFFSETS_STEP_MS,
             )
         self._transact(
             "cannot commit the transaction", producer.commit_transaction, self._commit_step_ms
@@ -1253,14 +1434,25 @@ class KafkaTransport(Transport):
         self._transact("cannot begin a transaction", lambda _: producer.begin_transaction())
 
     def _transact(
-        self, what: str, call: Callable[[float], None], wait_ms: int = REQUEST_MS
+        self,
+        what: str,
+        call: Callable[[float], None],
+        wait_ms: float = REQUEST_MS,
+        step_ms: float = _STEP_MS,
     ) -> None:
-        """Makes a step of a transaction, again while the reason against it passes."""
+        """Makes a step of a transaction, again while the reason against it passes.
+
+        Args:
+            what: what cannot be done when it fails.
+            call: makes the step within so many seconds; called again, it goes on with it.
+            wait_ms: how long to try.
+            step_ms: how long one call may block.
+        """
         deadline_ms = self._clock.monotonic_ms() + wait_ms
         while True:
-            left_ms = deadline_ms - self._clock.monotonic_ms()
+            left_ms = self._left_ms(deadline_ms)
             try:
-                call(max(left_ms, 1) / 1000)
+                call(max(min(left_ms, step_ms), 1) / 1000)
             except KafkaException as error:
                 fault: KafkaError = error.args[0]
                 if not fault.retriable() or left_ms <= _RETRY_MS:
@@ -1268,50 +1460,101 @@ class KafkaTransport(Transport):
                     # transaction's coordinator when that is restarted. A new one looks anew.
                     self._is_producer_dead |= fault.fatal() or fault.retriable()
                     # Records that were refused say more than the transaction they broke.
-                    raise self._failure or failure_of(what, fault) from error
+                    raise self._failure or self._broken(what, fault) from error
+                if fault.name() in DISCONNECTED:
+                    self._heard.lost()
+                self.hear()
                 self._raise_refusal(what)
                 self._clock.sleep_ms(_RETRY_MS)
             else:
                 return
 
+    def hear(self) -> None:
+        """Hears of the connections of clients that are not polled while something is waited for.
+
+        For the worker's thread, in which it may be in the middle of a wait for something else.
+        """
+        self._admin.poll(0)
+        for producer in (self._producer, self._fresh):
+            if producer is not None:
+                with suppress(KafkaException):
+                    producer.poll(0)
+
+    def _broken(self, what: str, fault: KafkaError) -> StreamsError:
+        """Returns what a step of a transaction failed of."""
+        verdict = verdict_of(fault)
+        is_over = fault.txn_requires_abort() or fault.name() in OUT_OF_STEP
+        if verdict in (Verdict.FENCED, Verdict.REJOIN) or fault.name() in NOT_LET_IN or not is_over:
+            return failure_of(what, fault)
+        # The transaction is over, and what was sent in it; another may go better.
+        self._is_producer_dead = True
+        return rejoining(told(what, fault), is_away=verdict is Verdict.AWAY)
+
     def abort(self) -> None:
         """Takes back what was sent since the last commit; at-least-once, lets it land.
 
-        Afterwards the transport can be used again, whatever happened before.
+        Afterwards the transport can be used again, whatever happened before. While the brokers
+        do not answer it fails after a moment; called again, it goes on.
 
         Raises:
             BrokerError: the brokers do not answer.
         """
         self._refuse_closed()
+        # It would wait for nothing, and a new producer takes the transaction back as well.
+        self._is_producer_dead |= self._is_transactional and self._heard.is_away
         if self._is_producer_dead:
-            self._replace_producer()
+            pass
         elif self._is_transactional:
             producer = self._producer
             try:
-                self._transact("cannot abort the transaction", producer.abort_transaction)
+                self._transact(
+                    "cannot abort the transaction", producer.abort_transaction, _ABORT_MS
+                )
                 self._begin_transaction(producer)
             except StreamsError as error:
-                _log.warning("the producer is replaced: %s", error)
-                self._replace_producer()
+                _log.info("the producer is replaced: %s", error)
+                self._is_producer_dead = True
         else:
             # So that whoever asks for a partition's end afterwards sees all there will be.
             self._drain()
+        if self._is_producer_dead:
+            self._replace_producer()
         self._failure = None
         self._written.aborted()
 
     def _replace_producer(self) -> None:
-        # If this fails, the next abort tries again.
-        self._is_producer_dead = True
-        self._retire_producer()
-        self._producer = self._new_producer()
+        """Puts a new producer into the old one's place; if that fails, the next call goes on."""
+        self._raise_hurried("no new producer is made")
+        now_ms = self._clock.monotonic_ms()
+        if self._fresh is None or now_ms - self._fresh_since_ms > REQUEST_MS:
+            # One that was not let in for so long has perhaps lost sight of its coordinator.
+            self._retire_producer()
+            self._fresh, self._fresh_since_ms = self._made_producer(), now_ms
+        fresh = self._fresh
+        if self._is_transactional:
+            failure, self._failure = self._failure, None
+            try:
+                self._open_transactions(fresh, _NEW_PRODUCER_MS)
+            except BrokerError as error:
+                if not error.retriable:
+                    self._fresh = None
+                raise
+            except StreamsError:
+                self._fresh = None
+                raise
+            finally:
+                self._failure = failure
+        self._producer, self._fresh = fresh, None
         self._is_producer_dead = False
         for _, rebind in self._senders.values():
             rebind(self._producer.produce)
 
     def _retire_producer(self) -> None:
-        """Lets go of the producer; its own close() would wait for records to time out."""
-        with suppress(KafkaException):
-            self._producer.purge()
+        """Lets go of the producers; their own close() would wait for records to time out."""
+        for producer in (self._producer, self._fresh):
+            if producer is not None:
+                with suppress(KafkaException):
+                    producer.purge()
         for _, rebind in self._senders.values():
             rebind(_refuse_to_send)
 
@@ -1319,7 +1562,7 @@ class KafkaTransport(Transport):
         deadline_ms = self._clock.monotonic_ms() + CLOSE_MS
         with suppress(StreamsError):
             while left := self._flushed(_RETRY_MS):
-                if self._clock.monotonic_ms() > deadline_ms:
+                if self._left_ms(deadline_ms) <= 0:
                     _log.warning("%d records were not delivered in time", left)
                     return
 
@@ -1364,15 +1607,17 @@ class KafkaTransport(Transport):
         )
 
     def close(self) -> None:
-        """Releases the clients; see `Transport.close`. Takes at most some `CLOSE_MS`."""
+        """Releases the clients; see `Transport.close`. Takes at most some `HURRY_MS`."""
         if self._is_closed:
             return
+        if self._hurried_ms is None:
+            self.hurry()
         self._is_closed = True
-        if self._is_transactional:
+        if self._is_producer_dead:
+            pass
+        elif self._is_transactional:
             try:
-                self._transact(
-                    "cannot abort the transaction", self._producer.abort_transaction, CLOSE_MS
-                )
+                self._transact("cannot abort the transaction", self._producer.abort_transaction)
             except StreamsError as error:  # the broker ends it by itself, in time
                 _log.debug("%s", error)
         else:
@@ -1380,7 +1625,7 @@ class KafkaTransport(Transport):
         self._retire_producer()
         self._note_deletions()
         # Their threads end with the last reference.
-        del self._producer, self._admin
+        del self._producer, self._fresh, self._admin
 
 
 class _IdleGroup:

@@ -351,6 +351,13 @@ class Transport(ABC):
     def abort(self) -> None:
         """Takes back what was sent since the last commit, where the log can do that."""
 
+    def hurry(self) -> None:  # noqa: B027 - a log of this process keeps nobody waiting
+        """Lets calls that wait for the log give up soon, with a BrokerError; any thread may call.
+
+        For a worker that is to stop, and again when it closes: the time begins anew, unless it
+        has run out already. It holds until the transport is closed.
+        """
+
     @abstractmethod
     def delete_records(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Lets the log forget what lies before an offset; it may take its time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,6 +13,7 @@ from streams.transport.kafka import KafkaTransport
 from streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition
 from tests.broker.broker import Broker
 from tests.broker.members import recovery
+from tests.broker.waiting import wait_until
 from tests.unit.streams.transport.conformance import produce, read, values
 
 
@@ -24,8 +25,6 @@ def transport(
         application_id=name,
         bootstrap_servers=broker.bootstrap_servers,
         processing_guarantee=request.param,
-        # A broker on a busy machine may take longer to come back than a transaction lasts.
-        producer_configs={"transaction.timeout.ms": 60_000},
     )
     with KafkaTransport(config) as transport:
         yield transport
@@ -45,19 +44,44 @@ def test_a_transport_survives_its_broker(
 
     getattr(broker, how)()
     send = transport.sender(name)
+
+    def send_all() -> None:
+        for number in range(100, 200):
+            send(b"k", b"%d" % number, 1, None, 0)
+        transport.flush()
+        transport.commit({at: OffsetAndMetadata(200)})
+
     for number in range(100, 200):
         send(b"k", b"%d" % number, 1, None, 0)
     assert not reader.poll(10, 500)
     broker.mend()
     deadline = recovery()
 
-    transport.flush()
-    transport.commit({at: OffsetAndMetadata(200)})
+    try:
+        transport.flush()
+        transport.commit({at: OffsetAndMetadata(200)})
+    except BrokerError as error:
+        # A broker on a busy machine takes longer to come back than a transaction lasts.
+        if not (error.is_away and transport.settings.reads_committed):
+            raise
+        wait_until(lambda: _is_done(transport.abort), deadline.left_s, "what was sent taken back")
+        send_all()
     found += values(read(reader, 100))
     assert deadline.left_s, "longer than a session and a heartbeat"
     reader.close()
     assert found == [b"%d" % n for n in range(200)]
     assert transport.committed([at]) == {at: OffsetAndMetadata(200)}
+
+
+def _is_done(step: Callable[[], None]) -> bool:
+    """Tells whether a step works that may be made again while brokers are away."""
+    try:
+        step()
+    except BrokerError as error:
+        if not error.is_away:
+            raise
+        return False
+    return True
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
@@ -124,4 +148,4 @@ def test_closing_without_a_broker_takes_a_bounded_time(
     transport.close()
 
     # Without the bound it is what a record may take: two minutes.
-    assert clock.monotonic_ms() - before_ms < 60_000
+    assert clock.monotonic_ms() - before_ms < 30_000

@@ -198,6 +198,8 @@ class WordCount:
         home: for state and logs.
         partitions: of all its topics.
         script: what the workers run; counts words as `word_count` does.
+        environment: of all workers, beside what the script needs.
+        commit_often: whether to commit more often than by default.
         settings: of all workers, by the names of `StreamsConfig`.
     """
 
@@ -208,6 +210,8 @@ class WordCount:
         partitions: int = 4,
         *,
         script: Path = WORD_COUNT,
+        environment: Mapping[str, str] | None = None,
+        commit_often: bool = True,
         **settings: Any,
     ) -> None:
         self._script = script
@@ -225,7 +229,7 @@ class WordCount:
         self._feeds = 0
         self._outputs: dict[str, list[int]] = defaultdict(list)
         self._follower = Follower(self.topics, self.counts)
-        given = {"commit_interval_ms": 200, **settings}
+        given = {"commit_interval_ms": 200, **settings} if commit_often else settings
         self._options = [
             *("--bootstrap-servers", servers, "--log-level", "info"),
             *(text for name, value in given.items() for text in ("--set", f"{name}={value}")),
@@ -235,6 +239,7 @@ class WordCount:
             "LINES": self.lines,
             "COUNTS": self.counts,
             "APPLICATION": self.application_id,
+            **(environment or {}),
         }
 
     # -- workers -------------------------------------------------------------------------

@@ -304,6 +304,63 @@ def test_a_client_that_was_interrupted_before_does_not_wait(
     assert coordinator.members == {}
 
 
+def test_a_start_without_a_bound_waits_for_its_coordinator_and_says_so(
+    open_client: Open,
+    coordinator: Coordinator,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("rebalance.client._TELL_SECONDS", 0.001)
+    connection = GroupConnection(coordinator)
+
+    def away(_api: Api) -> None:
+        if "waiting for its coordinator: nobody is there" not in caplog.text:
+            raise UnreachableError("nobody is there")
+
+    connection.before = away
+    client = open_client(connection=connection)
+
+    client.start(timeout_ms=None)
+
+    assert client.identity().is_member
+
+
+def test_who_is_to_stop_does_not_wait_for_an_answer_about_offsets(
+    open_client: Open, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rebalance.client._INTERRUPTED_AWAY_MS", 1)
+    monkeypatch.setattr("rebalance.client._INTERRUPTED_MS", 1)
+    connection = GroupConnection(coordinator)
+    client = open_client(connection=connection)
+    client.start()
+    asked = threading.Event()
+
+    def away(_api: Api) -> None:
+        asked.set()
+        raise UnreachableError("nobody is there")
+
+    connection.before = away
+    failures: list[RebalanceError] = []
+
+    def commit() -> None:
+        try:
+            client.commit_offsets({("t", 0): (1, "")}, timeout_ms=3_600_000)
+        except RebalanceError as error:
+            failures.append(error)
+
+    committing = threading.Thread(target=commit)
+    committing.start()
+    assert asked.wait(SECONDS)
+
+    client.interrupt()
+
+    committing.join(SECONDS)
+    assert not committing.is_alive()
+    (failure,) = failures
+    assert isinstance(failure, UnreachableError)
+    assert "the time a stop may take" in failure.message
+
+
 def test_who_hears_nothing_is_out_of_touch_until_it_does(
     open_client: Open, coordinator: Coordinator
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +18,8 @@ import pytest
 from streams import (
     App,
     AppStateError,
+    AuthenticationError,
+    BrokerError,
     Materialized,
     ProcessingError,
     Progress,
@@ -32,6 +35,7 @@ from streams import (
     ValueAndTimestamp,
     serdes,
 )
+from streams.clock import SystemClock
 from tests.unit.streams.running import (
     SOON,
     Gate,
@@ -291,6 +295,129 @@ def test_run_raises_what_it_died_of(tmp_path: Path) -> None:
         app.run()
     assert raised.value is app.error
     assert app.state is State.ERROR
+
+
+class Hasty(SystemClock):
+    """A clock of which pauses cost nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses = 0
+
+    def sleep_ms(self, duration_ms: float) -> None:
+        self.pauses += 1
+
+
+class Awaited:
+    """A log whose brokers are away for the first attempts."""
+
+    def __init__(self, log: Log, failures: int) -> None:
+        self.log, self.failures, self.attempts = log, failures, 0
+        self.on_attempt: Callable[[], None] = lambda: None
+
+    def __call__(self) -> Any:
+        self.attempts += 1
+        self.on_attempt()
+        if self.failures:
+            self.failures -= 1
+            raise BrokerError("cannot reach Kafka at k:9092", retriable=True, is_away=True)
+        return self.log.transport("app")
+
+
+def waiting(awaited: Awaited, state_dir: Path, **settings: Any) -> App:
+    return App(
+        passing(settings.pop("work", lambda value: value)),
+        application_id="app",
+        state_dir=state_dir,
+        transport=awaited,
+        clock=Hasty(),
+        commit_interval_ms=10,
+        poll_ms=5,
+        default_value_serde=serdes.string,
+        **settings,
+    )
+
+
+def test_run_waits_for_brokers_that_are_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    awaited = Awaited(Log(), failures=20)
+    awaited.log.send("in", (None, "1"))
+    app = waiting(awaited, tmp_path)
+
+    def close(progress: Progress) -> None:
+        if progress.processed_records:
+            app.close(timedelta(0))
+
+    app.run(on_progress=close)
+
+    assert app.state is State.NOT_RUNNING
+    assert awaited.attempts == 21
+    assert "waiting for the brokers: cannot reach Kafka at k:9092" in caplog.text
+    assert app.failed_worker_count == 0
+
+
+def test_run_does_not_wait_for_what_does_not_pass(tmp_path: Path) -> None:
+    def refused() -> Any:
+        raise AuthenticationError("the password is wrong")
+
+    app = App(passing(), application_id="app", state_dir=tmp_path, transport=refused, clock=Hasty())
+    with pytest.raises(AuthenticationError):
+        app.run()
+    assert app.state is State.CREATED
+
+
+def test_run_that_waits_for_brokers_can_be_closed(tmp_path: Path) -> None:
+    awaited = Awaited(Log(), failures=1_000_000)
+    app = waiting(awaited, tmp_path)
+
+    def close() -> None:
+        if awaited.attempts == 3:
+            app.close()
+
+    awaited.on_attempt = close
+
+    app.run()
+
+    assert app.state is State.NOT_RUNNING
+    assert awaited.attempts == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_waits_for_brokers_is_a_clean_stop(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    awaited = Awaited(Log(), failures=1_000_000)
+    app = waiting(awaited, tmp_path)
+
+    def interrupt() -> None:
+        if awaited.attempts == 3:
+            os.kill(os.getpid(), number)
+
+    awaited.on_attempt = interrupt
+
+    app.run()
+
+    assert app.state is State.NOT_RUNNING
+    assert awaited.attempts == 3
+
+
+def test_a_worker_is_replaced_when_the_brokers_are_back(tmp_path: Path) -> None:
+    awaited = Awaited(Log(), failures=0)
+    fails = Fails(1)
+    awaited.log.send("in", (None, "a"), (None, "bad"), (None, "b"))
+
+    def work(value: str) -> str:
+        if value == "bad":
+            awaited.failures = 5 * bool(fails.left)
+        return fails(value)
+
+    app = waiting(awaited, tmp_path, work=work)
+    app.set_uncaught_error_handler(lambda _error: UncaughtResponse.REPLACE_WORKER)
+    with app:
+        assert len(settled(app, awaited.log, "out", 3)) >= 3
+        assert app.failed_worker_count == 1
+    assert awaited.attempts == 7
 
 
 # -- errors --------------------------------------------------------------------------------

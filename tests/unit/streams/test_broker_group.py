@@ -31,6 +31,29 @@ def test_a_refusal_that_passes_is_tried_again(code: Code) -> None:
     assert (error.topic, error.partition) == ("t", 3)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        group.UnreachableError("away"),
+        refused(Code.COORDINATOR_LOAD_IN_PROGRESS),
+        refused(Code.COORDINATOR_NOT_AVAILABLE),
+        refused(Code.NOT_COORDINATOR),
+        refused(Code.NOT_ENOUGH_REPLICAS),
+    ],
+    ids=str,
+)
+def test_a_coordinator_that_is_away_is_waited_for(error: group.RebalanceError) -> None:
+    found = translated(error)
+    assert isinstance(found, BrokerError)
+    assert found.is_away
+
+
+def test_a_transaction_that_does_not_end_is_not_waited_for_without_end() -> None:
+    found = translated(refused(Code.UNSTABLE_OFFSET_COMMIT))
+    assert isinstance(found, BrokerError)
+    assert (found.retriable, found.is_away) == (True, False)
+
+
 def test_a_member_that_does_not_hear_of_a_newer_epoch_goes_back_to_the_last_commit() -> None:
     assert translated(refused(Code.STALE_MEMBER_EPOCH)).reaction is Reaction.REJOIN
 

@@ -11,17 +11,19 @@ from typing import Any
 
 import pytest
 
-from stores.errors import CorruptDataError, StoreLockedError, StoreNotReadyError
+from stores.errors import CorruptDataError, Reaction, StoreLockedError, StoreNotReadyError
 from streams import (
     AutoOffsetReset,
     BrokerError,
     MissingTopicsError,
+    ProcessingError,
     Processor,
     ProcessorContext,
     PunctuationType,
     Record,
     StreamsBuilder,
     StreamsError,
+    TaskMigratedError,
     key_value_store,
     serdes,
 )
@@ -29,7 +31,7 @@ from streams.clock import ManualClock
 from streams.tasks.task import TaskId
 from streams.transport.memory import MemoryTransport
 from streams.transport.port import Batch, OffsetAndMetadata, Reader, TopicPartition
-from streams.worker import WorkerState
+from streams.worker import Worker, WorkerState
 from tests.unit.streams.running import Gate, Log, rows_of, string, word_count
 from tests.unit.streams.working import NOW_MS, Each, Running, each, nothing, running, worker_of
 
@@ -604,6 +606,214 @@ def test_a_log_that_stays_away_ends_it(tmp_path: Path) -> None:
     )
     with pytest.raises(BrokerError, match="away"), running(worker) as run:
         run.ended()
+
+
+def test_what_fails_at_each_commit_ends_it_although_rounds_in_between_go_well(
+    tmp_path: Path,
+) -> None:
+    log, clock = Log(), ManualClock(NOW_MS)
+    log.send("in", ("a", "1"))
+
+    class Refusing(Flaky):
+        def partition_counts(self, topics: Any) -> Any:
+            clock.advance(100)  # tasks are opened anew, which goes well
+            return super().partition_counts(topics)
+
+    worker = worker_of(
+        each(nothing),
+        log,
+        tmp_path,
+        clock=clock,
+        transport=Refusing(log, commits=1_000),
+        task_timeout_ms=5_000,
+        commit_interval_ms=50,
+        processing_guarantee="exactly_once_v2",
+    )
+    with pytest.raises(BrokerError, match="away"), running(worker) as run:
+        run.ended()
+
+
+def away(reaction: Reaction) -> BrokerError:
+    """Returns the error of a log that cannot be reached."""
+    error = BrokerError("no broker answers", retriable=reaction is Reaction.RETRY, is_away=True)
+    error.reaction = reaction
+    return error
+
+
+STEPS = ("flush", "commit", "abort", "committed", "high_watermarks", "partition_counts")
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once_v2"])
+@pytest.mark.parametrize(
+    ("step", "reaction"),
+    [(step, Reaction.RETRY) for step in STEPS]
+    # Whoever takes back has nothing more to take back.
+    + [(step, Reaction.REJOIN) for step in STEPS if step != "abort"],
+)
+def test_brokers_that_are_away_are_waited_for_as_long_as_it_takes(
+    tmp_path: Path, step: str, reaction: Reaction, guarantee: str
+) -> None:
+    log, clock = Log(), ManualClock(NOW_MS)
+    faults = 6
+
+    class Away(MemoryTransport):
+        """Each call of one kind fails and takes an hour, for some hours."""
+
+        def __getattribute__(self, name: str) -> Any:
+            nonlocal faults
+            is_met = name == step or (step == "abort" and name == "commit")
+            if is_met and faults and log.committed("app", "in") is None:
+                faults -= 1
+                clock.advance(3_600_000)
+
+                def fail(*_arguments: Any) -> Any:
+                    raise away(reaction)
+
+                return fail
+            return super().__getattribute__(name)
+
+    log.send("in", ("a", "x"), ("b", "x"), ("a", "x"))
+    worker = worker_of(
+        counting_with(nothing_of),
+        log,
+        tmp_path,
+        clock=clock,
+        transport=Away(log.engine, "app", now_ms=clock.now_ms),
+        commit_interval_ms=0,
+        processing_guarantee=guarantee,
+    )
+    with running(worker) as run:
+        run.until(lambda: log.committed("app", "in") == 3)
+    assert faults == 0
+    last = {seen.key: seen.value for seen in log.read("out")}
+    assert last == {"a": "2", "b": "1"}
+
+
+def nothing_of(_record: Any) -> None:
+    """Does nothing."""
+
+
+def test_a_stop_does_not_wait_for_brokers_that_are_away(tmp_path: Path) -> None:
+    log = Log()
+    hurried: list[bool] = []
+
+    class Away(MemoryTransport):
+        def hurry(self) -> None:
+            hurried.append(True)
+
+        def commit(self, offsets: Any) -> None:
+            raise away(Reaction.RETRY)
+
+    log.send("in", ("a", "1"))
+    transport = Away(log.engine, "app", now_ms=ManualClock(NOW_MS).now_ms)
+    worker = worker_of(each(nothing), log, tmp_path, transport=transport)
+    with running(worker) as run:
+        run.until(lambda: worker.progress().processed_records == 1)
+        worker.stop()
+        assert hurried == [True]
+    assert worker.state is WorkerState.DEAD
+    assert log.committed("app", "in") is None
+
+
+# -- a record that fails for reasons that should pass, and do not ----------------------------
+
+
+def stuck(
+    log: Log, tmp_path: Path, error: Callable[[], StreamsError], **settings: Any
+) -> tuple[Worker, list[int]]:
+    """Returns a worker whose code always raises at "b", and the times it did."""
+    clock, tries = ManualClock(NOW_MS), []
+
+    def fail(_context: Any, record: Record[str, str]) -> None:
+        if record.key == "b":
+            clock.advance(1_000)
+            tries.append(clock.now_ms())
+            raise error()
+
+    log.send("in", ("a", "1"), ("b", "2"), ("c", "3"))
+    worker = worker_of(
+        each(fail), log, tmp_path, clock=clock, task_timeout_ms=5_000, commit_interval_ms=0,
+        **settings,
+    )  # fmt: skip
+    return worker, tries
+
+
+each_passing = pytest.mark.parametrize(
+    "error",
+    [
+        lambda: BrokerError("it will pass", retriable=True),
+        lambda: TaskMigratedError("it will pass"),
+    ],
+    ids=["retry", "rejoin"],
+)
+
+
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once_v2"])
+@each_passing
+def test_a_record_that_always_fails_for_passing_reasons_goes_to_its_handler_in_the_end(
+    tmp_path: Path, guarantee: str, error: Callable[[], StreamsError]
+) -> None:
+    log = Log()
+    worker, tries = stuck(
+        log, tmp_path, error,
+        processing_handler="log_and_continue", processing_guarantee=guarantee,
+    )  # fmt: skip
+    with running(worker) as run:
+        run.until(lambda: log.committed("app", "in") == 3)
+    assert tries[-1] - tries[0] > 5_000
+    assert len(tries) == 7
+    assert {seen.value for seen in log.read("out")} == {"1", "3"}
+
+
+@each_passing
+def test_a_record_that_always_fails_for_passing_reasons_ends_it_by_default(
+    tmp_path: Path, error: Callable[[], StreamsError]
+) -> None:
+    worker, tries = stuck(Log(), tmp_path, error)
+    with pytest.raises(ProcessingError, match=r"it will pass.*offset 1"), running(worker) as run:
+        run.ended()
+    assert len(tries) == 7
+
+
+def test_a_punctuation_that_always_fails_for_passing_reasons_ends_it(tmp_path: Path) -> None:
+    clock = ManualClock(NOW_MS)
+
+    class Punctuating(Processor[str, str, str, str]):
+        def init(self, context: Any) -> None:
+            super().init(context)
+
+            def fail(_now_ms: int) -> None:
+                raise BrokerError("it will pass", retriable=True)
+
+            context.schedule(100, PunctuationType.WALL_CLOCK_TIME, fail)
+
+        def process(self, record: Record[str, str]) -> None: ...
+
+    class Passing(MemoryTransport):
+        def partition_counts(self, topics: Any) -> Any:
+            clock.advance(1_000)
+            return super().partition_counts(topics)
+
+    builder, log = StreamsBuilder(), Log()
+    builder.stream("in").process(Punctuating, name="each")
+    log.create("in")
+    worker = worker_of(
+        builder,
+        log,
+        tmp_path,
+        clock=clock,
+        transport=Passing(log.engine, "app", now_ms=clock.now_ms),
+        task_timeout_ms=5_000,
+        processing_guarantee="exactly_once_v2",
+    )
+    with running(worker) as run:
+        run.until(lambda: worker.progress().running_tasks == 1)
+        while run.thread.is_alive():
+            clock.advance(100)
+            run.thread.join(0.002)
+        with pytest.raises(ProcessingError, match="it will pass"):
+            run.ended()
+        run.error = None
 
 
 @pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once_v2"])

@@ -90,6 +90,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
             "NO_COLOR": "1",
+            **options.pop("environment", {}),
         }
         for pipe in ("stdin", "stdout", "stderr"):
             options.setdefault(pipe, subprocess.PIPE)

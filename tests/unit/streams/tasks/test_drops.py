@@ -20,7 +20,7 @@ from streams import (
     log_and_skip_on_invalid_timestamp,
     serdes,
 )
-from streams.tasks.drops import EVERY_MS, REASONS, Drops, shown
+from streams.tasks.drops import EVERY_MS, REASONS, Drops, shown_key
 from tests.unit.streams.running import Log, string
 from tests.unit.streams.tasks.steps import Steps
 from tests.unit.streams.working import running, worker_of
@@ -120,9 +120,9 @@ def test_a_key_is_shown_short_whatever_it_is() -> None:
         def __repr__(self) -> str:
             raise ValueError
 
-    assert shown("k") == "'k'"
-    assert len(shown("k" * 1_000)) < 110
-    assert "Odd" in shown(Odd())
+    assert shown_key("k") == "'k'"
+    assert len(shown_key("k" * 1_000)) < 110
+    assert "Odd" in shown_key(Odd())
 
 
 # -- by operator and reason ----------------------------------------------------------------

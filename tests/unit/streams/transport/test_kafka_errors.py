@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from confluent_kafka import KafkaError
 
 from stores.errors import Reaction
 from streams.errors import (
@@ -16,7 +17,7 @@ from streams.errors import (
     TaskMigratedError,
     TransportError,
 )
-from streams.transport.kafka_errors import delivery_failure, failure_of
+from streams.transport.kafka_errors import VERDICTS, Verdict, delivery_failure, failure_of
 from streams.transport.kafka_group import MemberIdentity, consumer_group_metadata
 
 
@@ -69,6 +70,40 @@ def test_a_fault_is_told_by_class_and_reaction(
     assert failure.message.startswith(f"cannot do it: the reason ({fault.named})")
 
 
+def codes() -> list[int]:
+    """Returns all codes the client knows."""
+    values = (getattr(KafkaError, name) for name in dir(KafkaError) if name.isupper())
+    return sorted({value for value in values if isinstance(value, int)})
+
+
+def test_there_are_codes_to_look_at() -> None:
+    assert len(codes()) > 180
+
+
+@pytest.mark.parametrize("code", codes(), ids=lambda code: KafkaError(code).name())
+def test_every_code_of_the_client_has_its_verdict(code: int) -> None:
+    fault = KafkaError(code)
+
+    verdict = VERDICTS[fault.name()]
+
+    failure = failure_of("cannot do it", fault)
+    expected = {
+        Verdict.AWAY: Reaction.RETRY,
+        Verdict.PASSES: Reaction.RETRY,
+        Verdict.FENCED: Reaction.REJOIN,
+        Verdict.REJOIN: Reaction.REJOIN,
+        Verdict.FATAL: Reaction.STOP_APP,
+    }
+    assert failure.reaction is expected[verdict]
+    assert isinstance(failure, TaskMigratedError) is (verdict is Verdict.FENCED)
+    is_away = isinstance(failure, BrokerError) and failure.is_away
+    assert is_away is (verdict is Verdict.AWAY)
+
+
+def test_the_table_has_no_code_the_client_does_not_know() -> None:
+    assert VERDICTS.keys() == {KafkaError(code).name() for code in codes()}
+
+
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
@@ -101,12 +136,32 @@ def test_a_record_too_large_names_the_settings() -> None:
     assert "message.max.bytes in producer_configs" in message
 
 
-@pytest.mark.parametrize("name", ["_MSG_TIMED_OUT", "_TRANSPORT", "_AUTHENTICATION"])
-def test_a_record_that_reached_no_broker_is_not_sent_again_by_itself(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", [name for name, verdict in VERDICTS.items() if verdict is Verdict.AWAY]
+)
+def test_a_record_that_reached_no_broker_is_sent_again_from_the_last_commit(name: str) -> None:
     failure = delivery_failure(Fault(name, is_retriable=True), "orders", 12)
 
     assert type(failure) is BrokerError
-    assert not failure.retriable
+    assert failure.reaction is Reaction.REJOIN
+    assert failure.is_away
+    assert not failure.retriable, "it is not sent again by itself"
+
+
+@pytest.mark.parametrize("name", ["_STATE", "_FATAL", "_PURGE_QUEUE", "UNKNOWN_PRODUCER_ID"])
+def test_a_record_of_a_transaction_that_broke_is_none_the_log_refuses(name: str) -> None:
+    failure = delivery_failure(Fault(name), "orders", 12)
+
+    assert type(failure) is BrokerError
+    assert failure.reaction is Reaction.REJOIN
+    assert not failure.is_away
+
+
+def test_a_record_of_whoever_is_not_let_in_stops_it() -> None:
+    failure = delivery_failure(Fault("_AUTHENTICATION", is_retriable=True), "orders", 12)
+
+    assert type(failure) is BrokerError
+    assert failure.reaction is Reaction.STOP_APP
 
 
 def test_a_record_of_a_fenced_producer_means_that_the_tasks_moved() -> None:

@@ -1,0 +1,34 @@
+"""Commands and groups of commands as their help shows them.
+
+Owns what the library's help says too much of: that a flag, which takes no value, is a `<bool>`. It
+must not know which commands there are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+
+def _without_types_of_flags(parameters: list[Any]) -> list[Any]:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    return parameters
+
+
+class Command(TyperCommand):
+    """A command."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Returns its parameters, those among them that the library adds."""
+        return _without_types_of_flags(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """A group of commands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Returns its parameters, those among them that the library adds."""
+        return _without_types_of_flags(super().get_params(ctx))
