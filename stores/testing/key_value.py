@@ -245,7 +245,7 @@ class _Run:
     def flushed(self, key: str, new: int | None, old: int | None, _timestamp: int) -> None:
         assert old == self.forwarded.get(key), f"{key} was forwarded with another old value"
         if new is None:
-            del self.forwarded[key]
+            self.forwarded.pop(key, None)  # what was seen is deleted, forwarded or not
         else:
             self.forwarded[key] = new
 

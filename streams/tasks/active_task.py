@@ -35,6 +35,7 @@ from streams.tasks.task import TaskId
 from streams.transport.port import TopicPartition
 from topology.compiler import Chain, compile_chains
 from topology.nodes.node import Failed, Process, StreamProcess
+from topology.nodes.propagation import Propagation
 from topology.topology import SinkNode, SourceNode
 
 RUN_RECORDS = 1000
@@ -79,6 +80,7 @@ class ActiveTask:
         self.directory = directory
         self.current = CurrentRecord()
         self.record_cache = cache
+        self.propagation = Propagation(cache)
         self.plan = plan
         self.stream_time_ms = -1
         self.shows_time = False
