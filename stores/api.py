@@ -192,6 +192,11 @@ class StateStore(ABC):
     def close(self) -> None:
         """Releases what the store holds. Updates not yet committed are lost."""
 
+    @property
+    def has_unflushed(self) -> bool:
+        """Whether its cache holds updates that a flush would push on."""
+        return False
+
     @abstractmethod
     def flush_cache(self) -> None:
         """Pushes dirty cache entries to changelog and store, and tells the flush listener."""

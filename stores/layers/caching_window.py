@@ -223,6 +223,11 @@ class CachingWindowStore(MeteredWindowStore):
 
         return write_down
 
+    @property
+    def has_unflushed(self) -> bool:
+        """Whether rows are dirty."""
+        return bool(self._table.dirty)
+
     def flush_cache(self) -> None:
         """Writes every dirty row down and forwards it, in the order of last updates."""
         self._table.flush()

@@ -309,11 +309,20 @@ class ActiveTask:
     # -- commit --------------------------------------------------------------------------
 
     def flush_caches(self) -> None:
-        """Pushes what caches hold downstream, in the order the stores were opened."""
+        """Pushes what caches hold downstream, in the order the stores were opened.
+
+        Flushing one store may update another that was flushed already, where user code writes
+        to a store that nodes further up use, too: it is flushed again.
+        """
         self.is_torn = True
+        stores = self.stores.values()
         with self._named():
-            for store in self.stores.values():
-                store.flush_cache()
+            # As often as there are stores at most: user code may write in circles.
+            for _ in stores:
+                for store in stores:
+                    store.flush_cache()
+                if not any(store.has_unflushed for store in stores):
+                    break
         self.is_torn = False
 
     def committable(self) -> dict[TopicPartition, tuple[int, int]]:
