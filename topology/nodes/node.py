@@ -15,13 +15,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from stores.record import CurrentRecord
+from topology.nodes.propagation import Propagation
 from topology.processor import ProcessorContext
-
-if TYPE_CHECKING:
-    from topology.nodes.propagation import Propagation
 
 StreamProcess = Callable[[Any, Any, int], None]
 TableProcess = Callable[[Any, Any, Any, int], None]

@@ -20,9 +20,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from stores.api import CacheBudget
-from topology.nodes.node import Process
 
 Pair = tuple[Any, int]
+TellChange = Callable[[Any, Any, Any, int], None]
 Read = Callable[[Any], Pair | None]
 
 NO_TIME: Final = -1
@@ -43,7 +43,7 @@ class Propagation:
         self.told: dict[tuple[object, str], Pair | None] = {}
         """(join, side) -> the row that this side was told of last."""
 
-    def begins_at(self, store: str, forward: Process) -> Process:
+    def begins_at(self, store: str, forward: TellChange) -> TellChange:
         """Returns `forward` for the table in `store`; its changes must carry old values."""
 
         def propagate(key: Any, new: Any, old: Any, timestamp: int) -> None:
