@@ -19,7 +19,14 @@ from typing import Any, Final, Protocol
 
 from stores.api import WindowFlushListener
 from stores.windowed import TimeWindow, UnlimitedWindow, Window, Windowed
-from topology.nodes.aggregate import Step, aggregate_step, count_step, reduce_step
+from topology.nodes.aggregate import (
+    MissingResult,
+    Step,
+    Warn,
+    aggregate_step,
+    count_step,
+    reduce_step,
+)
 from topology.nodes.node import Node, NodeScope, Process
 
 _RECENT_WINDOWS: Final = 64
@@ -48,19 +55,23 @@ class WindowedAggregate(Node):
     """Common part of the windowed aggregations: a window store and a step."""
 
     def __init__(self, store_name: str, windows: Windows) -> None:
-        self.store_name = store_name
+        self.store_name: str = store_name
         self.windows = windows
-        self.send_old_values = False
+        self.missing_result = MissingResult()
 
-    def step(self) -> Step:
-        """Returns the function (key, value, old aggregate or None) -> new aggregate or None."""
+    def step(self, warn: Warn) -> Step:
+        """Returns the function (key, value, old aggregate or None) -> new aggregate or None.
+
+        Args:
+            warn: what to call when user code returned None where that is rarely meant.
+        """
         raise NotImplementedError
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         store = scope.task.store(self.store_name)
-        step, forward, failed, drop = self.step(), scope.forward, scope.failed, scope.drop
-        late = scope.late
+        step = self.step(self.missing_result.of(scope.name, self.store_name))
+        forward, failed, drop, late = scope.forward, scope.failed, scope.drop, scope.late
         windows_for, grace_ms = self.windows.windows_for, self.windows.grace_ms
         window_of = self.windows
         ends: Callable[[int], Window] = (
@@ -70,7 +81,7 @@ class WindowedAggregate(Node):
         def flushed(key: Any, start: int, new: Any, old: Any, timestamp: int) -> None:
             forward(Windowed(key, ends(start)), new, old, timestamp)
 
-        if store.set_flush_listener(flushed, self.send_old_values):
+        if store.set_flush_listener(flushed, self.tells_old_values):
             fold = store.fold(step)
         else:
             fold = self._fold_and_forward(store, step, flushed)
@@ -103,7 +114,7 @@ class WindowedAggregate(Node):
         self, store: Any, step: Step, forward: WindowFlushListener
     ) -> Callable[[Any, int, Any, int], None]:
         """Returns what a store does by itself that has a cache: fold, and forward each change."""
-        fetch, put, send_old = store.fetch_pair, store.put_pair, self.send_old_values
+        fetch, put, send_old = store.fetch_pair, store.put_pair, self.tells_old_values
 
         def fold(key: Any, start: int, value: Any, timestamp: int) -> None:
             pair = fetch(key, start)
@@ -128,7 +139,7 @@ def _sized(windows: Any) -> Callable[[int], Window]:
 class WindowCount(WindowedAggregate):
     """Counts the records of each key and window."""
 
-    def step(self) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the counting step."""
         return count_step
 
@@ -140,9 +151,9 @@ class WindowReduce(WindowedAggregate):
         super().__init__(store_name, windows)
         self.fn = fn
 
-    def step(self) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the reducing step."""
-        return reduce_step(self.fn)
+        return reduce_step(self.fn, warn)
 
 
 class WindowAggregate(WindowedAggregate):
@@ -155,6 +166,6 @@ class WindowAggregate(WindowedAggregate):
         self.initializer = initializer
         self.fn = fn
 
-    def step(self) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the folding step."""
-        return aggregate_step(self.initializer, self.fn)
+        return aggregate_step(self.initializer, self.fn, warn)
