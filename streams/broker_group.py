@@ -70,6 +70,7 @@ class BrokerMember(GroupMember):
 
     Raises:
         ConfigError: a setting of the connection is unknown or wrong.
+        TopologyError: a source reads by a pattern.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class BrokerMember(GroupMember):
         process_id: str,
         endpoint: Endpoint | None = None,
     ) -> None:
+        _refuse_patterns(parts)
         self._clock = clock
         self._group_id = config.application_id
         self._held = Assignment()
@@ -248,6 +250,19 @@ class BrokerMember(GroupMember):
             message = f"this worker is not a member of group {self._group_id!r} any more"
             raise TaskMigratedError(message)
         return MemberIdentity(self._group_id, identity.member_id, identity.epoch)
+
+
+def _refuse_patterns(parts: Sequence[Subtopology]) -> None:
+    """Refuses what brokers up to 4.4 refuse as an invalid request, in words that help."""
+    patterns = [pattern for part in parts for pattern in part.source_topic_regex]
+    if patterns:
+        shown = ", ".join(map(repr, patterns))
+        message = (
+            f"a source reads topics by the pattern {shown}, which Kafka's streams groups do not "
+            "support: give stream() the names of the topics, or run on the embedded log, without "
+            "bootstrap_servers"
+        )
+        raise TopologyError(message)
 
 
 def connection_of(config: StreamsConfig, client_id: str) -> ConnectionSettings:

@@ -397,8 +397,7 @@ class TopologyTestDriver:
     def _reads(self, task: ActiveTask, partition: TopicPartition) -> bool:
         if partition in task.partitions:
             return True
-        patterns = [pattern for part in self._parts for pattern in part.source_patterns]
-        if not any(pattern.fullmatch(partition.topic) for pattern in patterns):
+        if not any(part.matches(partition.topic) for part in self._parts):
             return False
         task.add_partition(partition)
         return True

@@ -33,6 +33,7 @@ from streams.tasks.failures import FailurePolicy
 from streams.tasks.global_task import GlobalTask
 from streams.tasks.plan import TaskPlan, plan_of
 from streams.tasks.restoration import NO_END, Restorer, StoreRestoration
+from streams.tasks.source_topics import SourceTopics, source_topics
 from streams.tasks.task import TaskId
 from streams.transport.port import OffsetAndMetadata, Reader, TopicPartition, Transport
 from topology.processor import AutoOffsetReset
@@ -67,6 +68,9 @@ class TaskManager:
     ) -> None:
         self._topology = topology
         self._parts = {part.id: part for part in parts}
+        self._has_patterns = any(part.source_patterns for part in parts)
+        self._source_topics = SourceTopics({})
+        self._gone: set[str] = set()
         self._config = config
         self._transport = transport
         self._directory = directory
@@ -109,6 +113,7 @@ class TaskManager:
 
         Tasks that are there take up topics that their patterns came to match.
         """
+        self._source_topics = source_topics(list(self._parts.values()), self._transport)
         for task_id in sorted(wanted):
             if task_id in self.running:
                 self._take_up(self.running[task_id])
@@ -118,14 +123,58 @@ class TaskManager:
                 self._create(task_id)
 
     def _take_up(self, task: ActiveTask) -> None:
-        for partition in self._source_partitions(task.id):
-            if partition not in task.partitions:
+        new = [one for one in self._source_partitions(task.id) if one not in task.partitions]
+        if not task.is_running:  # it begins to read when its stores are complete
+            for partition in new:
                 task.add_partition(partition)
-                if not task.is_running:  # it begins to read when its stores are complete
-                    continue
-                self.by_partition[partition] = task
-                task.next_offsets[partition] = self.reset_position(task, partition)
-                self.reader.add({partition: task.next_offsets[partition]})
+            return
+        # Asked first: where the log does not answer, the task is as it was.
+        committed = self._transport.committed([p for p in new if p.topic not in self._gone])
+        positions, times = self._start_positions(task, new, committed)
+        for partition in new:
+            task.add_partition(partition, times.get(partition, -1))
+            self.by_partition[partition] = task
+            task.next_offsets[partition] = positions[partition]
+            self.reader.add({partition: positions[partition]})
+            _log.info("task %s reads %s from offset %d", task.id, partition, positions[partition])
+
+    def let_go_of_deleted(self) -> list[TopicPartition]:
+        """Lets tasks go on without topics that a pattern matched and that do not exist any more.
+
+        Returns:
+            The partitions that are gone.
+        """
+        if not self._has_patterns:
+            return []
+        existing = set(self._transport.topics())
+        read = {p.topic for task in self.tasks for p in task.partitions}
+        return [gone for topic in sorted(read - existing) for gone in self.let_go(topic)]
+
+    def let_go(self, topic: str) -> list[TopicPartition]:
+        """Lets tasks go on without a topic that was deleted, where a pattern matched it.
+
+        Records of it that were not processed are gone. A topic of the same name that is
+        created later begins anew.
+
+        Returns:
+            Its partitions; none where a source names the topic and cannot do without.
+        """
+        gone = []
+        for task in self.tasks:
+            if self._parts[task.id.subtopology].matches(topic):
+                for partition in [one for one in task.partitions if one.topic == topic]:
+                    gone.append(partition)
+                    task.drop_partition(partition)
+                    if self.by_partition.pop(partition, None) is not None:
+                        self.reader.remove((partition,))
+        if gone:
+            self._gone.add(topic)
+            _log.warning(
+                "topic %r, which a source reads by its pattern, was deleted: the application goes "
+                "on without it; what stores have of it stays",
+                topic,
+            )
+        return gone
 
     def close_unwanted(self, wanted: Collection[TaskId], *, clean: bool = True) -> list[TaskId]:
         """Closes the tasks that are not wanted any more; commit them before.
@@ -228,7 +277,10 @@ class TaskManager:
 
     def create_standby(self, wanted: Collection[TaskId]) -> None:
         """Opens standby tasks that are not there yet; their stores follow the changelogs."""
-        for task_id in sorted(wanted):
+        new = sorted(set(wanted) - self.standby.keys())
+        if new:
+            self._source_topics = source_topics(list(self._parts.values()), self._transport)
+        for task_id in new:
             if task_id not in self.standby:
                 self.created_total += 1
                 task, starts = self._open(task_id)
@@ -278,14 +330,10 @@ class TaskManager:
         return RecordCollector(self._transport, plan.topic_names, self.policy)
 
     def _source_partitions(self, task_id: TaskId) -> list[TopicPartition]:
-        part = self._parts[task_id.subtopology]
-        topics = [*part.source_topics, *(t.name for t in part.repartition_source_topics)]
-        for pattern in part.source_patterns:
-            topics += [topic for topic in self._transport.topics() if pattern.fullmatch(topic)]
-        counts = self._transport.partition_counts(set(topics))
+        part, counts = self._parts[task_id.subtopology], self._source_topics.counts
         return [
             TopicPartition(topic, task_id.partition)
-            for topic in dict.fromkeys(topics)
+            for topic in dict.fromkeys(self._source_topics.read_by(part))
             if task_id.partition < counts.get(topic, 0)
         ]
 
@@ -383,7 +431,7 @@ class TaskManager:
         task = self.restoring[task_id]
         # Asked first: where the log does not answer, the task is found complete once more.
         committed = self._transport.committed(task.partitions)
-        positions, times = self._start_positions(task, committed)
+        positions, times = self._start_positions(task, task.partitions, committed)
         for one in self.restorer.remove(task.task_id):
             task.set_store_position(one.partition, one.position)
             task.restored_records_total += one.restored
@@ -399,10 +447,13 @@ class TaskManager:
         _log.info("task %s is running", task_id)
 
     def _start_positions(
-        self, task: ActiveTask, committed: Mapping[TopicPartition, Any]
+        self,
+        task: ActiveTask,
+        partitions: Collection[TopicPartition],
+        committed: Mapping[TopicPartition, OffsetAndMetadata],
     ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
         positions, times = {}, {}
-        for partition in task.partitions:
+        for partition in partitions:
             known = committed.get(partition)
             if known is None:
                 positions[partition] = self.reset_position(task, partition)
@@ -437,13 +488,15 @@ class TaskManager:
 
     def _reset_of(self, task: ActiveTask, topic: str) -> AutoOffsetReset:
         names = task.plan.topic_names
+        matching = AutoOffsetReset.earliest()
         for name in task.plan.node_names:
             source = self._topology.nodes[name]
             if isinstance(source, SourceNode) and source.offset_reset is not None:
-                reads = topic in {names.get(one, one) for one in source.topics}
-                if reads or (source.pattern is not None and source.pattern.fullmatch(topic)):
+                if topic in {names.get(one, one) for one in source.topics}:
                     return source.offset_reset
-        return AutoOffsetReset.earliest()
+                if source.pattern is not None and source.pattern.fullmatch(topic):
+                    matching = source.offset_reset
+        return matching
 
     # -- queries -------------------------------------------------------------------------
 

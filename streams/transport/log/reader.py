@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from stores.record import RawRecord, offset_of
-from streams.errors import OffsetOutOfRangeError, TransportError
+from streams.errors import BrokerError, OffsetOutOfRangeError, TransportError
 from streams.transport.log.engine import LocalLog
 from streams.transport.log.outbox import Outbox
 from streams.transport.log.topics import Partition
@@ -140,7 +140,13 @@ class LogReader(Reader):
                 if cursor.is_paused:
                     continue
                 before = cursor.position
-                records = self._read(cursor, most)
+                try:
+                    records = self._read(cursor, most)
+                except BrokerError:
+                    if not batches:
+                        raise
+                    # What was read of others is handed over first: the next poll raises it.
+                    return batches, True
                 has_moved = has_moved or cursor.position != before
                 if records:
                     batches.append((cursor.at, records))
@@ -156,12 +162,19 @@ class LogReader(Reader):
         batch = self._next_records(cursor, most)
         if not batch or len(batch) == most:
             return batch
-        more = self._next_records(cursor, most - len(batch))
-        if not more:
-            return batch
-        gathered = [*batch, *more]
-        while len(gathered) < most and (more := self._next_records(cursor, most - len(gathered))):
-            gathered += more
+        gathered: list[RawRecord] = []
+        try:
+            more = self._next_records(cursor, most - len(batch))
+            if not more:
+                return batch
+            gathered += (*batch, *more)
+            while len(gathered) < most and (
+                more := self._next_records(cursor, most - len(gathered))
+            ):
+                gathered += more
+        except BrokerError:
+            # What was read so far is handed over first: the next poll raises it.
+            return gathered or batch
         return gathered
 
     def _next_records(self, cursor: _Cursor, most: int) -> Sequence[RawRecord]:
