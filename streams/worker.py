@@ -214,16 +214,18 @@ class Worker:
         """
         faces = self._manager.read_only_stores(name, partition)
         if faces is None or self.state in (WorkerState.CREATED, WorkerState.STARTING):
-            message = f"store {name!r} is not ready: {self._why_not_ready(name)}"
-            raise StoreNotReadyError(message)
+            raise StoreNotReadyError(self._not_ready(name))
         return faces
 
-    def _why_not_ready(self, store: str) -> str:
+    def _not_ready(self, store: str) -> str:
         part = next((one for one in self._parts if store in one.stores), None)
         if self.state is WorkerState.RUNNING and part is not None and part.source_patterns:
             patterns = " or ".join(repr(one) for one in part.source_topic_regex)
-            return f"no topic that can be read matches its source's pattern {patterns}; create one"
-        return "its tasks are being assigned or restored; ask again"
+            return (
+                f"store {store!r} is not ready: no topic that can be read matches its source's "
+                f"pattern {patterns}; create one"
+            )
+        return f"store {store!r} is not ready: its tasks are being assigned or restored; ask again"
 
     def group_view(self, endpoint: Endpoint) -> GroupView:
         """Returns what is known of the group now, for queries.
