@@ -248,7 +248,7 @@ class App:
 
     @property
     def error(self) -> StreamsError | None:
-        """What the application died of, None unless its state is ERROR or PENDING_ERROR."""
+        """What the application died of, or what failed while it was closed; None otherwise."""
         return self._error
 
     def set_state_listener(self, listener: StateListener | None) -> None:
@@ -281,15 +281,32 @@ class App:
     def wait_for(self, *states: State, timeout: timedelta | None = None) -> bool:
         """Waits until the application is in one of `states`, or has finished.
 
+        Args:
+            states: what to wait for; with none of them, its end.
+            timeout: how long to wait; None waits for as long as it takes.
+
         Returns:
-            Whether it is in one of them.
+            Whether it is in one of them; False also if it was closed.
+
+        Raises:
+            StreamsError: what the application died of, unless its end is one of `states`.
         """
+        is_there = self._wait_for(*states, timeout=timeout)
+        if not is_there:
+            self._raise_failure()
+        return is_there
+
+    def _wait_for(self, *states: State, timeout: timedelta | None = None) -> bool:
         seconds = None if timeout is None else timeout.total_seconds()
         with self._changed:
             self._changed.wait_for(
                 lambda: self._state in states or self._state.has_finished, seconds
             )
             return self._state in states
+
+    def _raise_failure(self) -> None:
+        if self._error is not None:
+            raise self._error
 
     def wait_until_idle(self, timeout: timedelta | None = None) -> bool:
         """Waits until all that is in the log now is processed and committed.
@@ -302,7 +319,10 @@ class App:
             timeout: how long to wait; None waits for as long as it takes.
 
         Returns:
-            Whether it is so; False also if the application is closed or fails.
+            Whether it is so; False also if the application is closed.
+
+        Raises:
+            StreamsError: what the application died of.
         """
         now_ms = self._clock.monotonic_ms
         end_ms = None if timeout is None else now_ms() + timeout / timedelta(milliseconds=1)
@@ -317,7 +337,8 @@ class App:
             left_ms = _IDLE_WATCH_MS if end_ms is None else min(end_ms - now_ms(), _IDLE_WATCH_MS)
             if left_ms <= 0:
                 break
-            self.wait_for(timeout=timedelta(milliseconds=left_ms))
+            self._wait_for(timeout=timedelta(milliseconds=left_ms))
+        self._raise_failure()
         return False
 
     def _refuse_started(self, what: str) -> None:
@@ -392,7 +413,8 @@ class App:
         """Stops: finishes the record in hand, commits, closes stores and log.
 
         Closing again does nothing. From inside (a listener, user code) it only asks for the
-        stop.
+        stop. It raises nothing that the application died of, nor what failed while it stopped:
+        `error` has that, and the end of a `with` block raises it.
 
         Args:
             timeout: how long to wait; None waits for as long as it takes.
@@ -412,7 +434,7 @@ class App:
             worker.stop()
         if thread is None or threading.current_thread() in (thread, self._starter):
             return self._state.has_finished
-        if not self.wait_for(State.NOT_RUNNING, State.ERROR, timeout=timeout):
+        if not self._wait_for(State.NOT_RUNNING, State.ERROR, timeout=timeout):
             return False
         thread.join(None if timeout is None else max(0.0, timeout.total_seconds()))
         if self._state is State.ERROR:
@@ -450,7 +472,7 @@ class App:
         with _signals(asked), _calm_collector():
             self.start()
             deadline_ms: float | None = None
-            while not self.wait_for(timeout=timedelta(seconds=_WATCH_SECONDS)):
+            while not self._wait_for(timeout=timedelta(seconds=_WATCH_SECONDS)):
                 if self._state.has_finished:
                     break
                 if on_progress is not None and (progress := self.progress()) is not None:
@@ -468,11 +490,10 @@ class App:
             self._close_server()
         if on_progress is not None and (progress := self.progress()) is not None:
             on_progress(progress)
-        if self._error is not None:
-            raise self._error
+        self._raise_failure()
 
     def __enter__(self) -> Self:
-        """Starts the application."""
+        """Starts the application, to be closed at the end of the block."""
         self.start()
         return self
 
@@ -482,8 +503,15 @@ class App:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Closes the application."""
+        """Closes the application and raises what it died of.
+
+        An error of the block comes first: a note on it tells of the application's.
+        """
         self.close()
+        if error is None:
+            self._raise_failure()
+        elif self._error is not None and error is not self._error:
+            error.add_note(f"The application had failed: {self._error}")
 
     def pause(self) -> None:
         """Stops processing and keeps everything else: tasks stay, restoration goes on.
@@ -679,7 +707,9 @@ class App:
             raise StoreNotReadyError(message)
         if not state.is_running_or_rebalancing or worker is None:
             message = f"store {name!r}: the application is {state.name}"
-            raise AppStateError(message)
+            if self._error is not None:
+                message += f", it failed: {self._error}"
+            raise AppStateError(message) from self._error
         return worker.stores(name, partition)
 
     # -- the worker's thread -------------------------------------------------------------
