@@ -22,7 +22,12 @@ from streams.errors import MissingTopicsError, TopologyError
 from streams.tasks.source_topics import source_topics
 from streams.tasks.task import TaskId
 from streams.transport.port import NewTopic, Transport
-from topology.subtopologies import Subtopology, internal_topic_partitions, task_count
+from topology.subtopologies import (
+    Subtopology,
+    internal_topic_partitions,
+    partitions_text,
+    task_count,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -189,9 +194,9 @@ class SoleMember(GroupMember):
         for topic in wanted:
             if existing.get(topic.name, topic.partitions) != topic.partitions:
                 raise TopologyError(
-                    f"internal topic {topic.name!r} has {existing[topic.name]} partitions and the "
-                    f"topology needs {topic.partitions}: a source topic's partition count has "
-                    "changed, or the topology has; take the change back, or begin anew with "
+                    f"internal topic {topic.name!r} has {partitions_text(existing[topic.name])} and "
+                    f"the topology needs {topic.partitions}: the partition count of a source topic "
+                    "or of a repartition() has changed; take the change back, or begin anew with "
                     "`thalweg reset`, which deletes the application's internal topics and state",
                     topic=topic.name,
                 )

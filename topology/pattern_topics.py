@@ -21,7 +21,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from topology.subtopologies import CopartitionedSources, Subtopology, changelog_counts
+from topology.subtopologies import (
+    CopartitionedSources,
+    Subtopology,
+    changelog_counts,
+    partitions_text,
+)
 
 
 def unfit_topics(
@@ -87,9 +92,9 @@ def _beyond_the_changelogs(
     for topic, count in matched.items():
         if count > most:
             reason = (
-                f"topic {topic!r} is not read: it has {_partitions(count)}, and the changelog "
+                f"topic {topic!r} is not read: it has {partitions_text(count)}, and the changelog "
                 f"{changelog!r} of the source's stores has {most}; recreate the topic with at "
-                f"most {_partitions(most)}, or stop the application and run `thalweg reset`, "
+                f"most {partitions_text(most)}, or stop the application and run `thalweg reset`, "
                 "which deletes its changelogs: it then begins anew with all topics"
             )
             yield topic, reason
@@ -104,9 +109,9 @@ def _not_copartitioned(
         for topic, count in joined.items():
             if count != right:
                 reason = (
-                    f"topic {topic!r} is not read: it has {_partitions(count)}, and topics that "
+                    f"topic {topic!r} is not read: it has {partitions_text(count)}, and topics that "
                     f"are joined by partition need as many as {partner!r}, which has {right}; "
-                    f"recreate the topic with {_partitions(right)}, or repartition() the stream"
+                    f"recreate the topic with {partitions_text(right)}, or repartition() the stream"
                 )
                 yield topic, reason
 
@@ -129,7 +134,3 @@ def _right_count(
     frequent = Counter(joined.values())
     right = max(joined.values(), key=lambda count: frequent[count])
     return next(topic for topic, count in joined.items() if count == right), right
-
-
-def _partitions(count: int) -> str:
-    return "1 partition" if count == 1 else f"{count} partitions"

@@ -446,6 +446,11 @@ def task_count(part: Subtopology, partition_counts: Mapping[str, int]) -> int:
     return max(counts, default=0)
 
 
+def partitions_text(count: int) -> str:
+    """Returns a number of partitions in words, for messages."""
+    return "1 partition" if count == 1 else f"{count} partitions"
+
+
 def changelog_counts(part: Subtopology, partition_counts: Mapping[str, int]) -> dict[str, int]:
     """Returns the partition counts of a subtopology's own changelogs that exist."""
     return {
