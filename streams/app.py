@@ -199,6 +199,7 @@ class App:
         self._starter: threading.Thread | None = None
         self._server: QueryServer | None = None
         self._is_paused = False
+        self._is_run = False
         self._failed_workers = 0
         self._response: UncaughtResponse | None = None
         self._is_application_shut_down = False
@@ -346,6 +347,14 @@ class App:
             message = f"{what} before start(); the application is {self._state.name}"
             raise AppStateError(message)
 
+    def _refuse_second_start(self) -> None:
+        if self._state is not State.CREATED:
+            message = (
+                f"an application starts once, and this one is {self._state.name}: make a new App "
+                "to run the topology again"
+            )
+            raise AppStateError(message)
+
     def _set_state(self, new: State) -> bool:
         """Makes a legal step and tells the listener; refuses steps out of a shutdown.
 
@@ -380,7 +389,7 @@ class App:
             ConfigError: the settings name a log that cannot be opened, or an address that
                 cannot be listened on.
         """
-        self._refuse_started("an application starts once: call start()")
+        self._refuse_second_start()
         address = self.config.application_server
         server = self._new_server(address) if address else None
         # The group is told where queries are answered, so the worker may ask for it.
@@ -402,7 +411,7 @@ class App:
                 worker.stop()
                 _run(worker, transport)
                 self._close_server()
-                self._refuse_started("an application starts once: call start()")
+                self._refuse_second_start()
             if server is not None:
                 server.start()
             thread.start()
@@ -470,6 +479,8 @@ class App:
         """
         asked: list[int] = []
         with _signals(asked), _calm_collector():
+            self._refuse_second_start()
+            self._is_run = True
             self.start()
             deadline_ms: float | None = None
             while not self._wait_for(timeout=timedelta(seconds=_WATCH_SECONDS)):
@@ -824,13 +835,27 @@ class App:
         except Exception:
             _log.exception("the handler of uncaught errors failed")
         if not isinstance(response, UncaughtResponse):
-            _log.error("the handler of uncaught errors gave %r, no UncaughtResponse", response)
+            _log.error(
+                "the handler of uncaught errors returned %r; it must return an UncaughtResponse, "
+                "and the application stops as if it were SHUTDOWN_CLIENT",
+                response,
+            )
             response = UncaughtResponse.SHUTDOWN_CLIENT
         if response is UncaughtResponse.SHUTDOWN_APPLICATION:
             self._is_application_shut_down = True
-        # Whoever shows what `run` raises need not show this too.
-        extra = {"is_raised": response is not UncaughtResponse.REPLACE_WORKER}
-        _log.error("worker failed, %s: %s", response.name, error, exc_info=error, extra=extra)
+        if response is UncaughtResponse.REPLACE_WORKER:
+            _log.error("a worker failed and is replaced: %s", error, exc_info=error)
+            return response
+        # `run` raises it to somebody; of an application in the background the log tells first.
+        level = logging.DEBUG if self._is_run else logging.ERROR
+        stops = "all instances stop" if self._is_application_shut_down else "the application stops"
+        _log.log(
+            level,
+            "a worker failed, %s: %s",
+            *(stops, error),
+            exc_info=error,
+            extra={"is_raised": True},
+        )
         return response
 
 

@@ -9,7 +9,6 @@ Source: JVM `DefaultStreamsRebalanceListener`, `StreamThread.handleStreamsRebala
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -54,8 +53,6 @@ from streams.tasks.task import TaskId
 from streams.transport.kafka_group import MemberIdentity
 from streams.transport.port import OffsetAndMetadata, TopicPartition
 from topology.subtopologies import Subtopology
-
-_log = logging.getLogger(__name__)
 
 
 class BrokerMember(GroupMember):
@@ -137,7 +134,7 @@ class BrokerMember(GroupMember):
         return change
 
     def _change(self, event: Event) -> GroupChange | None:
-        # Statuses and refusals are logged where they are heard.
+        # Statuses, refusals and losses are logged where they are heard.
         match event:
             case Assigned(tasks=tasks):
                 assignment = Assignment(
@@ -145,8 +142,7 @@ class BrokerMember(GroupMember):
                     frozenset(TaskId(int(one[0]), one[1]) for one in tasks.standby),
                 )
                 return GroupChange(assignment)
-            case Lost(reason=reason):
-                _log.warning("group %s: the tasks are lost: %s", self._group_id, reason)
+            case Lost():
                 return GroupChange(Assignment(), is_lost=True)
             case ShutdownRequested():
                 message = (

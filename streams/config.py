@@ -605,8 +605,13 @@ def _check_together(values: Mapping[str, Any]) -> None:
             )
 
 
-def _checked(settings: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """Reads given settings into the values that are kept."""
+def _checked(settings: Mapping[str, Any], origin: str = "") -> dict[str, Any]:
+    """Reads given settings into the values that are kept.
+
+    Args:
+        settings: name -> value.
+        origin: what they are, for an error; "" where nothing better than "setting" is known.
+    """
     checked: dict[str, Any] = {}
     for name, value in settings.items():
         kept, given = name, value
@@ -635,7 +640,8 @@ def _unknown(name: str, origin: str) -> ConfigError:
     if name in known:
         return ConfigError(f"{name} takes a timedelta; milliseconds are given as {name}_ms")
     close = difflib.get_close_matches(name.lower().replace(".", "_"), known, 1, 0.0)
-    return ConfigError(f"{origin} {name!r} is not a setting; did you mean {close[0]!r}?")
+    shown = f"{origin} {name!r}" if origin else repr(name)
+    return ConfigError(f"{shown} is not a setting; did you mean {close[0]!r}?")
 
 
 def _environment_settings(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -687,7 +693,7 @@ def settings_of_text(texts: Iterable[tuple[str, str]]) -> dict[str, Any]:
         elif is_entry and setting is not None:
             raise ConfigError(f"{name}: {mapping} is not a mapping")
         else:
-            given.update(_checked({name: text}, "setting"))
+            given.update(_checked({name: text}))
     return given
 
 
@@ -708,7 +714,7 @@ def settings_of_toml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not TOML: it is not UTF-8") from error
     try:
-        return _checked(given, "setting")
+        return _checked(given)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 

@@ -245,7 +245,7 @@ BUILT_IN: Final[Mapping[str, ErrorHandler]] = {
 def in_silence(handler: ErrorHandler) -> ErrorHandler:
     """Returns what decides as a handler does and logs nothing of an error that is raised anyway.
 
-    For who catches and tells the error himself, as a test does.
+    The runtime asks so: whoever catches what stops an application tells it, once.
 
     Args:
         handler: any; one that is not built in is returned as it is.

@@ -49,7 +49,7 @@ from stores.record import HeaderList, Headers, RawRecord
 from stores.serde import Serde
 from streams.clock import ManualClock
 from streams.config import Settings, StreamsConfig
-from streams.error_handlers import BUILT_IN, in_silence
+from streams.error_handlers import BUILT_IN
 from streams.errors import AppStateError, TransportError, UnknownStoreError
 from streams.metrics import Metric, of_task
 from streams.tasks.active_task import ActiveTask
@@ -175,12 +175,6 @@ class TopologyTestDriver:
         if isinstance(topology, StreamsBuilder):
             topology = topology.build(config)
         self.config = config
-        # What fails is raised where the test can see it; in the log it would stand twice.
-        self._silent = config.replace(
-            deserialization_handler=in_silence(config.deserialization_handler),
-            processing_handler=in_silence(config.processing_handler),
-            production_handler=in_silence(config.production_handler),
-        )
         self.clock = ManualClock(wall_clock_ms)
         self._topology = topology
         self._commits = commit == "every-record"
@@ -216,7 +210,7 @@ class TopologyTestDriver:
             return None
         plan = whole_plan(self._topology, parts, self.config)
         is_global = parts[0].is_global
-        policy = FailurePolicy(self._silent, NoLetters() if is_global else self._capture)
+        policy = FailurePolicy(self.config, NoLetters() if is_global else self._capture)
         directory = Path(self._directory.name) / ("global" if is_global else "0_0")
         directory.mkdir(parents=True)
         topics = dict.fromkeys(

@@ -24,6 +24,7 @@ from streams.error_handlers import (
     OutgoingRecord,
     Response,
     error_name,
+    in_silence,
 )
 from streams.errors import BrokerError, ProcessingError, ProductionError, TaskError
 from streams.tasks.task import TaskFace
@@ -58,7 +59,11 @@ class FailurePolicy:
     """
 
     def __init__(self, config: StreamsConfig, outlet: Outlet) -> None:
-        self._config = config
+        self._letters_topic = config.dead_letter_queue_topic
+        # What stops the application is raised, and told once, by whoever catches it.
+        self._deserialization = in_silence(config.deserialization_handler)
+        self._processing = in_silence(config.processing_handler)
+        self._production = in_silence(config.production_handler)
         self._outlet = outlet
         self._senders: dict[str, Send] = {}
         self._sinks: dict[str, str] = {}
@@ -85,7 +90,7 @@ class FailurePolicy:
             Headers(current.headers() or ()),
         )
         context = self._context(task, node, current.timestamp)
-        handler = self._config.deserialization_handler
+        handler = self._deserialization
         if self._ask(handler, "deserialization_handler", context, record, error) is Decision.RESUME:
             task.dropped_records_total += 1
             return
@@ -118,7 +123,7 @@ class FailurePolicy:
             # A negative timestamp may be the very fault; the handler still gets to see the rest.
             record = Record(key, value, max(timestamp, 0), Headers(current.headers() or ()))
         context = self._context(task, node, timestamp)
-        handler = self._config.processing_handler
+        handler = self._processing
         if self._ask(handler, "processing_handler", context, record, error) is Decision.RESUME:
             task.dropped_records_total += 1
             return
@@ -141,7 +146,7 @@ class FailurePolicy:
         record = OutgoingRecord(
             topic, None, current.timestamp, key, value, tuple(current.headers() or ())
         )
-        handler = self._config.production_handler
+        handler = self._production
         if self._ask(handler, "production_handler", context, record, error) is Decision.RESUME:
             task.dropped_records_total += 1
             return
@@ -169,11 +174,11 @@ class FailurePolicy:
             task_id="",
             raw_key=record.key,
             raw_value=record.value,
-            dead_letter_queue_topic=self._config.dead_letter_queue_topic,
+            dead_letter_queue_topic=self._letters_topic,
         )
         outgoing = OutgoingRecord(*record[:-1], headers)
         _place(error, context)
-        handler = self._config.production_handler
+        handler = self._production
         decision = self._ask(handler, "production_handler", context, outgoing, error)
         self.refused_records_total += decision is Decision.RESUME
         return decision is Decision.RESUME
@@ -191,7 +196,7 @@ class FailurePolicy:
             task_id=task.task_id,
             raw_key=raw_key,
             raw_value=raw_value,
-            dead_letter_queue_topic=self._config.dead_letter_queue_topic,
+            dead_letter_queue_topic=self._letters_topic,
         )
 
     def _ask(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -184,3 +185,40 @@ def test_a_clean_end_is_no_failure(tmp_path: Path) -> None:
         assert app.wait_for(State.RUNNING, timeout=SOON)
     assert not app.wait_for(State.RUNNING)
     assert not app.wait_until_idle()
+
+
+# -- what the log says ---------------------------------------------------------------------
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+
+
+def test_what_run_raises_is_not_logged_as_well(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ProcessingError):
+        failing(tmp_path).run()
+    assert errors(caplog) == []
+
+
+def test_what_ends_an_application_in_the_background_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = dead(tmp_path)
+    (told,) = errors(caplog)
+    assert told == f"a worker failed, the application stops: {app.error}"
+    assert "topic in, partition 0, offset 0, node KSTREAM-MAPVALUES" in told
+
+
+def test_a_second_start_says_what_to_do(tmp_path: Path) -> None:
+    app = Log().app(failing_at(), tmp_path)
+    said = (
+        r"an application starts once, and this one is \w+: make a new App to run the topology again"
+    )
+    with app:
+        for again in (app.start, app.run):
+            with pytest.raises(AppStateError, match=said):
+                again()
+    with pytest.raises(AppStateError, match="this one is NOT_RUNNING"):
+        app.start()
