@@ -552,7 +552,7 @@ class App:
             StoreLockedError: another process uses the state.
         """
         if self._state is not State.CREATED and not self._state.has_finished:
-            message = f"clean_up() needs a stopped application, it is {self._state.name}"
+            message = f"clean_up() needs a stopped application, it is {self._state.name}; close() it first"
             raise AppStateError(message)
         directory = StateDirectory(self.config.state_dir, self.application_id)
         try:

@@ -281,8 +281,8 @@ def connection_of(config: StreamsConfig, client_id: str) -> ConnectionSettings:
 
 
 def _raise(error: RebalanceError) -> NoReturn:
-    """Raises our error for one of the group's."""
-    raise translated(error) from error
+    """Raises our error for one of the group's, which says the same: it is no cause to be shown."""
+    raise translated(error) from None
 
 
 def translated(error: RebalanceError) -> StreamsError:

@@ -666,7 +666,10 @@ def _environment_settings(environment: Mapping[str, str]) -> dict[str, Any]:
             given.setdefault(name, {})[entry.replace("_", ".")] = value
             continue
         if is_entry:
-            raise ConfigError(f"environment variable {variable}: {name} is not a mapping")
+            raise ConfigError(
+                f"environment variable {variable}: {name} is not a mapping; set "
+                f"{ENVIRONMENT_PREFIX}{name.upper()} to its value"
+            )
         try:
             given[name] = setting.read(value)
         except (ValueError, TypeError) as error:
@@ -691,7 +694,7 @@ def settings_of_text(texts: Iterable[tuple[str, str]]) -> dict[str, Any]:
                 raise ConfigError(f"{mapping} is a mapping; set its entries as {mapping}.<name>=…")
             given.setdefault(mapping, {})[entry] = text
         elif is_entry and setting is not None:
-            raise ConfigError(f"{name}: {mapping} is not a mapping")
+            raise ConfigError(f"{name}: {mapping} is not a mapping; give it one value, {mapping}=…")
         else:
             given.update(_checked({name: text}))
     return given

@@ -463,7 +463,7 @@ class RocksByteStore(ByteStore):
         try:
             self._db.close()
         except Exception as error:
-            raise BackendError(f"{self._place()} was closed unclean: {error}") from error
+            raise BackendError(f"{self._place()} could not be closed cleanly: {error}") from error
 
     # -- errors --------------------------------------------------------------------------
 

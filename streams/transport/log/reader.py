@@ -194,7 +194,10 @@ class LogReader(Reader):
         """Returns records from the cursor's position on, and notes where they end."""
         partition = cursor.partition
         if partition.topic.is_deleted:
-            message = f"topic {cursor.at.topic!r} was deleted while it was read"
+            message = (
+                f"topic {cursor.at.topic!r} was deleted while it was read; create it again, and "
+                "start the application again"
+            )
             raise TransportError(message, topic=cursor.at.topic, partition=cursor.at.partition)
         if cursor.position < partition.stable_end:
             records, next_position = self._log.read(partition, cursor.position)
