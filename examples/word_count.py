@@ -164,7 +164,9 @@ def _report(
     seconds: float,
     first_seconds: float | None,
 ) -> None:
-    table = Table(title=f"{sum(n for _, n in found):,} words, {len(found):,} different ones")
+    # As a line of its own: a title is as narrow as its table.
+    console.print(f"{sum(n for _, n in found):,} words, {len(found):,} different ones")
+    table = Table()
     table.add_column("word")
     table.add_column("count", justify="right")
     for word, count in nlargest(10, found, key=lambda row: row[1]):

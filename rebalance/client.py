@@ -68,6 +68,7 @@ from rebalance.messages import (
     encode_describe,
 )
 from rebalance.offsets import Offsets
+from rebalance.readiness import ENDS_THE_MEMBER
 
 JOIN_TIMEOUT_MS: Final = 60_000
 """Long enough for a coordinator to load its groups after it moved."""
@@ -555,13 +556,17 @@ class GroupClient:
                     _log.warning("group %s: lost its tasks: %s", group_id, reason)
                 case StatusChanged(statuses, _):
                     for status in statuses:
-                        _log.log(status.level, "group %s: %s", group_id, status)
+                        # What ends the member is raised as well: whoever tells that need not
+                        # tell this.
+                        extra = {"is_raised": status.code in ENDS_THE_MEMBER}
+                        _log.log(status.level, "group %s: %s", group_id, status, extra=extra)
                 case ShutdownRequested():
                     _log.warning("group %s: all instances are asked to shut down", group_id)
                 case Refused(error):
                     _log.error("%s", error)
                 case Fatal(error):
-                    _log.error("%s", error)
+                    # Its owner raises it, and whoever catches it tells it.
+                    _log.debug("group %s: the end: %s", group_id, error)
                     if not self._is_settled.is_set():
                         self._failure = error
             self._events.append(event)

@@ -30,6 +30,9 @@ _NOT_READY: Final = frozenset(
     }
 )
 
+ENDS_THE_MEMBER: Final = frozenset({StatusCode.INCORRECTLY_PARTITIONED_TOPICS})
+"""Statuses that are an error at once."""
+
 
 class Readiness:
     """The statuses of one member's group. Not thread-safe: it belongs to its membership."""
@@ -78,7 +81,7 @@ class Readiness:
         return events
 
     def _error(self, status: Status, missing_ms: float, now_ms: float) -> RebalanceError | None:
-        if status.code == StatusCode.INCORRECTLY_PARTITIONED_TOPICS:
+        if status.code in ENDS_THE_MEMBER:
             return TopologyRefusedError(str(status))
         since_ms = self._missing_since_ms
         if status.code == StatusCode.MISSING_SOURCE_TOPICS and since_ms is not None:

@@ -60,7 +60,9 @@ _REMEDIES: Final[Mapping[int, str]] = {
     Code.GROUP_AUTHORIZATION_FAILED: "grant READ on the group",
     Code.CLUSTER_AUTHORIZATION_FAILED: "grant CREATE on the cluster or on the internal topics",
     Code.GROUP_ID_NOT_FOUND: "use an application id that no other kind of group has",
-    Code.GROUP_MAX_SIZE_REACHED: "run fewer workers, or raise group.streams.max.size",
+    Code.GROUP_MAX_SIZE_REACHED: (
+        "run fewer workers, or raise group.streams.max.size in the brokers' configuration"
+    ),
 }
 
 
@@ -85,7 +87,7 @@ def consequence(code: int, message: str, *, is_joining: bool) -> Consequence:
 
 def refusal(group_id: str, code: int, message: str) -> RebalanceError:
     """Returns the error of a code: what the broker says, and what people can do."""
-    said = f"{code_name(code)}: {message}" if message else code_name(code)
+    said = f"{code_name(code)}: {message.rstrip('.')}" if message else code_name(code)
     if code == Code.UNSUPPORTED_VERSION:
         return UnsupportedBrokerError(
             f"the broker has streams groups switched off, {said}; it must be Kafka "
@@ -96,8 +98,9 @@ def refusal(group_id: str, code: int, message: str) -> RebalanceError:
     text = f"the group {group_id!r} refuses this member, {said}"
     if _is_about_topology(code, message):
         return TopologyRefusedError(
-            f"{text}; a group keeps the topology it began with: run the same in all instances, "
-            "or delete the group, or use a new application id",
+            f"{text}; a group keeps the topology it began with: its source topics, stores, "
+            "repartition topics and their configs. Run the script it began with, or stop all "
+            "instances and begin anew with `thalweg reset`, or use another application_id",
             code=code,
         )
     remedy = _REMEDIES.get(code)

@@ -8,6 +8,7 @@ Source: JVM `StreamsGroupHeartbeatResponse.Status`; kip1071 reference 2.1.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final, NamedTuple
@@ -28,7 +29,7 @@ class StatusCode(IntEnum):
 _TEXTS: Final[Mapping[int, tuple[int, str]]] = {
     StatusCode.STALE_TOPOLOGY: (
         logging.WARNING,
-        "this member's topology is older than the group's: restart it with the new one",
+        "this member's topology is older than the group's: restart it with the newer script",
     ),
     StatusCode.MISSING_SOURCE_TOPICS: (
         logging.WARNING,
@@ -36,7 +37,11 @@ _TEXTS: Final[Mapping[int, tuple[int, str]]] = {
     ),
     StatusCode.INCORRECTLY_PARTITIONED_TOPICS: (
         logging.ERROR,
-        "partition counts do not fit: joined topics need equal ones, internal ones their sources'",
+        (
+            "partition counts do not fit: joined topics need equal ones, and internal topics as many "
+            "as the topics they follow from; if a topic has got more partitions, stop all instances "
+            "and begin anew with `thalweg reset`, which deletes the internal topics"
+        ),
     ),
     StatusCode.MISSING_INTERNAL_TOPICS: (
         logging.INFO,
@@ -57,7 +62,13 @@ _TEXTS: Final[Mapping[int, tuple[int, str]]] = {
 }
 
 # The broker says so in the detail, while the code stays that of topics still to come.
-_CREATION_FAILED: Final = ("Creation failed", "Unauthorized")
+_FAILURES: Final = "Creation failed: "
+_UNAUTHORIZED: Final = "Unauthorized"
+
+# Asked twice for the same topic, as at each first start, the broker fails at the second time.
+_IS_THERE: Final = re.compile(
+    r"[^\s,;(]+ \([^()]*already exist[^()]*\)|and \d+ more|[^,;()]*already exist[^,;()]*"
+)
 
 
 class Status(NamedTuple):
@@ -79,9 +90,10 @@ class Status(NamedTuple):
 
     @property
     def _is_failed_creation(self) -> bool:
-        return self.code == StatusCode.MISSING_INTERNAL_TOPICS and any(
-            words in self.detail for words in _CREATION_FAILED
-        )
+        if self.code != StatusCode.MISSING_INTERNAL_TOPICS:
+            return False
+        _, _, failures = self.detail.partition(_FAILURES)
+        return _UNAUTHORIZED in self.detail or bool(_IS_THERE.sub("", failures).strip(" ,;."))
 
     def __str__(self) -> str:
         """Returns what it means and what the broker adds."""

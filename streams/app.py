@@ -213,6 +213,7 @@ class App:
         self._server: QueryServer | None = None
         self._is_paused = False
         self._is_stopping = False
+        self._is_run = False
         self._failed_workers = 0
         self._response: UncaughtResponse | None = None
         self._is_application_shut_down = False
@@ -262,7 +263,7 @@ class App:
 
     @property
     def error(self) -> StreamsError | None:
-        """What the application died of, None unless its state is ERROR or PENDING_ERROR."""
+        """What the application died of, or what failed while it was closed; None otherwise."""
         return self._error
 
     def set_state_listener(self, listener: StateListener | None) -> None:
@@ -308,15 +309,32 @@ class App:
     def wait_for(self, *states: State, timeout: timedelta | None = None) -> bool:
         """Waits until the application is in one of `states`, or has finished.
 
+        Args:
+            states: what to wait for; with none of them, its end.
+            timeout: how long to wait; None waits for as long as it takes.
+
         Returns:
-            Whether it is in one of them.
+            Whether it is in one of them; False also if it was closed.
+
+        Raises:
+            StreamsError: what the application died of, unless its end is one of `states`.
         """
+        is_there = self._wait_for(*states, timeout=timeout)
+        if not is_there:
+            self._raise_failure()
+        return is_there
+
+    def _wait_for(self, *states: State, timeout: timedelta | None = None) -> bool:
         seconds = None if timeout is None else timeout.total_seconds()
         with self._changed:
             self._changed.wait_for(
                 lambda: self._state in states or self._state.has_finished, seconds
             )
             return self._state in states
+
+    def _raise_failure(self) -> None:
+        if self._error is not None:
+            raise self._error
 
     def wait_until_idle(self, timeout: timedelta | None = None) -> bool:
         """Waits until all that is in the log now is processed and committed.
@@ -329,7 +347,10 @@ class App:
             timeout: how long to wait; None waits for as long as it takes.
 
         Returns:
-            Whether it is so; False also if the application is closed or fails.
+            Whether it is so; False also if the application is closed.
+
+        Raises:
+            StreamsError: what the application died of.
         """
         now_ms = self._clock.monotonic_ms
         end_ms = None if timeout is None else now_ms() + timeout / timedelta(milliseconds=1)
@@ -344,12 +365,21 @@ class App:
             left_ms = _IDLE_WATCH_MS if end_ms is None else min(end_ms - now_ms(), _IDLE_WATCH_MS)
             if left_ms <= 0:
                 break
-            self.wait_for(timeout=timedelta(milliseconds=left_ms))
+            self._wait_for(timeout=timedelta(milliseconds=left_ms))
+        self._raise_failure()
         return False
 
     def _refuse_started(self, what: str) -> None:
         if self._state is not State.CREATED:
             message = f"{what} before start(); the application is {self._state.name}"
+            raise AppStateError(message)
+
+    def _refuse_second_start(self) -> None:
+        if self._state is not State.CREATED:
+            message = (
+                f"an application starts once, and this one is {self._state.name}: make a new App "
+                "to run the topology again"
+            )
             raise AppStateError(message)
 
     def _set_state(self, new: State) -> bool:
@@ -392,7 +422,7 @@ class App:
     def _start(self, call: str) -> None:
         """Starts; `call` is how that was asked for."""
         refuse_while_loading(call)
-        self._refuse_started("an application starts once: call start()")
+        self._refuse_second_start()
         address = self.config.application_server
         server = self._new_server(address) if address else None
         # The group is told where queries are answered, so the worker may ask for it.
@@ -414,7 +444,7 @@ class App:
                 worker.stop()
                 _run(worker, transport)
                 self._close_server()
-                self._refuse_started("an application starts once: call start()")
+                self._refuse_second_start()
             if server is not None:
                 server.start()
             thread.start()
@@ -425,7 +455,8 @@ class App:
         """Stops: finishes the record in hand, commits, closes stores and log.
 
         Closing again does nothing. From inside (a listener, user code) it only asks for the
-        stop.
+        stop. It raises nothing that the application died of, nor what failed while it stopped:
+        `error` has that, and the end of a `with` block raises it.
 
         Args:
             timeout: how long to wait; None waits for as long as it takes.
@@ -446,7 +477,7 @@ class App:
             worker.stop()
         if thread is None or threading.current_thread() in (thread, self._starter):
             return self._state.has_finished
-        if not self.wait_for(State.NOT_RUNNING, State.ERROR, timeout=timeout):
+        if not self._wait_for(State.NOT_RUNNING, State.ERROR, timeout=timeout):
             return False
         thread.join(None if timeout is None else max(0.0, timeout.total_seconds()))
         if self._state is State.ERROR:
@@ -486,10 +517,12 @@ class App:
         refuse_while_loading("app.run()")
         asked: list[int] = []
         with _signals(asked, self._note_stopping), _calm_collector():
+            self._refuse_second_start()
+            self._is_run = True
             if not self._start_patiently(asked):
                 return
             deadline_ms: float | None = None
-            while not self.wait_for(timeout=timedelta(seconds=_WATCH_SECONDS)):
+            while not self._wait_for(timeout=timedelta(seconds=_WATCH_SECONDS)):
                 if self._state.has_finished:
                     break
                 if on_progress is not None and (progress := self.progress()) is not None:
@@ -507,8 +540,7 @@ class App:
             self._close_server()
         if on_progress is not None and (progress := self.progress()) is not None:
             on_progress(progress)
-        if self._error is not None:
-            raise self._error
+        self._raise_failure()
 
     def _note_stopping(self) -> None:
         self._is_stopping = True
@@ -551,8 +583,15 @@ class App:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Closes the application."""
+        """Closes the application and raises what it died of.
+
+        An error of the block comes first: a note on it tells of the application's.
+        """
         self.close()
+        if error is None:
+            self._raise_failure()
+        elif self._error is not None and error is not self._error:
+            error.add_note(f"The application had failed: {self._error}")
 
     def pause(self) -> None:
         """Stops processing and keeps everything else: tasks stay, restoration goes on.
@@ -583,7 +622,7 @@ class App:
         """
         refuse_while_loading("app.clean_up()")
         if self._state is not State.CREATED and not self._state.has_finished:
-            message = f"clean_up() needs a stopped application, it is {self._state.name}"
+            message = f"clean_up() needs a stopped application, it is {self._state.name}; close() it first"
             raise AppStateError(message)
         directory = StateDirectory(self.config.state_dir, self.application_id)
         try:
@@ -851,7 +890,9 @@ class App:
             raise StoreNotReadyError(message)
         if not state.is_running_or_rebalancing or worker is None:
             message = f"store {name!r}: the application is {state.name}"
-            raise AppStateError(message)
+            if self._error is not None:
+                message += f", it failed: {self._error}"
+            raise AppStateError(message) from self._error
         return worker.stores(name, partition)
 
     # -- the worker's thread -------------------------------------------------------------
@@ -1005,15 +1046,26 @@ class App:
             _log.exception("the handler of uncaught errors failed")
         if not isinstance(response, UncaughtResponse):
             _log.error(
-                "the handler of uncaught errors returned %s; it must return an UncaughtResponse",
+                "the handler of uncaught errors returned %s; it must return an UncaughtResponse, "
+                "and the application stops as if it were SHUTDOWN_CLIENT",
                 shown(response),
             )
             response = UncaughtResponse.SHUTDOWN_CLIENT
         if response is UncaughtResponse.SHUTDOWN_APPLICATION:
             self._is_application_shut_down = True
-        # Whoever shows what `run` raises need not show this too.
-        extra = {"is_raised": response is not UncaughtResponse.REPLACE_WORKER}
-        _log.error("worker failed, %s: %s", response.name, error, exc_info=error, extra=extra)
+        if response is UncaughtResponse.REPLACE_WORKER:
+            _log.error("a worker failed and is replaced: %s", error, exc_info=error)
+            return response
+        # `run` raises it to somebody; of an application in the background the log tells first.
+        level = logging.DEBUG if self._is_run else logging.ERROR
+        stops = "all instances stop" if self._is_application_shut_down else "the application stops"
+        _log.log(
+            level,
+            "a worker failed, %s: %s",
+            *(stops, error),
+            exc_info=error,
+            extra={"is_raised": True},
+        )
         return response
 
 

@@ -84,6 +84,7 @@ class BrokerMember(GroupMember):
 
     Raises:
         ConfigError: a setting of the connection is unknown or wrong.
+        TopologyError: a source reads by a pattern.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class BrokerMember(GroupMember):
         process_id: str,
         endpoint: Endpoint | None = None,
     ) -> None:
+        _refuse_patterns(parts)
         self._clock = clock
         self._group_id = config.application_id
         self._held = Assignment()
@@ -149,7 +151,7 @@ class BrokerMember(GroupMember):
         return change
 
     def _change(self, event: Event) -> GroupChange | None:
-        # Statuses and refusals are logged where they are heard.
+        # Statuses, refusals and losses are logged where they are heard.
         match event:
             case Assigned(tasks=tasks):
                 assignment = Assignment(
@@ -157,8 +159,7 @@ class BrokerMember(GroupMember):
                     frozenset(TaskId(int(one[0]), one[1]) for one in tasks.standby),
                 )
                 return GroupChange(assignment)
-            case Lost(reason=reason):
-                _log.warning("group %s: the tasks are lost: %s", self._group_id, reason)
+            case Lost():
                 return GroupChange(Assignment(), is_lost=True)
             case ShutdownRequested():
                 message = (
@@ -271,6 +272,19 @@ class BrokerMember(GroupMember):
         return MemberIdentity(self._group_id, identity.member_id, identity.epoch)
 
 
+def _refuse_patterns(parts: Sequence[Subtopology]) -> None:
+    """Refuses what brokers up to 4.4 refuse as an invalid request, in words that help."""
+    patterns = [pattern for part in parts for pattern in part.source_topic_regex]
+    if patterns:
+        shown = ", ".join(map(repr, patterns))
+        message = (
+            f"a source reads topics by the pattern {shown}, which Kafka's streams groups do not "
+            "support: give stream() the names of the topics, or run on the embedded log, without "
+            "bootstrap_servers"
+        )
+        raise TopologyError(message)
+
+
 def connection_of(config: StreamsConfig, client_id: str) -> ConnectionSettings:
     """Returns the settings of a connection to the group: what was given for any of the clients.
 
@@ -291,8 +305,8 @@ def connection_of(config: StreamsConfig, client_id: str) -> ConnectionSettings:
 
 
 def _raise(error: RebalanceError) -> NoReturn:
-    """Raises our error for one of the group's."""
-    raise translated(error) from error
+    """Raises our error for one of the group's, which says the same: it is no cause to be shown."""
+    raise translated(error) from None
 
 
 def translated(error: RebalanceError) -> StreamsError:

@@ -603,8 +603,13 @@ def _check_together(values: Mapping[str, Any]) -> None:
             )
 
 
-def _checked(settings: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """Reads given settings into the values that are kept."""
+def _checked(settings: Mapping[str, Any], origin: str = "") -> dict[str, Any]:
+    """Reads given settings into the values that are kept.
+
+    Args:
+        settings: name -> value.
+        origin: what they are, for an error; "" where nothing better than "setting" is known.
+    """
     checked: dict[str, Any] = {}
     for name, value in settings.items():
         kept, given = name, value
@@ -735,7 +740,10 @@ def _environment_settings(environment: Mapping[str, str]) -> dict[str, Any]:
             given.setdefault(name, {})[entry.replace("_", ".")] = value
             continue
         if is_entry:
-            raise ConfigError(f"environment variable {variable}: {name} is not a mapping")
+            raise ConfigError(
+                f"environment variable {variable}: {name} is not a mapping; set "
+                f"{ENVIRONMENT_PREFIX}{name.upper()} to its value"
+            )
         try:
             given[name] = setting.read(value)
         except (ValueError, TypeError) as error:
@@ -760,9 +768,9 @@ def settings_of_text(texts: Iterable[tuple[str, str]]) -> dict[str, Any]:
                 raise ConfigError(f"{mapping} is a mapping; set its entries as {mapping}.<name>=…")
             given.setdefault(mapping, {})[entry] = text
         elif is_entry and setting is not None:
-            raise ConfigError(f"{name}: {mapping} is not a mapping")
+            raise ConfigError(f"{name}: {mapping} is not a mapping; give it one value, {mapping}=…")
         else:
-            given.update(_checked({name: text}, "setting"))
+            given.update(_checked({name: text}))
     return given
 
 
@@ -783,7 +791,7 @@ def settings_of_toml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not TOML: it is not UTF-8") from error
     try:
-        return _checked(given, "setting")
+        return _checked(given)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 

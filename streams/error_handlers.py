@@ -214,10 +214,10 @@ _IS_RAISED: Final = {"is_raised": True}
 tells it need not tell this too."""
 
 
-def log_and_fail(context: ErrorContext, record: Any, error: Exception) -> Response:  # noqa: ARG001
+def log_and_fail(context: ErrorContext, record: Any, error: Exception) -> Response:
     """Logs the error and stops the application; the default for decoding and processing."""
     _log.error("%s; stopping", _told(context, error), extra=_IS_RAISED)
-    return Response.fail(*dead_letters(context, error))
+    return _fail(context, record, error)
 
 
 def log_and_continue(context: ErrorContext, record: Any, error: Exception) -> Response:  # noqa: ARG001
@@ -235,12 +235,12 @@ def continue_quietly(context: ErrorContext, record: Any, error: Exception) -> Re
     return Response.resume(*dead_letters(context, error))
 
 
-def retry_or_fail(context: ErrorContext, record: Any, error: Exception) -> Response:  # noqa: ARG001
+def retry_or_fail(context: ErrorContext, record: Any, error: Exception) -> Response:
     """Sends again what failed for a passing reason, else fails; the default for production."""
-    if isinstance(error, BrokerError) and error.retriable:
-        return Response.retry()
-    _log.error("%s; stopping", _told(context, error), extra=_IS_RAISED)
-    return Response.fail(*dead_letters(context, error))
+    response = _retry_or_fail(context, record, error)
+    if response.decision is Decision.FAIL:
+        _log.error("%s; stopping", _told(context, error), extra=_IS_RAISED)
+    return response
 
 
 BUILT_IN: Final[Mapping[str, ErrorHandler]] = {
@@ -249,6 +249,29 @@ BUILT_IN: Final[Mapping[str, ErrorHandler]] = {
     "retry_or_fail": retry_or_fail,
 }
 """Handlers that TOML and environment may name without a module."""
+
+
+def in_silence(handler: ErrorHandler) -> ErrorHandler:
+    """Returns what decides as a handler does and logs nothing of an error that is raised anyway.
+
+    The runtime asks so: whoever catches what stops an application tells it, once.
+
+    Args:
+        handler: any; one that is not built in is returned as it is.
+    """
+    if handler is log_and_fail:
+        return _fail
+    return _retry_or_fail if handler is retry_or_fail else handler
+
+
+def _fail(context: ErrorContext, record: Any, error: Exception) -> Response:  # noqa: ARG001
+    return Response.fail(*dead_letters(context, error))
+
+
+def _retry_or_fail(context: ErrorContext, record: Any, error: Exception) -> Response:
+    if isinstance(error, BrokerError) and error.retriable:
+        return Response.retry()
+    return _fail(context, record, error)
 
 
 def _told(context: ErrorContext, error: Exception) -> str:

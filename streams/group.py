@@ -21,9 +21,17 @@ from streams.config import StreamsConfig
 from streams.errors import MissingTopicsError, TopologyError
 from streams.logs import NOTICE
 from streams.similar_names import similar_names
+from streams.tasks.source_topics import source_topics
 from streams.tasks.task import TaskId
 from streams.transport.port import NewTopic, Transport
-from topology.subtopologies import Subtopology, internal_topic_partitions, task_count
+from topology.subtopologies import (
+    Subtopology,
+    internal_topic_partitions,
+    partitions_text,
+    task_count,
+)
+
+_log = logging.getLogger(__name__)
 
 PATTERN_CHECK_MS: Final = 1_000
 """How often a sole member looks for new topics that match the pattern of a source."""
@@ -124,6 +132,7 @@ class SoleMember(GroupMember):
         self._config = config
         self._transport = transport
         self._has_patterns = any(part.source_patterns for part in parts)
+        self._unfit: Mapping[str, str] = {}
         self._given: Assignment | None = None
         self._given_counts: Mapping[str, int] = {}
         self._next_check_ms = 0
@@ -165,18 +174,12 @@ class SoleMember(GroupMember):
         self._given = None
 
     def _counts(self) -> dict[str, int]:
-        names: set[str] = set()
-        for part in self._parts:
-            names.update(part.source_topics)
-            names.update(topic.name for topic in part.repartition_source_topics)
-        if self._has_patterns:
-            patterns = [pattern for part in self._parts for pattern in part.source_patterns]
-            names.update(
-                topic
-                for topic in self._transport.topics()
-                if any(pattern.fullmatch(topic) for pattern in patterns)
-            )
-        return dict(self._transport.partition_counts(names))
+        topics = source_topics(self._parts, self._transport)
+        for topic, reason in topics.unfit.items():
+            if self._unfit.get(topic) != reason:
+                _log.error("%s", reason)
+        self._unfit = topics.unfit
+        return dict(topics.counts)
 
     def _create_topics(self) -> None:
         counts = self._counts()
@@ -189,8 +192,21 @@ class SoleMember(GroupMember):
         self._transport.create_topics(
             [NewTopic(topic, partitions) for topic in dict.fromkeys(missing)]
         )
-        counts.update(dict.fromkeys(missing, partitions))
-        self._transport.create_topics(missing_internal_topics(self._parts, counts))
+        if missing:
+            # They may decide which topics of a pattern fit.
+            counts = self._counts()
+        wanted = missing_internal_topics(self._parts, counts)
+        existing = self._transport.partition_counts({topic.name for topic in wanted})
+        for topic in wanted:
+            if existing.get(topic.name, topic.partitions) != topic.partitions:
+                raise TopologyError(
+                    f"internal topic {topic.name!r} has {partitions_text(existing[topic.name])} and "
+                    f"the topology needs {topic.partitions}: the partition count of a source topic "
+                    "or of a repartition() has changed; take the change back, or begin anew with "
+                    "`thalweg reset`, which deletes the application's internal topics and state",
+                    topic=topic.name,
+                )
+        self._transport.create_topics(wanted)
 
     def _tell_missing(self, missing: Sequence[str], partitions: int) -> None:
         """Says which source topics are made: one that is misspelt would stay empty for ever."""

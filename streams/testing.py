@@ -19,6 +19,8 @@ Source: JVM `TopologyTestDriver`, `TestInputTopic`, `TestOutputTopic`, `TestReco
 
 from __future__ import annotations
 
+import difflib
+import re
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,6 +50,7 @@ from stores.record import HeaderList, Headers, RawRecord, checked_headers, wrong
 from stores.serde import Serde, SerdeHint, bytes_of, read_fault, serde_of, write_fault
 from streams.clock import ManualClock
 from streams.config import Settings, StreamsConfig
+from streams.error_handlers import BUILT_IN
 from streams.errors import (
     AppStateError,
     DeserializationError,
@@ -64,8 +67,8 @@ from streams.tasks.plan import whole_plan
 from streams.tasks.task import TaskId
 from streams.transport.port import Send, TopicPartition
 from topology.dsl.builder import StreamsBuilder
-from topology.subtopologies import Subtopology, subtopologies
-from topology.topology import Topology
+from topology.subtopologies import Subtopology, subtopologies, topic_names
+from topology.topology import SinkNode, Topology
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -353,9 +356,9 @@ class TopologyTestDriver:
                 raise TypeError(message)
         timestamp = _moment_ms(timestamp, "the timestamp of a piped record")
         if not self._append(topic, key, value, timestamp, list(checked_headers(headers))):
-            known = ", ".join(sorted(self._source_topics())) or "none"
-            message = f"the topology does not read topic {topic!r}; it reads: {known}"
-            raise TransportError(message, topic=topic)
+            raise _unknown_topic(
+                topic, "read", self._source_topics(), [p.pattern for p in self._patterns]
+            )
         self._settle()
 
     def advance_wall_clock_time(self, duration: timedelta | int) -> None:
@@ -414,8 +417,7 @@ class TopologyTestDriver:
     def _reads(self, task: ActiveTask, partition: TopicPartition) -> bool:
         if partition in task.partitions:
             return True
-        patterns = [pattern for part in self._parts for pattern in part.source_patterns]
-        if not any(pattern.fullmatch(partition.topic) for pattern in patterns):
+        if not any(part.matches(partition.topic) for part in self._parts):
             return False
         task.add_partition(partition)
         return True
@@ -426,6 +428,36 @@ class TopologyTestDriver:
 
     def _source_topics(self) -> set[str]:
         return {partition.topic for task in self._tasks for partition in task.partitions}
+
+    @property
+    def _patterns(self) -> list[re.Pattern[str]]:
+        return [pattern for part in self._parts for pattern in part.source_patterns]
+
+    def _sink_topics(self) -> set[str]:
+        """Returns the topics the topology can write, as far as their names are known."""
+        topics = {topic.name for part in self._parts for topic in part.state_changelog_topics}
+        for node in self._topology.nodes.values():
+            if isinstance(node, SinkNode) and node.topic is not None:
+                topics.add(node.topic)
+        names = topic_names(self._topology, self.config.application_id)
+        topics = {names.get(topic, topic) for topic in topics}
+        letters = self.config.dead_letter_queue_topic
+        return topics | self._produced_topics.keys() | ({letters} if letters else set())
+
+    def _may_write_anywhere(self) -> bool:
+        """Whether records choose their topic, or a handler may choose one for a dead letter."""
+        config, built_in = self.config, BUILT_IN.values()
+        return any(
+            handler not in built_in
+            for handler in (
+                config.deserialization_handler,
+                config.processing_handler,
+                config.production_handler,
+            )
+        ) or any(
+            isinstance(node, SinkNode) and node.topic is None
+            for node in self._topology.nodes.values()
+        )
 
     def _settle(self) -> None:
         """Processes, record by record, until every queue is empty."""
@@ -513,7 +545,13 @@ class TopologyTestDriver:
         key_serde: Serde[Any] | None = None,
         value_serde: Serde[Any] | None = None,
     ) -> TestOutputTopic[Any, Any]:
-        """Returns a topic to read decoded records from; serdes as for the input."""
+        """Returns a topic to read decoded records from; serdes as for the input.
+
+        Args:
+            topic: its name; the topology must write it.
+            key_serde: the application's default if not given.
+            value_serde: the application's default if not given.
+        """
         return TestOutputTopic(
             self,
             topic,
@@ -534,7 +572,15 @@ class TopologyTestDriver:
         return set(self._produced_topics)
 
     def produced(self, topic: str) -> deque[ProducedRecord]:
-        """Returns the records of a topic that no output topic has read yet."""
+        """Returns the records of a topic that no output topic has read yet.
+
+        Raises:
+            TransportError: the topology does not write the topic.
+        """
+        if topic not in self._read:
+            written = self._sink_topics()
+            if topic not in written and not self._may_write_anywhere():
+                raise _unknown_topic(topic, "write", written)
         return self._read.setdefault(topic, deque())
 
     # -- state ---------------------------------------------------------------------------
@@ -615,7 +661,13 @@ class TopologyTestDriver:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except Exception as closing:
+            # What failed in the test is what counts.
+            if error is None:
+                raise
+            error.add_note(f"The driver could not be closed: {closing}")
 
 
 class TestInputTopic(Generic[K, V]):
@@ -723,7 +775,8 @@ class TestInputTopic(Generic[K, V]):
 class TestOutputTopic(Generic[K, V]):
     """A topic a test reads; made by `TopologyTestDriver.create_output_topic`.
 
-    Records are read once, oldest first. Reading from an empty topic raises LookupError.
+    Records are read once, oldest first. Reading from an empty topic raises LookupError, and
+    asking anything of a topic that the topology does not write a TransportError.
     """
 
     __test__ = False
@@ -812,6 +865,18 @@ class TestOutputTopic(Generic[K, V]):
     def read_values_to_list(self) -> list[V]:
         """Returns the values of all records left."""
         return [self.read_value() for _ in range(self.queue_size)]
+
+
+def _unknown_topic(
+    topic: str, verb: Literal["read", "write"], known: Iterable[str], patterns: Iterable[str] = ()
+) -> TransportError:
+    names = sorted(known)
+    shown = ", ".join([*names, *(f"all that match {pattern!r}" for pattern in patterns)])
+    message = f"the topology does not {verb} topic {topic!r}; it {verb}s: {shown or 'none'}"
+    close = difflib.get_close_matches(topic, names, 3)
+    if close:
+        message += f"; did you mean {' or '.join(map(repr, close))}?"
+    return TransportError(message, topic=topic)
 
 
 def _forward(duration_ms: int) -> int:

@@ -26,12 +26,13 @@ from stores.directory import StateDirectory
 from stores.errors import BackendError, CorruptDataError, Reaction, StoreNotReadyError
 from streams.clock import Clock, SystemClock
 from streams.config import StreamsConfig
-from streams.errors import BrokerError, OffsetOutOfRangeError, StreamsError
+from streams.errors import BrokerError, OffsetOutOfRangeError, StreamsError, TransportError
 from streams.group import Assignment, GroupChange, GroupMember, SoleMember
 from streams.measures import LoopMeasures, Measure
-from streams.queries.metadata import GroupView, InstanceTasks, topics_read
+from streams.queries.metadata import GroupView, InstanceTasks
 from streams.restore_listener import NOBODY, RestoreListener
 from streams.tasks.active_task import ActiveTask
+from streams.tasks.source_topics import source_topics
 from streams.tasks.task import TaskId
 from streams.tasks.task_manager import TaskManager
 from streams.transport.port import TopicPartition, Transport
@@ -220,9 +221,18 @@ class Worker:
         """
         faces = self._manager.read_only_stores(name, partition)
         if faces is None or self.state in (WorkerState.CREATED, WorkerState.STARTING):
-            message = f"store {name!r} is not ready: its tasks are being assigned or restored"
-            raise StoreNotReadyError(message)
+            raise StoreNotReadyError(self._not_ready(name))
         return faces
+
+    def _not_ready(self, store: str) -> str:
+        part = next((one for one in self._parts if store in one.stores), None)
+        if self.state is WorkerState.RUNNING and part is not None and part.source_patterns:
+            patterns = " or ".join(repr(one) for one in part.source_topic_regex)
+            return (
+                f"store {store!r} is not ready: no topic that can be read matches its source's "
+                f"pattern {patterns}; create one"
+            )
+        return f"store {store!r} is not ready: its tasks are being assigned or restored; ask again"
 
     def group_view(self, endpoint: Endpoint) -> GroupView:
         """Returns what is known of the group now, for queries.
@@ -430,8 +440,7 @@ class Worker:
         Nobody waits for standby tasks: those that take too long are opened in later rounds.
         """
         manager, assignment = self._manager, self._assignment
-        read = topics_read(self._parts, self._transport.topics() if self._has_patterns else ())
-        self._counts = self._transport.partition_counts(read)
+        self._counts = source_topics(self._parts, self._transport).counts
         manager.create(assignment.active)
         self._open_standby_tasks()
         self._must_open = False
@@ -463,6 +472,11 @@ class Worker:
         """Does what an error asks for; tells whether that was possible."""
         if self._may_rebuild(error):
             self._rebuild(error)
+            return True
+        if isinstance(error, TransportError) and self._goes_on_without(error):
+            # It was deleted while it was asked for: what was in hand is done once more.
+            self._give_up_tasks()
+            self._set_state(WorkerState.PARTITIONS_ASSIGNED)
             return True
         if error.reaction not in (Reaction.RETRY, Reaction.REJOIN):
             return False
@@ -583,6 +597,8 @@ class Worker:
             self._reset(error)
             return
         except BrokerError as error:
+            if isinstance(error, TransportError) and self._goes_on_without(error):
+                return
             if error.reaction is not Reaction.RETRY:
                 raise
             self._tell("reading failed, trying again: %s", error)
@@ -610,6 +626,14 @@ class Worker:
         _log.warning("%s; going on at offset %d", error, position)
         task.next_offsets[partition] = position
         self._manager.reader.add({partition: position})
+
+    def _goes_on_without(self, error: TransportError) -> bool:
+        """Lets go of a topic that was deleted; tells whether the sources can do without."""
+        gone = self._manager.let_go(error.topic) if error.topic is not None else []
+        self._paused_partitions.difference_update(gone)
+        # One of the same name may be there by now.
+        self._must_open = self._must_open or bool(gone)
+        return bool(gone)
 
     def _process(self) -> int:
         """Processes what is buffered, round after round, until it is time for something else.
@@ -702,6 +726,7 @@ class Worker:
 
     def _commit(self) -> None:
         manager = self._manager
+        self._paused_partitions.difference_update(manager.let_go_of_deleted())
         manager.committer.commit([manager.running[task_id] for task_id in sorted(manager.running)])
         if manager.global_task is not None:
             manager.global_task.commit()

@@ -91,7 +91,7 @@ def _optimizations(given: str | Collection[str] | None) -> frozenset[str]:
     unknown = wanted - _OPTIMIZATIONS
     if unknown:
         raise TopologyError(
-            f"topology.optimization {', '.join(sorted(unknown))} is not known; use all, none or "
+            f"topology_optimization {', '.join(sorted(unknown))} is not known; use all, none or "
             f"some of {', '.join(sorted(_OPTIMIZATIONS))}"
         )
     return wanted
@@ -664,7 +664,7 @@ class LogicalGraph:
         unsupported = options.optimizations - {REUSE_SOURCE_TOPICS}
         if unsupported:
             raise TopologyError(
-                f"topology.optimization {', '.join(sorted(unsupported))} is not supported yet; "
+                f"topology_optimization {', '.join(sorted(unsupported))} is not supported yet; "
                 f"use {REUSE_SOURCE_TOPICS} or none"
             )
         self._merge_sources()

@@ -348,9 +348,8 @@ def fail_on_invalid_timestamp(record: ConsumedRecord, _partition_time_ms: int) -
     """
     if record.timestamp < 0:
         raise StreamsError(
-            f"the record's timestamp is {record.timestamp}, which no producer of event time "
-            "writes; give the source another timestamp_extractor, for example "
-            "log_and_skip_on_invalid_timestamp",
+            f"the record's timestamp is {record.timestamp}, and times begin at 0 (1970); give the "
+            "source another timestamp_extractor, for example log_and_skip_on_invalid_timestamp",
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,

@@ -82,6 +82,25 @@ class CopartitionGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class CopartitionedSources:
+    """Sources by pattern of one subtopology, and what they are joined with by partition.
+
+    A broker is not told of them: it knows no patterns.
+
+    Attributes:
+        patterns: their patterns; the topics they match need equal partition counts.
+        topics: the topics of the other sources, which decide the count where they exist.
+    """
+
+    patterns: tuple[re.Pattern[str], ...]
+    topics: tuple[str, ...]
+
+    def matches(self, topic: str) -> bool:
+        """Tells whether one of the patterns matches a topic as a whole."""
+        return any(pattern.fullmatch(topic) for pattern in self.patterns)
+
+
+@dataclass(frozen=True, slots=True)
 class Subtopology:
     """A part of the graph that tasks run, one per partition of its sources.
 
@@ -95,6 +114,9 @@ class Subtopology:
         state_changelog_topics: changelogs of its stores, sorted by name. A source topic that a
             store is restored from is among them, under its own name.
         copartition_groups: in the JVM's order.
+        copartitioned_patterns: its sources by pattern that are joined by partition.
+        unmatched_topics: internal topics of the application, which its patterns never match:
+            it would read what it has written.
         stores: in the order in which a task opens them, and flushes them.
         is_global: whether this is a global store; no task runs it, and it has nothing of the
             above but nodes, source topic and store.
@@ -108,6 +130,8 @@ class Subtopology:
     repartition_sink_topics: tuple[str, ...] = ()
     state_changelog_topics: tuple[InternalTopic, ...] = ()
     copartition_groups: tuple[CopartitionGroup, ...] = ()
+    copartitioned_patterns: tuple[CopartitionedSources, ...] = ()
+    unmatched_topics: frozenset[str] = frozenset()
     stores: tuple[str, ...] = ()
     is_global: bool = False
 
@@ -115,6 +139,12 @@ class Subtopology:
     def source_topic_regex(self) -> tuple[str, ...]:
         """The patterns as text, as a broker is told them."""
         return tuple(pattern.pattern for pattern in self.source_patterns)
+
+    def matches(self, topic: str) -> bool:
+        """Tells whether one of its patterns matches a topic as a whole."""
+        return topic not in self.unmatched_topics and any(
+            pattern.fullmatch(topic) for pattern in self.source_patterns
+        )
 
 
 def subtopologies(topology: Topology, config: TopologyConfig) -> list[Subtopology]:
@@ -201,8 +231,14 @@ class _Whole:
             copartition_groups=tuple(
                 _groups_within(number, external, repartitions.keys(), self.groups)
             ),
+            copartitioned_patterns=tuple(_copartitioned_patterns(self.topology, self.names, nodes)),
+            unmatched_topics=self.internal_topics() if patterns else frozenset(),
             stores=stores,
         )
+
+    def internal_topics(self) -> frozenset[str]:
+        changelogs = changelog_topics(self.topology, self.config.application_id)
+        return frozenset((*self.names.values(), *changelogs.values()))
 
     def repartition(self, name: str) -> InternalTopic:
         configs = {**_INTERNAL_CONFIGS, **_REPARTITION_CONFIGS, **self.config.topic_configs}
@@ -290,6 +326,26 @@ def _groups_within(
         )
 
 
+def _copartitioned_patterns(
+    topology: Topology, names: Mapping[str, str], nodes: Collection[str]
+) -> Iterator[CopartitionedSources]:
+    """Returns the groups of sources with a pattern among them; what shares a source is one."""
+    groups: list[set[str]] = []
+    for demanded in topology.copartitioned:
+        group = {source for source in demanded if source in nodes}
+        for other in [one for one in groups if one & group]:
+            groups.remove(other)
+            group |= other
+        groups.append(group)
+    for group in groups:
+        sources = [topology.nodes[name] for name in nodes if name in group]
+        read = [one for one in sources if isinstance(one, SourceNode)]
+        patterns = tuple(one.pattern for one in read if one.pattern is not None)
+        topics = [names.get(topic, topic) for one in read for topic in one.topics]
+        if patterns:
+            yield CopartitionedSources(patterns, tuple(sorted(topics)))
+
+
 # -- partition counts ----------------------------------------------------------------------
 
 
@@ -332,9 +388,13 @@ def internal_topic_partitions(
     but in a copartition group it has what the group's topics of users have. A changelog has
     as many as its subtopology has tasks.
 
+    What follows from topics that a pattern is still to match is left out. What followed from
+    such topics before keeps its count, for these topics come and go.
+
     Args:
         parts: the subtopologies.
-        partition_counts: topic -> its partition count, for the topics of users that exist.
+        partition_counts: topic -> its partition count, for the topics of users that exist, and
+            for internal ones of the application, which matter behind a source by pattern.
 
     Raises:
         TopologyError: a source topic does not exist, counts that must agree do not, or
@@ -346,17 +406,24 @@ def internal_topic_partitions(
     if problems:
         raise TopologyError("; ".join(problems))
     internal = {topic.name for part in local for topic in part.repartition_source_topics}
-    counts = {name: count for name, count in partition_counts.items() if name not in internal}
+    kept = _behind_patterns(local)
+    counts = {
+        name: count
+        for name, count in partition_counts.items()
+        if name not in internal or name in kept
+    }
     for part in local:
         counts.update(_fixed_counts(part))
-    _follow_writers(local, counts, internal)
+    _follow_writers(local, counts, internal, kept)
     for part in local:
         _agree(part, counts)
-    found = {name: counts[name] for name in sorted(internal)}
+    found = {name: counts[name] for name in sorted(internal) if name in counts}
     for part in local:
         tasks = task_count(part, counts)
         for topic in part.state_changelog_topics:
-            if topic.name not in partition_counts or topic.name not in part.source_topics:
+            if tasks and (
+                topic.name not in partition_counts or topic.name not in part.source_topics
+            ):
                 found.setdefault(topic.name, tasks)
     return found
 
@@ -364,13 +431,33 @@ def internal_topic_partitions(
 def task_count(part: Subtopology, partition_counts: Mapping[str, int]) -> int:
     """Returns how many tasks run a subtopology: the most partitions of what it reads.
 
+    Of a source by pattern a topic may be gone while its rows are still in the stores: their
+    changelogs count as well.
+
     Args:
         part: the subtopology.
         partition_counts: topic -> its partition count, internal ones among them.
     """
     if part.is_global:
         return 0
-    return max((partition_counts[topic] for topic in _read(part, partition_counts)), default=0)
+    counts = [partition_counts[topic] for topic in _read(part, partition_counts)]
+    if part.source_patterns:
+        counts += changelog_counts(part, partition_counts).values()
+    return max(counts, default=0)
+
+
+def partitions_text(count: int) -> str:
+    """Returns a number of partitions in words, for messages."""
+    return "1 partition" if count == 1 else f"{count} partitions"
+
+
+def changelog_counts(part: Subtopology, partition_counts: Mapping[str, int]) -> dict[str, int]:
+    """Returns the partition counts of a subtopology's own changelogs that exist."""
+    return {
+        topic.name: partition_counts[topic.name]
+        for topic in part.state_changelog_topics
+        if topic.name in partition_counts and topic.name not in part.source_topics
+    }
 
 
 def _read(part: Subtopology, partition_counts: Mapping[str, int]) -> Iterator[str]:
@@ -379,8 +466,8 @@ def _read(part: Subtopology, partition_counts: Mapping[str, int]) -> Iterator[st
     for topic in (*part.source_topics, *internal):
         if topic in partition_counts:
             yield topic
-    for pattern in part.source_patterns:
-        yield from (topic for topic in partition_counts if pattern.fullmatch(topic))
+    if part.source_patterns:
+        yield from filter(part.matches, partition_counts)
 
 
 def _fixed_counts(part: Subtopology) -> dict[str, int]:
@@ -399,14 +486,40 @@ def _check_exist(parts: Iterable[Subtopology], partition_counts: Mapping[str, in
             )
 
 
+def _behind_patterns(parts: Sequence[Subtopology]) -> set[str]:
+    """Returns the repartition topics that records of a source by pattern can reach."""
+    found: set[str] = set()
+    size = -1
+    while size < len(found):
+        size = len(found)
+        for part in parts:
+            read = {topic.name for topic in part.repartition_source_topics}
+            if part.source_patterns or read & found:
+                found.update(part.repartition_sink_topics)
+    return found
+
+
 def _follow_writers(
-    parts: Sequence[Subtopology], counts: dict[str, int], internal: Collection[str]
+    parts: Sequence[Subtopology],
+    counts: dict[str, int],
+    internal: Collection[str],
+    may_wait: Collection[str],
 ) -> None:
-    """Gives every repartition topic the most partitions of what its writers read."""
+    """Gives every repartition topic the most partitions of what its writers read.
+
+    Those of `may_wait` stay without a count where nothing decides it yet, and get no more
+    partitions than the changelogs have that are behind them already.
+    """
     writers: dict[str, list[Subtopology]] = {}
+    most_behind: dict[str, int] = {}
     for part in parts:
         for topic in part.repartition_sink_topics:
             writers.setdefault(topic, []).append(part)
+        changelogs = changelog_counts(part, counts).values()
+        for one in part.repartition_source_topics:
+            if changelogs and one.name in may_wait:
+                known = most_behind.get(one.name, min(changelogs))
+                most_behind[one.name] = min(known, *changelogs)
     unknown = sorted(topic for topic in internal if topic not in counts)
     while unknown:
         left = []
@@ -415,15 +528,18 @@ def _follow_writers(
             # broker does not wait for the rest either.
             most = max((task_count(part, counts) for part in writers.get(topic, ())), default=0)
             if most:
-                counts[topic] = most
+                counts[topic] = min(most, most_behind.get(topic, most))
             else:
                 left.append(topic)
         if len(left) == len(unknown):
+            stuck = [topic for topic in left if topic not in may_wait]
+            if not stuck:
+                return
             raise TopologyError(
-                f"the partition count of repartition topics {', '.join(left)} does not follow "
-                "from any source topic: nothing writes them, they only feed each other, or a "
-                "pattern matches no topic; create the source topics or fix a partition count",
-                topic=left[0],
+                f"the partition count of repartition topics {', '.join(stuck)} does not follow "
+                "from any source topic: nothing writes them, or they only feed each other; "
+                "give repartition() a number of partitions",
+                topic=stuck[0],
             )
         unknown = left
 
@@ -435,6 +551,13 @@ def _agree(part: Subtopology, counts: dict[str, int]) -> None:
         internal = group.repartition_source_topics
         deciding = [counts[topic] for topic in group.source_topics]
         deciding = deciding or [fixed[topic] for topic in internal if topic in fixed]
-        deciding = deciding or [counts[topic] for topic in internal]
-        for topic in internal:
-            counts[topic] = max(deciding)
+        deciding = deciding or [
+            count
+            for sources in part.copartitioned_patterns
+            if not set(internal).isdisjoint(sources.topics)
+            for topic, count in counts.items()
+            if sources.matches(topic) and part.matches(topic)
+        ]
+        deciding = deciding or [counts[topic] for topic in internal if topic in counts]
+        if deciding:
+            counts.update(dict.fromkeys(internal, max(deciding)))

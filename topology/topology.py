@@ -683,7 +683,9 @@ class Topology:
     def _check_unread(self, name: str, topics: Sequence[str]) -> None:
         for at, topic in enumerate(topics):
             reader = name if topic in topics[:at] else self._readers.get(topic)
-            for other in self.nodes.values():
+            # Patterns never match an internal topic, whose whole name is longer.
+            others = () if topic in self.internal_topics else self.nodes.values()
+            for other in others:
                 if isinstance(other, SourceNode) and other.pattern is not None:
                     reader = other.name if other.pattern.fullmatch(topic) else reader
             if reader is not None:
@@ -697,7 +699,7 @@ class Topology:
 
     def _check_unmatched(self, name: str, pattern: re.Pattern[str]) -> None:
         for topic, reader in self._readers.items():
-            if pattern.fullmatch(topic):
+            if topic not in self.internal_topics and pattern.fullmatch(topic):
                 raise TopologyError(
                     f"pattern {pattern.pattern!r} of source {name!r} matches topic {topic!r}, "
                     f"which source {reader!r} already reads; narrow the pattern",

@@ -677,7 +677,7 @@ class RocksByteStore(ByteStore):
             self._db.close()
             self._main.close()
         except Exception as error:
-            raise BackendError(f"{self._place()} was closed unclean: {error}") from error
+            raise BackendError(f"{self._place()} could not be closed cleanly: {error}") from error
 
     # -- errors --------------------------------------------------------------------------
 

@@ -275,8 +275,7 @@ def topics_read(parts: Iterable[Subtopology], topics: Iterable[str]) -> list[str
             continue
         read.update(dict.fromkeys(part.source_topics))
         read.update(dict.fromkeys(topic.name for topic in part.repartition_source_topics))
-        for pattern in part.source_patterns:
-            read.update(dict.fromkeys(topic for topic in existing if pattern.fullmatch(topic)))
+        read.update(dict.fromkeys(filter(part.matches, existing)))
     return list(read)
 
 

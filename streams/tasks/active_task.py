@@ -181,16 +181,24 @@ class ActiveTask:
 
         Args:
             partition: the partition.
-            partition_time_ms: its last known event time.
+            partition_time_ms: its last known event time, as for `start`.
         """
         self._partitions.append(partition)
         if self.is_running:
             self._open_queue(partition, partition_time_ms)
 
+    def drop_partition(self, partition: TopicPartition) -> None:
+        """Lets go of a partition of a topic that is gone, with its records and its offset."""
+        self._partitions.remove(partition)
+        self.committed_offsets.pop(partition, None)
+        self.next_offsets.pop(partition, None)
+        if self._runs.pop(partition, None) is not None:
+            self.group.close(partition)
+
     def _open_queue(self, partition: TopicPartition, partition_time_ms: int) -> None:
-        chain = next(
-            one for one in self._chains.values() if self._reads(one.source, partition.topic)
-        )
+        # A topic that a source names is its own, whatever a pattern matches.
+        chains = sorted(self._chains.values(), key=lambda one: one.source.pattern is not None)
+        chain = next(one for one in chains if self._reads(one.source, partition.topic))
         run = SourceRun(self, chain, partition, self._policy)
         run.partition_time_ms = partition_time_ms
         self.stream_time_ms = max(self.stream_time_ms, partition_time_ms)

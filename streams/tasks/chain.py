@@ -301,8 +301,8 @@ class SourceRun:
             self._task.drop(self.source_name, "invalid-timestamp", key, f"timestamp {timestamp}")
             return
         message = (
-            f"the record's timestamp is {timestamp}, which no producer of event time writes; give "
-            "the source a timestamp_extractor, for example log_and_skip_on_invalid_timestamp"
+            f"the record's timestamp is {timestamp}, and times begin at 0 (1970); give the source a "
+            "timestamp_extractor, for example log_and_skip_on_invalid_timestamp"
         )
         raise StreamsError(message, node=self._chain.source.name)
 

@@ -30,6 +30,7 @@ from streams.error_handlers import (
     Response,
     continue_quietly,
     error_name,
+    in_silence,
     log_and_continue,
 )
 from streams.errors import BrokerError, ProcessingError, ProductionError, TaskError
@@ -93,7 +94,15 @@ class FailurePolicy:
         outlet: Outlet,
         monotonic_ms: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._config = config
+        self._letters_topic = config.dead_letter_queue_topic
+        # What stops the application is raised, and told once, by whoever catches it. What is
+        # passed over is told with the others, not record by record.
+        deserialization = config.deserialization_handler
+        if deserialization is log_and_continue:
+            deserialization = continue_quietly
+        self._deserialization = in_silence(deserialization)
+        self._processing = in_silence(config.processing_handler)
+        self._production = in_silence(config.production_handler)
         self._outlet = outlet
         self._monotonic_ms = monotonic_ms
         self._tried: dict[_Place, _Trying] = {}
@@ -123,9 +132,7 @@ class FailurePolicy:
             Headers(current.headers() or ()),
         )
         context = self._context(task, node, current.timestamp)
-        handler = self._config.deserialization_handler
-        if handler is log_and_continue:
-            handler = continue_quietly  # told with the others, not record by record
+        handler = self._deserialization
         message = error.message if isinstance(error, StreamsError) else str(error)
         if self._ask(handler, "deserialization_handler", context, record, error) is Decision.RESUME:
             key = f"key {shown_key(record.key)}"
@@ -159,7 +166,7 @@ class FailurePolicy:
             # A negative timestamp may be the very fault; the handler still gets to see the rest.
             record = Record(key, value, max(timestamp, 0), Headers(current.headers() or ()))
         context = self._context(task, node, timestamp)
-        handler = self._config.processing_handler
+        handler = self._processing
         if self._ask(handler, "processing_handler", context, record, error) is Decision.RESUME:
             task.drop(node, "failed")
             return
@@ -210,7 +217,7 @@ class FailurePolicy:
         record = OutgoingRecord(
             topic, None, current.timestamp, key, value, tuple(current.headers() or ())
         )
-        handler = self._config.production_handler
+        handler = self._production
         if self._ask(handler, "production_handler", context, record, error) is Decision.RESUME:
             task.drop(node, "unwritable")
             return
@@ -238,11 +245,11 @@ class FailurePolicy:
             task_id="",
             raw_key=record.key,
             raw_value=record.value,
-            dead_letter_queue_topic=self._config.dead_letter_queue_topic,
+            dead_letter_queue_topic=self._letters_topic,
         )
         outgoing = OutgoingRecord(*record[:-1], headers)
         _place(error, context)
-        handler = self._config.production_handler
+        handler = self._production
         decision = self._ask(handler, "production_handler", context, outgoing, error)
         self.refused_records_total += decision is Decision.RESUME
         return decision is Decision.RESUME
@@ -260,7 +267,7 @@ class FailurePolicy:
             task_id=task.task_id,
             raw_key=raw_key,
             raw_value=raw_value,
-            dead_letter_queue_topic=self._config.dead_letter_queue_topic,
+            dead_letter_queue_topic=self._letters_topic,
         )
 
     def _ask(

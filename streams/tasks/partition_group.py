@@ -101,6 +101,15 @@ class PartitionGroup:
         """Takes up a partition, with an empty queue."""
         self.queues[queue.partition] = queue
 
+    def close(self, partition: Any) -> None:
+        """Lets go of a partition and of what it has buffered."""
+        self.queues.pop(partition).take(FOREVER)
+        self._waits_until_ms.pop(partition, None)
+        left = [queue for queue in self._heap if queue.partition != partition]
+        self._heap.clear()
+        for queue in left:
+            _push(self._heap, queue)
+
     def add(self, partition: Any, records: Sequence[RawRecord]) -> int:
         """Buffers records of one partition and returns how many wait there now."""
         queue = self.queues[partition]

@@ -43,6 +43,7 @@ from streams.tasks.global_task import GlobalTask
 from streams.tasks.plan import TaskPlan, plan_of
 from streams.tasks.refill import Refill, needs_all, needs_refill
 from streams.tasks.restoration import NO_END, Restorer, StoreRestoration
+from streams.tasks.source_topics import SourceTopics, source_topics
 from streams.tasks.store_notes import RefillNote, unpacked_offsets
 from streams.tasks.task import TaskId
 from streams.transport.port import OffsetAndMetadata, Reader, TopicPartition, Transport
@@ -110,6 +111,9 @@ class TaskManager:
     ) -> None:
         self._topology = topology
         self._parts = {part.id: part for part in parts}
+        self._has_patterns = any(part.source_patterns for part in parts)
+        self._source_topics = SourceTopics({})
+        self._gone: set[str] = set()
         self._config = config
         self._transport = transport
         self._directory = directory
@@ -166,6 +170,7 @@ class TaskManager:
 
         Tasks that are there take up topics that their patterns came to match.
         """
+        self._source_topics = source_topics(list(self._parts.values()), self._transport)
         for task_id in sorted(wanted):
             if task_id in self.running:
                 self._take_up(self.running[task_id])
@@ -186,7 +191,47 @@ class TaskManager:
             for partition in new:
                 task.add_partition(partition, start.times.get(partition, -1))
                 self.by_partition[partition] = task
+                offset = start.positions[partition]
+                _log.info("task %s reads %s from offset %d", task.id, partition, offset)
             start.note(task)
+
+    def let_go_of_deleted(self) -> list[TopicPartition]:
+        """Lets tasks go on without topics that a pattern matched and that do not exist any more.
+
+        Returns:
+            The partitions that are gone.
+        """
+        if not self._has_patterns:
+            return []
+        existing = set(self._transport.topics())
+        read = {p.topic for task in self.tasks for p in task.partitions}
+        return [gone for topic in sorted(read - existing) for gone in self.let_go(topic)]
+
+    def let_go(self, topic: str) -> list[TopicPartition]:
+        """Lets tasks go on without a topic that was deleted, where a pattern matched it.
+
+        Records of it that were not processed are gone. A topic of the same name that is
+        created later begins anew.
+
+        Returns:
+            Its partitions; none where a source names the topic and cannot do without.
+        """
+        gone = []
+        for task in self.tasks:
+            if self._parts[task.id.subtopology].matches(topic):
+                for partition in [one for one in task.partitions if one.topic == topic]:
+                    gone.append(partition)
+                    task.drop_partition(partition)
+                    if self.by_partition.pop(partition, None) is not None:
+                        self.reader.remove((partition,))
+        if gone:
+            self._gone.add(topic)
+            _log.warning(
+                "topic %r, which a source reads by its pattern, was deleted: the application goes "
+                "on without it; what stores have of it stays",
+                topic,
+            )
+        return gone
 
     def close_unwanted(self, wanted: Collection[TaskId], *, clean: bool = True) -> list[TaskId]:
         """Closes the tasks that are not wanted any more; commit them before.
@@ -436,7 +481,10 @@ class TaskManager:
 
     def create_standby(self, wanted: Collection[TaskId]) -> None:
         """Opens standby tasks that are not there yet; their stores follow the changelogs."""
-        for task_id in sorted(wanted):
+        new = sorted(set(wanted) - self.standby.keys())
+        if new:
+            self._source_topics = source_topics(list(self._parts.values()), self._transport)
+        for task_id in new:
             if task_id not in self.standby:
                 self.created_total += 1
                 task, vouched = self._open(task_id)
@@ -513,14 +561,10 @@ class TaskManager:
         return RecordCollector(self._transport, plan.topic_names, self.policy)
 
     def _source_partitions(self, task_id: TaskId) -> list[TopicPartition]:
-        part = self._parts[task_id.subtopology]
-        topics = [*part.source_topics, *(t.name for t in part.repartition_source_topics)]
-        for pattern in part.source_patterns:
-            topics += [topic for topic in self._transport.topics() if pattern.fullmatch(topic)]
-        counts = self._transport.partition_counts(set(topics))
+        part, counts = self._parts[task_id.subtopology], self._source_topics.counts
         return [
             TopicPartition(topic, task_id.partition)
-            for topic in dict.fromkeys(topics)
+            for topic in dict.fromkeys(self._source_topics.read_by(part))
             if task_id.partition < counts.get(topic, 0)
         ]
 
@@ -620,9 +664,9 @@ class TaskManager:
         task = self.restoring[task_id]
         # Asked first: where the log does not answer, the task is found complete once more.
         start = self._start_of(task, task.partitions)
-        for one in self.restorer.remove(task.task_id):
-            task.set_store_position(one.partition, one.position)
-            task.restored_records_total += one.restored
+        if self._is_outrun(task, start.committed):
+            return
+        self._take_restored(task, self.restorer)
         if task.store_positions():
             self.committer.checkpoint(task)
         start.note(task)
@@ -647,7 +691,9 @@ class TaskManager:
         return is_outrun
 
     def _start_of(self, task: ActiveTask, partitions: Collection[TopicPartition]) -> _Start:
-        committed = self._transport.committed(partitions)
+        # A topic that was deleted and created anew begins anew.
+        known = [partition for partition in partitions if partition.topic not in self._gone]
+        committed = self._transport.committed(known)
         return _Start(
             committed,
             {
@@ -691,13 +737,15 @@ class TaskManager:
 
     def _reset_of(self, task: ActiveTask, topic: str) -> AutoOffsetReset:
         names = task.plan.topic_names
+        matching = AutoOffsetReset.earliest()
         for name in task.plan.node_names:
             source = self._topology.nodes[name]
             if isinstance(source, SourceNode) and source.offset_reset is not None:
-                reads = topic in {names.get(one, one) for one in source.topics}
-                if reads or (source.pattern is not None and source.pattern.fullmatch(topic)):
+                if topic in {names.get(one, one) for one in source.topics}:
                     return source.offset_reset
-        return AutoOffsetReset.earliest()
+                if source.pattern is not None and source.pattern.fullmatch(topic):
+                    matching = source.offset_reset
+        return matching
 
     # -- queries -------------------------------------------------------------------------
 

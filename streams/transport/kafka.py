@@ -104,6 +104,7 @@ from streams.transport.port import (
     Transport,
 )
 from streams.transport.written import WrittenOffsets
+from topology.subtopologies import partitions_text
 
 CHUNK_RECORDS: Final = 1_000
 """Most messages taken from librdkafka at once: each is an object with three more inside, and
@@ -995,8 +996,9 @@ class KafkaTransport(Transport):
         for name, topic in wanted.items():
             if counts[name] != topic.partitions:
                 message = (
-                    f"topic {name!r} exists with {counts[name]} partitions, not "
-                    f"{topic.partitions}; delete it, or change the partition count"
+                    f"topic {name!r} exists with {partitions_text(counts[name])}, and "
+                    f"{topic.partitions} are asked for; ask for {counts[name]}, or delete the topic "
+                    "and create it anew"
                 )
                 raise TransportError(message, topic=name)
 

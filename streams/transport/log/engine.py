@@ -44,6 +44,7 @@ from streams.transport.log.topics import (
     name_fault,
 )
 from streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition
+from topology.subtopologies import partitions_text
 
 END_OFFSET: Final = -1
 """In `delete_records`: everything there is. Kafka's word for the high watermark."""
@@ -118,7 +119,8 @@ class LocalLog:
             )
             raise TransportError(message, topic=at.topic, partition=at.partition)
         if not 0 <= at.partition < len(topic.partitions):
-            message = f"topic {at.topic!r} has partitions 0 to {len(topic.partitions) - 1} only"
+            last = len(topic.partitions) - 1
+            message = f"topic {at.topic!r} has partitions 0 to {last} only, not {at.partition}"
             raise TransportError(message, topic=at.topic, partition=at.partition)
         return topic.partitions[at.partition]
 
@@ -148,8 +150,9 @@ class LocalLog:
                     topic_id += 1
                 elif len(found.partitions) != one.partitions:
                     message = (
-                        f"topic {one.name!r} exists with {len(found.partitions)} partitions and "
-                        f"{one.partitions} are asked for; delete it, or ask for as many"
+                        f"topic {one.name!r} exists with {partitions_text(len(found.partitions))}, "
+                        f"and {one.partitions} are asked for; its number does not change: ask for "
+                        f"{len(found.partitions)}, or delete the topic and create it anew"
                     )
                     raise TransportError(message, topic=one.name)
             if not created:
@@ -503,7 +506,10 @@ class LocalLog:
 
 def deleted_topic_error(topic: Topic) -> ProductionError:
     """Returns what is raised when records were sent to a topic that is gone."""
-    message = f"topic {topic.name!r} was deleted after records were sent to it"
+    message = (
+        f"topic {topic.name!r} was deleted after records were sent to it; create it again, and "
+        "start the application again"
+    )
     return ProductionError(message, topic=topic.name)
 
 

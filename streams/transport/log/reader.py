@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from stores.record import RawRecord, offset_of
-from streams.errors import OffsetOutOfRangeError, TransportError
+from streams.errors import BrokerError, OffsetOutOfRangeError, TransportError
 from streams.transport.log.engine import LocalLog
 from streams.transport.log.outbox import Outbox
 from streams.transport.log.topics import Partition
@@ -140,7 +140,13 @@ class LogReader(Reader):
                 if cursor.is_paused:
                     continue
                 before = cursor.position
-                records = self._read(cursor, most)
+                try:
+                    records = self._read(cursor, most)
+                except BrokerError:
+                    if not batches:
+                        raise
+                    # What was read of others is handed over first: the next poll raises it.
+                    return batches, True
                 has_moved = has_moved or cursor.position != before
                 if records:
                     batches.append((cursor.at, records))
@@ -156,12 +162,19 @@ class LogReader(Reader):
         batch = self._next_records(cursor, most)
         if not batch or len(batch) == most:
             return batch
-        more = self._next_records(cursor, most - len(batch))
-        if not more:
-            return batch
-        gathered = [*batch, *more]
-        while len(gathered) < most and (more := self._next_records(cursor, most - len(gathered))):
-            gathered += more
+        gathered: list[RawRecord] = []
+        try:
+            more = self._next_records(cursor, most - len(batch))
+            if not more:
+                return batch
+            gathered += (*batch, *more)
+            while len(gathered) < most and (
+                more := self._next_records(cursor, most - len(gathered))
+            ):
+                gathered += more
+        except BrokerError:
+            # What was read so far is handed over first: the next poll raises it.
+            return gathered or batch
         return gathered
 
     def _next_records(self, cursor: _Cursor, most: int) -> Sequence[RawRecord]:
@@ -181,7 +194,10 @@ class LogReader(Reader):
         """Returns records from the cursor's position on, and notes where they end."""
         partition = cursor.partition
         if partition.topic.is_deleted:
-            message = f"topic {cursor.at.topic!r} was deleted while it was read"
+            message = (
+                f"topic {cursor.at.topic!r} was deleted while it was read; create it again, and "
+                "start the application again"
+            )
             raise TransportError(message, topic=cursor.at.topic, partition=cursor.at.partition)
         if cursor.position < partition.stable_end:
             records, next_position = self._log.read(partition, cursor.position)

@@ -109,6 +109,40 @@ def test_internal_topics_that_cannot_be_created_are_told_loudly(detail: str) -> 
     assert str(status) == f"the broker cannot create the internal topics ({detail})"
 
 
+EXISTS = "Topic 'app-{0}' already exists."
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        f"Internal topics are missing: [app-r]; Creation failed: app-r ({EXISTS.format('r')}).",
+        f"Creation failed: app-r ({EXISTS.format('r')}), app-c ({EXISTS.format('c')}).",
+        f"Creation failed: app-r ({EXISTS.format('r')}), app-c ({EXISTS.format('c')}) and 3 more.",
+        "Creation failed: app-r (TopicExistsException: the topic already exists)",
+        "Creation failed: topic 'app-r' already exists",
+    ],
+)
+def test_internal_topics_that_were_created_meanwhile_are_no_failure(detail: str) -> None:
+    status = Status(StatusCode.MISSING_INTERNAL_TOPICS, detail)
+
+    assert status.level == logging.INFO
+    assert str(status) == f"the broker is creating the internal topics ({detail})"
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        f"Creation failed: app-r ({EXISTS.format('r')}), app-c (Policy violation).",
+        f"Creation failed: app-c (Policy violation), app-r ({EXISTS.format('r')}).",
+        f"Creation failed: app-r ({EXISTS.format('r')}); app-c (Policy violation).",
+        "Creation failed: app-r (Unable to replicate the partition 3 time(s): only 1 broker(s)).",
+        f"Unauthorized to CREATE on topics app-r; Creation failed: app-c ({EXISTS.format('c')}).",
+    ],
+)
+def test_a_failure_beside_topics_that_exist_is_told_loudly(detail: str) -> None:
+    assert Status(StatusCode.MISSING_INTERNAL_TOPICS, detail).level == logging.ERROR
+
+
 # Errors.
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,15 @@ import pytest
 from stores.formats import decode_partition_metadata
 from streams import (
     AppStateError,
+    DeserializationError,
     Headers,
     KeyValueStore,
     Materialized,
+    ProcessingError,
     Processor,
     PunctuationType,
     Record,
+    Response,
     SerializationError,
     StreamsBuilder,
     StreamsConfig,
@@ -29,6 +32,7 @@ from streams import (
     TransportError,
     UnknownStoreError,
     ValueAndTimestamp,
+    dead_letter,
     key_value_store,
     lru_store,
     serdes,
@@ -150,6 +154,8 @@ def test_a_topic_that_is_not_read_is_refused(driver: TopologyTestDriver) -> None
     topic = driver.create_input_topic("other")
     with pytest.raises(TransportError, match="does not read topic 'other'; it reads: in"):
         topic.pipe_value("v")
+    with pytest.raises(TransportError, match=r"it reads: in; did you mean 'in'\?"):
+        driver.create_input_topic("ins").pipe_value("v")
 
 
 def test_topics_of_a_pattern_can_be_piped_to() -> None:
@@ -159,7 +165,7 @@ def test_topics_of_a_pattern_can_be_piped_to() -> None:
         driver.create_input_topic("in-1").pipe_value("a")
         driver.create_input_topic("in-2").pipe_value("b")
         assert driver.create_output_topic("out").read_values_to_list() == ["a", "b"]
-        with pytest.raises(TransportError, match="it reads: in-1, in-2"):
+        with pytest.raises(TransportError, match=r"in-1, in-2, all that match 'in-\.\*'"):
             driver.create_input_topic("on-3").pipe_value("c")
 
 
@@ -207,14 +213,75 @@ def test_a_map_has_the_last_value_of_each_key(driver: TopologyTestDriver) -> Non
         out.read_key_values_to_map()
 
 
-def test_an_empty_topic_says_which_others_were_written(driver: TopologyTestDriver) -> None:
-    nothing = driver.create_output_topic("nothing")
-    with pytest.raises(LookupError, match=r"'nothing' has no more records.*written to: none"):
-        nothing.read_value()
-    driver.create_input_topic("in").pipe_value("v")
-    for read in (nothing.read_record, nothing.read_key_value, nothing.read_value):
-        with pytest.raises(LookupError, match="written to: out"):
-            read()
+def test_an_empty_topic_says_which_others_were_written() -> None:
+    builder = passing()
+    builder.stream("more").to("unused")
+    with TopologyTestDriver(builder, **TEXTS) as driver:
+        nothing = driver.create_output_topic("unused")
+        with pytest.raises(LookupError, match=r"'unused' has no more records.*written to: none"):
+            nothing.read_value()
+        driver.create_input_topic("in").pipe_value("v")
+        for read in (nothing.read_record, nothing.read_key_value, nothing.read_value):
+            with pytest.raises(LookupError, match="written to: out"):
+                read()
+
+
+ASKED: dict[str, Callable[[Any], Any]] = {
+    "is_empty": lambda topic: topic.is_empty,
+    "queue_size": lambda topic: topic.queue_size,
+    "read_value": lambda topic: topic.read_value(),
+    "read_key_values_to_list": lambda topic: topic.read_key_values_to_list(),
+    "read_key_values_to_map": lambda topic: topic.read_key_values_to_map(),
+}
+
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED.keys())
+def test_a_topic_that_is_not_written_is_refused(ask: Callable[[Any], Any]) -> None:
+    with TopologyTestDriver(counting(), **TEXTS) as driver:
+        topic = driver.create_output_topic("outt")
+        for _ in range(2):
+            with pytest.raises(
+                TransportError, match=r"does not write topic 'outt'; it writes: "
+            ) as it:
+                ask(topic)
+        assert "out, test-driver-counts-changelog; did you mean 'out'?" in str(it.value)
+        with pytest.raises(TransportError, match="does not write topic 'in'"):
+            ask(driver.create_output_topic("in"))
+
+
+def test_topics_that_can_be_written_are_not_refused() -> None:
+    builder = counting(logging=False)
+    words = builder.stream("words")
+    words.group_by(lambda _key, value: value).count(name="by-word")
+    settings = {**TEXTS, "dead_letter_queue_topic": "letters"}
+    with TopologyTestDriver(builder, application_id="app", **settings) as driver:
+        for topic in ("out", "app-by-word-changelog", "app-by-word-repartition", "letters"):
+            assert driver.create_output_topic(topic).is_empty
+        with pytest.raises(TransportError, match=r"mean 'app-by-word-changelog'"):
+            driver.produced("by-word-changelog")
+        with pytest.raises(TransportError, match="does not write"):
+            driver.produced("app-counts-changelog")
+
+
+def test_where_records_choose_their_topic_any_may_be_read() -> None:
+    builder = StreamsBuilder()
+    builder.stream("in").to(lambda key, _value, _context: key)
+    with TopologyTestDriver(builder, **TEXTS) as driver:
+        assert driver.create_output_topic("anywhere").is_empty
+        driver.create_input_topic("in").pipe_input("there", "v")
+        assert driver.create_output_topic("there").read_value() == "v"
+
+
+def test_where_a_handler_may_send_letters_any_may_be_read() -> None:
+    def send_away(context: Any, _record: Any, error: Exception) -> Response:
+        return Response.resume(dead_letter(context, error, topic="away"))
+
+    builder = StreamsBuilder()
+    builder.stream("in").map_values(lambda value: value / 2).to("out")
+    with TopologyTestDriver(builder, processing_handler=send_away, **TEXTS) as driver:
+        assert driver.create_output_topic("away").is_empty
+        driver.create_input_topic("in").pipe_value("v")
+        assert driver.create_output_topic("away").read_value() == "v"
 
 
 def test_serdes_of_output_topics_are_those_given_or_the_defaults() -> None:
@@ -543,3 +610,74 @@ def test_metrics_are_those_of_the_task() -> None:
         driver.create_input_topic("in").pipe_values(["a", "b"])
         found = {metric.name: metric.value for metric in driver.metrics()}
         assert found["process-total"] == 2
+
+
+# -- what fails ----------------------------------------------------------------------------
+
+
+def broken() -> dict[str, tuple[StreamsBuilder, type[Exception]]]:
+    """Returns topologies that fail at the record ("k", "v")."""
+
+    def no_number(value: str) -> float:
+        return value / 2  # type: ignore[operator] - on purpose
+
+    processing, decoding, encoding = StreamsBuilder(), StreamsBuilder(), StreamsBuilder()
+    processing.stream("in").map_values(no_number).to("out")
+    decoding.stream("in", value_serde=int64).to("out")
+    encoding.stream("in").to("out", value_serde=int64)
+    return {
+        "processing": (processing, ProcessingError),
+        "decoding": (decoding, DeserializationError),
+        "encoding": (encoding, SerializationError),
+    }
+
+
+@pytest.mark.parametrize("what", ["processing", "decoding", "encoding"])
+def test_what_fails_is_raised_and_not_logged_as_well(
+    what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    builder, kind = broken()[what]
+    with TopologyTestDriver(builder, **TEXTS) as driver, caplog.at_level(0):
+        with pytest.raises(kind, match="offset 0"):
+            driver.create_input_topic("in").pipe_input("k", "v")
+        assert caplog.records == []
+
+
+def test_a_handler_that_goes_on_is_heard(caplog: pytest.LogCaptureFixture) -> None:
+    builder, _ = broken()["processing"]
+    handler = {"processing_handler": "log_and_continue"}
+    with TopologyTestDriver(builder, **TEXTS, **handler) as driver:
+        driver.create_input_topic("in").pipe_input("k", "v")
+        assert driver.dropped_records_total() == 1
+    assert "the record is dropped" in caplog.text
+
+
+def test_letters_are_sent_by_the_handlers_that_fail() -> None:
+    builder, _ = broken()["processing"]
+    with TopologyTestDriver(builder, dead_letter_queue_topic="letters", **TEXTS) as driver:
+        with pytest.raises(ProcessingError):
+            driver.create_input_topic("in").pipe_input("k", "v")
+        assert driver.create_output_topic("letters").read_value() == "v"
+
+
+def test_a_failure_while_closing_does_not_mask_that_of_the_test() -> None:
+    class Closing(Processor[Any, Any, Any, Any]):
+        def process(self, record: Record[Any, Any]) -> None: ...
+
+        def close(self) -> None:
+            raise ValueError("not closed")
+
+    builder = StreamsBuilder()
+    builder.stream("in").process(Closing, name="closing")
+    mine = AssertionError("mine")
+
+    def test() -> None:
+        with TopologyTestDriver(builder, **TEXTS):
+            raise mine
+
+    with pytest.raises(AssertionError) as raised:
+        test()
+    assert raised.value is mine
+    assert any("not closed" in note for note in mine.__notes__)
+    with pytest.raises(ProcessingError, match="not closed"), TopologyTestDriver(builder, **TEXTS):
+        pass

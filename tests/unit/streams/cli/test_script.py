@@ -269,7 +269,7 @@ def test_a_script_may_take_its_id_from_the_file(script: Script) -> None:
     ("pair", "said"),
     [
         ("commit_interval_ms", "--set takes name=value, got 'commit_interval_ms'"),
-        ("commit_intervall_ms=5", "setting 'commit_intervall_ms' is not a setting; did you mean"),
+        ("commit_intervall_ms=5", "'commit_intervall_ms' is not a setting; did you mean"),
         ("commit_interval_ms=soon", "commit_interval_ms cannot be 'soon'; it takes a whole number"),
         ("topic_configs=5", "topic_configs is a mapping; set its entries as topic_configs.<name>="),
         ("poll_ms.x=5", "poll_ms.x: poll_ms is not a mapping"),

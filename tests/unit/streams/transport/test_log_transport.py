@@ -12,6 +12,7 @@ from stores.backends.memory import MemoryByteStore
 from stores.record import headers_of, offset_of
 from streams.errors import (
     BackendError,
+    BrokerError,
     ConfigError,
     OffsetOutOfRangeError,
     ProductionError,
@@ -748,6 +749,33 @@ def test_a_reader_of_a_deleted_topic_hears_of_it(app: MemoryTransport) -> None:
     app.delete_topics(["plain"])
     with pytest.raises(TransportError, match="'plain' was deleted"):
         reader.poll(10, 3_600_000)
+
+
+@pytest.mark.parametrize("fault", ["deleted", "out of range"])
+def test_a_partition_that_cannot_be_read_costs_no_records_of_others(
+    app: MemoryTransport, fault: str
+) -> None:
+    app.create_topics([NewTopic("more", 1)])
+    bad = TopicPartition("more", 0)
+    send(app, PLAIN, b"a", b"b")
+    send(app, bad, b"c")
+    app.commit({})
+    reader = app.reader()
+    reader.add({PLAIN: 0, bad: 0})
+    if fault == "deleted":
+        app.delete_topics(["more"])
+    else:
+        app.delete_records({bad: 1})
+
+    found, failed = [], []
+    for _ in range(4):
+        try:
+            found += polled(reader)
+        except BrokerError as error:
+            failed.append(error.topic)
+
+    assert found == [(0, b"a"), (1, b"b")]
+    assert set(failed) == {"more"}
 
 
 def test_sending_after_close_is_refused(open_transport: Open) -> None:
