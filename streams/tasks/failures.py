@@ -95,6 +95,7 @@ class FailurePolicy:
         monotonic_ms: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._letters_topic = config.dead_letter_queue_topic
+        self._task_timeout_ms = config.task_timeout_ms
         # What stops the application is raised, and told once, by whoever catches it. What is
         # passed over is told with the others, not record by record.
         deserialization = config.deserialization_handler
@@ -191,7 +192,7 @@ class FailurePolicy:
             self._tried.pop(place, None)
             return False
         offset, now_ms = current.offset() if is_record else -1, self._monotonic_ms()
-        trying, bound_ms = self._tried.get(place), self._config.task_timeout_ms
+        trying, bound_ms = self._tried.get(place), self._task_timeout_ms
         if (
             trying is None
             or trying.offset != offset
