@@ -10,7 +10,6 @@ Source: KIP-1071 as the worker needs it; JVM `StreamsRebalanceData`, and for the
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Final
 from rebalance.member import Endpoint, EndpointPartitions
 from streams.config import StreamsConfig
 from streams.errors import MissingTopicsError, TopologyError
-from streams.logs import NOTICE
+from streams.logs import NOTICES
 from streams.similar_names import similar_names
 from streams.tasks.source_topics import source_topics
 from streams.tasks.task import TaskId
@@ -35,8 +34,6 @@ _log = logging.getLogger(__name__)
 
 PATTERN_CHECK_MS: Final = 1_000
 """How often a sole member looks for new topics that match the pattern of a source."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,13 +211,12 @@ class SoleMember(GroupMember):
         known = [topic for topic in self._transport.topics() if not topic.startswith(begin)]
         for topic in dict.fromkeys(missing):
             alike = ", ".join(map(repr, similar_names(topic, known)))
-            _log.warning(
+            NOTICES.info(
                 "source topic %r did not exist and is created, empty, with %d partition%s%s",
                 topic,
                 partitions,
                 "" if partitions == 1 else "s",
                 f"; is one of these meant: {alike}?" if alike else "",
-                extra=NOTICE,
             )
 
 

@@ -22,6 +22,10 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 PROGRAM: Final = logging.getLogger("thalweg")
 """Where the program itself speaks, in a JSON log: what it does, how it ends."""
 
+NOTICES: Final = logging.getLogger("streams.notices")
+"""What is no trouble but should be seen by who sits in front of it: that something was made because
+it was missing. It is said at the level info; `install` lets it through at any level."""
+
 
 class PeopleFormatter(logging.Formatter):
     """Writes a line for people: UTC time of day, level, logger, message.
@@ -36,6 +40,8 @@ class PeopleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the line; with a traceback it has several."""
+        if record.name == NOTICES.name:
+            return record.getMessage()
         moment = datetime.fromtimestamp(record.created, UTC).time().isoformat("milliseconds")
         line = f"{moment} {record.levelname} {record.name}: {record.getMessage()}"
         error = _error_of(record)
@@ -97,13 +103,8 @@ class _StandardError(logging.StreamHandler[TextIO]):
         """Does nothing: the stream is not kept."""
 
 
-NOTICE: Final = {"is_notice": True}
-"""Marks, as `extra=`, what is no trouble but should be seen by who sits in front of it: that
-something was made because it was missing."""
-
-
 def install(
-    log_format: LogFormat, level: LogLevel, *, traces: bool = False, notices: bool = True
+    log_format: LogFormat, level: LogLevel, *, traces: bool = False, notices: bool = False
 ) -> None:
     """Sends the log to standard error, in place of what the root logger has now.
 
@@ -111,12 +112,10 @@ def install(
         log_format: for people or for programs.
         level: the least that is written.
         traces: write tracebacks of logged exceptions too.
-        notices: write notices as the warnings they are; else only where `level` is info or debug.
+        notices: write notices at any level; else only where `level` is info or debug.
     """
     handler = _StandardError()
     handler.addFilter(_is_told_here)
-    if not notices and level not in ("info", "debug"):
-        handler.addFilter(_is_no_notice)
     kind = JsonFormatter if log_format == "json" else PeopleFormatter
     handler.setFormatter(kind(traces=traces))
     root = logging.getLogger()
@@ -126,16 +125,13 @@ def install(
     root.setLevel(level.upper())
     # What the program itself says is not subject to the level of the log.
     PROGRAM.setLevel(logging.INFO)
+    NOTICES.setLevel(logging.INFO if notices else logging.NOTSET)
     logging.captureWarnings(capture=True)
 
 
 def _is_told_here(record: logging.LogRecord) -> bool:
     """Tells whether to write a record; whoever catches what is raised tells it himself."""
     return not getattr(record, "is_raised", False)
-
-
-def _is_no_notice(record: logging.LogRecord) -> bool:
-    return not getattr(record, "is_notice", False)
 
 
 def is_json() -> bool:

@@ -70,12 +70,15 @@ def produce(
     A topic that does not exist is created. Lines that were read are committed before standard
     input is waited for, and at the end; at a bad line it stops, and those before it stay.
     """
+    from streams import logs
     from streams.cli.lines import json_lines, plain_lines, serde_or_none
     from streams.cli.settings import given_settings, log_config
     from streams.cli.topics import topic_configs_of
     from streams.clock import SystemClock
     from streams.producer import Producer
 
+    # Who types is told that a log is made; what a program reads stays as it was.
+    logs.install("people", "warning", notices=sys.stderr.isatty())
     given = given_settings(
         settings or (), config, {"bootstrap_servers": bootstrap_servers, "data_dir": data_dir}
     )

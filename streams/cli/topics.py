@@ -206,8 +206,10 @@ def create(
     One that exists already is refused. On the embedded log records stay for ever unless
     retention.ms says otherwise.
     """
+    from streams import logs
     from streams.transport.port import NewTopic
 
+    logs.install("people", "warning", notices=sys.stderr.isatty())
     given = {"bootstrap_servers": bootstrap_servers, "data_dir": data_dir}
     with _log(settings, config, given, is_made=True) as (settled, transport):
         configs = topic_configs_of(topic_config or (), is_local=settled.is_local)

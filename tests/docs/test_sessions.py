@@ -7,8 +7,10 @@ below the command: "…" stands for anything within a line, and a line of it alo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -79,19 +81,25 @@ def test_sessions_print_what_is_shown(path: Path, tmp_path: Path, shell: dict[st
         if block.title:
             (directory / block.title).write_text(block.text)
 
-    for step in steps(path):
-        done = subprocess.run(
-            ["/bin/sh", "-c", step.command],
-            cwd=directory,
-            env=shell,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        is_right = expectation(step.printed).fullmatch(done.stdout) is not None
-        assert is_right, f"{name(path)}:{step.line}: $ {step.command}\n{done.stdout}"
+    try:
+        for step in steps(path):
+            done = subprocess.run(
+                ["/bin/sh", "-c", step.command],
+                cwd=directory,
+                env=shell,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=120,
+            )
+            is_right = expectation(step.printed).fullmatch(done.stdout) is not None
+            assert is_right, f"{name(path)}:{step.line}: $ {step.command}\n{done.stdout}"
+    finally:
+        # What a session runs in the background it ends itself, unless it was broken off.
+        for note in directory.glob("*.pid"):
+            with contextlib.suppress(ProcessLookupError, ValueError):
+                os.kill(int(note.read_text()), signal.SIGKILL)
 
 
 def test_ellipses_stand_for_text_and_lines() -> None:

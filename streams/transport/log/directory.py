@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
 import threading
 from collections.abc import Callable
@@ -26,7 +25,7 @@ import msgspec
 
 from stores.backends.rocks import RocksBudget, RocksByteStore
 from streams.errors import ConfigError, StoreLockedError
-from streams.logs import NOTICE
+from streams.logs import NOTICES
 from streams.transport.log.engine import LocalLog
 from streams.transport.log.owner_server import ABOUT_FILE, OWNER_DIRECTORY, OwnerServer, Pages
 from streams.transport.log.owner_wire import About
@@ -41,8 +40,6 @@ BLOCK_CACHE_BYTES: Final = 8 * 1024 * 1024
 """Records are read once, in order: a cache only spares the index."""
 
 WRITE_BUFFER_BYTES: Final = 64 * 1024 * 1024
-
-_log = logging.getLogger(__name__)
 
 
 class _OpenLog:
@@ -151,7 +148,7 @@ def _open(path: Path) -> _OpenLog:
     lock = _locked(path)
     if is_new:
         # In another directory than one thinks, everything seems to be lost.
-        _log.warning("a new, empty log is made in %s", path, extra=NOTICE)
+        NOTICES.info("a new, empty log is made in %s", path)
     try:
         budget = RocksBudget(BLOCK_CACHE_BYTES, WRITE_BUFFER_BYTES)
         store = RocksByteStore("log", path / ROWS_DIRECTORY, budget)

@@ -11,6 +11,11 @@ from streams.transport.local import LocalTransport
 from tests.unit.streams.running import SOON, Log, word_count
 
 
+@pytest.fixture(autouse=True)
+def _info(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="streams.notices")
+
+
 def told(caplog: pytest.LogCaptureFixture, begin: str) -> list[str]:
     return [text for record in caplog.records if (text := record.getMessage()).startswith(begin)]
 
