@@ -260,5 +260,9 @@ def test_a_window_stays_closed_over_a_restart_on_the_log_of_a_directory(tmp_path
         with app() as running:
             assert running.wait_until_idle(SOON)
             assert running.store("w").fetch("k", 0) == 1
-            counted = [m.value for m in running.metrics() if m.name == "dropped-records-total"]
-            assert counted == [dropped_records]
+            counted = {
+                m.tags["reason"]: m.value
+                for m in running.metrics()
+                if m.name == "dropped-records-total"
+            }
+            assert counted["late"] == sum(counted.values()) == dropped_records
