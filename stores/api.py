@@ -56,6 +56,15 @@ class CacheBudget(Protocol):
     max_bytes: int
     size_bytes: int
 
+    def hold(self) -> None:
+        """Lets nothing be evicted or flushed before the release that belongs to it."""
+
+    def defers(self, rows: Any, *, flush: bool) -> bool:
+        """Tells whether the budget is held; `rows` are then evicted or flushed on release."""
+
+    def release(self, *, failed: bool = False) -> None:
+        """Ends a hold. After the last one, who had to wait gives way; not where it `failed`."""
+
 
 class StoreHost(Protocol):
     """What a store needs from the task that owns it."""
@@ -182,6 +191,11 @@ class StateStore(ABC):
     @abstractmethod
     def close(self) -> None:
         """Releases what the store holds. Updates not yet committed are lost."""
+
+    @property
+    def has_unflushed(self) -> bool:
+        """Whether its cache holds updates that a flush would push on."""
+        return False
 
     @abstractmethod
     def flush_cache(self) -> None:

@@ -61,6 +61,9 @@ def compile_chains(
             chains[name] = Chain(node, forward, isinstance(node.value_serde, ChangeSerde))
             continue
         assert isinstance(node, ProcessorNode)
+        if node.node.begins_propagation:
+            assert node.node.store_name is not None
+            forward = scope.propagation.begins_at(node.node.store_name, forward)
         place = NodeScope(name, scope, forward, children, node.stores)
         if len(children) == 1:
             (child,) = children

@@ -27,6 +27,7 @@ from topology.nodes.process import ProcessorApiNode
 from topology.nodes.stateless import NullKeyFilter, PassThrough
 from topology.nodes.table import TableNode, change_serde
 from topology.processor import fail_on_invalid_timestamp
+from topology.self_joins import settle_self_joins
 from topology.topology import Topology
 
 REUSE_SOURCE_TOPICS = "reuse.ktable.source.topics"
@@ -616,6 +617,7 @@ class LogicalGraph:
             node.write(topology, options)
         for sources in self._copartitioned:
             topology.copartition(list(sources))
+        settle_self_joins(topology)
         return topology
 
     def _in_order(self) -> list[GraphNode]:

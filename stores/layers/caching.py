@@ -13,6 +13,11 @@ Rows that an aggregation updates record by record are hot: what changes is kept 
 object of its own. That touches half the memory an entry and a new pair would, which with many
 keys is what an update costs.
 
+A row may be read in two ways. `get_pair` returns the newest one. `forwarded_row` returns what
+listeners have heard of it: a join must not see a change of one side before it is told of it,
+or it takes the change into account twice. A row that was put and deleted between two flushes
+leaves no trace, unless user code has read it in between.
+
 Other threads may read meanwhile. A row's way is cache (hot, then its entry), flush, store
 below, and it is never in none of them: readers look in that order.
 
@@ -73,8 +78,9 @@ class EntryTable:
     """
 
     __slots__ = (
-        "_current", "_in_order", "_queue", "_queue_tick", "_was_hot", "cache", "dirty", "flushing",
-        "folds_total", "hot", "hot_offset", "hot_topic", "rows", "tick", "write_down",
+        "_current", "_evicts_again", "_flushes_again", "_in_order", "_is_flushing", "_queue",
+        "_queue_tick", "_was_hot", "cache", "dirty", "flushing", "folds_total", "hot", "hot_offset", "hot_topic",
+        "rows", "tick", "write_down",
     )  # fmt: skip
 
     def __init__(
@@ -101,6 +107,7 @@ class EntryTable:
         self._was_hot = False
         # Only stores that are scanned pay for order.
         self._in_order: SortedKeyList[CacheEntry, bytes] | None = None
+        self._is_flushing = self._flushes_again = self._evicts_again = False
 
     def find(self, key: Hashable) -> CacheEntry | None:
         """Returns the entry of a cached row, up to date."""
@@ -218,11 +225,13 @@ class EntryTable:
     ) -> dict[bytes, Pair]:
         """Returns as `differing` the rows whose stored key is in [lower, upper); for the worker.
 
-        It walks the rows of the range and those being flushed, dirty or not.
+        It walks the rows of the range and those being flushed, dirty or not. Whoever scans has
+        seen them.
         """
         find_hot, found = self.hot.get, dict[bytes, Pair]()
         for entry in self._ordered().irange_key(lower, upper, (True, False)):
             if every or entry.dirty:
+                entry.seen = True
                 row = find_hot(entry.key)
                 found[entry.raw_key] = entry.pair if row is None else row.pair()
         for entry in self.flushing:
@@ -252,8 +261,12 @@ class EntryTable:
         """Evicts until the budget holds or no row is left.
 
         A dirty victim takes all dirty rows of the store with it to be flushed, itself first.
+        Nothing is evicted while the budget is held, and no dirty row while a flush is under way:
+        both are made up for at the end.
         """
         cache = self.cache
+        if cache.defers(self, flush=False):
+            return
         while cache.size_bytes > cache.max_bytes:
             queue = self._queue
             if not queue:
@@ -266,15 +279,23 @@ class EntryTable:
             entry = queue.pop()
             if not 0 <= entry.used <= self._queue_tick or entry.key in self.hot:
                 continue  # here no longer, or used since
-            if entry.dirty:
-                self._flush(entry)
-            else:
+            if not entry.dirty:
                 self._remove(entry)
+            elif self._is_flushing:
+                queue.append(entry)
+                self._evicts_again = True
+                return
+            else:
+                self._flush(entry)
 
     def flush(self) -> None:
         """Writes every dirty row down and forwards it, in the order of last updates."""
-        if self.dirty:
-            self._flush(None)
+        if not self.dirty or self.cache.defers(self, flush=True):
+            return
+        if self._is_flushing:
+            self._flushes_again = True
+            return
+        self._flush(None)
 
     def clear(self) -> None:
         """Forgets every row."""
@@ -294,22 +315,34 @@ class EntryTable:
         self.cache.size_bytes -= entry.size_bytes
 
     def _flush(self, evicted: CacheEntry | None) -> None:
+        """Flushes, and makes up for what was asked for meanwhile."""
+        self._is_flushing = True
+        try:
+            self._flush_once(evicted)
+            while self._flushes_again:
+                self._flushes_again = False
+                self._flush_once(None)
+        finally:
+            self._is_flushing = self._flushes_again = False
+        evicts_again, self._evicts_again = self._evicts_again, False
+        if evicts_again and evicted is None:  # else whoever evicted it goes on
+            self.evict()
+
+    def _flush_once(self, evicted: CacheEntry | None) -> None:
         flushed, self.dirty = self.dirty, []
         hot = [row for row in self.hot.values() if row.is_dirty]
         for row in hot:
             row.write_back()
         flushed.sort(key=_updated_at if self._was_hot else _updated)
-        before_this = self.flushing
-        self.flushing = [*flushed, *before_this]
-        # Clean from here on: what is forwarded may come back and update a row anew.
-        for entry in flushed:
-            entry.dirty = False
         for row in hot:
             row.is_dirty = False
         if evicted is not None:
-            self._remove(evicted)
             flushed.remove(evicted)
             flushed.insert(0, evicted)
+        # Readers that miss the evicted row find it here.
+        self.flushing = flushed
+        if evicted is not None:
+            self._remove(evicted)
         current = self._current
         before = (
             current.topic, current.partition, current.origin, current.timestamp, current.run,
@@ -320,9 +353,16 @@ class EntryTable:
             for entry in flushed:
                 current.topic, current.partition = entry.topic, entry.partition
                 current.origin, current.timestamp = entry.origin, entry.context_timestamp
+                # Not before its turn: until then listeners have not heard of it. And not after
+                # it: what is forwarded may come back and update the row anew.
+                entry.dirty = False
                 write_down(entry)
+        except BaseException:
+            known = set(map(id, self.dirty))
+            self.dirty += [one for one in flushed if one.dirty and id(one) not in known]
+            raise
         finally:
-            self.flushing = before_this
+            self.flushing = []
             (
                 current.topic, current.partition, current.origin, current.timestamp, current.run,
             ) = before  # fmt: skip
@@ -381,6 +421,28 @@ class CachingKeyValueStore(MeteredKeyValueStore):
         entry.used = table.tick + 1
         table.tick += 2
         return self._decoded_pair(entry.pair)
+
+    def read_row(self, key: Any) -> Pair | None:
+        """Reads as `get_pair`, for whoever does not own the store; notes that it was seen."""
+        pair = self.get_pair(key)
+        entry = self._table.rows.get(key if self._key_is_row else self.encode_key(key))
+        if entry is not None and entry.dirty:
+            entry.seen = True
+        return pair
+
+    def forwarded_row(self, key: Any) -> Pair | None:
+        """Reads the row that the listener has heard of: not what waits for the next flush."""
+        table = self._table
+        row_key = key if self._key_is_row else self.encode_key(key)
+        entry = table.find(row_key) if table.hot else table.rows.get(row_key)
+        if entry is None or not entry.dirty:
+            return self.get_pair(key)
+        self._lookups += 1
+        entry.used = table.tick + 1
+        table.tick += 2
+        self._misses += entry.stored is UNREAD
+        stored = self._stored(entry)
+        return None if stored is None else self._decoded_pair(stored)
 
     def put_pair(self, key: Any, value: Any | None, timestamp: int) -> None:
         """Writes a row into the cache; None deletes. Evicts when the budget is exceeded."""
@@ -600,19 +662,23 @@ class CachingKeyValueStore(MeteredKeyValueStore):
 
         return write_down
 
+    @property
+    def has_unflushed(self) -> bool:
+        """Whether rows are dirty."""
+        return bool(self._table.dirty)
+
     def flush_cache(self) -> None:
         """Writes every dirty row down and forwards it, in the order of last updates."""
         self._table.flush()
 
     def _write_down(self, entry: CacheEntry) -> None:
         (row, timestamp), listener = entry.pair, self._listener
-        stored = entry.stored
+        stored: Pair | None = None
         if listener is not None and (row is None or self._send_old_values):
-            if stored is UNREAD:
-                below = self._inner.get_pair_raw(entry.raw_key)
-                stored = below and (self._to_row(below[0]), below[1])
-            if row is None and stored is None:
+            stored = self._stored(entry)
+            if row is None and stored is None and not entry.seen:
                 return  # came and went within the interval: leaves no trace
+        entry.seen = False
         if self._stored_is_lasting:
             entry.stored = None if row is None else (row, timestamp)
         value = row if self._value_is_row or row is None else self.decode_value(row)
@@ -624,11 +690,20 @@ class CachingKeyValueStore(MeteredKeyValueStore):
             return
         old = None
         if self._send_old_values and stored:
-            assert not isinstance(stored, Unread)
             old = stored[0] if self._value_is_row else self.decode_value(stored[0])
         key = entry.key if self._key_is_row else self.decode_key(entry.raw_key)
         time = self.current.timestamp = entry.context_timestamp if row is None else timestamp
         listener(key, value, old, time)
+
+    def _stored(self, entry: CacheEntry) -> Pair | None:
+        """Returns the row below a cached one, its value as the cache keeps it."""
+        stored = entry.stored
+        if isinstance(stored, Unread):
+            below = self._inner.get_pair_raw(entry.raw_key)
+            stored = below and (self._to_row(below[0]), below[1])
+            if self._stored_is_lasting:
+                entry.stored = stored
+        return stored
 
     def _to_row(self, value: Any) -> Any:
         return value if self._value_is_row else self.encode_value(value)

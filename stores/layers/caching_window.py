@@ -26,6 +26,7 @@ from stores.layers.metered import MeteredWindowStore, Pair
 from stores.layers.pending import Change, Row, merge, within
 from stores.layers.record_cache import CacheEntry, Unread
 from stores.segments import window_key_of
+from stores.windowed import Windowed
 
 Step = Callable[[Any, Any, Any | None], Any]
 """(key, value, old aggregate or None) -> new aggregate or None."""
@@ -68,6 +69,30 @@ class CachingWindowStore(MeteredWindowStore):
             return self._inner.fetch_row(self._row_key(part, start_ms), start_ms)
         table.tick = entry.used = table.tick + 1
         return self._decoded_pair(entry.pair)
+
+    def read_pair(self, key: Any, start_ms: int) -> Pair | None:
+        """Reads as `fetch_pair`, for whoever does not own the store; notes that it was seen."""
+        pair = self.fetch_pair(key, start_ms)
+        entry = self._entry(key, start_ms)
+        if entry is not None and entry.dirty:
+            entry.seen = True
+        return pair
+
+    def forwarded_row(self, key: Windowed[Any]) -> Pair | None:
+        """Reads the row that the listener has heard of: not what waits for the next flush."""
+        start_ms = key.window.start_ms
+        entry = self._entry(key.key, start_ms)
+        if entry is None or not entry.dirty:
+            return self.fetch_pair(key.key, start_ms)
+        table = self._table
+        self._lookups += 1
+        self._misses += 1
+        table.tick = entry.used = table.tick + 1
+        return self._inner.fetch_row(entry.raw_key, start_ms)
+
+    def _entry(self, key: Any, start_ms: int) -> CacheEntry | None:
+        part = key if self._key_is_row else self.encode_key(key)
+        return self._table.rows.get((part, start_ms))
 
     def put_pair(self, key: Any, start_ms: int, value: Any | None, timestamp: int) -> None:
         """Writes a row into the cache; None deletes. Evicts when the budget is exceeded."""
@@ -198,6 +223,11 @@ class CachingWindowStore(MeteredWindowStore):
 
         return write_down
 
+    @property
+    def has_unflushed(self) -> bool:
+        """Whether rows are dirty."""
+        return bool(self._table.dirty)
+
     def flush_cache(self) -> None:
         """Writes every dirty row down and forwards it, in the order of last updates."""
         self._table.flush()
@@ -209,8 +239,9 @@ class CachingWindowStore(MeteredWindowStore):
         below: Pair | None = None
         if listener is not None and (row is None or self._send_old_values):
             below = self._inner.fetch_row(row_key, start_ms)
-            if row is None and below is None:
+            if row is None and below is None and not entry.seen:
                 return  # came and went within the interval: leaves no trace
+        entry.seen = False
         encoded = self.encode_value(row) if self._value_is_row and row is not None else row
         self._inner.puts_below += 1
         self._inner.put_row(row_key, start_ms, encoded, timestamp)

@@ -283,6 +283,14 @@ class MeteredKeyValueStore(_Metered, KeyValueStore[Any, Any]):
         """Reads the (value, timestamp) of a key, None where there is no row."""
         return self.get_pair_raw(self.encode_key(key))
 
+    def read_row(self, key: Any) -> Pair | None:
+        """Reads as `get_pair`, for whoever does not own the store."""
+        return self.get_pair(key)
+
+    def forwarded_row(self, key: Any) -> Pair | None:
+        """Reads the row that was forwarded last: the newest, as none waits to be forwarded."""
+        return self.get_pair(key)
+
     def put_pair(self, key: Any, value: Any | None, timestamp: int) -> None:
         """Writes a row.
 
@@ -311,7 +319,7 @@ class MeteredKeyValueStore(_Metered, KeyValueStore[Any, Any]):
     def get(self, key: Any) -> Any:
         """Returns the value of a key, None when there is none."""
         self.check_key(key)
-        pair = self.get_pair(key)
+        pair = self.read_row(key)
         return None if pair is None else self.to_user(pair)
 
     def put(self, key: Any, value: Any) -> None:
@@ -515,6 +523,18 @@ class MeteredWindowStore(_Metered, WindowStore[Any, Any]):
         row = self.segments.get(self.encode_key(key), start_ms)
         return None if row is None else self.unpack(row)
 
+    def read_pair(self, key: Any, start_ms: int) -> Pair | None:
+        """Reads as `fetch_pair`, for whoever does not own the store."""
+        return self.fetch_pair(key, start_ms)
+
+    def read_row(self, key: Windowed[Any]) -> Pair | None:
+        """Reads as `read_pair`, by key and window together."""
+        return self.read_pair(key.key, key.window.start_ms)
+
+    def forwarded_row(self, key: Windowed[Any]) -> Pair | None:
+        """Reads the row that was forwarded last: the newest, as none waits to be forwarded."""
+        return self.fetch_pair(key.key, key.window.start_ms)
+
     def put_pair(self, key: Any, start_ms: int, value: Any | None, timestamp: int) -> None:
         """Writes a row.
 
@@ -550,7 +570,7 @@ class MeteredWindowStore(_Metered, WindowStore[Any, Any]):
         """Returns the row at one window start, or scans a key's windows between two."""
         self.check_key(key)
         if to_ms is None:
-            pair = self.fetch_pair(key, from_ms)
+            pair = self.read_pair(key, from_ms)
             return None if pair is None else self.to_user(pair)
         return self._windows_of(key, from_ms, to_ms, reverse=False)
 

@@ -2,7 +2,8 @@
 
 Owns the count of cached bytes and the rule who must give way: when the budget is
 exceeded, the store that was just written evicts its least recently used entries until
-the budget holds or it has none left. It knows nothing of keys, serdes or stores below.
+the budget holds or it has none left. While it is held nobody gives way: whoever would have
+to does so on release. It knows nothing of keys, serdes or stores below.
 
 Sizes are counted as the JVM counts them, so that the same input evicts the same entries:
 an entry weighs its key, 25 bytes of bookkeeping, its stored value (with the 8-byte
@@ -14,7 +15,7 @@ Source: JVM `ThreadCache`, `NamedCache`, `LRUCacheEntry`, `ProcessorRecordContex
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from stores.record import Origin
 
@@ -47,6 +48,8 @@ class CacheEntry:
     the store's own counter: the former orders entries for eviction and is negative outside of
     the table, the latter for flushing.
     Folds of one tick are ordered by `updated_offset`, which is -1 for any other update.
+    `seen` tells that user code has read the row as it is here while the store below had none: a
+    deletion must then be told, else what was made of the row would stay.
 
     `light_topic` is the topic whose records may update a row without weighing it anew: the
     row has a value and was written by a record of that topic without headers. Where that does
@@ -62,6 +65,7 @@ class CacheEntry:
         "pair",
         "partition",
         "raw_key",
+        "seen",
         "size_bytes",
         "stored",
         "topic",
@@ -76,6 +80,7 @@ class CacheEntry:
         self.pair: tuple[Any, int] = (None, -1)
         self.stored: tuple[Any, int] | Unread | None = UNREAD
         self.dirty = False
+        self.seen = False
         self.light_topic: object = HEAVY
         self.topic: str | None = ""
         self.partition = -1
@@ -148,6 +153,16 @@ def context_bytes(topic: str | None, origin: Origin) -> int:
     return size
 
 
+class Giving(Protocol):
+    """Rows of one store, as the budget sees them."""
+
+    def evict(self) -> None:
+        """Evicts rows until the budget holds or none is left."""
+
+    def flush(self) -> None:
+        """Writes every dirty row down and forwards it."""
+
+
 class RecordCache:
     """Counts the bytes cached by all stores of one worker against `max_bytes`.
 
@@ -158,7 +173,7 @@ class RecordCache:
         max_bytes: the budget, at least 0.
     """
 
-    __slots__ = ("max_bytes", "size_bytes")
+    __slots__ = ("_holds", "_waiting", "max_bytes", "size_bytes")
 
     def __init__(self, max_bytes: int) -> None:
         if max_bytes < 0:
@@ -166,3 +181,31 @@ class RecordCache:
             raise ValueError(message)
         self.max_bytes = max_bytes
         self.size_bytes = 0
+        self._holds = 0
+        # Who gives way on release; whether it is to be flushed as a whole.
+        self._waiting: dict[Giving, bool] = {}
+
+    def hold(self) -> None:
+        """Lets nothing be evicted or flushed before the release that belongs to it."""
+        self._holds += 1
+
+    def defers(self, rows: Giving, *, flush: bool) -> bool:
+        """Tells whether the budget is held; `rows` are then evicted or flushed on release."""
+        if not self._holds:
+            return False
+        self._waiting[rows] = self._waiting.get(rows, False) or flush
+        return True
+
+    def release(self, *, failed: bool = False) -> None:
+        """Ends a hold. After the last one, who had to wait gives way.
+
+        Args:
+            failed: an error is on its way: nothing is flushed before it has been dealt with.
+        """
+        self._holds -= 1
+        while self._waiting and not self._holds and not failed:
+            rows = next(iter(self._waiting))
+            if self._waiting.pop(rows):
+                rows.flush()
+            if self.size_bytes > self.max_bytes:
+                rows.evict()

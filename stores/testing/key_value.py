@@ -45,6 +45,7 @@ _operations = st.lists(
         st.tuples(st.just("put_all"), st.lists(st.tuples(_keys, _values), max_size=3), _times),
         st.tuples(st.just("delete"), _keys, _times),
         st.tuples(st.just("get"), _keys),
+        st.tuples(st.just("forwarded_row"), _keys),
         st.tuples(st.just("scan"), st.none() | _keys, st.none() | _keys),
         st.tuples(st.just("scan"), _keys, _keys),
         st.tuples(st.just("prefix"), _keys),
@@ -232,6 +233,7 @@ class _Run:
         self.rows: Rows = {}
         self.committed: Rows = {}
         self.forwarded: dict[str, int] = {}
+        self.seen: set[str] = set()
         self.host = RecordingHost(directory / "store", suite.cache_bytes)
         self.open()
 
@@ -244,8 +246,9 @@ class _Run:
 
     def flushed(self, key: str, new: int | None, old: int | None, _timestamp: int) -> None:
         assert old == self.forwarded.get(key), f"{key} was forwarded with another old value"
+        self.seen.discard(key)
         if new is None:
-            del self.forwarded[key]
+            self.forwarded.pop(key, None)  # what was seen is deleted, forwarded or not
         else:
             self.forwarded[key] = new
 
@@ -271,6 +274,7 @@ class _Run:
 
     def put_if_absent(self, key: str, value: int, timestamp: int) -> None:
         self.host.set_record(timestamp)
+        self.note_seen(key)
         found = self.store.put_if_absent(key, self.suite._value(value, timestamp))  # noqa: SLF001
         assert found == self.expected(key)
         self.rows.setdefault(key, (value, timestamp))
@@ -285,12 +289,23 @@ class _Run:
 
     def delete(self, key: str, timestamp: int) -> None:
         self.host.set_record(timestamp)
+        self.note_seen(key)
         assert self.store.delete(key) == self.expected(key)
         self.rows.pop(key, None)
 
+    def note_seen(self, *keys: str) -> None:
+        self.seen |= {key for key in keys if key in self.rows and self.listens}
+
     def get(self, key: str) -> None:
+        self.note_seen(key)
         assert self.store.get(key) == self.expected(key)
         assert self.store.read_only().get(key) == self.expected(key)
+
+    def forwarded_row(self, key: str) -> None:
+        pair = self.store.forwarded_row(key)
+        newest = self.rows[key][0] if key in self.rows else None
+        expected = self.forwarded.get(key) if self.listens else newest
+        assert (pair and pair[0]) == expected
 
     def scan(self, lower: str | None, upper: str | None) -> None:
         found = [
@@ -300,12 +315,14 @@ class _Run:
             and (upper is None or key.encode() <= upper.encode())
         ]
         expected = [(key, self.expected(key)) for key in found]
+        self.note_seen(*found)
         for face in (self.store, self.store.read_only()):
             assert list(face.range(lower, upper)) == expected
             assert list(face.reverse_range(lower, upper)) == expected[::-1]
 
     def prefix(self, prefix: str) -> None:
         found = [key for key in self.ordered() if key.encode().startswith(prefix.encode())]
+        self.note_seen(*found)
         for face in (self.store, self.store.read_only()):
             assert [key for key, _ in face.prefix_scan(prefix)] == found
             assert [key for key, _ in face.prefix_scan(prefix.encode())] == found
@@ -314,6 +331,9 @@ class _Run:
         self.store.flush()
         if self.listens:
             assert self.forwarded == {key: value for key, (value, _) in self.rows.items()}
+            gone = self.seen - self.rows.keys()
+            assert not gone, f"rows were read and then deleted without a word: {gone}"
+        self.seen.clear()
 
     def commit(self) -> None:
         self.flush()
@@ -339,6 +359,7 @@ class _Run:
                 self.committed = {}
         self.rows = dict(self.committed)
         self.forwarded = {key: value for key, (value, _) in self.rows.items()}
+        self.seen.clear()
         self.check_all()
 
     # -- comparisons ---------------------------------------------------------------------
@@ -353,6 +374,7 @@ class _Run:
 
     def check_all(self) -> None:
         expected = [(key, self.expected(key)) for key in self.ordered()]
+        self.note_seen(*self.rows)
         for face in (self.store, self.store.read_only()):
             assert list(face.all()) == expected
             assert list(face.reverse_all()) == expected[::-1]

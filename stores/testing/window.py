@@ -46,6 +46,7 @@ _operations = st.lists(
         st.tuples(st.just("put"), _keys, _starts, _values),
         st.tuples(st.just("put"), _keys, _starts, st.none() | _values),
         st.tuples(st.just("fetch"), _keys, _starts),
+        st.tuples(st.just("forwarded_row"), _keys, _starts),
         st.tuples(st.just("fetch_key"), _keys, _starts, _starts),
         st.tuples(st.just("fetch_range"), st.none() | _keys, st.none() | _keys, _starts, _starts),
         st.tuples(st.just("flush")),
@@ -85,6 +86,8 @@ class WindowStoreSuite:
         @settings(max_examples=self.examples, deadline=None)
         @given(_operations)
         @example([("put", "", 10, 0), ("reopen",), ("put", "", 100, 0), ("reopen",)])
+        @example([("put", "", 10, 0), ("fetch", "", 10), ("put", "", 10, None)])
+        @example([("put", "", 10, 0), ("fetch_key", "", 0, 50), ("put", "", 10, None)])
         def behaves(operations: list[Operation]) -> None:
             with TemporaryDirectory() as directory:
                 run = _Run(self, Path(directory))
@@ -224,6 +227,7 @@ class _Run:
         self.committed_ms = -1
         self.committed_changes = 0
         self.forwarded: dict[RowKey, int] = {}
+        self.seen: set[RowKey] = set()
         self.host = RecordingHost(directory / "store", suite.cache_bytes)
         self.open()
 
@@ -238,6 +242,7 @@ class _Run:
         self, key: str, start: int, new: int | None, old: int | None, _timestamp: int
     ) -> None:
         row = (key, start)
+        self.seen.discard(row)
         # An expired row below is not found, whatever was forwarded of it.
         assert old == self.forwarded.get(row) or (old is None and not self.is_live(start))
         if new is None:
@@ -267,8 +272,19 @@ class _Run:
         else:
             self.rows[key, start] = value
 
+    def note_seen(self, rows: Iterable[RowKey]) -> None:
+        self.seen |= {row for row in rows if row in self.rows and self.listens}
+
+    def forwarded_row(self, key: str, start: int) -> None:
+        window = TimeWindow(start, start + WINDOW_SIZE_MS)
+        pair = self.store.forwarded_row(Windowed(key, window))
+        told = self.forwarded if self.listens else self.rows
+        if self.is_live(start):
+            assert (pair and pair[0]) == told.get((key, start))
+
     def fetch(self, key: str, start: int) -> None:
         expected = self.rows.get((key, start))
+        self.note_seen([(key, start)])
         for face in (self.store, self.store.read_only()):
             found = face.fetch(key, start)
             if self.is_live(start):
@@ -278,6 +294,7 @@ class _Run:
 
     def fetch_key(self, key: str, from_ms: int, to_ms: int) -> None:
         rows = [row for row in self.rows if row[0] == key and from_ms <= row[1] <= to_ms]
+        self.note_seen(rows)
         expected = sorted(row[1] for row in rows if self.is_live(row[1]))
         for face in (self.store, self.store.read_only()):
             found = [(start, value) for start, value in face.fetch(key, from_ms, to_ms)]
@@ -295,6 +312,7 @@ class _Run:
             and (lower is None or key.encode() >= lower.encode())
             and (upper is None or key.encode() <= upper.encode())
         ]
+        self.note_seen(rows)
         for face in (self.store, self.store.read_only()):
             found = list(face.fetch_range(lower, upper, from_ms, to_ms))
             self.compare(found, rows)
@@ -310,6 +328,9 @@ class _Run:
             assert {
                 row: value for row, value in self.forwarded.items() if self.is_live(row[1])
             } == {row: value for row, value in self.rows.items() if self.is_live(row[1])}
+            gone = {row for row in self.seen - self.rows.keys() if self.is_live(row[1])}
+            assert not gone, f"rows were read and then deleted without a word: {gone}"
+        self.seen.clear()
 
     def commit(self) -> None:
         self.flush()
@@ -332,6 +353,7 @@ class _Run:
             self.committed, self.committed_ms = {}, -1
         self.rows, self.newest_ms = dict(self.committed), self.committed_ms
         self.forwarded = dict(self.rows)
+        self.seen.clear()
         # A store opened again knows time only by its segments, until something newer comes.
         self.knows_time = not is_kept
         self.check_all()
@@ -369,6 +391,7 @@ class _Run:
         )
 
     def check_all(self) -> None:
+        self.note_seen(self.rows)
         for face in (self.store, self.store.read_only()):
             found = list(face.all())
             self.compare(found, list(self.rows))

@@ -35,6 +35,7 @@ from streams.tasks.task import TaskId
 from streams.transport.port import TopicPartition
 from topology.compiler import Chain, compile_chains
 from topology.nodes.node import Failed, Process, StreamProcess
+from topology.nodes.propagation import Propagation
 from topology.topology import SinkNode, SourceNode
 
 RUN_RECORDS = 1000
@@ -79,6 +80,7 @@ class ActiveTask:
         self.directory = directory
         self.current = CurrentRecord()
         self.record_cache = cache
+        self.propagation = Propagation(cache)
         self.plan = plan
         self.stream_time_ms = -1
         self.shows_time = False
@@ -307,11 +309,20 @@ class ActiveTask:
     # -- commit --------------------------------------------------------------------------
 
     def flush_caches(self) -> None:
-        """Pushes what caches hold downstream, in the order the stores were opened."""
+        """Pushes what caches hold downstream, in the order the stores were opened.
+
+        Flushing one store may update another that was flushed already, where user code writes
+        to a store that nodes further up use, too: it is flushed again.
+        """
         self.is_torn = True
+        stores = self.stores.values()
         with self._named():
-            for store in self.stores.values():
-                store.flush_cache()
+            # As often as there are stores at most: user code may write in circles.
+            for _ in stores:
+                for store in stores:
+                    store.flush_cache()
+                if not any(store.has_unflushed for store in stores):
+                    break
         self.is_torn = False
 
     def committable(self) -> dict[TopicPartition, tuple[int, int]]:

@@ -31,6 +31,7 @@ from topology.nodes.table import (
     FilterView,
     MapView,
     Read,
+    Rows,
     StoreView,
     TableFilter,
     TableMapValues,
@@ -198,9 +199,9 @@ class _ParentView(TableView):
         """Returns the parent's stores."""
         return self.parent.view().store_names()
 
-    def bind(self, scope: NodeScope) -> Read:
+    def bind(self, scope: NodeScope, rows: Rows) -> Read:
         """Returns the parent's read."""
-        return self.parent.view().bind(scope)
+        return self.parent.view().bind(scope, rows)
 
 
 class KTable(Generic[K, V]):
@@ -476,11 +477,11 @@ class KTable(Generic[K, V]):
         if kind == "outer":
             other.send_old_values(True)
         left, right = self.view(), other.view()
-        this_node = TableJoin(right, joiner, "this", kind)
-        other_node = TableJoin(left, joiner, "other", kind)
+        merge = TableJoinMerge(store and store.name)
+        this_node = TableJoin(right, joiner, "this", kind, merge)
+        other_node = TableJoin(left, joiner, "other", kind, merge)
         this_name = graph.name_or_new(named, "KTABLE-JOINTHIS-", "-join-this")
         other_name = graph.name_or_new(named, "KTABLE-JOINOTHER-", "-join-other")
-        merge = TableJoinMerge(store and store.name)
         node = TableJoinGraphNode(
             merge_name,
             JoinSide(this_name, this_node, self._place.name, _distinct(right.store_names())),

@@ -27,8 +27,7 @@ class KeyedAggregate(Node):
     """
 
     def __init__(self, store_name: str) -> None:
-        self.store_name = store_name
-        self.send_old_values = False
+        self.store_name: str = store_name
 
     def step(self) -> Step:
         """Returns the function (key, value, old aggregate or None) -> new aggregate or None."""
@@ -43,9 +42,9 @@ class KeyedAggregate(Node):
         """Returns the closure of one task."""
         store = scope.task.store(self.store_name)
         step, forward, failed, drop = self.step(), scope.forward, scope.failed, scope.drop
-        if store.set_flush_listener(forward, self.send_old_values):
+        if store.set_flush_listener(forward, self.tells_old_values):
             return self.bind(store, drop, failed)
-        get, put, send_old = store.get_pair, store.put_pair, self.send_old_values
+        get, put, send_old = store.get_pair, store.put_pair, self.tells_old_values
 
         def aggregate(key: Any, value: Any, timestamp: int) -> None:
             if key is None or value is None:
@@ -174,8 +173,7 @@ class GroupedTableAggregate(Node):
     takes_changes = True
 
     def __init__(self, store_name: str) -> None:
-        self.store_name = store_name
-        self.send_old_values = False
+        self.store_name: str = store_name
 
     def steps(self) -> tuple[Step, Step]:
         """Returns add(key, value, aggregate or None) and subtract(key, value, aggregate)."""
@@ -188,7 +186,7 @@ class GroupedTableAggregate(Node):
         forward, failed, send_old, node = (
             scope.forward,
             scope.failed,
-            self.send_old_values,
+            self.tells_old_values,
             scope.name,
         )
         cached = store.set_flush_listener(forward, send_old)

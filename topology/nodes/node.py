@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from stores.record import CurrentRecord
+from topology.nodes.propagation import Propagation
 from topology.processor import ProcessorContext
 
 StreamProcess = Callable[[Any, Any, int], None]
@@ -30,6 +31,11 @@ class TaskScope(Protocol):
     """What a node may ask of the task it is compiled for."""
 
     current: CurrentRecord
+
+    @property
+    def propagation(self) -> Propagation:
+        """What is under way in the task."""
+        ...
 
     def store(self, name: str) -> Any:
         """Returns the built store of that name."""
@@ -112,6 +118,17 @@ class Node(ABC):
     """Whether leaving out records without a key is all it does."""
     can_drop_null_keys = False
     """Whether it does that for its only child, which saves a call per record."""
+    store_name: str | None = None
+    """The store that keeps what it makes, if it makes a table."""
+    send_old_values = False
+    """Whether nodes downstream need the old half of its changes."""
+    begins_propagation = False
+    """Whether its changes reach both sides of a join of tables (`topology.self_joins`)."""
+
+    @property
+    def tells_old_values(self) -> bool:
+        """Whether its changes carry the old half, for whatever reason."""
+        return self.send_old_values or self.begins_propagation
 
     @abstractmethod
     def compile(self, scope: NodeScope) -> Process:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from topology.nodes.node import Node, NodeScope, Process
-from topology.nodes.table import TableView
+from topology.nodes.table import TableView, newest_rows
 
 
 class StreamTableJoin(Node):
@@ -35,7 +35,8 @@ class StreamTableJoin(Node):
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
-        read, joiner, with_key, left = self.view.bind(scope), self.joiner, self.with_key, self.left
+        read = self.view.bind(scope, newest_rows(scope))
+        joiner, with_key, left = self.joiner, self.with_key, self.left
         forward, failed, drop = scope.forward, scope.failed, scope.drop
 
         def join(key: Any, value: Any, timestamp: int) -> None:

@@ -18,6 +18,8 @@ from topology.nodes.node import Node, NodeScope, Process, TaskScope
 
 Pair = tuple[Any, int]
 Read = Callable[[Any], Pair | None]
+Rows = Callable[[str], Read]
+"""How to read a store by its name; which of its rows, the newest or others, is up to it."""
 
 
 class TableView(ABC):
@@ -28,8 +30,33 @@ class TableView(ABC):
         """Returns the stores that a reader must be connected to."""
 
     @abstractmethod
-    def bind(self, scope: NodeScope) -> Read:
-        """Returns read(key) -> (value, timestamp) or None where the table has no row."""
+    def bind(self, scope: NodeScope, rows: Rows) -> Read:
+        """Returns read(key) -> (value, timestamp) or None where the table has no row.
+
+        Args:
+            scope: the node that asks.
+            rows: how stores are read, `newest_rows` or `forwarded_rows`.
+        """
+
+
+def newest_rows(scope: NodeScope) -> Rows:
+    """Returns a read of stores as they are now."""
+
+    def rows(store: str) -> Read:
+        read: Read = scope.task.store(store).read_row
+        return read
+
+    return rows
+
+
+def forwarded_rows(scope: NodeScope) -> Rows:
+    """Returns a read of stores as nodes downstream have heard of them."""
+
+    def rows(store: str) -> Read:
+        read: Read = scope.task.store(store).forwarded_row
+        return read
+
+    return rows
 
 
 class StoreView(TableView):
@@ -42,10 +69,9 @@ class StoreView(TableView):
         """Returns the one store."""
         return (self.store_name,)
 
-    def bind(self, scope: NodeScope) -> Read:
-        """Returns the store's own read."""
-        read: Read = scope.task.store(self.store_name).get_pair
-        return read
+    def bind(self, scope: NodeScope, rows: Rows) -> Read:
+        """Returns the read of the store."""
+        return rows(self.store_name)
 
 
 class FilterView(TableView):
@@ -62,9 +88,9 @@ class FilterView(TableView):
         """Returns the parent's stores."""
         return self.parent.store_names()
 
-    def bind(self, scope: NodeScope) -> Read:
+    def bind(self, scope: NodeScope, rows: Rows) -> Read:
         """Returns a read that filters the parent's."""
-        read, predicate, negate = self.parent.bind(scope), self.predicate, self.negate
+        read, predicate, negate = self.parent.bind(scope, rows), self.predicate, self.negate
 
         def filtered(key: Any) -> Pair | None:
             pair = read(key)
@@ -87,9 +113,9 @@ class MapView(TableView):
         """Returns the parent's stores."""
         return self.parent.store_names()
 
-    def bind(self, scope: NodeScope) -> Read:
+    def bind(self, scope: NodeScope, rows: Rows) -> Read:
         """Returns a read that maps the parent's."""
-        read, fn, with_key = self.parent.bind(scope), self.fn, self.with_key
+        read, fn, with_key = self.parent.bind(scope, rows), self.fn, self.with_key
 
         def mapped(key: Any) -> Pair | None:
             pair = read(key)
@@ -112,9 +138,9 @@ class TransformView(TableView):
         """Returns the parent's stores."""
         return self.parent.store_names()
 
-    def bind(self, scope: NodeScope) -> Read:
+    def bind(self, scope: NodeScope, rows: Rows) -> Read:
         """Returns a read through a transformer instance of its own."""
-        read, transform = self.parent.bind(scope), bind_transformer(self.supplier, scope)
+        read, transform = self.parent.bind(scope, rows), bind_transformer(self.supplier, scope)
 
         def transformed(key: Any) -> Pair | None:
             pair = read(key)
@@ -154,13 +180,12 @@ class TableNode(Node):
 
     def __init__(self, store_name: str | None) -> None:
         self.store_name = store_name
-        self.send_old_values = False
 
     def bind_store(self, scope: NodeScope) -> tuple[Any, bool]:
         """Returns the node's store and whether its cache forwards in the node's place."""
         assert self.store_name is not None
         store = scope.task.store(self.store_name)
-        return store, store.set_flush_listener(scope.forward, self.send_old_values)
+        return store, store.set_flush_listener(scope.forward, self.tells_old_values)
 
 
 class TableSource(TableNode):
@@ -182,7 +207,7 @@ class TableSource(TableNode):
             return source
 
         store, cached = self.bind_store(scope)
-        get, put, send_old = store.get_pair, store.put_pair, self.send_old_values
+        get, put, send_old = store.get_pair, store.put_pair, self.tells_old_values
 
         def stored_source(key: Any, value: Any, timestamp: int) -> None:
             if key is None:
@@ -232,7 +257,7 @@ class TableFilter(TableNode):
             scope.forward,
             scope.failed,
         )
-        send_old = self.send_old_values
+        send_old, is_quiet = self.tells_old_values, self.send_old_values
         get = put = None
         cached = False
         if self.store_name is not None:
@@ -249,7 +274,7 @@ class TableFilter(TableNode):
                         before = pair and pair[0]
                     elif old is not None and bool(predicate(key, old)) != negate:
                         before = old
-                    if before is None and kept is None:
+                    if is_quiet and before is None and kept is None:
                         return
                 if put is not None:
                     put(key, kept, timestamp)
@@ -275,7 +300,7 @@ class TableMapValues(TableNode):
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
-        fn, forward, failed, send_old = self.fn, scope.forward, scope.failed, self.send_old_values
+        fn, forward, failed, send_old = self.fn, scope.forward, scope.failed, self.tells_old_values
         with_key = self.with_key
         get = put = None
         cached = False
@@ -318,7 +343,7 @@ class TableTransformValues(TableNode):
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         transform = bind_transformer(self.supplier, scope)
-        forward, failed, send_old = scope.forward, scope.failed, self.send_old_values
+        forward, failed, send_old = scope.forward, scope.failed, self.tells_old_values
         get = put = None
         cached = False
         if self.store_name is not None:

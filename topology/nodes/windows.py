@@ -47,9 +47,8 @@ class WindowedAggregate(Node):
     """Common part of the windowed aggregations: a window store and a step."""
 
     def __init__(self, store_name: str, windows: Windows) -> None:
-        self.store_name = store_name
+        self.store_name: str = store_name
         self.windows = windows
-        self.send_old_values = False
 
     def step(self) -> Step:
         """Returns the function (key, value, old aggregate or None) -> new aggregate or None."""
@@ -68,7 +67,7 @@ class WindowedAggregate(Node):
         def flushed(key: Any, start: int, new: Any, old: Any, timestamp: int) -> None:
             forward(Windowed(key, ends(start)), new, old, timestamp)
 
-        if store.set_flush_listener(flushed, self.send_old_values):
+        if store.set_flush_listener(flushed, self.tells_old_values):
             fold = store.fold(step)
         else:
             fold = self._fold_and_forward(store, step, flushed)
@@ -97,7 +96,7 @@ class WindowedAggregate(Node):
         self, store: Any, step: Step, forward: WindowFlushListener
     ) -> Callable[[Any, int, Any, int], None]:
         """Returns what a store does by itself that has a cache: fold, and forward each change."""
-        fetch, put, send_old = store.fetch_pair, store.put_pair, self.send_old_values
+        fetch, put, send_old = store.fetch_pair, store.put_pair, self.tells_old_values
 
         def fold(key: Any, start: int, value: Any, timestamp: int) -> None:
             pair = fetch(key, start)

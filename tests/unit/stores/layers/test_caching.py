@@ -243,6 +243,76 @@ def test_what_cannot_be_written_leaves_the_row_as_it_was(opened: Any) -> None:
     assert one.forwarded == []
 
 
+@pytest.mark.parametrize("cache_bytes", [1, 2 * FIXED_BYTES, 3 * FIXED_BYTES, PLENTY])
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["put", "get", "flush"]),
+            st.sampled_from("abcd"),
+            st.sampled_from(["", "1", "22"]),
+        ),
+        max_size=40,
+    ),
+    st.integers(1, 3),
+    st.booleans(),
+)
+def test_a_listener_may_use_the_store_while_it_is_flushed(
+    cache_bytes: int, steps: list[tuple[str, str, str]], answers: int, holds: bool
+) -> None:
+    """Each call of the listener takes steps of its own, in the middle of a flush."""
+    rows: dict[str, str] = {}
+    told: dict[str, str | None] = {}
+    left = list(reversed(steps))
+    is_held = False
+    with TemporaryDirectory() as directory:
+        one = Opened(TEXTS, Path(directory), cache_bytes)
+        cache: Any = one.host.record_cache
+
+        def step() -> None:
+            what, key, value = left.pop()
+            if what == "put":
+                rows[key] = value  # first: to put may be to evict, and so to take other steps
+                one.put(key, value or None, len(left))
+            elif what == "get":
+                # A read may evict, and so take other steps, after it has found the row.
+                before, heard = rows.get(key, ""), told.get(key)
+                found = one.store.get_pair(key) or ("",)
+                assert found[0] in (before, rows.get(key, ""))
+                assert (one.store.peek_pair(key) or ("",))[0] == rows.get(key, "")
+                assert (one.store.forwarded_row(key) or (None,))[0] in (heard, told.get(key))
+            else:
+                one.store.flush_cache()
+
+        def listen(key: str, new: str | None, old: str | None, _timestamp: int) -> None:
+            nonlocal is_held
+            assert not is_held, "something was forwarded while the budget was held"
+            assert old == told.get(key)
+            told[key] = new
+            if holds:
+                is_held = True
+                cache.hold()
+            for _ in range(answers):
+                if left:
+                    step()
+            if holds:
+                is_held = False
+                cache.release()
+
+        one.store.set_flush_listener(listen, True)
+        while left:
+            step()
+        while one.store.has_unflushed:
+            one.store.flush_cache()
+
+        expected = {key: value for key, value in rows.items() if value}
+        assert {key: value for key, value in told.items() if value is not None} == expected
+        below = {bytes.fromhex(row["key"]).decode() for row in one.store.dump()[1]}
+        assert below == expected.keys()
+        assert dict(map(lambda row: row[:2], one.logged())).keys() >= {k.encode() for k in expected}
+        assert cache.size_bytes <= cache.max_bytes
+        one.store.close()
+
+
 # Aggregation steps bound to the cache.
 
 steps = st.lists(

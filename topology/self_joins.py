@@ -1,0 +1,66 @@
+"""Which joins of tables are reached by one change on both sides, and where such changes begin.
+
+Owns that question, asked once when a topology is built. A table joined with a table derived
+from it is the common case. It must not know what such a join does
+(`topology.nodes.propagation`).
+
+Source: none, the JVM treats such joins as any other (docs/differences.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from topology.nodes.process import ProcessorApiNode
+from topology.nodes.table import TableTransformValues
+from topology.nodes.table_join import TableJoin
+from topology.topology import ProcessorNode, Topology
+
+
+def settle_self_joins(topology: Topology) -> None:
+    """Tells joins and tables of a complete topology whether one change reaches both sides."""
+    owners = {
+        node.node.store_name: node
+        for node in _processors(topology)
+        if node.node.store_name is not None
+    }
+    writers = _writers(topology, owners)
+    sides: dict[object, list[ProcessorNode]] = {}
+    for node in _processors(topology):
+        if isinstance(node.node, TableJoin):
+            sides.setdefault(node.node.join, []).append(node)
+    for both in sides.values():
+        joins = [node.node for node in both if isinstance(node.node, TableJoin)]
+        tables = {name for join in joins for name in join.other_view.store_names()}
+        common = set.intersection(*(_ancestors(topology, node.name, writers) for node in both))
+        if any(owners[table].name in common for table in tables):
+            for join in joins:
+                join.is_self_join = True
+            for table in tables:
+                owners[table].node.begins_propagation = True
+
+
+def _processors(topology: Topology) -> Iterator[ProcessorNode]:
+    return (node for node in topology.nodes.values() if isinstance(node, ProcessorNode))
+
+
+def _writers(topology: Topology, owners: Mapping[str, ProcessorNode]) -> dict[str, list[str]]:
+    """Returns table -> nodes of user code that may write into its store, or have it flushed."""
+    writers: dict[str, list[str]] = {}
+    for node in _processors(topology):
+        if isinstance(node.node, (ProcessorApiNode, TableTransformValues)):
+            for store in node.stores:
+                if store in owners and owners[store] is not node:
+                    writers.setdefault(owners[store].name, []).append(node.name)
+    return writers
+
+
+def _ancestors(topology: Topology, name: str, writers: Mapping[str, list[str]]) -> set[str]:
+    found: set[str] = set()
+    left = [name]
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += (*topology.nodes[name].parents, *writers.get(name, ()))
+    return found
