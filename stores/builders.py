@@ -43,7 +43,7 @@ _MIN_SEGMENT_INTERVAL_MS: Final = 60_000
 @final
 @dataclass(frozen=True, kw_only=True)
 class StoreBuilder:
-    """The description of a store. Equal descriptions are the same store.
+    """The description of a store. `add_state_store` takes equal ones for the same store.
 
     Attributes:
         name: the store's name within its topology.

@@ -28,7 +28,7 @@ from topology.nodes.stateless import NullKeyFilter, PassThrough
 from topology.nodes.table import TableNode, change_serde
 from topology.processor import fail_on_invalid_timestamp
 from topology.self_joins import settle_self_joins
-from topology.topology import Topology
+from topology.topology import Topology, store_named_twice
 
 REUSE_SOURCE_TOPICS = "reuse.ktable.source.topics"
 MERGE_REPARTITION_TOPICS = "merge.repartition.topics"
@@ -144,6 +144,18 @@ class GraphNode(ABC):
         """Returns the stores and topics of this node that have a generated name."""
         return ()
 
+    takes_equal_stores = False
+    """Whether a store it adds is the same as an equal one, not only as the same object."""
+
+    def own_stores(self) -> Iterable[StoreBuilder]:
+        """Returns the stores that this node adds."""
+        return ()
+
+    @property
+    def place(self) -> str:
+        """Where a store of it comes from, in messages."""
+        return f"processor {self.name!r}"
+
 
 class RootNode(GraphNode):
     """Above all sources."""
@@ -239,6 +251,10 @@ class TableSourceGraphNode(SourceGraphNode):
         if self.node.store_name is not None and is_generated(self.store.name):
             yield f"store {self.store.name}"
 
+    def own_stores(self) -> Iterable[StoreBuilder]:
+        """Returns the table's store, if there is one."""
+        return () if self.node.store_name is None else (self.store,)
+
 
 class ProcessorGraphNode(GraphNode):
     """One processor.
@@ -288,6 +304,11 @@ class ProcessorGraphNode(GraphNode):
         store = self.written_store()
         if store is not None and is_generated(store.name):
             yield f"store {store.name}"
+
+    def own_stores(self) -> Iterable[StoreBuilder]:
+        """Returns what its supplier brings along, and its own store."""
+        store = self.written_store()
+        return (*_supplied_stores(self.node), *(() if store is None else (store,)))
 
 
 def _supplied_stores(node: Node) -> Iterable[StoreBuilder]:
@@ -494,9 +515,15 @@ class TableJoinGraphNode(GraphNode):
         if self.store is not None and is_generated(self.store.name):
             yield f"store {self.store.name}"
 
+    def own_stores(self) -> Iterable[StoreBuilder]:
+        """Returns the store of the result, if there is one."""
+        return () if self.store is None else (self.store,)
+
 
 class StateStoreGraphNode(GraphNode):
     """A store added by the user; processors name it."""
+
+    takes_equal_stores = True
 
     def __init__(self, store: StoreBuilder) -> None:
         super().__init__(store.name)
@@ -505,6 +532,15 @@ class StateStoreGraphNode(GraphNode):
     def write(self, topology: Topology, options: BuildOptions) -> None:
         """Adds the store."""
         topology.add_state_store(self.store)
+
+    def own_stores(self) -> Iterable[StoreBuilder]:
+        """Returns the store."""
+        return (self.store,)
+
+    @property
+    def place(self) -> str:
+        """The call that adds the store, in messages."""
+        return "add_state_store()"
 
 
 class GlobalStoreGraphNode(GraphNode):
@@ -537,6 +573,15 @@ class GlobalStoreGraphNode(GraphNode):
             self.supplier,
             **self.source,
         )
+
+    def own_stores(self) -> Iterable[StoreBuilder]:
+        """Returns the store."""
+        return (self.store,)
+
+    @property
+    def place(self) -> str:
+        """The call that adds the store, in messages."""
+        return f"add_global_store() of topic {self.topic!r}"
 
 
 class LogicalGraph:
@@ -612,6 +657,7 @@ class LogicalGraph:
         order = self._in_order()
         if options.explicit_names:
             self._refuse_generated_names(order)
+        _refuse_stores_named_twice(order)
         topology = Topology()
         for node in order:
             node.write(topology, options)
@@ -678,6 +724,17 @@ class LogicalGraph:
                 "ensure.explicit.internal.resource.naming is set, but these have generated names: "
                 f"{', '.join(found)}; give the operations a name"
             )
+
+
+def _refuse_stores_named_twice(order: Iterable[GraphNode]) -> None:
+    """Refuses them before anything else does that is named after a store."""
+    known: dict[str, tuple[StoreBuilder, GraphNode]] = {}
+    for node in order:
+        for store in node.own_stores():
+            first, other = known.setdefault(store.name, (store, node))
+            takes_equal = node.takes_equal_stores and other.takes_equal_stores
+            if first is not store and not (takes_equal and first == store):
+                raise store_named_twice(store.name, other.place, node.place)
 
 
 def _names(source: SourceGraphNode) -> tuple[str, ...]:

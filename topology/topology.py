@@ -168,6 +168,8 @@ class Topology:
         self._readers: dict[str, str] = {}
         self._global_nodes: set[str] = set()
         self._users: dict[str, str] = {}
+        # Store -> the object it was added as, by whom, and whether no other object will do.
+        self._added: dict[str, tuple[StoreBuilder, str, bool]] = {}
         self._unions = _Unions()
 
     # -- building ------------------------------------------------------------------------
@@ -236,7 +238,10 @@ class Topology:
             return self
         self._put(ProcessorNode(name, _processor_node(name, supplier), parents))
         for builder in supplied_stores(supplier):
-            self.add_state_store(builder, name)
+            _check_builder(builder)
+            self._note_store(builder, f"processor {name!r}", exact=True)
+            self.stores[builder.name] = builder
+            self._connect(name, builder.name)
         return self
 
     def add_sink(
@@ -290,12 +295,8 @@ class Topology:
             TopologyError: another store has this name, or a processor is missing.
         """
         _check_builder(builder)
-        known = self.stores.get(builder.name)
-        if builder.name in self.global_stores or (known is not None and known != builder):
-            raise TopologyError(
-                f"another store named {builder.name!r} is already added; "
-                "give each store a name of its own"
-            )
+        users = " and ".join(repr(processor) for processor in processors)
+        self._note_store(builder, f"processor {users}" if users else "add_state_store()")
         self.stores[builder.name] = builder
         for processor in processors:
             self._connect(processor, builder.name)
@@ -354,11 +355,9 @@ class Topology:
                 f"{source_name!r}; give each node a name of its own",
                 node=source_name,
             )
-        if builder.name in self.stores or builder.name in self.global_stores:
-            raise TopologyError(
-                f"another store named {builder.name!r} is already added; "
-                "give each store a name of its own"
-            )
+        place = f"global processor {processor_name!r}"
+        if builder.name in self._added:
+            raise store_named_twice(builder.name, self._added[builder.name][1], place)
         if builder.logged:
             raise TopologyError(
                 f"global store {builder.name!r} must not be logged, its topic {topic!r} is its "
@@ -373,6 +372,7 @@ class Topology:
         )
         self._put(ProcessorNode(processor_name, node, (source_name,), [builder.name]))
         self._global_nodes.update((source_name, processor_name))
+        self._note_store(builder, place)
         self.global_stores[builder.name] = builder
         self.store_topics[builder.name] = topic
         return self
@@ -404,7 +404,9 @@ class Topology:
             offset_reset=AutoOffsetReset.earliest(),
         )
         self.add_processor(processor_name, supplier, source_name)
-        self.add_state_store(builder.without_logging(), processor_name)
+        self._note_store(builder, f"processor {processor_name!r}")
+        self.stores[builder.name] = builder.without_logging()
+        self._connect(processor_name, builder.name)
         return self.connect_source_store_and_topic(builder.name, topic)
 
     # -- building, for the DSL -----------------------------------------------------------
@@ -518,6 +520,19 @@ class Topology:
 
     # -- rules ---------------------------------------------------------------------------
 
+    def _note_store(self, builder: StoreBuilder, place: str, *, exact: bool = False) -> None:
+        """Refuses a name that another store has.
+
+        Args:
+            builder: the store.
+            place: who adds it.
+            exact: take only the same object for the same store, not one that is equal to it.
+        """
+        known, first, is_exact = self._added.setdefault(builder.name, (builder, place, exact))
+        is_same = known is builder or (known == builder and not exact and not is_exact)
+        if not is_same or builder.name in self.global_stores:
+            raise store_named_twice(builder.name, first, place)
+
     def _put(self, node: PhysicalNode) -> None:
         name = node.name
         self.nodes[name] = node
@@ -624,6 +639,21 @@ class Topology:
                     node=name,
                     topic=topic,
                 )
+
+
+def store_named_twice(name: str, first: str, second: str) -> TopologyError:
+    """Returns what to raise when two stores have one name.
+
+    Args:
+        name: the name.
+        first: who has added it.
+        second: who would add it, too.
+    """
+    return TopologyError(
+        f"a store named {name!r} has already been added by {first}, and {second} names another one "
+        "so; give each store a name of its own, or, to share a store of the Processor API, "
+        "give both the same store builder object"
+    )
 
 
 def supplied_stores(supplier: object) -> Sequence[StoreBuilder]:

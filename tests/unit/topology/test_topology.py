@@ -186,9 +186,9 @@ def test_a_store_name_has_one_meaning() -> None:
     topology = with_global().add_state_store(store("st"))
 
     for name in ("st", "g"):
-        with pytest.raises(TopologyError, match=f"another store named '{name}'"):
+        with pytest.raises(TopologyError, match=f"store named '{name}' has already been added"):
             topology.add_state_store(store(name).with_caching())
-        with pytest.raises(TopologyError, match=f"another store named '{name}'"):
+        with pytest.raises(TopologyError, match=f"store named '{name}' has already been added"):
             topology.add_global_store(store(name).without_logging(), "x", "y", "z", Forward)
 
 
