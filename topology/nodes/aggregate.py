@@ -11,6 +11,7 @@ Source: JVM `KStreamAggregate`, `KStreamReduce`, `KTableAggregate`, `KTableReduc
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,37 @@ from stores.errors import StreamsError
 from topology.nodes.node import Failed, Node, NodeScope, Process
 
 Step = Callable[[Any, Any, Any], Any]
+Warn = Callable[[], None]
+
+_log = logging.getLogger(__name__)
+
+
+class MissingResult:
+    """Warns, once per operator, of a function that returned None where that is rarely meant."""
+
+    def __init__(self) -> None:
+        self._is_told = False
+
+    def of(self, node: str, store: str) -> Warn:
+        """Returns the function that warns.
+
+        Args:
+            node: the operator's name.
+            store: the name of its store.
+        """
+
+        def warn() -> None:
+            if not self._is_told:
+                self._is_told = True
+                _log.warning(
+                    "the function of operator '%s' with store '%s' returned None, which deletes "
+                    "the row; if it changes the aggregate in place, let it return the aggregate "
+                    "(this is said once)",
+                    node,
+                    store,
+                )
+
+        return warn
 
 
 class KeyedAggregate(Node):
@@ -28,22 +60,28 @@ class KeyedAggregate(Node):
 
     def __init__(self, store_name: str) -> None:
         self.store_name: str = store_name
+        self.missing_result = MissingResult()
 
-    def step(self) -> Step:
-        """Returns the function (key, value, old aggregate or None) -> new aggregate or None."""
+    def step(self, warn: Warn) -> Step:
+        """Returns the function (key, value, old aggregate or None) -> new aggregate or None.
+
+        Args:
+            warn: what to call when user code returned None where that is rarely meant.
+        """
         raise NotImplementedError
 
-    def bind(self, store: Any, drop: Process, failed: Failed) -> Process:
+    def bind(self, store: Any, step: Step, drop: Process, failed: Failed) -> Process:
         """Returns the closure of a store whose cache forwards by itself."""
-        process: Process = store.fold(self.step(), drop, failed)
+        process: Process = store.fold(step, drop, failed)
         return process
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         store = scope.task.store(self.store_name)
-        step, forward, failed, drop = self.step(), scope.forward, scope.failed, scope.drop
+        step = self.step(self.missing_result.of(scope.name, self.store_name))
+        forward, failed, drop = scope.forward, scope.failed, scope.drop
         if store.set_flush_listener(forward, self.tells_old_values):
-            return self.bind(store, drop, failed)
+            return self.bind(store, step, drop, failed)
         get, put, send_old = store.get_pair, store.put_pair, self.tells_old_values
 
         def aggregate(key: Any, value: Any, timestamp: int) -> None:
@@ -68,11 +106,11 @@ class KeyedAggregate(Node):
 class Count(KeyedAggregate):
     """Counts the records of each key."""
 
-    def step(self) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the counting step."""
         return count_step
 
-    def bind(self, store: Any, drop: Process, failed: Failed) -> Process:
+    def bind(self, store: Any, step: Step, drop: Process, failed: Failed) -> Process:
         """Returns the store's own counting, which saves the call of a step."""
         process: Process = store.count(drop, failed)
         return process
@@ -85,9 +123,9 @@ class Reduce(KeyedAggregate):
         super().__init__(store_name)
         self.fn = fn
 
-    def step(self) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the reducing step."""
-        return reduce_step(self.fn)
+        return reduce_step(self.fn, warn)
 
 
 class Aggregate(KeyedAggregate):
@@ -98,9 +136,9 @@ class Aggregate(KeyedAggregate):
         self.initializer = initializer
         self.fn = fn
 
-    def step(self) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the folding step."""
-        return aggregate_step(self.initializer, self.fn)
+        return aggregate_step(self.initializer, self.fn, warn)
 
 
 def count_step(_key: Any, _value: Any, old: Any) -> Any:
@@ -108,8 +146,24 @@ def count_step(_key: Any, _value: Any, old: Any) -> Any:
     return 1 if old is None else old + 1
 
 
-def reduce_step(fn: Callable[[Any, Any], Any]) -> Step:
-    """Makes a step of a reducer."""
+def reduce_step(reducer: Callable[[Any, Any], Any], warn: Warn) -> Step:
+    """Makes a step of a reducer; warns if its first result is None.
+
+    A reducer that changes the aggregate in place returns nothing but None. One that deletes
+    rows does so now and then. Only the first result is looked at: the others cost nothing.
+    """
+
+    fn = reducer
+
+    def first(aggregate: Any, value: Any) -> Any:
+        nonlocal fn
+        fn = reducer
+        result = reducer(aggregate, value)
+        if result is None:
+            warn()
+        return result
+
+    fn = first
 
     def reduce_(_key: Any, value: Any, old: Any) -> Any:
         return value if old is None else fn(old, value)
@@ -117,11 +171,16 @@ def reduce_step(fn: Callable[[Any, Any], Any]) -> Step:
     return reduce_
 
 
-def aggregate_step(initializer: Callable[[], Any], fn: Step) -> Step:
-    """Makes a step of an initializer and an aggregator."""
+def aggregate_step(initializer: Callable[[], Any], fn: Step, warn: Warn) -> Step:
+    """Makes a step of an initializer and an aggregator; warns if it makes no row of the first."""
 
     def fold(key: Any, value: Any, old: Any) -> Any:
-        return fn(key, value, initializer() if old is None else old)
+        if old is not None:
+            return fn(key, value, old)
+        new = fn(key, value, initializer())
+        if new is None:
+            warn()
+        return new
 
     return fold
 
@@ -174,15 +233,21 @@ class GroupedTableAggregate(Node):
 
     def __init__(self, store_name: str) -> None:
         self.store_name: str = store_name
+        self.missing_result = MissingResult()
 
-    def steps(self) -> tuple[Step, Step]:
-        """Returns add(key, value, aggregate or None) and subtract(key, value, aggregate)."""
+    def steps(self, warn: Warn) -> tuple[Step, Step]:
+        """Returns add(key, value, aggregate or None) and subtract(key, value, aggregate).
+
+        Args:
+            warn: what to call when user code returned None where that is rarely meant. A
+                subtractor returns None for the last row of a group.
+        """
         raise NotImplementedError
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         store = scope.task.store(self.store_name)
-        add, subtract = self.steps()
+        add, subtract = self.steps(self.missing_result.of(scope.name, self.store_name))
         forward, failed, send_old, node = (
             scope.forward,
             scope.failed,
@@ -219,7 +284,7 @@ class GroupedTableAggregate(Node):
 class TableCount(GroupedTableAggregate):
     """Counts the rows of each group."""
 
-    def steps(self) -> tuple[Step, Step]:
+    def steps(self, warn: Warn) -> tuple[Step, Step]:
         """Returns adding and subtracting one."""
         return count_step, lambda _key, _value, aggregate: aggregate - 1
 
@@ -237,10 +302,11 @@ class TableReduce(GroupedTableAggregate):
         self.adder = adder
         self.subtractor = subtractor
 
-    def steps(self) -> tuple[Step, Step]:
+    def steps(self, warn: Warn) -> tuple[Step, Step]:
         """Returns the reducers as steps."""
         subtractor = self.subtractor
-        return reduce_step(self.adder), lambda _key, value, aggregate: subtractor(aggregate, value)
+        add = reduce_step(self.adder, warn)
+        return add, lambda _key, value, aggregate: subtractor(aggregate, value)
 
 
 class TableAggregate(GroupedTableAggregate):
@@ -254,6 +320,6 @@ class TableAggregate(GroupedTableAggregate):
         self.adder = adder
         self.subtractor = subtractor
 
-    def steps(self) -> tuple[Step, Step]:
+    def steps(self, warn: Warn) -> tuple[Step, Step]:
         """Returns the aggregators as steps."""
-        return aggregate_step(self.initializer, self.adder), self.subtractor
+        return aggregate_step(self.initializer, self.adder, warn), self.subtractor

@@ -18,7 +18,14 @@ from typing import Any, Final, Protocol
 
 from stores.api import WindowFlushListener
 from stores.windowed import TimeWindow, UnlimitedWindow, Window, Windowed
-from topology.nodes.aggregate import Step, aggregate_step, count_step, reduce_step
+from topology.nodes.aggregate import (
+    MissingResult,
+    Step,
+    Warn,
+    aggregate_step,
+    count_step,
+    reduce_step,
+)
 from topology.nodes.node import Node, NodeScope, Process
 
 _RECENT_WINDOWS: Final = 64
@@ -49,15 +56,21 @@ class WindowedAggregate(Node):
     def __init__(self, store_name: str, windows: Windows) -> None:
         self.store_name: str = store_name
         self.windows = windows
+        self.missing_result = MissingResult()
 
-    def step(self) -> Step:
-        """Returns the function (key, value, old aggregate or None) -> new aggregate or None."""
+    def step(self, warn: Warn) -> Step:
+        """Returns the function (key, value, old aggregate or None) -> new aggregate or None.
+
+        Args:
+            warn: what to call when user code returned None where that is rarely meant.
+        """
         raise NotImplementedError
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         store = scope.task.store(self.store_name)
-        step, forward, failed, drop = self.step(), scope.forward, scope.failed, scope.drop
+        step = self.step(self.missing_result.of(scope.name, self.store_name))
+        forward, failed, drop = scope.forward, scope.failed, scope.drop
         windows_for, grace_ms = self.windows.windows_for, self.windows.grace_ms
         window_of = self.windows
         ends: Callable[[int], Window] = (
@@ -121,7 +134,7 @@ def _sized(windows: Any) -> Callable[[int], Window]:
 class WindowCount(WindowedAggregate):
     """Counts the records of each key and window."""
 
-    def step(self) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the counting step."""
         return count_step
 
@@ -133,9 +146,9 @@ class WindowReduce(WindowedAggregate):
         super().__init__(store_name, windows)
         self.fn = fn
 
-    def step(self) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the reducing step."""
-        return reduce_step(self.fn)
+        return reduce_step(self.fn, warn)
 
 
 class WindowAggregate(WindowedAggregate):
@@ -148,6 +161,6 @@ class WindowAggregate(WindowedAggregate):
         self.initializer = initializer
         self.fn = fn
 
-    def step(self) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the folding step."""
-        return aggregate_step(self.initializer, self.fn)
+        return aggregate_step(self.initializer, self.fn, warn)
