@@ -152,7 +152,6 @@ def reduce_step(reducer: Callable[[Any, Any], Any], warn: Warn) -> Step:
     A reducer that changes the aggregate in place returns nothing but None. One that deletes
     rows does so now and then. Only the first result is looked at: the others cost nothing.
     """
-
     fn = reducer
 
     def first(aggregate: Any, value: Any) -> Any:
