@@ -210,6 +210,9 @@ class Follower:
                 "isolation.level": "read_committed" if is_committed else "read_uncommitted",
                 "fetch.wait.max.ms": 20,
                 "reconnect.backoff.max.ms": 500,
+                # A partition that had no leader for a moment is left alone until the next refresh
+                # (librdkafka issue 5430), five minutes by default.
+                "topic.metadata.refresh.interval.ms": 2_000,
                 "log_level": 0,
             }
         )
