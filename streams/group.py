@@ -10,6 +10,7 @@ Source: KIP-1071 as the worker needs it; JVM `StreamsRebalanceData`, and for the
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
