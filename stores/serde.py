@@ -964,6 +964,11 @@ def attribute_named(value: str) -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         message = f"module:attribute of something that exists ({error})"
         raise ValueError(message) from error
+    except StreamsError:
+        raise
+    except Exception as error:  # whatever a module of the user's raises when it is loaded
+        message = f"module:attribute of a module that can be loaded ({_told(error)})"
+        raise ValueError(message) from error
     return found
 
 

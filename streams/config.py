@@ -637,10 +637,10 @@ def _unknown(name: str, origin: str) -> ConfigError:
     known = [*_SETTINGS, *(n.removesuffix("_ms") for n in _SETTINGS if n.endswith("_ms"))]
     if name in known:
         return ConfigError(f"{name} takes a timedelta; milliseconds are given as {name}_ms")
-    close = closest(name, known)
+    close, shown = closest(name, known), f"{origin} {name!r}" if origin else repr(name)
     if close is None:
-        return ConfigError(f"{origin} {name!r} is not a setting, and none is called like it")
-    return ConfigError(f"{origin} {name!r} is not a setting; did you mean {close!r}?")
+        return ConfigError(f"{shown} is not a setting, and none is called like it")
+    return ConfigError(f"{shown} is not a setting; did you mean {close!r}?")
 
 
 _WORD_LEAST: Final = 2

@@ -154,7 +154,7 @@ def test_topics_are_seen_created_and_deleted(owner: LocalTransport, other: Throu
     other.sender("b")
     assert other.topics() == owner.topics() == ["a", "b"]
     assert other.partition_counts(["a", "b", "c"]) == {"a": 3, "b": 1}
-    with pytest.raises(TransportError, match="exists with 3 partitions and 2 are asked for"):
+    with pytest.raises(TransportError, match="exists with 3 partitions, and 2 are asked for"):
         other.create_topics([NewTopic("a", 2)])
     with pytest.raises(TransportError, match=r"retention\.ms must be"):
         other.create_topics([NewTopic("c", 1, configs={"retention.ms": "x"})])
