@@ -27,10 +27,10 @@ from rich.table import Table
 
 from bench import handwritten, workloads
 from bench.workloads import Rows, Workload
-from streams import App, State, StreamsConfig
-from streams.transport.local import LocalTransport
-from streams.transport.memory import MemoryTransport, memory_log
-from streams.transport.port import NewTopic, TopicPartition, Transport
+from thalweg import App, State, StreamsConfig
+from thalweg.streams.transport.local import LocalTransport
+from thalweg.streams.transport.memory import MemoryTransport, memory_log
+from thalweg.streams.transport.port import NewTopic, TopicPartition, Transport
 
 APPLICATION = "bench"
 _WIDEST = 1_000

@@ -26,7 +26,7 @@ from bench.workloads import (
     User,
     Workload,
 )
-from stores.backends.rocks import RocksByteStore
+from thalweg.stores.bytes.rocks import RocksByteStore
 
 POLL_RECORDS = 10_000
 """Most records taken at once, as the runtime does."""

@@ -17,7 +17,14 @@ from itertools import accumulate
 
 import msgspec
 
-from streams import Materialized, StreamsBuilder, TimeWindows, Topology, Windowed, serdes
+from thalweg import (
+    Materialized,
+    StreamsBuilder,
+    TimeWindows,
+    Topology,
+    Windowed,
+    serdes,
+)
 
 Rows = Sequence[tuple[bytes | None, bytes, int]]
 

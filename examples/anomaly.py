@@ -16,7 +16,7 @@ from datetime import timedelta
 
 import msgspec
 
-from streams import (
+from thalweg import (
     App,
     KeyValueStore,
     Processor,

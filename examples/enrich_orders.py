@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import msgspec
 
-from streams import App, StreamsBuilder, serdes
+from thalweg import App, StreamsBuilder, serdes
 
 
 class Customer(msgspec.Struct, frozen=True):

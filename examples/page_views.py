@@ -15,7 +15,7 @@ from datetime import timedelta
 
 import msgspec
 
-from streams import (
+from thalweg import (
     App,
     ConsumedRecord,
     Materialized,

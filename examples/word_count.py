@@ -25,7 +25,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from streams import App, State, StreamsBuilder, StreamsConfig, StreamsError, serdes
+from thalweg import (
+    App,
+    State,
+    StreamsBuilder,
+    StreamsConfig,
+    StreamsError,
+    serdes,
+)
 
 words_of = re.compile(r"[a-z]+").findall
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from rebalance.events import Event
-from rebalance.member import (
+from thalweg.rebalance.events import Event
+from thalweg.rebalance.group_codes import Status
+from thalweg.rebalance.values import (
     JOIN_EPOCH,
     LEAVE_EPOCH,
     NO_ENDPOINT_EPOCH,
@@ -20,7 +21,6 @@ from rebalance.member import (
     EndpointPartitions,
     TaskAssignment,
 )
-from rebalance.status import Status
 
 DEFAULT_INTERVAL_MS: Final = 5_000
 """Between heartbeats until the broker says otherwise: its own default."""

@@ -26,8 +26,8 @@ from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Schema
 
-from rebalance.connection_settings import ConnectionSettings
-from rebalance.errors import (
+from thalweg.rebalance.connection_settings import ConnectionSettings
+from thalweg.rebalance.errors import (
     AuthenticationError,
     RebalanceError,
     RefusedError,
@@ -35,14 +35,14 @@ from rebalance.errors import (
     UnsupportedBrokerError,
     code_name,
 )
-from rebalance.messages import (
+from thalweg.rebalance.messages import (
     FIND_COORDINATOR,
     HEARTBEAT,
     Api,
     decode_find_coordinator,
     encode_find_coordinator,
 )
-from rebalance.refusals import BROKER_VERSION
+from thalweg.rebalance.refusals import BROKER_VERSION
 
 _CLOSE_SECONDS: Final = 1.0
 """How long to wait for a peer that does not end its side of a connection."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from rebalance.errors import ConnectionSettingsError
+from thalweg.rebalance.errors import ConnectionSettingsError
 
 DEFAULT_PORT: Final = 9092
 SETUP_TIMEOUT_MS: Final = 10_000

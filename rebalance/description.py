@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rebalance.member import Endpoint, TaskAssignment
+from thalweg.rebalance.values import Endpoint, TaskAssignment
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from rebalance.errors import RebalanceError
-from rebalance.member import TaskAssignment, TaskId
-from rebalance.status import Status
+from thalweg.rebalance.errors import RebalanceError
+from thalweg.rebalance.group_codes import Status
+from thalweg.rebalance.values import TaskAssignment, TaskId
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from rebalance.actions import Answer, Heartbeat
-from rebalance.errors import RebalanceError
-from rebalance.member import Endpoint, EndpointPartitions, MemberSettings, TaskAssignment
-from rebalance.messages import (
+from thalweg.rebalance.actions import Answer, Heartbeat
+from thalweg.rebalance.errors import RebalanceError
+from thalweg.rebalance.messages import (
     UNCHANGED_MS,
     HeartbeatBody,
     HeartbeatResponse,
@@ -32,6 +31,12 @@ from rebalance.messages import (
     decode_heartbeat,
     encode_heartbeat,
     topology_message,
+)
+from thalweg.rebalance.values import (
+    Endpoint,
+    EndpointPartitions,
+    MemberSettings,
+    TaskAssignment,
 )
 
 

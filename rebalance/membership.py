@@ -42,7 +42,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from rebalance.actions import (
+from thalweg.rebalance.actions import (
     DEFAULT_INTERVAL_MS,
     Action,
     Answer,
@@ -53,10 +53,25 @@ from rebalance.actions import (
     Tell,
     Wait,
 )
-from rebalance.backoff import Backoff, Randomness
-from rebalance.errors import Code, RebalanceError, TopologyRefusedError, code_name
-from rebalance.events import Assigned, Event, Fatal, Lost, Refused, Revoked
-from rebalance.member import (
+from thalweg.rebalance.backoff import Backoff, Randomness
+from thalweg.rebalance.errors import (
+    Code,
+    RebalanceError,
+    TopologyRefusedError,
+    code_name,
+)
+from thalweg.rebalance.events import (
+    Assigned,
+    Event,
+    Fatal,
+    Lost,
+    Refused,
+    Revoked,
+)
+from thalweg.rebalance.group_codes import StatusCode
+from thalweg.rebalance.readiness import Readiness
+from thalweg.rebalance.refusals import Consequence, consequence, refusal
+from thalweg.rebalance.values import (
     JOIN_EPOCH,
     LEAVE_EPOCH,
     NO_ENDPOINT_EPOCH,
@@ -67,9 +82,6 @@ from rebalance.member import (
     MemberSettings,
     TaskAssignment,
 )
-from rebalance.readiness import Readiness
-from rebalance.refusals import Consequence, consequence, refusal
-from rebalance.status import StatusCode
 
 
 class State(Enum):

@@ -41,10 +41,15 @@ from kio.serial.errors import SerialError
 from kio.static.primitive import i8, i16, i32, i32Timedelta, i64, u16
 from kio.static.protocol import Entity
 
-from rebalance.description import GroupDescription, MemberDescription
-from rebalance.errors import Code, RebalanceError
-from rebalance.member import Endpoint, GroupIdentity, TaskAssignment, TaskId
-from rebalance.status import Status
+from thalweg.rebalance.description import GroupDescription, MemberDescription
+from thalweg.rebalance.errors import Code, RebalanceError
+from thalweg.rebalance.group_codes import Status
+from thalweg.rebalance.values import (
+    Endpoint,
+    GroupIdentity,
+    TaskAssignment,
+    TaskId,
+)
 
 TOPOLOGY_EPOCH: Final = 0
 """The only epoch there is: brokers know no topology updates."""

@@ -19,9 +19,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
 from typing import Final, TypeVar
 
-from rebalance.backoff import Backoff, Randomness
-from rebalance.connection import Connection
-from rebalance.errors import (
+from thalweg.rebalance.backoff import Backoff, Randomness
+from thalweg.rebalance.connection import Connection
+from thalweg.rebalance.errors import (
     Code,
     MembershipLostError,
     RebalanceError,
@@ -30,8 +30,7 @@ from rebalance.errors import (
     code_name,
     is_retriable,
 )
-from rebalance.member import GroupIdentity
-from rebalance.messages import (
+from thalweg.rebalance.messages import (
     OFFSET_COMMIT,
     OFFSET_FETCH,
     Api,
@@ -42,6 +41,7 @@ from rebalance.messages import (
     encode_offset_commit,
     encode_offset_fetch,
 )
+from thalweg.rebalance.values import GroupIdentity
 
 T = TypeVar("T")
 

@@ -18,9 +18,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from rebalance.errors import MissingTopicsError, RebalanceError, TopologyRefusedError
-from rebalance.events import Event, Fatal, ShutdownRequested, StatusChanged
-from rebalance.status import Status, StatusCode
+from thalweg.rebalance.errors import MissingTopicsError, RebalanceError, TopologyRefusedError
+from thalweg.rebalance.events import (
+    Event,
+    Fatal,
+    ShutdownRequested,
+    StatusChanged,
+)
+from thalweg.rebalance.group_codes import Status, StatusCode
 
 _NOT_READY: Final = frozenset(
     {

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
-from rebalance.errors import (
+from thalweg.rebalance.errors import (
     Code,
     RebalanceError,
     RefusedError,

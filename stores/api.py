@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
-from stores.record import CurrentRecord, RawRecord
-from stores.windowed import Windowed, epoch_ms
+from thalweg.stores.record import CurrentRecord, RawRecord
+from thalweg.stores.windowed import Windowed, epoch_ms
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -89,7 +89,7 @@ class StoreHost(Protocol):
 
     @property
     def record_cache(self) -> CacheBudget | None:
-        """The worker's record cache (`stores.layers.record_cache`), None when caching is off."""
+        """The worker's record cache (`stores.cache.budget`), None when caching is off."""
 
     def changelog_topic(self, store_name: str) -> str:
         """Names the changelog topic of a store; serdes are bound to that name."""

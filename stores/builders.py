@@ -21,19 +21,19 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final, Literal, final
 
-from stores.api import StateStore, StoreHost
-from stores.backends.contract import ByteStore
-from stores.backends.memory import MemoryByteStore
-from stores.backends.rocks import RocksByteStore
-from stores.directory import STORES_DIRECTORY
-from stores.layers.caching import CachingKeyValueStore
-from stores.layers.caching_window import CachingWindowStore
-from stores.layers.lru import LruRows
-from stores.layers.metered import MeteredKeyValueStore, MeteredWindowStore
-from stores.layers.pending import PendingByteStore, RowStore
-from stores.segments import SegmentedRows
-from stores.serde import Serde, SerdeHint, serde_of
-from stores.windowed import FOREVER_MS
+from thalweg.stores.api import StateStore, StoreHost
+from thalweg.stores.bytes.contract import ByteStore
+from thalweg.stores.bytes.memory import MemoryByteStore
+from thalweg.stores.bytes.rocks import RocksByteStore
+from thalweg.stores.cache.key_value import CachingKeyValueStore
+from thalweg.stores.cache.window import CachingWindowStore
+from thalweg.stores.directory import STORES_DIRECTORY
+from thalweg.stores.kinds.metered import MeteredKeyValueStore, MeteredWindowStore
+from thalweg.stores.rows.lru import LruRows
+from thalweg.stores.rows.pending import PendingByteStore, RowStore
+from thalweg.stores.rows.segments import SegmentedRows
+from thalweg.stores.serde import Serde, SerdeHint, serde_of
+from thalweg.stores.windowed import FOREVER_MS
 
 Kind = Literal["key-value", "timestamped-key-value", "window", "timestamped-window"]
 Backend = Literal["rocks", "memory", "lru"]

@@ -36,8 +36,13 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from stores.errors import BackendError, CorruptDataError, StoreClosedError, StoreLockedError
-from stores.files import delete_file, make_directory, replace_file
+from thalweg.stores.errors import (
+    BackendError,
+    CorruptDataError,
+    StoreClosedError,
+    StoreLockedError,
+)
+from thalweg.stores.files import delete_file, make_directory, replace_file
 
 LOCK_FILE: Final = ".lock"
 CHECKPOINT_FILE: Final = ".checkpoint"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import ClassVar, Final, TypeVar
 
-PUBLIC_MODULE: Final = "streams"
+PUBLIC_MODULE: Final = "thalweg"
 """The package from which users import every public error, and by which a traceback names it."""
 
 E = TypeVar("E", bound=type[BaseException])

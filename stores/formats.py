@@ -30,7 +30,7 @@ from struct import Struct
 from types import MappingProxyType
 from typing import Final
 
-from stores.errors import DeserializationError, SerializationError
+from thalweg.stores.errors import DeserializationError, SerializationError
 
 TIMESTAMP_BYTES: Final = 8
 WINDOW_SUFFIX_BYTES: Final = 12

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-from stores.callables import shown
-from stores.errors import StreamsError
+from thalweg.stores.callables import shown
+from thalweg.stores.errors import StreamsError
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -42,11 +42,16 @@ from typing import (
 import msgspec
 from msgspec import inspect
 
-from stores.callables import arity, shown
-from stores.errors import DeserializationError, SerdeError, SerializationError, StreamsError
-from stores.formats import decode_windowed_key, encode_windowed_key
-from stores.record import Headers
-from stores.windowed import FOREVER_MS, TimeWindow, Windowed
+from thalweg.stores.callables import arity, shown
+from thalweg.stores.errors import (
+    DeserializationError,
+    SerdeError,
+    SerializationError,
+    StreamsError,
+)
+from thalweg.stores.formats import decode_windowed_key, encode_windowed_key
+from thalweg.stores.record import Headers
+from thalweg.stores.windowed import FOREVER_MS, TimeWindow, Windowed
 
 T = TypeVar("T")
 U = TypeVar("U")

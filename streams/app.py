@@ -26,16 +26,16 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar, Unpack, overload
 from uuid import UUID
 
-from rebalance.member import Endpoint, new_id
-from stores.api import ReadOnlyKeyValueStore, ReadOnlyWindowStore, ValueAndTimestamp
-from stores.builders import StoreBuilder
-from stores.callables import arity, refuse_async, shown
-from stores.directory import StateDirectory
-from streams.clock import Clock, SystemClock
-from streams.config import ENVIRONMENT_PREFIX, Settings, StreamsConfig
-from streams.consumer import Consumer
-from streams.error_handlers import error_name
-from streams.errors import (
+from thalweg.rebalance.values import Endpoint, new_id
+from thalweg.stores.api import ReadOnlyKeyValueStore, ReadOnlyWindowStore, ValueAndTimestamp
+from thalweg.stores.builders import StoreBuilder
+from thalweg.stores.callables import arity, refuse_async, shown
+from thalweg.stores.directory import StateDirectory
+from thalweg.streams.clock import Clock, SystemClock
+from thalweg.streams.config import ENVIRONMENT_PREFIX, Settings, StreamsConfig
+from thalweg.streams.consumer import Consumer
+from thalweg.streams.error_handlers import error_name
+from thalweg.streams.errors import (
     ApplicationShutdownError,
     AppStateError,
     BrokerError,
@@ -44,11 +44,12 @@ from streams.errors import (
     StoreNotReadyError,
     StreamsError,
 )
-from streams.group import GroupMember
-from streams.loading import refuse_while_loading
-from streams.metrics import Metric, collect
-from streams.producer import Producer
-from streams.queries.metadata import (
+from thalweg.streams.group.member import GroupMember
+from thalweg.streams.loading import refuse_while_loading
+from thalweg.streams.observe.metrics import Metric, collect
+from thalweg.streams.producer import Producer
+from thalweg.streams.queries.composite import QueryService
+from thalweg.streams.queries.metadata import (
     NO_ENDPOINT,
     GroupView,
     KeyQueryMetadata,
@@ -56,18 +57,17 @@ from streams.queries.metadata import (
     StreamsMetadata,
     endpoint_of,
 )
-from streams.queries.service import QueryService
-from streams.restore_listener import NOBODY, RestoreListener
-from streams.transport.opening import open_client_transport, open_transport
-from streams.transport.port import Transport
-from streams.worker import Progress, Worker, WorkerState
-from topology.dsl.builder import StreamsBuilder
-from topology.subtopologies import subtopologies
-from topology.topology import Topology
+from thalweg.streams.restore_listener import NOBODY, RestoreListener
+from thalweg.streams.transport.opening import open_client_transport, open_transport
+from thalweg.streams.transport.port import Transport
+from thalweg.streams.worker.loop import Progress, Worker, WorkerState
+from thalweg.topology.dsl.builder import StreamsBuilder
+from thalweg.topology.physical import Topology
+from thalweg.topology.subtopologies import subtopologies
 
 if TYPE_CHECKING:
-    from streams.queries.server import QueryServer
-    from streams.transport.log.owner_server import Pages
+    from thalweg.streams.queries.http import QueryServer
+    from thalweg.streams.transport.log.owner_server import Pages
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -486,7 +486,7 @@ class App:
 
     def _new_server(self, address: str) -> QueryServer:
         # An HTTP server takes a while to load: only who wants one waits for it.
-        from streams.queries.server import QueryServer  # noqa: PLC0415
+        from thalweg.streams.queries.http import QueryServer  # noqa: PLC0415
 
         return QueryServer(address, self)
 
@@ -826,7 +826,7 @@ class App:
 
     def metrics_text(self) -> str:
         """Returns all metrics in Prometheus' text form."""
-        from streams.prometheus import render_prometheus  # noqa: PLC0415 - as the server
+        from thalweg.streams.observe.prometheus import render_prometheus  # noqa: PLC0415 - as the server
 
         return render_prometheus(self.metrics(), with_process=True)
 
@@ -909,11 +909,11 @@ class App:
 
     def _announce(self, transport: Transport) -> None:
         """Lets other processes ask the application, through the log that this one owns."""
-        from streams.transport.local import LocalTransport  # noqa: PLC0415 - it is loaded by now
+        from thalweg.streams.transport.local import LocalTransport  # noqa: PLC0415 - it is loaded by now
 
         def pages() -> Pages:
             # Its parts take a while to load: only an application that is asked waits for them.
-            from streams.queries.owner_pages import owner_pages  # noqa: PLC0415
+            from thalweg.streams.queries.owner_pages import owner_pages  # noqa: PLC0415
 
             return owner_pages(self)
 
@@ -923,8 +923,8 @@ class App:
     def _new_group_worker(self) -> tuple[Worker, Transport]:
         """Makes a worker that is a member of the application's group on a broker."""
         # Kafka's libraries take a while to load: only whoever uses them waits.
-        from streams.broker_group import BrokerMember  # noqa: PLC0415
-        from streams.transport.kafka import KafkaTransport  # noqa: PLC0415
+        from thalweg.streams.group.broker import BrokerMember  # noqa: PLC0415
+        from thalweg.streams.transport.kafka.transport import KafkaTransport  # noqa: PLC0415
 
         config, clock = self.config, self._clock
         parts = subtopologies(self.topology, config.topology_config)

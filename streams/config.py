@@ -34,9 +34,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypedDict, Unpack, cast
 
-from stores.callables import arity
-from stores.serde import SERDE_NAMES, Serde, attribute_named, serde_meant, serde_of, serdes
-from streams.error_handlers import (
+from thalweg.stores.callables import arity
+from thalweg.stores.serde import (
+    SERDE_NAMES,
+    Serde,
+    attribute_named,
+    serde_meant,
+    serde_of,
+    serdes,
+)
+from thalweg.streams.error_handlers import (
     BUILT_IN,
     DeserializationHandler,
     ErrorHandler,
@@ -45,16 +52,16 @@ from streams.error_handlers import (
     log_and_fail,
     retry_or_fail,
 )
-from streams.errors import ConfigError
-from streams.similar_names import similar_names
-from topology.processor import (
+from thalweg.streams.errors import ConfigError
+from thalweg.streams.similar_names import similar_names
+from thalweg.topology.processor import (
     TimestampExtractor,
     fail_on_invalid_timestamp,
     log_and_skip_on_invalid_timestamp,
     use_partition_time_on_invalid_timestamp,
     wallclock_timestamp,
 )
-from topology.subtopologies import TopologyConfig
+from thalweg.topology.subtopologies import TopologyConfig
 
 ENVIRONMENT_PREFIX: Final = "THALWEG_"
 CONFIG_FILE_VARIABLE: Final = "THALWEG_CONFIG"

@@ -13,15 +13,20 @@ from collections.abc import Callable, Collection, Iterator
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias
 
-from stores.errors import DeserializationError
-from stores.record import Headers, headers_of, offset_of
-from stores.serde import Serde, SerdeHint, read_fault, serde_of
-from streams.clock import SystemClock
-from streams.config import StreamsConfig
-from streams.errors import AppStateError, TransportError
-from streams.transport.opening import open_client_transport
-from streams.transport.port import Batch, TopicPartition, Transport
-from topology.processor import ConsumedRecord
+from thalweg.stores.errors import DeserializationError
+from thalweg.stores.record import Headers, headers_of, offset_of
+from thalweg.stores.serde import (
+    Serde,
+    SerdeHint,
+    read_fault,
+    serde_of,
+)
+from thalweg.streams.clock import SystemClock
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.errors import AppStateError, TransportError
+from thalweg.streams.transport.opening import open_client_transport
+from thalweg.streams.transport.port import Batch, TopicPartition, Transport
+from thalweg.topology.processor import ConsumedRecord
 
 Start: TypeAlias = Literal["beginning", "end"] | int
 """Where reading begins in every partition: an offset, or one of its ends."""

@@ -34,7 +34,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
-from streams.errors import BrokerError
+from thalweg.streams.errors import BrokerError
 
 HEADER_EXCEPTION: Final = "__streams.errors.exception"
 HEADER_MESSAGE: Final = "__streams.errors.message"

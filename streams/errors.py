@@ -42,7 +42,7 @@ Source: house style 3.7; JVM `org.apache.kafka.streams.errors`.
 
 from __future__ import annotations
 
-from stores.errors import (
+from thalweg.stores.errors import (
     BackendError,
     CorruptDataError,
     DeserializationError,
@@ -59,8 +59,8 @@ from stores.errors import (
     UnknownStoreError,
     public,
 )
-from stores.record import RawRecord
-from topology.errors import TopologyError
+from thalweg.stores.record import RawRecord
+from thalweg.topology.errors import TopologyError
 
 __all__ = [
     "AppStateError",

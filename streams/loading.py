@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from streams.errors import AppStateError
+from thalweg.streams.errors import AppStateError
 
 # Not a context variable: a thread that the script starts has to see it too.
 _loading: list[str] = []

@@ -14,13 +14,23 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
-from stores.record import HeaderList, Headers, checked_headers, wrong_timestamp
-from stores.serde import Serde, SerdeHint, serde_of, write_fault
-from streams.clock import SystemClock
-from streams.config import StreamsConfig
-from streams.errors import AppStateError, SerializationError, StreamsError
-from streams.transport.opening import open_client_transport
-from streams.transport.port import NewTopic, TopicPartition, Transport
+from thalweg.stores.record import (
+    HeaderList,
+    Headers,
+    checked_headers,
+    wrong_timestamp,
+)
+from thalweg.stores.serde import (
+    Serde,
+    SerdeHint,
+    serde_of,
+    write_fault,
+)
+from thalweg.streams.clock import SystemClock
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.errors import AppStateError, SerializationError, StreamsError
+from thalweg.streams.transport.opening import open_client_transport
+from thalweg.streams.transport.port import NewTopic, TopicPartition, Transport
 
 COMMIT_RECORDS: Final = 10_000
 """Records after which a producer commits by itself: bounds what waits in memory, and what

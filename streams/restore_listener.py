@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from streams.transport.port import TopicPartition
+from thalweg.streams.transport.port import TopicPartition
 
 _log = logging.getLogger(__name__)
 

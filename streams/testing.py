@@ -42,33 +42,46 @@ from typing import (
     overload,
 )
 
-from stores.api import StateStore
-from stores.callables import shown
-from stores.formats import encode_partition_metadata
-from stores.layers.record_cache import RecordCache
-from stores.record import HeaderList, Headers, RawRecord, checked_headers, wrong_timestamp
-from stores.serde import Serde, SerdeHint, bytes_of, read_fault, serde_of, write_fault
-from streams.clock import ManualClock
-from streams.config import Settings, StreamsConfig
-from streams.error_handlers import BUILT_IN
-from streams.errors import (
+from thalweg.stores.api import StateStore
+from thalweg.stores.cache.budget import RecordCache
+from thalweg.stores.callables import shown
+from thalweg.stores.formats import encode_partition_metadata
+from thalweg.stores.record import (
+    HeaderList,
+    Headers,
+    RawRecord,
+    checked_headers,
+    wrong_timestamp,
+)
+from thalweg.stores.serde import (
+    Serde,
+    SerdeHint,
+    bytes_of,
+    read_fault,
+    serde_of,
+    write_fault,
+)
+from thalweg.streams.clock import ManualClock
+from thalweg.streams.config import Settings, StreamsConfig
+from thalweg.streams.error_handlers import BUILT_IN
+from thalweg.streams.errors import (
     AppStateError,
     DeserializationError,
     SerializationError,
     TransportError,
     UnknownStoreError,
 )
-from streams.metrics import Metric, of_task
-from streams.tasks.active_task import ActiveTask
-from streams.tasks.collector import RecordCollector
-from streams.tasks.failures import FailurePolicy
-from streams.tasks.global_task import NoLetters
-from streams.tasks.plan import whole_plan
-from streams.tasks.task import TaskId
-from streams.transport.port import Send, TopicPartition
-from topology.dsl.builder import StreamsBuilder
-from topology.subtopologies import Subtopology, subtopologies, topic_names
-from topology.topology import SinkNode, Topology
+from thalweg.streams.observe.metrics import Metric, of_task
+from thalweg.streams.tasks.active_task import ActiveTask
+from thalweg.streams.tasks.collector import RecordCollector
+from thalweg.streams.tasks.failures import FailurePolicy
+from thalweg.streams.tasks.global_task import NoLetters
+from thalweg.streams.tasks.plan import whole_plan
+from thalweg.streams.tasks.task import TaskId
+from thalweg.streams.transport.port import Send, TopicPartition
+from thalweg.topology.dsl.builder import StreamsBuilder
+from thalweg.topology.physical import SinkNode, Topology
+from thalweg.topology.subtopologies import Subtopology, subtopologies, topic_names
 
 K = TypeVar("K")
 V = TypeVar("V")

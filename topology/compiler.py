@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from topology.nodes.node import (
+from thalweg.topology.operators.operator import (
     NodeScope,
     Process,
     Selection,
@@ -22,8 +22,13 @@ from topology.nodes.node import (
     join_children,
     nowhere,
 )
-from topology.nodes.table import ChangeSerde
-from topology.topology import ProcessorNode, SinkNode, SourceNode, Topology
+from thalweg.topology.operators.table import ChangeSerde
+from thalweg.topology.physical import (
+    ProcessorNode,
+    SinkNode,
+    SourceNode,
+    Topology,
+)
 
 
 class CompileScope(TaskScope, Protocol):

@@ -1,6 +1,6 @@
 """A topology as text: the JVM's `describe()`, byte for byte, and a Mermaid flowchart.
 
-Owns the form of both. What is described comes from `topology.topology`, the order of names
+Owns the form of both. What is described comes from `topology.physical`, the order of names
 from `topology.java_order`.
 
 Source: JVM `InternalTopologyBuilder.TopologyDescription`; kafka-streams reference A8.
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from topology.java_order import described_order
+from thalweg.topology.java_order import described_order
 
 
 class NodeKind(Enum):

@@ -6,7 +6,7 @@ the remedy.
 
 from __future__ import annotations
 
-from stores.errors import Reaction, StreamsError, public
+from thalweg.stores.errors import Reaction, StreamsError, public
 
 
 @public

@@ -3,7 +3,7 @@
 Owns the one counter behind all generated names, the nodes in order of creation, the merging
 of sources of the same topics, the rewrite that lets null keys through repartition filters
 ahead of left joins, and the writing of all nodes into a `Topology`. It must not know
-streams, tables or serdes; its nodes carry specs of `topology.nodes`.
+streams, tables or serdes; its nodes carry specs of `topology.operators`.
 
 The order of everything here decides names and subtopology numbers, which a group shares
 with JVM members; it follows JVM `InternalStreamsBuilder` and the nodes of
@@ -19,16 +19,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stores.builders import StoreBuilder
-from stores.serde import Serde, SerdeHint
-from topology.errors import TopologyError
-from topology.nodes.node import Node
-from topology.nodes.process import ProcessorApiNode
-from topology.nodes.stateless import NullKeyFilter, PassThrough
-from topology.nodes.table import TableNode, change_serde
-from topology.processor import fail_on_invalid_timestamp
-from topology.self_joins import settle_self_joins
-from topology.topology import Topology, store_named_twice
+from thalweg.stores.builders import StoreBuilder
+from thalweg.stores.serde import Serde, SerdeHint
+from thalweg.topology.errors import TopologyError
+from thalweg.topology.operators.operator import Node
+from thalweg.topology.operators.process import ProcessorApiNode
+from thalweg.topology.operators.stateless import NullKeyFilter, PassThrough
+from thalweg.topology.operators.table import TableNode, change_serde
+from thalweg.topology.physical import Topology, store_named_twice
+from thalweg.topology.processor import fail_on_invalid_timestamp
+from thalweg.topology.self_joins import settle_self_joins
 
 REUSE_SOURCE_TOPICS = "reuse.ktable.source.topics"
 MERGE_REPARTITION_TOPICS = "merge.repartition.topics"

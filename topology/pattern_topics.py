@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from topology.subtopologies import (
+from thalweg.topology.subtopologies import (
     CopartitionedSources,
     Subtopology,
     changelog_counts,

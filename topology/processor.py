@@ -19,9 +19,15 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
-from stores.callables import arity, refuse_async, shown
-from stores.errors import StreamsError
-from stores.record import Headers, Record, RecordContext, RecordMetadata, wrong_timestamp
+from thalweg.stores.callables import arity, refuse_async, shown
+from thalweg.stores.errors import StreamsError
+from thalweg.stores.record import (
+    Headers,
+    Record,
+    RecordContext,
+    RecordMetadata,
+    wrong_timestamp,
+)
 
 KIn = TypeVar("KIn")
 VIn = TypeVar("VIn")

@@ -2,7 +2,7 @@
 
 Owns that question, asked once when a topology is built. A table joined with a table derived
 from it is the common case. It must not know what such a join does
-(`topology.nodes.propagation`).
+(`topology.operators.propagation`).
 
 Source: none, the JVM treats such joins as any other (docs/differences.md).
 """
@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from topology.nodes.process import ProcessorApiNode
-from topology.nodes.table import TableTransformValues
-from topology.nodes.table_join import TableJoin
-from topology.topology import ProcessorNode, Topology
+from thalweg.topology.operators.process import ProcessorApiNode
+from thalweg.topology.operators.table import TableTransformValues
+from thalweg.topology.operators.table_join import TableJoin
+from thalweg.topology.physical import ProcessorNode, Topology
 
 
 def settle_self_joins(topology: Topology) -> None:

@@ -16,9 +16,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from topology.errors import TopologyError
-from topology.java_order import group_order, set_order
-from topology.topology import ProcessorNode, SinkNode, SourceNode, Topology
+from thalweg.topology.errors import TopologyError
+from thalweg.topology.java_order import group_order, set_order
+from thalweg.topology.physical import (
+    ProcessorNode,
+    SinkNode,
+    SourceNode,
+    Topology,
+)
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 _BROKERS_CHOICE: Final = -1

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from bench.race import workers
-from streams import (
+from thalweg import (
     App,
     Materialized,
     RestoreListener,

@@ -8,10 +8,10 @@ Needs pytest and hypothesis, which the distribution itself does not.
 
 from __future__ import annotations
 
-from stores.testing.byte_store import ByteStoreSuite
-from stores.testing.host import LoggedChange, RecordingHost
-from stores.testing.key_value import KeyValueStoreSuite
-from stores.testing.window import WindowStoreSuite
+from thalweg.stores.testing.byte_store import ByteStoreSuite
+from thalweg.stores.testing.host import LoggedChange, RecordingHost
+from thalweg.stores.testing.key_value import KeyValueStoreSuite
+from thalweg.stores.testing.window import WindowStoreSuite
 
 __all__ = [
     "ByteStoreSuite",

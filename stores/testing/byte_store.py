@@ -1,6 +1,6 @@
 """The conformance suite of byte stores: every guarantee of the contract, for anyone's backend.
 
-Owns the proof of `stores.backends.contract`, against a plain dict and with hypothesis. A
+Owns the proof of `stores.bytes.contract`, against a plain dict and with hypothesis. A
 test class inherits the suite and says how to open the store; pytest does the rest::
 
     class TestMine(ByteStoreSuite):
@@ -31,7 +31,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from stores.backends.contract import (
+from thalweg.stores.bytes.contract import (
     AnyChange,
     ByteStore,
     ByteView,
@@ -41,8 +41,8 @@ from stores.backends.contract import (
     Sync,
     prefix_end,
 )
-from stores.errors import StoreClosedError
-from stores.testing.key_value import readers
+from thalweg.stores.errors import StoreClosedError
+from thalweg.stores.testing.key_value import readers
 
 Rows: TypeAlias = dict[bytes, bytes]
 

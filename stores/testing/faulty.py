@@ -15,9 +15,15 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from stores.backends.contract import AnyChange, ByteStore, ByteView, Row, Sync
-from stores.backends.memory import MemoryByteStore
-from stores.errors import BackendError, StoreClosedError
+from thalweg.stores.bytes.contract import (
+    AnyChange,
+    ByteStore,
+    ByteView,
+    Row,
+    Sync,
+)
+from thalweg.stores.bytes.memory import MemoryByteStore
+from thalweg.stores.errors import BackendError, StoreClosedError
 
 OPERATIONS: Final = ("get", "range", "view", "write", "flush")
 """The operations that are counted and may fail."""

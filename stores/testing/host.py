@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from stores.api import Log, RestoreRecord
-from stores.layers.record_cache import RecordCache
-from stores.record import CurrentRecord, HeaderList
+from thalweg.stores.api import Log, RestoreRecord
+from thalweg.stores.cache.budget import RecordCache
+from thalweg.stores.record import CurrentRecord, HeaderList
 
 
 class LoggedChange(NamedTuple):

@@ -25,9 +25,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stores.api import ValueAndTimestamp
-from stores.errors import StoreClosedError
-from stores.testing.host import RecordingHost
+from thalweg.stores.api import ValueAndTimestamp
+from thalweg.stores.errors import StoreClosedError
+from thalweg.stores.testing.host import RecordingHost
 
 Operation: TypeAlias = tuple[Any, ...]
 Rows: TypeAlias = dict[str, tuple[int, int]]

@@ -22,12 +22,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stores.api import ValueAndTimestamp
-from stores.errors import StoreClosedError
-from stores.formats import encode_window_key
-from stores.testing.host import RecordingHost
-from stores.testing.key_value import readers
-from stores.windowed import TimeWindow, Windowed
+from thalweg.stores.api import ValueAndTimestamp
+from thalweg.stores.errors import StoreClosedError
+from thalweg.stores.formats import encode_window_key
+from thalweg.stores.testing.host import RecordingHost
+from thalweg.stores.testing.key_value import readers
+from thalweg.stores.windowed import TimeWindow, Windowed
 
 Operation: TypeAlias = tuple[Any, ...]
 RowKey: TypeAlias = tuple[str, int]

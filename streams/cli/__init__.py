@@ -23,7 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streams.cli.commands import cli
+    from thalweg.streams.cli.commands import cli
 
 __all__ = ["cli", "main"]
 
@@ -33,7 +33,7 @@ def __getattr__(name: str) -> Any:
     if name != "cli":
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from streams.cli.commands import cli
+    from thalweg.streams.cli.commands import cli
 
     return cli
 
@@ -52,7 +52,7 @@ def main() -> None:
         elif name != "stdin":
             # A terminal that cannot show a character gets an escape, not an error.
             stream.reconfigure(errors="backslashreplace")
-    from streams.cli.commands import cli
+    from thalweg.streams.cli.commands import cli
 
     cli(prog_name="thalweg")
 

@@ -1,5 +1,5 @@
 """`python -m streams.cli`: the command line where the `thalweg` command is not installed."""
 
-from streams.cli import main
+from thalweg.streams.cli import main
 
 main()

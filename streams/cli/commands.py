@@ -9,15 +9,15 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.command_help import Command, Group
-from streams.cli.consume import consume
-from streams.cli.produce import produce
-from streams.cli.query import query
-from streams.cli.reset import reset
-from streams.cli.run import run
-from streams.cli.status import status
-from streams.cli.topics import topics
-from streams.cli.topology import topology
+from thalweg.streams.cli.command_help import Command, Group
+from thalweg.streams.cli.consume import consume
+from thalweg.streams.cli.produce import produce
+from thalweg.streams.cli.query import query
+from thalweg.streams.cli.reset import reset
+from thalweg.streams.cli.run import run
+from thalweg.streams.cli.status import status
+from thalweg.streams.cli.topics import topics
+from thalweg.streams.cli.topology import topology
 
 _EPILOG = (
     "Exit codes: 0 done or cleanly stopped · 1 the application, the log or the disk failed · "
@@ -40,7 +40,7 @@ cli.add_typer(topics)
 
 def _show_version(asked: bool) -> None:
     if asked:
-        from streams.metrics import thalweg_version
+        from thalweg.streams.observe.metrics import thalweg_version
 
         typer.echo(f"thalweg {thalweg_version()}")
         raise typer.Exit

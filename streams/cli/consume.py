@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from streams.cli import options
-from streams.cli.exits import UsageError, told
+from thalweg.streams.cli import options
+from thalweg.streams.cli.exits import UsageError, told
 
 
 @told
@@ -60,10 +60,10 @@ def consume(
     A line has key and value, or only the value of a record without a key. Partitions take
     turns. Nothing is committed: reading changes nothing.
     """
-    from stores.serde import serdes
-    from streams.cli.lines import json_line, plain_line, serde_or_none
-    from streams.cli.settings import given_settings, log_config, refuse_missing_log
-    from streams.consumer import Consumer, Start
+    from thalweg.stores.serde import serdes
+    from thalweg.streams.cli.lines import json_line, plain_line, serde_or_none
+    from thalweg.streams.cli.settings import given_settings, log_config, refuse_missing_log
+    from thalweg.streams.consumer import Consumer, Start
 
     if from_end and offset is not None:
         message = "--from-end and --offset say two things; give one"

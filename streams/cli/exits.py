@@ -22,9 +22,8 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
-from streams import logs
-from streams.cli import options
-from streams.errors import (
+from thalweg.streams.cli import options
+from thalweg.streams.errors import (
     AppStateError,
     AuthenticationError,
     ConfigError,
@@ -36,6 +35,7 @@ from streams.errors import (
     UnknownStoreError,
     UnsupportedBrokerError,
 )
+from thalweg.streams.observe import logs
 
 
 class ExitCode(IntEnum):

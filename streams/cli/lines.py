@@ -16,12 +16,12 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from stores.record import HeaderList, Headers
-from stores.serde import Serde, serdes
-from stores.windowed import TimeWindow, Windowed
-from streams.cli import text
-from streams.cli.exits import UsageError
-from topology.processor import ConsumedRecord
+from thalweg.stores.record import HeaderList, Headers
+from thalweg.stores.serde import Serde, serdes
+from thalweg.stores.windowed import TimeWindow, Windowed
+from thalweg.streams.cli import text
+from thalweg.streams.cli.exits import UsageError
+from thalweg.topology.processor import ConsumedRecord
 
 AUTO: Final = "auto"
 

@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-from streams.loading import only_loading
+from thalweg.streams.loading import only_loading
 
 
 def look_here() -> None:

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
-from streams.cli import options
-from streams.cli.exits import UsageError, tell, told
+from thalweg.streams.cli import options
+from thalweg.streams.cli.exits import UsageError, tell, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from io import BufferedReader
     from types import FrameType
 
-    from streams.cli.lines import Line, Parse
-    from streams.producer import Producer
+    from thalweg.streams.cli.lines import Line, Parse
+    from thalweg.streams.producer import Producer
 
 _CHUNK_BYTES: Final = 1024 * 1024
 
@@ -70,12 +70,12 @@ def produce(
     A topic that does not exist is created. Lines that were read are committed before standard
     input is waited for, and at the end; at a bad line it stops, and those before it stay.
     """
-    from streams import logs
-    from streams.cli.lines import json_lines, plain_lines, serde_or_none
-    from streams.cli.settings import given_settings, log_config
-    from streams.cli.topics import topic_configs_of
-    from streams.clock import SystemClock
-    from streams.producer import Producer
+    from thalweg.streams.cli.lines import json_lines, plain_lines, serde_or_none
+    from thalweg.streams.cli.settings import given_settings, log_config
+    from thalweg.streams.cli.topics import topic_configs_of
+    from thalweg.streams.clock import SystemClock
+    from thalweg.streams.observe import logs
+    from thalweg.streams.producer import Producer
 
     # Who types is told that a log is made; what a program reads stays as it was.
     logs.install("people", "warning", notices=sys.stderr.isatty())
@@ -98,7 +98,7 @@ def produce(
     configs = topic_configs_of(topic_config or (), is_local=settled.is_local)
     producer = Producer(settled)
     try:
-        with _told_here("streams.transport.log.cleaner"), producer:
+        with _told_here("thalweg.streams.transport.log.cleaner"), producer:
             is_new = not producer.has_topic(topic)
             if configs and not is_new:
                 message = (
@@ -168,7 +168,7 @@ class _Aged:
 
 def _tell_similar(producer: Producer, topic: str) -> None:
     """Says that a topic is new where another one may have been meant."""
-    from streams.similar_names import similar_names
+    from thalweg.streams.similar_names import similar_names
 
     if alike := similar_names(topic, producer.topics()):
         tell(f"{topic} is a new topic; is one of these meant: {', '.join(alike)}?")
@@ -180,7 +180,7 @@ def _tell_count(producer: Producer, topic: str) -> None:
 
 
 def _send_lines(producer: Producer, topic: str, parse: Parse) -> None:
-    from streams.cli.lines import chunks_of_lines
+    from thalweg.streams.cli.lines import chunks_of_lines
 
     source = cast("BufferedReader", sys.stdin.buffer)
     number = 0

@@ -16,9 +16,9 @@ from typing import Final, TypeAlias
 
 import typer
 
-from streams import logs
-from streams.clock import Clock
-from streams.worker import Progress, WorkerState
+from thalweg.streams.clock import Clock
+from thalweg.streams.observe import logs
+from thalweg.streams.worker.loop import Progress, WorkerState
 
 Show: TypeAlias = Callable[[Progress], None]
 

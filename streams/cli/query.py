@@ -17,14 +17,20 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from streams.cli import options
-from streams.cli.exits import ExitCode, UsageError, is_debug, tell, told
+from thalweg.streams.cli import options
+from thalweg.streams.cli.exits import (
+    ExitCode,
+    UsageError,
+    is_debug,
+    tell,
+    told,
+)
 
 if TYPE_CHECKING:
-    from streams.app import App
-    from streams.cli.question import HasStores, Shown
-    from streams.queries.client import RowsAsked, StoreClient
-    from streams.worker import Progress
+    from thalweg.streams.app import App
+    from thalweg.streams.cli.question import HasStores, Shown
+    from thalweg.streams.queries.client import RowsAsked, StoreClient
+    from thalweg.streams.worker.loop import Progress
 
 _WATCH: Final = timedelta(milliseconds=100)
 
@@ -128,11 +134,11 @@ def query(
     Output is a table, with tabs between the columns when it does not go to a terminal; with
     --json rows look as they do over HTTP. For a key that is not there the exit code is 1.
     """
-    from streams import logs
-    from streams.cli.question import planned
-    from streams.cli.script import load_app
-    from streams.cli.settings import given_settings, refuse_missing_log
-    from streams.queries.client import RowsAsked
+    from thalweg.streams.cli.question import planned
+    from thalweg.streams.cli.script import load_app
+    from thalweg.streams.cli.settings import given_settings, refuse_missing_log
+    from thalweg.streams.observe import logs
+    from thalweg.streams.queries.client import RowsAsked
 
     logs.install("people", log_level.value, traces=is_debug())
     asked = RowsAsked(key, lower, upper, prefix, time_from, time_to, reverse)
@@ -179,7 +185,7 @@ class _Answer:
         Raises:
             typer.Exit: there is nothing of the key that was asked for.
         """
-        from streams.cli.question import tell_absent, write_json, write_rows
+        from thalweg.streams.cli.question import tell_absent, write_json, write_rows
 
         limit = self.limit
         if self._is_count:
@@ -212,7 +218,7 @@ def _stores_of(app: App) -> list[tuple[str, str, str, str]]:
 
 
 def _list_stores(whose: str, rows: Sequence[tuple[str, str, str, str]], *, as_json: bool) -> None:
-    from streams.cli.tables import write_table
+    from thalweg.streams.cli.tables import write_table
 
     columns = ("store", "kind", "key", "value")
     if as_json:
@@ -249,10 +255,10 @@ def _ask_worker(url: str, name: str | None, answer: _Answer) -> None:
         BrokerError: there is no worker.
         RefusedError: it does not answer now; says why.
     """
-    from streams.errors import BrokerError
-    from streams.queries.answers import RefusedError
-    from streams.queries.client import StoreClient
-    from streams.queries.peer import PeerError, Site, fetch
+    from thalweg.streams.errors import BrokerError
+    from thalweg.streams.queries.answers import RefusedError
+    from thalweg.streams.queries.client import StoreClient
+    from thalweg.streams.queries.peer import PeerError, Site, fetch
 
     try:
         site = Site.parse(url)
@@ -273,7 +279,7 @@ def _ask_worker(url: str, name: str | None, answer: _Answer) -> None:
 
 
 def _ask_client(client: StoreClient, whose: str, name: str | None, answer: _Answer) -> None:
-    from streams.cli.question import refuse_contradictions, shown_rows
+    from thalweg.streams.cli.question import refuse_contradictions, shown_rows
 
     if name is None:
         rows = [(one.name, one.kind, one.key_serde, one.value_serde) for one in client.stores()]
@@ -296,8 +302,8 @@ def _answering(app: App) -> Iterator[HasStores]:
         StoreLockedError: another process owns its log and does not run it.
         StreamsError: what the application died of.
     """
-    from streams.cli.running import running
-    from streams.errors import StoreLockedError
+    from thalweg.streams.cli.running import running
+    from thalweg.streams.errors import StoreLockedError
 
     found = running(app)
     if found is not None:
@@ -326,7 +332,7 @@ def _restored(app: App) -> Iterator[None]:
         StoreLockedError: another process owns its log or its state.
         StreamsError: what the application died of.
     """
-    from streams.app import State
+    from thalweg.streams.app import State
 
     app.pause()
     app.start()

@@ -15,14 +15,14 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 import msgspec
 import typer
 
-from stores.builders import StoreBuilder
-from stores.windowed import FOREVER_MS, Windowed
-from streams.app import App
-from streams.cli import text
-from streams.cli.exits import UsageError, tell
-from streams.cli.tables import is_terminal, write_table
-from streams.queries.answers import row_as_json
-from streams.queries.client import RowsAsked, RunningStore
+from thalweg.stores.builders import StoreBuilder
+from thalweg.stores.windowed import FOREVER_MS, Windowed
+from thalweg.streams.app import App
+from thalweg.streams.cli import text
+from thalweg.streams.cli.exits import UsageError, tell
+from thalweg.streams.cli.tables import is_terminal, write_table
+from thalweg.streams.queries.answers import row_as_json
+from thalweg.streams.queries.client import RowsAsked, RunningStore
 
 TABLE_ROWS: Final = 1_000
 """Rows of a table on a terminal, where no limit is given: its columns need all rows at once."""

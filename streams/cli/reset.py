@@ -18,12 +18,17 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from streams.cli import options
-from streams.cli.exits import ExitCode, UsageError, tell, told
+from thalweg.streams.cli import options
+from thalweg.streams.cli.exits import (
+    ExitCode,
+    UsageError,
+    tell,
+    told,
+)
 
 if TYPE_CHECKING:
-    from streams.app import App
-    from streams.transport.port import TopicPartition, Transport
+    from thalweg.streams.app import App
+    from thalweg.streams.transport.port import TopicPartition, Transport
 
 _INPUTS = "Where the inputs begin"
 
@@ -92,8 +97,8 @@ def reset(
 
     The application must not be running.
     """
-    from streams.cli.script import load_app
-    from streams.cli.settings import given_settings, refuse_missing_log
+    from thalweg.streams.cli.script import load_app
+    from thalweg.streams.cli.settings import given_settings, refuse_missing_log
 
     target = Target(to_earliest, to_latest, to_offset, to_datetime)
     if sum((to_earliest, to_latest, to_offset is not None, to_datetime is not None)) > 1:
@@ -110,10 +115,10 @@ def reset(
 
 
 def _reset(app: App, transport: Transport, target: Target, *, is_asked: bool, is_dry: bool) -> None:
-    from stores.directory import StateDirectory
-    from streams.cli.workers import state_directories
-    from streams.errors import StreamsError
-    from streams.transport.port import OffsetAndMetadata
+    from thalweg.stores.directory import StateDirectory
+    from thalweg.streams.cli.workers import state_directories
+    from thalweg.streams.errors import StreamsError
+    from thalweg.streams.transport.port import OffsetAndMetadata
 
     internal = _internal_topics(app, transport)
     starts = _starts(app, transport, target)
@@ -157,7 +162,7 @@ def _internal_topics(app: App, transport: Transport) -> list[str]:
 
     Those of earlier versions of its topology are found by their names, as the JVM's tool does.
     """
-    from topology.subtopologies import subtopologies
+    from thalweg.topology.subtopologies import subtopologies
 
     parts = subtopologies(app.topology, app.config.topology_config)
     inputs = {topic for part in parts for topic in part.source_topics}
@@ -180,9 +185,9 @@ def _internal_topics(app: App, transport: Transport) -> list[str]:
 
 def _starts(app: App, transport: Transport, target: Target) -> Mapping[TopicPartition, int]:
     """Returns where each partition of the inputs is to begin; none without a target."""
-    from streams.cli.text import moment_ms
-    from streams.transport.port import TopicPartition
-    from topology.subtopologies import subtopologies
+    from thalweg.streams.cli.text import moment_ms
+    from thalweg.streams.transport.port import TopicPartition
+    from thalweg.topology.subtopologies import subtopologies
 
     moment = None if target.datetime is None else moment_ms(target.datetime)
     if not any((target.earliest, target.latest, target.offset is not None, moment is not None)):

@@ -12,8 +12,8 @@ from typing import Annotated, Final
 
 import typer
 
-from streams.cli import options
-from streams.cli.exits import (
+from thalweg.streams.cli import options
+from thalweg.streams.cli.exits import (
     ExitCode,
     fail,
     is_debug,
@@ -22,7 +22,7 @@ from streams.cli.exits import (
     tell,
     told,
 )
-from streams.errors import StreamsError
+from thalweg.streams.errors import StreamsError
 
 _UNTIL_IDLE_COMMIT_MS: Final = 1_000
 """How often to commit, at least, where the end is waited for: it shows at commits only."""
@@ -73,15 +73,15 @@ def run(
     again after a pause; if it crashes more than five times in ten minutes, all are stopped.
     """
     with nothing_begun():
-        from streams import logs
-        from streams.app import State
-        from streams.cli.progress import Report, display
-        from streams.cli.script import load_app
-        from streams.cli.settings import given_settings
-        from streams.cli.workers import worker_command
-        from streams.clock import SystemClock
-        from streams.supervisor import stop_with_supervisor, supervise
-        from streams.worker import Progress
+        from thalweg.streams.app import State
+        from thalweg.streams.cli.progress import Report, display
+        from thalweg.streams.cli.script import load_app
+        from thalweg.streams.cli.settings import given_settings
+        from thalweg.streams.cli.workers import worker_command
+        from thalweg.streams.clock import SystemClock
+        from thalweg.streams.observe import logs
+        from thalweg.streams.processes.supervisor import stop_with_supervisor, supervise
+        from thalweg.streams.worker.loop import Progress
 
         stop_with_supervisor()
         logs.install(log_format.value, log_level.value, traces=is_debug(), notices=progress)

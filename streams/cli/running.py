@@ -1,20 +1,20 @@
 """An application that runs in another process, on an embedded log that it owns.
 
 Owns how a command finds it, and what it says where it is not there. What may be asked of it is
-told elsewhere (`streams.queries.owner_rows`, `streams.status`).
+told elsewhere (`streams.queries.owner_rows`, `streams.observe.status`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streams.queries.owner_rows import OwnersStore
-from streams.transport.log.directory import owner_of
-from streams.transport.through_owner import find_owner
+from thalweg.streams.queries.owner_rows import OwnersStore
+from thalweg.streams.transport.log.directory import owner_of
+from thalweg.streams.transport.through_owner import find_owner
 
 if TYPE_CHECKING:
-    from streams.app import App
-    from streams.transport.log.owner_client import OwnerClient
+    from thalweg.streams.app import App
+    from thalweg.streams.transport.log.owner_client import OwnerClient
 
 
 class RunningApp:

@@ -19,13 +19,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from streams.app import App, State
-from streams.cli import modules
-from streams.cli.exits import UsageError
-from streams.config import CONFIG_FILE_VARIABLE, Settings
-from streams.errors import AppStateError, StreamsError
-from streams.loading import only_loading
-from streams.logs import error_text
+from thalweg.streams.app import App, State
+from thalweg.streams.cli import modules
+from thalweg.streams.cli.exits import UsageError
+from thalweg.streams.config import CONFIG_FILE_VARIABLE, Settings
+from thalweg.streams.errors import AppStateError, StreamsError
+from thalweg.streams.loading import only_loading
+from thalweg.streams.observe.logs import error_text
 
 
 class ScriptError(UsageError):

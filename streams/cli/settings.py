@@ -10,10 +10,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from streams.cli import modules
-from streams.cli.exits import UsageError
-from streams.config import Settings, StreamsConfig, settings_of_text, settings_of_toml
-from streams.loading import only_loading
+from thalweg.streams.cli import modules
+from thalweg.streams.cli.exits import UsageError
+from thalweg.streams.config import (
+    Settings,
+    StreamsConfig,
+    settings_of_text,
+    settings_of_toml,
+)
+from thalweg.streams.loading import only_loading
 
 
 def given_settings(

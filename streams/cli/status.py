@@ -1,6 +1,6 @@
 """`thalweg status`: how a running application is doing.
 
-Owns whom to ask. What is asked and how it looks is told in `streams.status`.
+Owns whom to ask. What is asked and how it looks is told in `streams.observe.status`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from streams.cli import options
-from streams.cli.exits import UsageError, tell, told
+from thalweg.streams.cli import options
+from thalweg.streams.cli.exits import UsageError, tell, told
 
 if TYPE_CHECKING:
-    from streams.status import StatusSource
+    from thalweg.streams.observe.status import StatusSource
 
 _ADDRESS: Final = re.compile(r"(?:http://)?((?:\[[0-9a-fA-F:.]+\]|[^\s:,/]+):\d{1,5})/?")
 
@@ -45,8 +45,13 @@ def status(
     """
     import json
 
-    from streams.cli.tables import write_table
-    from streams.status import COLUMNS, json_of, rows_of, summary_of
+    from thalweg.streams.cli.tables import write_table
+    from thalweg.streams.observe.status import (
+        COLUMNS,
+        json_of,
+        rows_of,
+        summary_of,
+    )
 
     found = _source(target, settings, config, data_dir).status()
     if as_json:
@@ -59,20 +64,20 @@ def status(
 def _source(
     target: str, settings: options.Set, config: options.Config, data_dir: options.DataDir
 ) -> StatusSource:
-    from streams.queries.metadata import endpoint_of
-    from streams.status import InstanceSource, OwnerSource
+    from thalweg.streams.observe.status import InstanceSource, OwnerSource
+    from thalweg.streams.queries.metadata import endpoint_of
 
     address = _ADDRESS.fullmatch(target)
     if address:
         return InstanceSource(endpoint_of(address[1]))
-    from streams.cli.running import running
-    from streams.cli.script import load_app
-    from streams.cli.settings import given_settings
+    from thalweg.streams.cli.running import running
+    from thalweg.streams.cli.script import load_app
+    from thalweg.streams.cli.settings import given_settings
 
     given = given_settings(settings or (), config, {"data_dir": data_dir})
     app = load_app(target, given, config)
     if app.config.bootstrap_servers is not None:
-        from streams.group_status import GroupSource
+        from thalweg.streams.observe.broker_status import GroupSource
 
         return GroupSource(app.config)
     found = running(app)

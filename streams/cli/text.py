@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import msgspec
 
-from stores.serde import Serde, serdes
-from stores.windowed import FOREVER_MS, Windowed
-from streams.cli import modules
-from streams.cli.exits import UsageError
-from streams.queries import keys
+from thalweg.stores.serde import Serde, serdes
+from thalweg.stores.windowed import FOREVER_MS, Windowed
+from thalweg.streams.cli import modules
+from thalweg.streams.cli.exits import UsageError
+from thalweg.streams.queries import keys
 
 SERDES: Final[Mapping[str, Serde[Any]]] = {
     name: getattr(serdes, name)

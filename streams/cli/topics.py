@@ -14,13 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from streams.cli import options
-from streams.cli.command_help import Command, Group
-from streams.cli.exits import ExitCode, UsageError, tell, told
+from thalweg.streams.cli import options
+from thalweg.streams.cli.command_help import Command, Group
+from thalweg.streams.cli.exits import (
+    ExitCode,
+    UsageError,
+    tell,
+    told,
+)
 
 if TYPE_CHECKING:
-    from streams.config import StreamsConfig
-    from streams.transport.port import Transport
+    from thalweg.streams.config import StreamsConfig
+    from thalweg.streams.transport.port import Transport
 
 _HELP: Final = (
     "Lists the topics of a log, or changes them.\n\n"
@@ -62,9 +67,9 @@ def _log(
         given: settings with an option of their own.
         is_made: make an embedded log that is not there.
     """
-    from streams.cli.settings import given_settings, log_config, refuse_missing_log
-    from streams.clock import SystemClock
-    from streams.transport.opening import open_client_transport
+    from thalweg.streams.cli.settings import given_settings, log_config, refuse_missing_log
+    from thalweg.streams.clock import SystemClock
+    from thalweg.streams.transport.opening import open_client_transport
 
     settled = log_config(given_settings(settings or (), config, given))
     if not is_made:
@@ -79,7 +84,7 @@ def _refuse_unknown(transport: Transport, names: Sequence[str]) -> None:
     Raises:
         UsageError: names the first one.
     """
-    from streams.similar_names import similar_names
+    from thalweg.streams.similar_names import similar_names
 
     known = transport.topics()
     for name in names:
@@ -116,8 +121,8 @@ def topic_configs_of(pairs: Sequence[str], *, is_local: bool) -> dict[str, str]:
 
 
 def _refuse_unknown_configs(names: Sequence[str] | Mapping[str, str]) -> None:
-    from streams.similar_names import similar_names
-    from streams.transport.log.topics import CONFIG_NAMES
+    from thalweg.streams.similar_names import similar_names
+    from thalweg.streams.transport.log.topics import CONFIG_NAMES
 
     for name in names:
         if name not in CONFIG_NAMES:
@@ -147,8 +152,8 @@ def list_topics(
     data_dir: options.DataDir = None,
 ) -> None:
     """Lists the topics of a log."""
-    from streams.cli.tables import write_table
-    from streams.consumer import Consumer
+    from thalweg.streams.cli.tables import write_table
+    from thalweg.streams.consumer import Consumer
 
     if context.invoked_subcommand is not None:
         if as_json or settings or config or bootstrap_servers or data_dir:
@@ -206,8 +211,8 @@ def create(
     One that exists already is refused. On the embedded log records stay for ever unless
     retention.ms says otherwise.
     """
-    from streams import logs
-    from streams.transport.port import NewTopic
+    from thalweg.streams.observe import logs
+    from thalweg.streams.transport.port import NewTopic
 
     logs.install("people", "warning", notices=sys.stderr.isatty())
     given = {"bootstrap_servers": bootstrap_servers, "data_dir": data_dir}
@@ -280,8 +285,8 @@ def describe(
     data_dir: options.DataDir = None,
 ) -> None:
     """Shows the partitions of a topic, with their offsets, and its own configs."""
-    from streams.cli.tables import write_table
-    from streams.transport.port import TopicPartition
+    from thalweg.streams.cli.tables import write_table
+    from thalweg.streams.transport.port import TopicPartition
 
     given = {"bootstrap_servers": bootstrap_servers, "data_dir": data_dir}
     with _log(settings, config, given) as (_, transport):
@@ -345,7 +350,7 @@ def change_config(
     Without changes it shows those that are the topic's own. For changes of an application's
     internal topic give --yes: its state depends on them.
     """
-    from streams.cli.tables import write_table
+    from thalweg.streams.cli.tables import write_table
 
     given = {"bootstrap_servers": bootstrap_servers, "data_dir": data_dir}
     with _log(settings, config, given) as (settled, transport):

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli import options
-from streams.cli.exits import told
+from thalweg.streams.cli import options
+from thalweg.streams.cli.exits import told
 
 if TYPE_CHECKING:
-    from streams.app import App
+    from thalweg.streams.app import App
 
 
 class TopologyFormat(StrEnum):
@@ -42,8 +42,8 @@ def topology(
     Nothing is started and nothing is written. A Mermaid flowchart is shown as a picture by
     many readers of Markdown, in a block that begins with ```mermaid.
     """
-    from streams.cli.script import load_app
-    from streams.cli.settings import given_settings
+    from thalweg.streams.cli.script import load_app
+    from thalweg.streams.cli.settings import given_settings
 
     app = load_app(script, given_settings(settings or (), config, {}), config)
     description = app.topology.describe()
@@ -57,7 +57,7 @@ def topology(
 
 def _plain(app: App) -> dict[str, Any]:
     """Returns the topology made of what JSON knows; names of topics are those in the log."""
-    from topology.subtopologies import subtopologies
+    from thalweg.topology.subtopologies import subtopologies
 
     parts = {part.id: part for part in subtopologies(app.topology, app.config.topology_config)}
     rows = []

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from streams.config import StreamsConfig
-from streams.queries.metadata import endpoint_of
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.queries.metadata import endpoint_of
 
 _DIRECTORY: Final = "worker-"
 
@@ -31,7 +31,16 @@ def worker_command(
         config: the settings of the application.
         worker: its number, from 1.
     """
-    command = [sys.executable, "-m", "streams.cli", "run", script, *options, "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "thalweg.streams.cli",
+        "run",
+        script,
+        *options,
+        "--workers",
+        "1",
+    ]
     command += ["--state-dir", str(config.state_dir / f"{_DIRECTORY}{worker}")]
     if config.application_server:
         command += ["--set", f"application_server={address_of(config.application_server, worker)}"]

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import msgspec
 
-from stores.errors import (
+from thalweg.stores.errors import (
     SerdeError,
     StoreClosedError,
     StoreMovedError,
@@ -32,9 +32,9 @@ from stores.errors import (
     StreamsError,
     UnknownStoreError,
 )
-from stores.serde import Serde
-from stores.windowed import Windowed
-from streams.errors import AppStateError
+from thalweg.stores.serde import Serde
+from thalweg.stores.windowed import Windowed
+from thalweg.streams.errors import AppStateError
 
 RETRY_SECONDS: Final = 1
 """When to ask again what could not be answered now."""

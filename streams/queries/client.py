@@ -14,11 +14,16 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from stores.errors import UnknownStoreError
-from streams.errors import BrokerError
-from streams.queries.answers import RefusedError
-from streams.queries.peer import Page
-from streams.queries.requests import LIMIT_DEFAULT, LIMIT_MAX, Parameters, key_target
+from thalweg.stores.errors import UnknownStoreError
+from thalweg.streams.errors import BrokerError
+from thalweg.streams.queries.answers import RefusedError
+from thalweg.streams.queries.peer import Page
+from thalweg.streams.queries.questions import (
+    LIMIT_DEFAULT,
+    LIMIT_MAX,
+    Parameters,
+    key_target,
+)
 
 Get: TypeAlias = Callable[[str], Page]
 """Fetches path and query of a worker; raises PeerError."""

@@ -21,9 +21,9 @@ from uuid import UUID
 
 import msgspec
 
-from stores.errors import DeserializationError, SerdeError
-from stores.serde import Serde, serdes
-from stores.windowed import FOREVER_MS
+from thalweg.stores.errors import DeserializationError, SerdeError
+from thalweg.stores.serde import Serde, serdes
+from thalweg.stores.windowed import FOREVER_MS
 
 BASE64: Final = "base64:"
 """Comes before bytes that are written in base64."""

@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rebalance.member import Endpoint, EndpointPartitions
-from streams.transport.partitioning import partition_of
-from streams.transport.port import TopicPartition
-from topology.subtopologies import Subtopology, task_count
-from topology.topology import Topology
+from thalweg.rebalance.values import Endpoint, EndpointPartitions
+from thalweg.streams.transport.partitioning import partition_of
+from thalweg.streams.transport.port import TopicPartition
+from thalweg.topology.physical import Topology
+from thalweg.topology.subtopologies import Subtopology, task_count
 
 NO_ENDPOINT = Endpoint("", 0)
 """Of an instance that answers no queries of others: its `application_server` is not set."""

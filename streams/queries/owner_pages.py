@@ -18,14 +18,32 @@ from typing import Any, Final
 
 import msgspec
 
-from stores.builders import StoreBuilder
-from stores.errors import StreamsError
-from stores.windowed import Windowed
-from streams.errors import BrokerError
-from streams.queries.owner_rows import LENGTH, METHODS, PATH, Argument, Asked, Page, StoredRow
-from streams.queries.server import HOP_THREADS, QUESTION_THREADS, Instance, query_application
-from streams.transport.log import owner_wire
-from streams.transport.log.owner_server import Receive, Scope, Send, read_body
+from thalweg.stores.builders import StoreBuilder
+from thalweg.stores.errors import StreamsError
+from thalweg.stores.windowed import Windowed
+from thalweg.streams.errors import BrokerError
+from thalweg.streams.queries.http import (
+    HOP_THREADS,
+    QUESTION_THREADS,
+    Instance,
+    query_application,
+)
+from thalweg.streams.queries.owner_rows import (
+    LENGTH,
+    METHODS,
+    PATH,
+    Argument,
+    Asked,
+    Page,
+    StoredRow,
+)
+from thalweg.streams.transport.log import owner_wire
+from thalweg.streams.transport.log.owner_server import (
+    Receive,
+    Scope,
+    Send,
+    read_body,
+)
 
 PAGE_ROWS: Final = 500
 PAGE_BYTES: Final = 1024 * 1024

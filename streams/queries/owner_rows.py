@@ -20,14 +20,14 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from stores.api import StoreIterator
-from stores.builders import StoreBuilder
-from stores.errors import StoreMovedError, StoreNotReadyError
-from stores.windowed import TimeWindow, Windowed
-from streams.clock import Clock, SystemClock
-from streams.errors import BrokerError
-from streams.transport.log import owner_wire
-from streams.transport.log.owner_client import OwnerClient
+from thalweg.stores.api import StoreIterator
+from thalweg.stores.builders import StoreBuilder
+from thalweg.stores.errors import StoreMovedError, StoreNotReadyError
+from thalweg.stores.windowed import TimeWindow, Windowed
+from thalweg.streams.clock import Clock, SystemClock
+from thalweg.streams.errors import BrokerError
+from thalweg.streams.transport.log import owner_wire
+from thalweg.streams.transport.log.owner_client import OwnerClient
 
 PATH: Final = "/rows"
 

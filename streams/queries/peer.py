@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from rebalance.member import Endpoint
-from streams.clock import Clock, SystemClock
-from streams.errors import StreamsError
+from thalweg.rebalance.values import Endpoint
+from thalweg.streams.clock import Clock, SystemClock
+from thalweg.streams.errors import StreamsError
 
 MARK_HEADER: Final = "Thalweg-Application"
 """Every answer of an instance has it; its value is the application's id."""

@@ -15,12 +15,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from rebalance.member import Endpoint
-from stores.builders import StoreBuilder
-from streams.queries.answers import Part, bad, not_now
-from streams.queries.metadata import GroupView, StoreDirectory
-from streams.queries.requests import Question, Scope
-from streams.queries.rows import StoreRows, page
+from thalweg.rebalance.values import Endpoint
+from thalweg.stores.builders import StoreBuilder
+from thalweg.streams.queries.answers import Part, bad, not_now
+from thalweg.streams.queries.metadata import GroupView, StoreDirectory
+from thalweg.streams.queries.questions import Question, Scope
+from thalweg.streams.queries.rows import StoreRows, page
 
 Hop: TypeAlias = Callable[[Endpoint, Question, Sequence[int]], Part]
 """Asks another instance for its part: (end point, question, partitions); raises RefusedError."""

@@ -23,12 +23,17 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from stores.builders import StoreBuilder
-from stores.errors import SerdeError
-from stores.formats import pack_int64
-from stores.windowed import FOREVER_MS
-from streams.queries.answers import Part, PartRow, bad, row_as_json
-from streams.queries.service import CompositeKeyValueStore, CompositeWindowStore
+from thalweg.stores.builders import StoreBuilder
+from thalweg.stores.errors import SerdeError
+from thalweg.stores.formats import pack_int64
+from thalweg.stores.windowed import FOREVER_MS
+from thalweg.streams.queries.answers import (
+    Part,
+    PartRow,
+    bad,
+    row_as_json,
+)
+from thalweg.streams.queries.composite import CompositeKeyValueStore, CompositeWindowStore
 
 OpenStore: TypeAlias = Callable[[int | None], Any]
 """Returns the face of one partition of the store, with timestamps; of a global store of None."""
@@ -202,7 +207,7 @@ class StoreRows:
 
     @property
     def _segment_ms(self) -> int:
-        # Stores in memory keep each start as a segment of its own: see stores.segments.
+        # Stores in memory keep each start as a segment of its own: see stores.rows.segments.
         builder = self._builder
         return builder.segment_interval_ms if builder.backend == "rocks" else 1
 

@@ -17,30 +17,40 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from stores.api import Log, StateStore
-from stores.builders import StoreBuilder
-from stores.errors import StreamsError
-from stores.layers.record_cache import RecordCache
-from stores.record import CurrentRecord, RawRecord, offset_of
-from streams.config import StreamsConfig
-from streams.error_handlers import error_name
-from streams.errors import ProcessingError
-from streams.tasks.chain import SourceRun
-from streams.tasks.collector import RecordCollector
-from streams.tasks.context import TaskProcessorContext
-from streams.tasks.drops import UNCOUNTED_BY_JVM, DropReason, Drops, shown_key
-from streams.tasks.failures import FailurePolicy
-from streams.tasks.partition_group import PartitionGroup, RecordQueue
-from streams.tasks.plan import TaskPlan
-from streams.tasks.punctuation import PunctuationQueue, Schedule
-from streams.tasks.store_notes import RefillNote, packed_offsets
-from streams.tasks.task import TaskId
-from streams.transport.port import TopicPartition
-from topology.compiler import Chain, compile_chains
-from topology.nodes.node import Failed, Late, Process, StreamProcess
-from topology.nodes.propagation import Propagation
-from topology.nodes.returned import refuse_result
-from topology.topology import SinkNode, SourceNode
+from thalweg.stores.api import Log, StateStore
+from thalweg.stores.builders import StoreBuilder
+from thalweg.stores.cache.budget import RecordCache
+from thalweg.stores.errors import StreamsError
+from thalweg.stores.record import CurrentRecord, RawRecord, offset_of
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.error_handlers import error_name
+from thalweg.streams.errors import ProcessingError
+from thalweg.streams.tasks.chain import SourceRun
+from thalweg.streams.tasks.collector import RecordCollector
+from thalweg.streams.tasks.context import TaskProcessorContext
+from thalweg.streams.tasks.drops import (
+    UNCOUNTED_BY_JVM,
+    DropReason,
+    Drops,
+    shown_key,
+)
+from thalweg.streams.tasks.failures import FailurePolicy
+from thalweg.streams.tasks.partition_group import PartitionGroup, RecordQueue
+from thalweg.streams.tasks.plan import TaskPlan
+from thalweg.streams.tasks.punctuation import PunctuationQueue, Schedule
+from thalweg.streams.tasks.store_notes import RefillNote, packed_offsets
+from thalweg.streams.tasks.task import TaskId
+from thalweg.streams.transport.port import TopicPartition
+from thalweg.topology.compiler import Chain, compile_chains
+from thalweg.topology.operators.operator import (
+    Failed,
+    Late,
+    Process,
+    StreamProcess,
+)
+from thalweg.topology.operators.propagation import Propagation
+from thalweg.topology.operators.returned import refuse_result
+from thalweg.topology.physical import SinkNode, SourceNode
 
 RUN_RECORDS = 1000
 """Most records taken from one partition before the choice is made anew: bounds how long a

@@ -13,21 +13,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stores.callables import shown
-from stores.errors import DeserializationError, StreamsError
-from stores.formats import decode_change
-from stores.record import Headers, RawRecord, headers_of, offset_of
-from stores.serde import Serde, read_fault, serdes
-from streams.error_handlers import error_name
-from streams.errors import ProcessingError
-from streams.measures import Measure
-from streams.tasks.drops import shown_key
-from streams.tasks.failures import FailurePolicy
-from streams.tasks.task import TaskFace
-from streams.transport.port import TopicPartition
-from topology.compiler import Chain
-from topology.nodes.table import ChangeSerde
-from topology.processor import (
+from thalweg.stores.callables import shown
+from thalweg.stores.errors import DeserializationError, StreamsError
+from thalweg.stores.formats import decode_change
+from thalweg.stores.record import (
+    Headers,
+    RawRecord,
+    headers_of,
+    offset_of,
+)
+from thalweg.stores.serde import Serde, read_fault, serdes
+from thalweg.streams.error_handlers import error_name
+from thalweg.streams.errors import ProcessingError
+from thalweg.streams.samples import Measure
+from thalweg.streams.tasks.drops import shown_key
+from thalweg.streams.tasks.failures import FailurePolicy
+from thalweg.streams.tasks.task import TaskFace
+from thalweg.streams.transport.port import TopicPartition
+from thalweg.topology.compiler import Chain
+from thalweg.topology.operators.table import ChangeSerde
+from thalweg.topology.processor import (
     ConsumedRecord,
     fail_on_invalid_timestamp,
     log_and_skip_on_invalid_timestamp,

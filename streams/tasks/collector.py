@@ -12,21 +12,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from stores.api import Log
-from stores.callables import shown
-from stores.errors import StreamsError
-from stores.formats import encode_change
-from stores.record import Headers, RecordContext, headers_of
-from stores.serde import Serde, bytes_of, serdes, write_fault
-from streams.errors import SerializationError
-from streams.tasks.drops import shown_key
-from streams.tasks.failures import FailurePolicy, Outlet
-from streams.tasks.task import TaskFace
-from streams.transport.partitioning import partition_of
-from topology.dsl.windows import WindowedStreamPartitioner
-from topology.nodes.node import Process
-from topology.nodes.table import ChangeSerde
-from topology.topology import SinkNode
+from thalweg.stores.api import Log
+from thalweg.stores.callables import shown
+from thalweg.stores.errors import StreamsError
+from thalweg.stores.formats import encode_change
+from thalweg.stores.record import Headers, RecordContext, headers_of
+from thalweg.stores.serde import (
+    Serde,
+    bytes_of,
+    serdes,
+    write_fault,
+)
+from thalweg.streams.errors import SerializationError
+from thalweg.streams.tasks.drops import shown_key
+from thalweg.streams.tasks.failures import FailurePolicy, Outlet
+from thalweg.streams.tasks.task import TaskFace
+from thalweg.streams.transport.partitioning import partition_of
+from thalweg.topology.dsl.windows import WindowedStreamPartitioner
+from thalweg.topology.operators.operator import Process
+from thalweg.topology.operators.table import ChangeSerde
+from thalweg.topology.physical import SinkNode
 
 
 class RecordCollector:

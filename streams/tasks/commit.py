@@ -21,10 +21,10 @@ import logging
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from stores.directory import CHECKPOINT_FILE, write_checkpoint
-from stores.formats import encode_partition_metadata
-from streams.tasks.active_task import ActiveTask
-from streams.transport.port import OffsetAndMetadata, TopicPartition, Transport
+from thalweg.stores.directory import CHECKPOINT_FILE, write_checkpoint
+from thalweg.stores.formats import encode_partition_metadata
+from thalweg.streams.tasks.active_task import ActiveTask
+from thalweg.streams.transport.port import OffsetAndMetadata, TopicPartition, Transport
 
 CHECKPOINT_RECORDS: Final = 10_000
 """A checkpoint is written once so many changelog records came since the last one: bounds

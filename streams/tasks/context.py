@@ -14,13 +14,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from stores.callables import arity, shown
-from stores.errors import StreamsError, UnknownStoreError
-from stores.record import Record, RecordMetadata, checked_headers, wrong_timestamp
-from streams.tasks.punctuation import Punctuator, Schedule
-from streams.tasks.task import TaskFace
-from topology.nodes.node import Process
-from topology.processor import Cancellable, FixedKeyRecord, PunctuationType
+from thalweg.stores.callables import arity, shown
+from thalweg.stores.errors import StreamsError, UnknownStoreError
+from thalweg.stores.record import (
+    Record,
+    RecordMetadata,
+    checked_headers,
+    wrong_timestamp,
+)
+from thalweg.streams.tasks.punctuation import Punctuator, Schedule
+from thalweg.streams.tasks.task import TaskFace
+from thalweg.topology.operators.operator import Process
+from thalweg.topology.processor import Cancellable, FixedKeyRecord, PunctuationType
 
 
 class TaskProcessorContext:

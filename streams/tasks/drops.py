@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, Literal, TypeAlias, get_args
 
-from stores.record import CurrentRecord
+from thalweg.stores.record import CurrentRecord
 
 DropReason: TypeAlias = Literal[
     "late",

@@ -17,11 +17,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol, TypeAlias
 
-from stores.callables import shown
-from stores.errors import DeserializationError, Reaction, StorageError, StreamsError
-from stores.record import Headers, Record
-from streams.config import StreamsConfig
-from streams.error_handlers import (
+from thalweg.stores.callables import shown
+from thalweg.stores.errors import (
+    DeserializationError,
+    Reaction,
+    StorageError,
+    StreamsError,
+)
+from thalweg.stores.record import Headers, Record
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.error_handlers import (
     DeadLetter,
     Decision,
     ErrorContext,
@@ -33,11 +38,16 @@ from streams.error_handlers import (
     in_silence,
     log_and_continue,
 )
-from streams.errors import BrokerError, ProcessingError, ProductionError, TaskError
-from streams.tasks.drops import Drops, shown_key
-from streams.tasks.task import TaskFace
-from streams.transport.port import End, RefusedRecord, Send
-from topology.processor import ConsumedRecord
+from thalweg.streams.errors import (
+    BrokerError,
+    ProcessingError,
+    ProductionError,
+    TaskError,
+)
+from thalweg.streams.tasks.drops import Drops, shown_key
+from thalweg.streams.tasks.task import TaskFace
+from thalweg.streams.transport.port import End, RefusedRecord, Send
+from thalweg.topology.processor import ConsumedRecord
 
 _NOT_THE_RECORDS_FAULT = (StorageError, TaskError, BrokerError)
 

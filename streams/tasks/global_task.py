@@ -20,32 +20,37 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from stores.api import StateStore
-from stores.directory import (
+from thalweg.stores.api import StateStore
+from thalweg.stores.cache.budget import RecordCache
+from thalweg.stores.directory import (
     CHECKPOINT_FILE,
     GLOBAL_DIRECTORY,
     StateDirectory,
     read_checkpoint,
     write_checkpoint,
 )
-from stores.errors import CorruptDataError
-from stores.layers.record_cache import RecordCache
-from stores.record import HeaderList
-from streams.clock import Clock
-from streams.config import StreamsConfig
-from streams.errors import MissingTopicsError
-from streams.restore_listener import RestoreListener, tell
-from streams.tasks.active_task import ActiveTask
-from streams.tasks.collector import RecordCollector
-from streams.tasks.commit import checkpoint_of, positions_of
-from streams.tasks.drops import Drops
-from streams.tasks.failures import FailurePolicy
-from streams.tasks.plan import whole_plan
-from streams.tasks.store_notes import packed_offsets, unpacked_offsets
-from streams.tasks.task import TaskId
-from streams.transport.port import Reader, Send, TopicPartition, Transport
-from topology.subtopologies import Subtopology
-from topology.topology import Topology
+from thalweg.stores.errors import CorruptDataError
+from thalweg.stores.record import HeaderList
+from thalweg.streams.clock import Clock
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.errors import MissingTopicsError
+from thalweg.streams.restore_listener import RestoreListener, tell
+from thalweg.streams.tasks.active_task import ActiveTask
+from thalweg.streams.tasks.collector import RecordCollector
+from thalweg.streams.tasks.commit import checkpoint_of, positions_of
+from thalweg.streams.tasks.drops import Drops
+from thalweg.streams.tasks.failures import FailurePolicy
+from thalweg.streams.tasks.plan import whole_plan
+from thalweg.streams.tasks.store_notes import packed_offsets, unpacked_offsets
+from thalweg.streams.tasks.task import TaskId
+from thalweg.streams.transport.port import (
+    Reader,
+    Send,
+    TopicPartition,
+    Transport,
+)
+from thalweg.topology.physical import Topology
+from thalweg.topology.subtopologies import Subtopology
 
 GLOBAL_ID: Final = TaskId(-1, -1)
 _READ_MS: Final = 100

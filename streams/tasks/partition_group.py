@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from stores.record import RawRecord
+from thalweg.stores.record import RawRecord
 
 FOREVER: Final = 1 << 62
 

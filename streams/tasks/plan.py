@@ -10,9 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from streams.config import StreamsConfig
-from topology.subtopologies import Subtopology, changelog_topics, stores_in_order, topic_names
-from topology.topology import SourceNode, Topology
+from thalweg.streams.config import StreamsConfig
+from thalweg.topology.physical import SourceNode, Topology
+from thalweg.topology.subtopologies import (
+    Subtopology,
+    changelog_topics,
+    stores_in_order,
+    topic_names,
+)
 
 
 @dataclass(frozen=True, slots=True)

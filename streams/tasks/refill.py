@@ -19,21 +19,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from stores.api import StateStore
-from stores.builders import StoreBuilder
-from stores.record import RawRecord
-from stores.serde import serdes
-from streams.config import StreamsConfig
-from streams.tasks.active_task import ActiveTask
-from streams.tasks.collector import RecordCollector
-from streams.tasks.failures import FailurePolicy
-from streams.tasks.global_task import NoLetters
-from streams.tasks.plan import TaskPlan
-from streams.tasks.store_notes import RefillNote
-from streams.transport.port import TopicPartition
-from topology.nodes.table import TableSource
-from topology.processor import fail_on_invalid_timestamp, wallclock_timestamp
-from topology.topology import ProcessorNode, SourceNode
+from thalweg.stores.api import StateStore
+from thalweg.stores.builders import StoreBuilder
+from thalweg.stores.record import RawRecord
+from thalweg.stores.serde import serdes
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.tasks.active_task import ActiveTask
+from thalweg.streams.tasks.collector import RecordCollector
+from thalweg.streams.tasks.failures import FailurePolicy
+from thalweg.streams.tasks.global_task import NoLetters
+from thalweg.streams.tasks.plan import TaskPlan
+from thalweg.streams.tasks.store_notes import RefillNote
+from thalweg.streams.transport.port import TopicPartition
+from thalweg.topology.operators.table import TableSource
+from thalweg.topology.physical import ProcessorNode, SourceNode
+from thalweg.topology.processor import fail_on_invalid_timestamp, wallclock_timestamp
 
 _AT_ONCE: Final = 1 << 62
 

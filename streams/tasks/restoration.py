@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
-from stores.api import StateStore
-from stores.errors import StreamsError
-from stores.record import RawRecord, record_offset
-from streams.restore_listener import NOBODY, RestoreListener, tell
-from streams.transport.port import Reader, TopicPartition, Transport
+from thalweg.stores.api import StateStore
+from thalweg.stores.errors import StreamsError
+from thalweg.stores.record import RawRecord, record_offset
+from thalweg.streams.restore_listener import NOBODY, RestoreListener, tell
+from thalweg.streams.transport.port import Reader, TopicPartition, Transport
 
 NO_END: Final = 1 << 62
 """Where the restoration of a standby task ends: nowhere, it follows the changelog."""

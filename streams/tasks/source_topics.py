@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from streams.transport.port import Transport
-from topology.pattern_topics import unfit_topics
-from topology.subtopologies import Subtopology
+from thalweg.streams.transport.port import Transport
+from thalweg.topology.pattern_topics import unfit_topics
+from thalweg.topology.subtopologies import Subtopology
 
 
 @dataclass(frozen=True, slots=True)

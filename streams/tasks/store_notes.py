@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from stores.errors import CorruptDataError
-from streams.transport.port import TopicPartition
+from thalweg.stores.errors import CorruptDataError
+from thalweg.streams.transport.port import TopicPartition
 
 _decode_offsets: Final = msgspec.msgpack.Decoder(list[tuple[str, int, int]]).decode
 _numbers: Final = Struct(">qq")

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from stores.record import CurrentRecord
-from streams.config import StreamsConfig
-from streams.tasks.drops import DropReason
-from streams.tasks.partition_group import PartitionGroup
-from streams.tasks.punctuation import PunctuationQueue
+from thalweg.stores.record import CurrentRecord
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.tasks.drops import DropReason
+from thalweg.streams.tasks.partition_group import PartitionGroup
+from thalweg.streams.tasks.punctuation import PunctuationQueue
 
 
 class TaskId(NamedTuple):

@@ -20,36 +20,46 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from stores.api import StateStore
-from stores.backends.rocks import process_budget
-from stores.directory import (
+from thalweg.stores.api import StateStore
+from thalweg.stores.bytes.rocks import process_budget
+from thalweg.stores.cache.budget import RecordCache
+from thalweg.stores.directory import (
     CHECKPOINT_FILE,
     STORES_DIRECTORY,
     StateDirectory,
     read_checkpoint,
 )
-from stores.errors import CorruptDataError, Reaction, StoreMovedError, StreamsError
-from stores.formats import decode_partition_metadata, decode_processor_metadata
-from stores.layers.record_cache import RecordCache
-from streams.clock import Clock
-from streams.config import StreamsConfig
-from streams.errors import BrokerError, OffsetOutOfRangeError
-from streams.restore_listener import NOBODY, RestoreListener
-from streams.tasks.active_task import ActiveTask
-from streams.tasks.collector import RecordCollector
-from streams.tasks.commit import Committer, checkpoint_of, positions_of
-from streams.tasks.failures import FailurePolicy
-from streams.tasks.global_task import GlobalTask
-from streams.tasks.plan import TaskPlan, plan_of
-from streams.tasks.refill import Refill, needs_all, needs_refill
-from streams.tasks.restoration import NO_END, Restorer, StoreRestoration
-from streams.tasks.source_topics import SourceTopics, source_topics
-from streams.tasks.store_notes import RefillNote, unpacked_offsets
-from streams.tasks.task import TaskId
-from streams.transport.port import OffsetAndMetadata, Reader, TopicPartition, Transport
-from topology.processor import AutoOffsetReset
-from topology.subtopologies import Subtopology
-from topology.topology import SourceNode, Topology
+from thalweg.stores.errors import (
+    CorruptDataError,
+    Reaction,
+    StoreMovedError,
+    StreamsError,
+)
+from thalweg.stores.formats import decode_partition_metadata, decode_processor_metadata
+from thalweg.streams.clock import Clock
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.errors import BrokerError, OffsetOutOfRangeError
+from thalweg.streams.restore_listener import NOBODY, RestoreListener
+from thalweg.streams.tasks.active_task import ActiveTask
+from thalweg.streams.tasks.collector import RecordCollector
+from thalweg.streams.tasks.commit import Committer, checkpoint_of, positions_of
+from thalweg.streams.tasks.failures import FailurePolicy
+from thalweg.streams.tasks.global_task import GlobalTask
+from thalweg.streams.tasks.plan import TaskPlan, plan_of
+from thalweg.streams.tasks.refill import Refill, needs_all, needs_refill
+from thalweg.streams.tasks.restoration import NO_END, Restorer, StoreRestoration
+from thalweg.streams.tasks.source_topics import SourceTopics, source_topics
+from thalweg.streams.tasks.store_notes import RefillNote, unpacked_offsets
+from thalweg.streams.tasks.task import TaskId
+from thalweg.streams.transport.port import (
+    OffsetAndMetadata,
+    Reader,
+    TopicPartition,
+    Transport,
+)
+from thalweg.topology.physical import SourceNode, Topology
+from thalweg.topology.processor import AutoOffsetReset
+from thalweg.topology.subtopologies import Subtopology
 
 _LIMITS_LEAST_MS: Final = 1_000
 """How often, at most, the group is asked how far source topics that standbys follow are processed."""

@@ -11,10 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from streams.clock import SystemClock
-from streams.transport.log.directory import close_log, mount, open_log, unmount
-from streams.transport.log.owner_server import Pages
-from streams.transport.log.transport import LogTransport
+from thalweg.streams.clock import SystemClock
+from thalweg.streams.transport.log.directory import (
+    close_log,
+    mount,
+    open_log,
+    unmount,
+)
+from thalweg.streams.transport.log.owner_server import Pages
+from thalweg.streams.transport.log.transport import LogTransport
 
 
 class LocalTransport(LogTransport):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from stores.backends.memory import MemoryByteStore
-from streams.clock import SystemClock
-from streams.transport.log.engine import LocalLog
-from streams.transport.log.transport import LogTransport
+from thalweg.stores.bytes.memory import MemoryByteStore
+from thalweg.streams.clock import SystemClock
+from thalweg.streams.transport.log.engine import LocalLog
+from thalweg.streams.transport.log.transport import LogTransport
 
 
 def memory_log() -> LocalLog:

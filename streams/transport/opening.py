@@ -8,9 +8,9 @@ Source: design 4.
 
 from __future__ import annotations
 
-from streams.clock import Clock
-from streams.config import StreamsConfig
-from streams.transport.port import Transport
+from thalweg.streams.clock import Clock
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.transport.port import Transport
 
 
 def open_transport(config: StreamsConfig, clock: Clock) -> Transport:
@@ -25,10 +25,10 @@ def open_transport(config: StreamsConfig, clock: Clock) -> Transport:
         BrokerError: the cluster cannot be reached, or refuses the credentials.
     """
     if config.bootstrap_servers is not None:
-        from streams.transport.kafka import KafkaTransport  # noqa: PLC0415
+        from thalweg.streams.transport.kafka.transport import KafkaTransport  # noqa: PLC0415
 
         return KafkaTransport(config, clock=clock)
-    from streams.transport.through_owner import open_own_log  # noqa: PLC0415
+    from thalweg.streams.transport.through_owner import open_own_log  # noqa: PLC0415
 
     return open_own_log(config, clock)
 
@@ -45,6 +45,6 @@ def open_client_transport(config: StreamsConfig, clock: Clock) -> Transport:
     """
     if config.bootstrap_servers is not None:
         return open_transport(config, clock)
-    from streams.transport.through_owner import open_log_or_owner  # noqa: PLC0415
+    from thalweg.streams.transport.through_owner import open_log_or_owner  # noqa: PLC0415
 
     return open_log_or_owner(config, clock)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stores.murmur2 import murmur2
+from thalweg.stores.murmur2 import murmur2
 
 HASHES_MAX: Final = 1 << 16
 """Most keys whose hashes are remembered; then all are forgotten. A few megabytes."""

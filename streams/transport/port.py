@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import NamedTuple, Self, TypeAlias
 
-from stores.record import HeaderList, RawRecord
-from streams.errors import ProductionError, TransportError
+from thalweg.stores.record import HeaderList, RawRecord
+from thalweg.streams.errors import ProductionError, TransportError
 
 
 class TopicPartition(NamedTuple):

@@ -19,18 +19,18 @@ from itertools import cycle
 from pathlib import Path
 from typing import Final, NoReturn
 
-from stores.errors import StoreLockedError
-from stores.record import HeaderList, RawRecord
-from streams.clock import Clock
-from streams.config import StreamsConfig
-from streams.errors import BrokerError, ProductionError, TransportError
-from streams.transport.local import LocalTransport
-from streams.transport.log import owner_wire
-from streams.transport.log.directory import locked_error, owner_of
-from streams.transport.log.owner_client import OwnerClient, OwnerGoneError
-from streams.transport.log.topics import name_fault
-from streams.transport.partitioning import KEY_HASHES
-from streams.transport.port import (
+from thalweg.stores.errors import StoreLockedError
+from thalweg.stores.record import HeaderList, RawRecord
+from thalweg.streams.clock import Clock
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.errors import BrokerError, ProductionError, TransportError
+from thalweg.streams.transport.local import LocalTransport
+from thalweg.streams.transport.log import owner_wire
+from thalweg.streams.transport.log.directory import locked_error, owner_of
+from thalweg.streams.transport.log.owner_client import OwnerClient, OwnerGoneError
+from thalweg.streams.transport.log.topics import name_fault
+from thalweg.streams.transport.partitioning import KEY_HASHES
+from thalweg.streams.transport.port import (
     Batch,
     NewTopic,
     OffsetAndMetadata,

@@ -12,13 +12,13 @@ from kio.schema.incremental_alter_configs.v1 import request as alter
 from kio.serial import entity_writer
 from kio.static.primitive import i8
 
-from rebalance.client import describe_group
-from rebalance.connection import BrokerConnection
-from rebalance.connection_settings import ConnectionSettings
-from rebalance.description import GroupDescription
-from rebalance.errors import Code, RebalanceError, RefusedError
-from rebalance.messages import Api
 from tests.broker.broker import INTERVAL_MS
+from thalweg.rebalance.connection import BrokerConnection
+from thalweg.rebalance.connection_settings import ConnectionSettings
+from thalweg.rebalance.description import GroupDescription
+from thalweg.rebalance.errors import Code, RebalanceError, RefusedError
+from thalweg.rebalance.heartbeat_thread import describe_group
+from thalweg.rebalance.messages import Api
 
 _GROUP: Final = i8(32)
 """The resource type; confluent-kafka's own number for it is that of access control."""

@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 
-from rebalance.events import Lost
 from tests.broker.members import Owner
+from thalweg.rebalance.events import Lost
 
 
 def main() -> None:

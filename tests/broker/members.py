@@ -9,16 +9,28 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from rebalance.client import GroupClient
-from rebalance.connection import BrokerConnection
-from rebalance.connection_settings import ConnectionSettings
-from rebalance.errors import RebalanceError, UnreachableError
-from rebalance.events import Assigned, Event, Fatal, Lost, Revoked
-from rebalance.heartbeat import Refusal, read_answer
-from rebalance.member import Endpoint, MemberSettings, TaskAssignment, TaskId, new_id
-from rebalance.messages import HEARTBEAT, Api
 from tests.broker.broker import INTERVAL_MS, SESSION_MS
 from tests.broker.waiting import Deadline, wait_until
+from thalweg.rebalance.connection import BrokerConnection
+from thalweg.rebalance.connection_settings import ConnectionSettings
+from thalweg.rebalance.errors import RebalanceError, UnreachableError
+from thalweg.rebalance.events import (
+    Assigned,
+    Event,
+    Fatal,
+    Lost,
+    Revoked,
+)
+from thalweg.rebalance.heartbeat import Refusal, read_answer
+from thalweg.rebalance.heartbeat_thread import GroupClient
+from thalweg.rebalance.messages import HEARTBEAT, Api
+from thalweg.rebalance.values import (
+    Endpoint,
+    MemberSettings,
+    TaskAssignment,
+    TaskId,
+    new_id,
+)
 
 WAIT_SECONDS = 40
 """For anything that has to happen at all; a busy machine is slow."""

@@ -11,7 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from streams import App, RestoreListener, StreamsBuilder, serdes
+from thalweg import (
+    App,
+    RestoreListener,
+    StreamsBuilder,
+    serdes,
+)
 
 PHASE, GATE = os.environ["PHASE"], Path(os.environ["GATE"])
 

@@ -14,7 +14,11 @@ from typing import Any
 
 import pytest
 
-from streams import (
+from tests.broker.broker import Broker, free_ports
+from tests.broker.records import Topics, unique
+from tests.broker.waiting import wait_until
+from tests.broker.workers import ROOT, WORD_COUNT
+from thalweg import (
     App,
     DeadLetter,
     ErrorContext,
@@ -25,11 +29,12 @@ from streams import (
     StreamsError,
     serdes,
 )
-from streams.errors import DeserializationError, MissingTopicsError, ProductionError, TopologyError
-from tests.broker.broker import Broker, free_ports
-from tests.broker.records import Topics, unique
-from tests.broker.waiting import wait_until
-from tests.broker.workers import ROOT, WORD_COUNT
+from thalweg.streams.errors import (
+    DeserializationError,
+    MissingTopicsError,
+    ProductionError,
+    TopologyError,
+)
 
 SOON_S = 40
 TEXT: Mapping[str, Any] = {
@@ -273,7 +278,7 @@ def run(
         through: a command that runs the command.
     """
     names = {name: unique(f"missing-{name}") for name in ("LINES", "COUNTS", "APPLICATION")}
-    command = [sys.executable, "-m", "streams.cli", "run", str(WORD_COUNT)]
+    command = [sys.executable, "-m", "thalweg.streams.cli", "run", str(WORD_COUNT)]
     return subprocess.run(
         [*through, *command, "--bootstrap-servers", servers, *options],
         env={**os.environ, **names},

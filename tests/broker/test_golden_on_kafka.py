@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from streams import App
 from tests.broker.records import Topics, unique
 from tests.broker.waiting import wait_until
 from tests.golden.builders import BUILDERS
 from tests.golden.settings import application_id, streams_config, topology_settings
+from thalweg import App
 
 CASES = Path(__file__).parents[1] / "golden" / "cases"
 FOR_EVER = "-1"

@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 
-from streams import App, ConsumedRecord, Materialized, StreamsBuilder, TimeWindows, serdes
 from tests.broker.groups import committed
 from tests.broker.records import Topics, unique
 from tests.broker.workers import START_S, WordCount
+from thalweg import (
+    App,
+    ConsumedRecord,
+    Materialized,
+    StreamsBuilder,
+    TimeWindows,
+    serdes,
+)
 
 DAY_MS = 24 * 60 * 60 * 1000
 

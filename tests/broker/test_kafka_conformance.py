@@ -7,10 +7,6 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from streams.config import StreamsConfig
-from streams.errors import ProductionError
-from streams.transport.kafka import KafkaTransport
-from streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition, Transport
 from tests.unit.streams.transport.conformance import (
     WAIT_MS,
     TransportConformance,
@@ -18,6 +14,15 @@ from tests.unit.streams.transport.conformance import (
     partitions_of,
     produce,
     read,
+)
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.errors import ProductionError
+from thalweg.streams.transport.kafka.transport import KafkaTransport
+from thalweg.streams.transport.port import (
+    NewTopic,
+    OffsetAndMetadata,
+    TopicPartition,
+    Transport,
 )
 
 

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from streams.clock import SystemClock
-from streams.config import StreamsConfig
-from streams.errors import BrokerError
-from streams.transport.kafka import KafkaTransport
-from streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition
 from tests.broker.broker import Broker
 from tests.broker.members import recovery
 from tests.broker.waiting import wait_until
 from tests.unit.streams.transport.conformance import produce, read, values
+from thalweg.streams.clock import SystemClock
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.errors import BrokerError
+from thalweg.streams.transport.kafka.transport import KafkaTransport
+from thalweg.streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition
 
 
 @pytest.fixture(params=["at_least_once", "exactly_once_v2"])

@@ -10,9 +10,17 @@ from uuid import uuid4
 
 import pytest
 
-from stores.record import HeaderList, RawRecord, columns_by_key, headers_of, offset_of
-from streams.config import StreamsConfig
-from streams.errors import (
+from tests.broker.broker import Broker
+from tests.unit.streams.transport.conformance import WAIT_MS, produce, read, values
+from thalweg.stores.record import (
+    HeaderList,
+    RawRecord,
+    columns_by_key,
+    headers_of,
+    offset_of,
+)
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.errors import (
     AuthenticationError,
     BrokerError,
     ConfigError,
@@ -21,13 +29,16 @@ from streams.errors import (
     TaskMigratedError,
     TransportError,
 )
-from streams.transport import kafka as kafka_module
-from streams.transport.kafka import KafkaTransport
-from streams.transport.kafka_group import GroupOffsets, MemberIdentity
-from streams.transport.partitioning import partition_of
-from streams.transport.port import NewTopic, OffsetAndMetadata, Reader, TopicPartition
-from tests.broker.broker import Broker
-from tests.unit.streams.transport.conformance import WAIT_MS, produce, read, values
+from thalweg.streams.transport.kafka import transport as kafka_module
+from thalweg.streams.transport.kafka.group_metadata import GroupOffsets, MemberIdentity
+from thalweg.streams.transport.kafka.transport import KafkaTransport
+from thalweg.streams.transport.partitioning import partition_of
+from thalweg.streams.transport.port import (
+    NewTopic,
+    OffsetAndMetadata,
+    Reader,
+    TopicPartition,
+)
 
 Open = Callable[..., KafkaTransport]
 
@@ -818,7 +829,7 @@ def test_a_certificate_of_a_stranger_ends_the_attempt(broker: Broker, name: str)
 def test_librdkafkas_log_goes_to_pythons(
     open_transport: Open, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with caplog.at_level(logging.DEBUG, "streams.transport.kafka"):
+    with caplog.at_level(logging.DEBUG, "thalweg.streams.transport.kafka.transport"):
         transport = open_transport(producer_configs={"debug": "broker"})
         transport.flush()
         transport.close()

@@ -18,31 +18,6 @@ from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as RdkafkaPartition
 from confluent_kafka.admin import AdminClient, ConfigResource
 
-from rebalance.actions import Heartbeat
-from rebalance.client import GroupClient, describe_group
-from rebalance.connection_settings import ConnectionSettings
-from rebalance.errors import (
-    AuthenticationError,
-    Code,
-    MembershipLostError,
-    MissingTopicsError,
-    RebalanceError,
-    RefusedError,
-    TopologyRefusedError,
-    UnreachableError,
-    UnsupportedBrokerError,
-)
-from rebalance.events import Lost, Revoked, ShutdownRequested, StatusChanged
-from rebalance.heartbeat import Answer, Heartbeats, read_answer
-from rebalance.member import Endpoint, GroupIdentity, MemberSettings, TaskAssignment, new_id
-from rebalance.messages import (
-    HEARTBEAT,
-    OFFSET_COMMIT,
-    Api,
-    CommittedOffset,
-    decode_offset_commit,
-    encode_offset_commit,
-)
 from tests.broker.broker import INTERVAL_MS, SESSION_MS, Broker, open_broker
 from tests.broker.groups import configure_group, described, exchange
 from tests.broker.members import (
@@ -59,6 +34,42 @@ from tests.broker.members import (
     word_count,
 )
 from tests.broker.waiting import Deadline, wait_until
+from thalweg.rebalance.actions import Heartbeat
+from thalweg.rebalance.connection_settings import ConnectionSettings
+from thalweg.rebalance.errors import (
+    AuthenticationError,
+    Code,
+    MembershipLostError,
+    MissingTopicsError,
+    RebalanceError,
+    RefusedError,
+    TopologyRefusedError,
+    UnreachableError,
+    UnsupportedBrokerError,
+)
+from thalweg.rebalance.events import (
+    Lost,
+    Revoked,
+    ShutdownRequested,
+    StatusChanged,
+)
+from thalweg.rebalance.heartbeat import Answer, Heartbeats, read_answer
+from thalweg.rebalance.heartbeat_thread import GroupClient, describe_group
+from thalweg.rebalance.messages import (
+    HEARTBEAT,
+    OFFSET_COMMIT,
+    Api,
+    CommittedOffset,
+    decode_offset_commit,
+    encode_offset_commit,
+)
+from thalweg.rebalance.values import (
+    Endpoint,
+    GroupIdentity,
+    MemberSettings,
+    TaskAssignment,
+    new_id,
+)
 
 pytestmark = pytest.mark.broker
 

@@ -20,9 +20,6 @@ from kio.schema.types import BrokerId, TopicName
 from kio.serial import entity_writer
 from kio.static.primitive import i32, i32Timedelta
 
-from rebalance.errors import Code
-from rebalance.events import Lost
-from rebalance.messages import Api, CommittedOffset
 from tests.broker.broker import Broker, open_pair
 from tests.broker.groups import exchange
 from tests.broker.members import (
@@ -33,6 +30,9 @@ from tests.broker.members import (
     turn_until_heard_again,
     turn_until_shared,
 )
+from thalweg.rebalance.errors import Code
+from thalweg.rebalance.events import Lost
+from thalweg.rebalance.messages import Api, CommittedOffset
 
 pytestmark = pytest.mark.broker
 

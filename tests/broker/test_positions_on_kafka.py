@@ -10,10 +10,17 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from stores.formats import decode_processor_metadata
-from streams import App, AutoOffsetReset, Materialized, StreamsBuilder, TimeWindows, serdes
 from tests.broker.groups import committed
 from tests.broker.records import Topics, unique
+from thalweg import (
+    App,
+    AutoOffsetReset,
+    Materialized,
+    StreamsBuilder,
+    TimeWindows,
+    serdes,
+)
+from thalweg.stores.formats import decode_processor_metadata
 
 GUARANTEES = ["at_least_once", "exactly_once_v2"]
 SOON = timedelta(seconds=60)

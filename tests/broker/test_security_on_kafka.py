@@ -10,10 +10,17 @@ from typing import Any
 
 import pytest
 
-from streams import App, BrokerError, State, StreamsBuilder, StreamsError, serdes
 from tests.broker.broker import Broker
 from tests.broker.records import Topics, unique
 from tests.broker.waiting import wait_until
+from thalweg import (
+    App,
+    BrokerError,
+    State,
+    StreamsBuilder,
+    StreamsError,
+    serdes,
+)
 
 LINES = ["a rose is", "a rose is", "a rose"]
 TRUTH = Counter(" ".join(LINES).split())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from streams import (
+from tests.broker.records import Topics, unique
+from thalweg import (
     App,
     ApplicationShutdownError,
     ProcessingError,
@@ -14,7 +15,6 @@ from streams import (
     UncaughtResponse,
     serdes,
 )
-from tests.broker.records import Topics, unique
 
 SOON = timedelta(seconds=40)
 

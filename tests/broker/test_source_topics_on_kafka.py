@@ -9,13 +9,21 @@ from typing import Any
 
 import pytest
 
-from streams import App, Processor, Record, StreamsBuilder, Topology, key_value_store, serdes
-from streams.errors import StreamsError
-from streams.status import TaskStatus, instance_at
 from tests.broker.groups import configure_group
 from tests.broker.records import Topics, unique
 from tests.broker.waiting import wait_until
 from tests.broker.workers import START_S
+from thalweg import (
+    App,
+    Processor,
+    Record,
+    StreamsBuilder,
+    Topology,
+    key_value_store,
+    serdes,
+)
+from thalweg.streams.errors import StreamsError
+from thalweg.streams.observe.status import TaskStatus, instance_at
 
 string, int64 = serdes.string, serdes.int64
 GUARANTEES = ["at_least_once", "exactly_once_v2"]

@@ -9,11 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from streams import App, RestoreListener, State, StreamsBuilder, serdes
-from streams.transport.port import TopicPartition
 from tests.broker.records import Topics, unique
 from tests.broker.waiting import wait_until
 from tests.broker.workers import START_S, WordCount, Worker
+from thalweg import (
+    App,
+    RestoreListener,
+    State,
+    StreamsBuilder,
+    serdes,
+)
+from thalweg.streams.transport.port import TopicPartition
 
 
 @pytest.fixture(params=["at_least_once", "exactly_once_v2"])

@@ -8,10 +8,10 @@ import re
 import signal
 from pathlib import Path
 
-from rebalance.description import MemberDescription
 from tests.broker.broker import Broker
 from tests.broker.groups import described
 from tests.broker.workers import WordCount
+from thalweg.rebalance.description import MemberDescription
 
 WORKERS = 4
 SHARED_S = 60.0

@@ -6,8 +6,8 @@ import json
 
 from typer.testing import CliRunner, Result
 
-from streams.cli import cli
 from tests.broker.records import unique
+from thalweg.streams.cli import cli
 
 
 def thalweg(kafka: str, *arguments: str, stdin: str | None = None) -> Result:

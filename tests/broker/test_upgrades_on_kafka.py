@@ -11,17 +11,23 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from streams import App, State, StreamsBuilder, StreamsError, TopologyError
 from tests.broker.records import Topics, unique
 from tests.broker.waiting import wait_until
 from tests.broker.workers import START_S
 from tests.docs.documents import RUN_THALWEG
 from tests.unit.streams.upgrades import BEGINS_ANEW, GOES_ON, OTHER_TOPICS, Change, first
+from thalweg import (
+    App,
+    State,
+    StreamsBuilder,
+    StreamsError,
+    TopologyError,
+)
 
 REFUSED = {**BEGINS_ANEW, **OTHER_TOPICS}
 SCRIPT = """
 import os
-from streams import App
+from thalweg import App
 from tests.unit.streams import upgrades
 
 builder = getattr(upgrades, os.environ["CHANGE"])(os.environ["IN"], os.environ["OUT"])

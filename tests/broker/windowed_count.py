@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 
-from streams import App, StreamsBuilder, TimeWindows, serdes
+from thalweg import (
+    App,
+    StreamsBuilder,
+    TimeWindows,
+    serdes,
+)
 
 builder = StreamsBuilder()
 words = (

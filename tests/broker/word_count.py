@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from streams import App, StreamsBuilder, serdes
+from thalweg import App, StreamsBuilder, serdes
 
 builder = StreamsBuilder()
 (

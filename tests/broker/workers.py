@@ -17,13 +17,13 @@ from typing import Any, Self
 
 import httpx
 
-from rebalance.member import Endpoint
-from streams import serdes
-from streams.status import TaskStatus, instance_at
 from tests.broker.broker import dying_with_parent, free_ports
 from tests.broker.groups import configure_group
 from tests.broker.records import Follower, Record, Topics, unique
 from tests.broker.waiting import wait_until
+from thalweg import serdes
+from thalweg.rebalance.values import Endpoint
+from thalweg.streams.observe.status import TaskStatus, instance_at
 
 ROOT = Path(__file__).parents[2]
 WORD_COUNT = Path(__file__).with_name("word_count.py")
@@ -83,7 +83,14 @@ class Worker:
     def start(self) -> Worker:
         """Starts the process and returns at once."""
         command = dying_with_parent(
-            *(sys.executable, "-m", "streams.cli", "run", str(self._script), *self._options),
+            *(
+                sys.executable,
+                "-m",
+                "thalweg.streams.cli",
+                "run",
+                str(self._script),
+                *self._options,
+            ),
             *("--state-dir", str(self.state)),
             *("--set", f"application_server=127.0.0.1:{self.port}"),
         )
@@ -270,7 +277,7 @@ class WordCount:
         """
         servers = {"THALWEG_BOOTSTRAP_SERVERS": self.topics.servers}
         return subprocess.run(
-            [sys.executable, "-m", "streams.cli", "status", str(WORD_COUNT), *options],
+            [sys.executable, "-m", "thalweg.streams.cli", "status", str(WORD_COUNT), *options],
             capture_output=True,
             text=True,
             timeout=60,

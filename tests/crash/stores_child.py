@@ -12,7 +12,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from streams import App, Processor, Record, State, StreamsBuilder, key_value_store, serdes
+from thalweg import (
+    App,
+    Processor,
+    Record,
+    State,
+    StreamsBuilder,
+    key_value_store,
+    serdes,
+)
 
 KEYS = 20
 LOGGED, MEMORY, UNLOGGED, FILLED = "logged", "memory", "unlogged", "filled"

@@ -6,11 +6,11 @@ import random
 import signal
 from pathlib import Path
 
-from streams import App, State
-from streams.transport.local import LocalTransport
-from streams.transport.port import TopicPartition
 from tests.crash.killing import child_of, kill_at_some_moment
 from tests.crash.stores_child import FILLED, LOGGED, MEMORY, UNLOGGED, application
+from thalweg import App, State
+from thalweg.streams.transport.local import LocalTransport
+from thalweg.streams.transport.port import TopicPartition
 
 KILLS = 15
 LONGEST_LIFE_SECONDS = 0.3

@@ -8,11 +8,11 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 
-from streams import App, State, serdes
-from streams.transport.local import LocalTransport
-from streams.transport.port import TopicPartition
 from tests.crash.killing import child_of, kill_at_some_moment
 from tests.crash.word_count_child import PARTITIONS, application, lines
+from thalweg import App, State, serdes
+from thalweg.streams.transport.local import LocalTransport
+from thalweg.streams.transport.port import TopicPartition
 
 KILLS = 50
 LONGEST_LIFE_SECONDS = 0.4

@@ -13,7 +13,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from streams import App, State, StreamsBuilder, serdes
+from thalweg import (
+    App,
+    State,
+    StreamsBuilder,
+    serdes,
+)
 
 PARTITIONS = 2
 WORDS = [f"w{number}" for number in range(500)]

@@ -15,7 +15,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 
-RUN_THALWEG = "import sys; sys.argv[0] = 'thalweg'; from streams.cli import main; main()"
+RUN_THALWEG = "import sys; sys.argv[0] = 'thalweg'; from thalweg.streams.cli import main; main()"
 """The command line as Python code, wherever the distribution is installed."""
 
 _BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

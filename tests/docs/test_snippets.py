@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 import yaml
 
-from streams.app import App
 from tests.docs.documents import (
     DOCUMENTS,
     ROOT,
@@ -32,6 +31,7 @@ from tests.docs.documents import (
     name,
     prose,
 )
+from thalweg.streams.app import App
 
 LINKED = [*DOCUMENTS, ROOT / "CHANGELOG.md"]
 

@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import streams
-from stores.serde import Serde
-from streams.config import StreamsConfig
-from tests.docs.documents import ROOT, blocks, table_below
+import thalweg as streams
+from tests.docs.documents import ROOT, table_below
 from tests.golden.builders import BUILDERS
+from tests.house import architecture_tree
+from thalweg.stores.serde import Serde
+from thalweg.streams.config import StreamsConfig
 
 GUIDE = ROOT / "docs" / "guide.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
@@ -104,15 +105,7 @@ def test_the_number_of_recorded_cases_is_that_of_the_tests() -> None:
     assert int(told[1]) == len(recorded & BUILDERS.keys())
 
 
-def test_the_tree_in_the_architecture_names_every_module() -> None:
-    (tree,) = (b.text for b in blocks(ARCHITECTURE) if b.text.startswith("stores/"))
-    named = set(re.findall(r"\w+", tree))
-
-    modules = {
-        path.stem
-        for package in ("stores", "topology", "rebalance", "streams")
-        for path in (ROOT / package).rglob("*.py")
-        # What a line calls by the name of its folder is not listed module by module.
-        if not {"cli", "testing", "nodes", "log"} & set(path.parent.parts)
-    }
-    assert sorted(modules - named - {"__init__"}) == []
+def test_the_tree_in_the_architecture_is_that_of_the_code() -> None:
+    assert architecture_tree.shown() == architecture_tree.tree(), (
+        "draw it anew: python -m tests.house.architecture_tree"
+    )

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import examples
-from streams.cli import cli
+from thalweg.streams.cli import cli
 
 ROOT = Path(examples.__file__).parent.parent
 

@@ -8,9 +8,9 @@ import pytest
 
 from examples import anomaly
 from examples.anomaly import Alert, builder
-from streams import TopologyTestDriver, serdes
-from streams.testing import TestInputTopic, TestOutputTopic
 from tests.examples.conftest import Told
+from thalweg import TopologyTestDriver, serdes
+from thalweg.streams.testing import TestInputTopic, TestOutputTopic
 
 Topics = tuple[TestInputTopic[str, str], TestOutputTopic[str, Alert]]
 

@@ -8,8 +8,8 @@ import pytest
 
 from examples import enrich_orders
 from examples.enrich_orders import Customer, EnrichedOrder, Order, builder
-from streams import StreamsError, TopologyTestDriver, serdes
 from tests.examples.conftest import Told
+from thalweg import StreamsError, TopologyTestDriver, serdes
 
 ANN, BOB = Customer("Ann", "AT"), Customer("Bob", "BE", tier="gold")
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from examples import page_views
 from examples.page_views import PageCount, View, builder
-from streams import TopologyTestDriver, serdes
 from tests.examples.conftest import Told
+from thalweg import TopologyTestDriver, serdes
 
 NOON_MS = int(datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp() * 1_000)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from examples.word_count import builder, library_files, lines_of, words_of
-from streams import TopologyTestDriver, serdes
-from streams.cli import cli
 from tests.examples.conftest import ROOT
+from thalweg import TopologyTestDriver, serdes
+from thalweg.streams.cli import cli
 
 TEXT = """\
 To be, or not to be, that is the question:

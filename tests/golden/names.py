@@ -12,13 +12,18 @@ from typing import Any
 
 import pytest
 
-from rebalance.messages import encode_topology
-from stores.errors import StreamsError
 from tests.golden.builders import Build
 from tests.golden.runner import Case
 from tests.golden.settings import topology_config, topology_settings
-from topology.errors import TopologyError
-from topology.subtopologies import CopartitionGroup, InternalTopic, Subtopology, subtopologies
+from thalweg.rebalance.messages import encode_topology
+from thalweg.stores.errors import StreamsError
+from thalweg.topology.errors import TopologyError
+from thalweg.topology.subtopologies import (
+    CopartitionGroup,
+    InternalTopic,
+    Subtopology,
+    subtopologies,
+)
 
 
 def check_names(case: Case, build: Build) -> None:

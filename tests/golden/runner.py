@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from stores.errors import StreamsError
-from stores.record import RawRecord
-from streams.testing import ProducedRecord, TopologyTestDriver
 from tests.golden.builders import Build
 from tests.golden.settings import application_id, streams_config, topology_settings
+from thalweg.stores.errors import StreamsError
+from thalweg.stores.record import RawRecord
+from thalweg.streams.testing import ProducedRecord, TopologyTestDriver
 
 STACK_TRACE = "__streams.errors.stacktrace"
 ERROR_CLASS = "__streams.errors.exception"

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stores.serde import Serde, serdes
-from streams.config import StreamsConfig
-from streams.error_handlers import log_and_continue
-from topology.subtopologies import TopologyConfig
+from thalweg.stores.serde import Serde, serdes
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.error_handlers import log_and_continue
+from thalweg.topology.subtopologies import TopologyConfig
 
 _KAFKA = "org.apache.kafka.common.serialization.Serdes$"
 _SERDES: Mapping[str, Serde[Any]] = {

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from stores.errors import StreamsError
+from thalweg.stores.errors import StreamsError
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("streams", "stores", "topology", "rebalance")
@@ -59,7 +59,8 @@ def modules() -> list[Path]:
 
 def module_name(path: Path) -> str:
     """Returns the dotted name of a module."""
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    return f"thalweg.{name}"
 
 
 def tracked_files() -> list[Path]:
@@ -146,7 +147,8 @@ def test_every_error_of_ours_has_the_one_root() -> None:
         ):
             if (
                 issubclass(found, Exception)
-                and found.__module__.split(".")[0] in {*PACKAGES} - {"rebalance"}
+                and found.__module__.startswith("thalweg")
+                and not found.__module__.startswith("thalweg.rebalance")
                 and not found.__name__.startswith("_")
                 and not issubclass(found, StreamsError)
             ):
@@ -160,7 +162,7 @@ def test_asserts_are_on() -> None:
 
 def test_the_public_names_of_streams_are_those_listed() -> None:
     listed = (Path(__file__).parent / "streams_public_names.txt").read_text().split()
-    streams = importlib.import_module("streams")
+    streams = importlib.import_module("thalweg")
     assert sorted(streams.__all__) == listed, (
         "a name became public or went: note it in CHANGELOG.md, then mend the list"
     )

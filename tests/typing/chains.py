@@ -7,13 +7,13 @@ from typing import Any, assert_type
 
 import msgspec
 
-from stores.api import ReadOnlyKeyValueStore, ReadOnlyWindowStore, ValueAndTimestamp
-from stores.record import Headers, RecordContext
-from stores.serde import Serde, serdes
-from stores.windowed import Windowed
-from streams.app import App
-from streams.testing import TestInputTopic, TestOutputTopic, TopologyTestDriver
-from topology.dsl import (
+from thalweg.stores.api import ReadOnlyKeyValueStore, ReadOnlyWindowStore, ValueAndTimestamp
+from thalweg.stores.record import Headers, RecordContext
+from thalweg.stores.serde import Serde, serdes
+from thalweg.stores.windowed import Windowed
+from thalweg.streams.app import App
+from thalweg.streams.testing import TestInputTopic, TestOutputTopic, TopologyTestDriver
+from thalweg.topology.dsl import (
     KGroupedStream,
     KGroupedTable,
     KStream,

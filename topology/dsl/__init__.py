@@ -3,12 +3,12 @@
 Source: JVM `org.apache.kafka.streams.kstream`.
 """
 
-from topology.dsl.builder import StreamsBuilder
-from topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
-from topology.dsl.options import Materialized
-from topology.dsl.stream import BranchedKStream, KStream
-from topology.dsl.table import KTable, ValueTransformer
-from topology.dsl.windows import TimeWindows, UnlimitedWindows, WindowedStreamPartitioner
+from thalweg.topology.dsl.builder import StreamsBuilder
+from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
+from thalweg.topology.dsl.options import Materialized
+from thalweg.topology.dsl.stream import BranchedKStream, KStream
+from thalweg.topology.dsl.table import KTable, ValueTransformer
+from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, WindowedStreamPartitioner
 
 __all__ = [
     "BranchedKStream",

@@ -12,12 +12,17 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar, overload
 
-from stores.builders import StoreBuilder
-from stores.serde import Serde, SerdeHint, serde_of
-from topology.dsl.options import Materialized, check_name, settle, with_name
-from topology.dsl.stream import KStream
-from topology.dsl.table import KTable, SourceLogic
-from topology.graph import (
+from thalweg.stores.builders import StoreBuilder
+from thalweg.stores.serde import Serde, SerdeHint, serde_of
+from thalweg.topology.dsl.options import (
+    Materialized,
+    check_name,
+    settle,
+    with_name,
+)
+from thalweg.topology.dsl.stream import KStream
+from thalweg.topology.dsl.table import KTable, SourceLogic
+from thalweg.topology.graph import (
     BuildOptions,
     GlobalStoreGraphNode,
     LogicalGraph,
@@ -26,15 +31,15 @@ from topology.graph import (
     StateStoreGraphNode,
     TableSourceGraphNode,
 )
-from topology.nodes.process import check_supplier
-from topology.nodes.table import TableSource
-from topology.processor import (
+from thalweg.topology.operators.process import check_supplier
+from thalweg.topology.operators.table import TableSource
+from thalweg.topology.physical import Topology
+from thalweg.topology.processor import (
     AutoOffsetReset,
     Processor,
     TimestampExtractor,
     check_extractor,
 )
-from topology.topology import Topology
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -12,19 +12,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from stores.builders import StoreBuilder
-from stores.serde import Serde, SerdeHint, serde_of, serdes
-from stores.windowed import Windowed
-from topology.dsl.options import Materialized, Store, arity, check_name, settle, with_name
-from topology.dsl.table import AggregateLogic, KTable
-from topology.dsl.windows import TimeWindows, UnlimitedWindows
-from topology.graph import (
+from thalweg.stores.builders import StoreBuilder
+from thalweg.stores.serde import (
+    Serde,
+    SerdeHint,
+    serde_of,
+    serdes,
+)
+from thalweg.stores.windowed import Windowed
+from thalweg.topology.dsl.options import (
+    Materialized,
+    Store,
+    arity,
+    check_name,
+    settle,
+    with_name,
+)
+from thalweg.topology.dsl.table import AggregateLogic, KTable
+from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows
+from thalweg.topology.graph import (
     GroupedTableRepartitionGraphNode,
     Place,
     ProcessorGraphNode,
     RepartitionGraphNode,
 )
-from topology.nodes.aggregate import (
+from thalweg.topology.operators.aggregate import (
     Aggregate,
     Count,
     GroupedTableAggregate,
@@ -34,7 +46,12 @@ from topology.nodes.aggregate import (
     TableCount,
     TableReduce,
 )
-from topology.nodes.windows import WindowAggregate, WindowCount, WindowedAggregate, WindowReduce
+from thalweg.topology.operators.window_aggregate import (
+    WindowAggregate,
+    WindowCount,
+    WindowedAggregate,
+    WindowReduce,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar, final
 
-from stores import callables
-from stores.builders import StoreBuilder
-from stores.serde import Serde, SerdeHint, serde_of
-from topology.dsl.windows import TimeWindows, UnlimitedWindows, duration_ms
-from topology.errors import TopologyError
-from topology.graph import LogicalGraph
+from thalweg.stores import callables
+from thalweg.stores.builders import StoreBuilder
+from thalweg.stores.serde import Serde, SerdeHint, serde_of
+from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, duration_ms
+from thalweg.topology.errors import TopologyError
+from thalweg.topology.graph import LogicalGraph
 
 K = TypeVar("K")
 V = TypeVar("V")

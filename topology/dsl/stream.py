@@ -13,10 +13,10 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TextIO, TypeVar, overload
 
-from stores.record import RecordContext
-from stores.serde import Serde, SerdeHint, serde_of
-from topology.dsl.grouped import KGroupedStream, StreamGrouping
-from topology.dsl.options import (
+from thalweg.stores.record import RecordContext
+from thalweg.stores.serde import Serde, SerdeHint, serde_of
+from thalweg.topology.dsl.grouped import KGroupedStream, StreamGrouping
+from thalweg.topology.dsl.options import (
     Materialized,
     arity,
     check_name,
@@ -24,13 +24,18 @@ from topology.dsl.options import (
     settle,
     with_name,
 )
-from topology.dsl.table import KTable, SourceLogic
-from topology.dsl.windows import WindowedStreamPartitioner
-from topology.errors import TopologyError
-from topology.graph import Place, ProcessorGraphNode, RepartitionGraphNode, SinkGraphNode
-from topology.nodes.node import Node
-from topology.nodes.process import ProcessorApiNode, check_supplier
-from topology.nodes.stateless import (
+from thalweg.topology.dsl.table import KTable, SourceLogic
+from thalweg.topology.dsl.windows import WindowedStreamPartitioner
+from thalweg.topology.errors import TopologyError
+from thalweg.topology.graph import (
+    Place,
+    ProcessorGraphNode,
+    RepartitionGraphNode,
+    SinkGraphNode,
+)
+from thalweg.topology.operators.operator import Node
+from thalweg.topology.operators.process import ProcessorApiNode, check_supplier
+from thalweg.topology.operators.stateless import (
     Branch,
     Filter,
     FlatMap,
@@ -41,9 +46,9 @@ from topology.nodes.stateless import (
     Peek,
     SelectKey,
 )
-from topology.nodes.stream_table_join import StreamTableJoin
-from topology.nodes.table import StreamToTable
-from topology.processor import (
+from thalweg.topology.operators.stream_table_join import StreamTableJoin
+from thalweg.topology.operators.table import StreamToTable
+from thalweg.topology.processor import (
     FixedKeyProcessor,
     Processor,
     StreamPartitioner,

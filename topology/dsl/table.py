@@ -15,10 +15,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
-from stores.callables import arity as arity_of
-from stores.callables import refuse_async, shown
-from stores.serde import Serde, serde_of
-from topology.dsl.options import (
+from thalweg.stores.callables import arity as arity_of
+from thalweg.stores.callables import refuse_async, shown
+from thalweg.stores.serde import Serde, serde_of
+from thalweg.topology.dsl.options import (
     Materialized,
     arity,
     check_name,
@@ -26,7 +26,7 @@ from topology.dsl.options import (
     settle,
     with_name,
 )
-from topology.graph import (
+from thalweg.topology.graph import (
     GraphNode,
     GroupedTableSelectGraphNode,
     JoinSide,
@@ -34,9 +34,9 @@ from topology.graph import (
     ProcessorGraphNode,
     TableJoinGraphNode,
 )
-from topology.nodes.aggregate import TableGroupBySelect
-from topology.nodes.node import NodeScope
-from topology.nodes.table import (
+from thalweg.topology.operators.aggregate import TableGroupBySelect
+from thalweg.topology.operators.operator import NodeScope
+from thalweg.topology.operators.table import (
     FilterView,
     MapView,
     Read,
@@ -51,11 +51,16 @@ from topology.nodes.table import (
     ToStream,
     TransformView,
 )
-from topology.nodes.table_join import JoinView, Kind, TableJoin, TableJoinMerge
+from thalweg.topology.operators.table_join import (
+    JoinView,
+    Kind,
+    TableJoin,
+    TableJoinMerge,
+)
 
 if TYPE_CHECKING:
-    from topology.dsl.grouped import KGroupedTable
-    from topology.dsl.stream import KStream
+    from thalweg.topology.dsl.grouped import KGroupedTable
+    from thalweg.topology.dsl.stream import KStream
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -391,7 +396,7 @@ class KTable(Generic[K, V]):
             mapper: (key, value) -> new key.
             name: name of the processor.
         """
-        from topology.dsl.stream import KStream
+        from thalweg.topology.dsl.stream import KStream
 
         if mapper is not None:
             arity(mapper, {2: "key, value"}, "to_stream")
@@ -416,7 +421,7 @@ class KTable(Generic[K, V]):
             key_serde: how groups are written to the repartition topic.
             value_serde: how values are written there.
         """
-        from topology.dsl.grouped import KGroupedTable
+        from thalweg.topology.dsl.grouped import KGroupedTable
 
         arity(mapper, {2: "key, value"}, "group_by")
         key_serde = serde_of(key_serde, "key_serde of group_by()")

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from stores.murmur2 import murmur2
-from stores.serde import Serde
-from stores.windowed import Windowed
+from thalweg.stores.murmur2 import murmur2
+from thalweg.stores.serde import Serde
+from thalweg.stores.windowed import Windowed
 
 Duration = timedelta | int
 """A length of time: a `timedelta`, or an int of milliseconds."""

@@ -28,9 +28,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from stores.backends.contract import ByteStore, Change, Row
-from stores.record import RawRecord, offset_of
-from streams.transport.log.formats import (
+from thalweg.stores.bytes.contract import ByteStore, Change, Row
+from thalweg.stores.record import RawRecord, offset_of
+from thalweg.streams.transport.log.formats import (
     CHUNK_BYTES,
     CHUNK_RECORDS,
     NO_HORIZON,
@@ -40,7 +40,7 @@ from streams.transport.log.formats import (
     encode_chunks,
     encode_partition,
 )
-from streams.transport.log.topics import Partition, Topic
+from thalweg.streams.transport.log.topics import Partition, Topic
 
 DIRTY_RECORDS_MIN: Final = 10_000
 """A dirty part with fewer records is left alone: reading it costs a restore nothing."""

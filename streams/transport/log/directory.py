@@ -23,12 +23,17 @@ from typing import IO, Final
 
 import msgspec
 
-from stores.backends.rocks import RocksBudget, RocksByteStore
-from streams.errors import ConfigError, StoreLockedError
-from streams.logs import NOTICES
-from streams.transport.log.engine import LocalLog
-from streams.transport.log.owner_server import ABOUT_FILE, OWNER_DIRECTORY, OwnerServer, Pages
-from streams.transport.log.owner_wire import About
+from thalweg.stores.bytes.rocks import RocksBudget, RocksByteStore
+from thalweg.streams.errors import ConfigError, StoreLockedError
+from thalweg.streams.notices import NOTICES
+from thalweg.streams.transport.log.engine import LocalLog
+from thalweg.streams.transport.log.owner_server import (
+    ABOUT_FILE,
+    OWNER_DIRECTORY,
+    OwnerServer,
+    Pages,
+)
+from thalweg.streams.transport.log.owner_wire import About
 
 LOCK_FILE: Final = ".lock"
 ROWS_DIRECTORY: Final = "rows"

@@ -30,21 +30,36 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from stores.backends.contract import ByteStore, Change, Sync, prefix_end
-from stores.record import RawRecord, offset_of, record_offset
-from streams.errors import BackendError, ConfigError, ProductionError, TransportError
-from streams.transport.log import formats
-from streams.transport.log.cleaner import DIRTY_RECORDS_MIN, Cleaner, first_row, release
-from streams.transport.log.outbox import Outbox
-from streams.transport.log.topics import (
+from thalweg.stores.bytes.contract import (
+    ByteStore,
+    Change,
+    Sync,
+    prefix_end,
+)
+from thalweg.stores.record import RawRecord, offset_of, record_offset
+from thalweg.streams.errors import (
+    BackendError,
+    ConfigError,
+    ProductionError,
+    TransportError,
+)
+from thalweg.streams.transport.log import formats
+from thalweg.streams.transport.log.cleaner import (
+    DIRTY_RECORDS_MIN,
+    Cleaner,
+    first_row,
+    release,
+)
+from thalweg.streams.transport.log.outbox import Outbox
+from thalweg.streams.transport.log.topics import (
     Partition,
     Topic,
     TopicConfigs,
     check_partition_count,
     name_fault,
 )
-from streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition
-from topology.subtopologies import partitions_text
+from thalweg.streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition
+from thalweg.topology.subtopologies import partitions_text
 
 END_OFFSET: Final = -1
 """In `delete_records`: everything there is. Kafka's word for the high watermark."""

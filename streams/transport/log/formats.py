@@ -35,9 +35,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from stores.record import HeaderList, RawRecord, offset_of
-from streams.errors import CorruptDataError, ProductionError
-from streams.transport.port import OffsetAndMetadata, TopicPartition
+from thalweg.stores.record import HeaderList, RawRecord, offset_of
+from thalweg.streams.errors import CorruptDataError, ProductionError
+from thalweg.streams.transport.port import OffsetAndMetadata, TopicPartition
 
 FORMAT: Final = b"1"
 

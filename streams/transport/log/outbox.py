@@ -19,17 +19,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 
-from stores.record import RawRecord, record_offset
-from streams.errors import TransportError
-from streams.transport.log.formats import (
+from thalweg.stores.record import RawRecord, record_offset
+from thalweg.streams.errors import TransportError
+from thalweg.streams.transport.log.formats import (
     CHUNK_BYTES,
     CHUNK_RECORDS,
     Chunk,
     decode_chunk,
     encode_chunks,
 )
-from streams.transport.log.topics import Partition
-from streams.transport.port import End
+from thalweg.streams.transport.log.topics import Partition
+from thalweg.streams.transport.port import End
 
 
 class Outbox:

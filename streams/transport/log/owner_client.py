@@ -22,8 +22,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from streams.errors import BrokerError, StreamsError
-from streams.transport.log import owner_wire
+from thalweg.streams.errors import BrokerError, StreamsError
+from thalweg.streams.transport.log import owner_wire
 
 CALL_SECONDS: Final = 60.0
 """How long an answer may take, beyond what the owner was asked to wait."""

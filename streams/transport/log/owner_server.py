@@ -37,13 +37,23 @@ from urllib.parse import unquote
 
 import msgspec
 
-from stores.record import headers_of, offset_of
-from streams.clock import SystemClock
-from streams.errors import BrokerError, ProductionError, StoreLockedError, StreamsError
-from streams.transport.log import owner_wire
-from streams.transport.log.engine import LocalLog
-from streams.transport.log.transport import LogTransport
-from streams.transport.port import NewTopic, Reader, TopicConfig, TopicPartition
+from thalweg.stores.record import headers_of, offset_of
+from thalweg.streams.clock import SystemClock
+from thalweg.streams.errors import (
+    BrokerError,
+    ProductionError,
+    StoreLockedError,
+    StreamsError,
+)
+from thalweg.streams.transport.log import owner_wire
+from thalweg.streams.transport.log.engine import LocalLog
+from thalweg.streams.transport.log.transport import LogTransport
+from thalweg.streams.transport.port import (
+    NewTopic,
+    Reader,
+    TopicConfig,
+    TopicPartition,
+)
 
 OWNER_DIRECTORY: Final = ".owner"
 ABOUT_FILE: Final = "about"

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from stores.errors import (
+from thalweg.stores.errors import (
     BackendError,
     CorruptDataError,
     DeserializationError,
@@ -31,8 +31,8 @@ from stores.errors import (
     StreamsError,
     UnknownStoreError,
 )
-from stores.record import HeaderList
-from streams.errors import (
+from thalweg.stores.record import HeaderList
+from thalweg.streams.errors import (
     AppStateError,
     BrokerError,
     ConfigError,

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from stores.record import RawRecord, offset_of
-from streams.errors import BrokerError, OffsetOutOfRangeError, TransportError
-from streams.transport.log.engine import LocalLog
-from streams.transport.log.outbox import Outbox
-from streams.transport.log.topics import Partition
-from streams.transport.port import Batch, Reader, TopicPartition
+from thalweg.stores.record import RawRecord, offset_of
+from thalweg.streams.errors import BrokerError, OffsetOutOfRangeError, TransportError
+from thalweg.streams.transport.log.engine import LocalLog
+from thalweg.streams.transport.log.outbox import Outbox
+from thalweg.streams.transport.log.topics import Partition
+from thalweg.streams.transport.port import Batch, Reader, TopicPartition
 
 
 class _Cursor:

@@ -24,9 +24,14 @@ import re
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from streams.errors import TransportError
-from streams.transport.log.formats import PartitionRow, base_bytes, chunks_prefix, partition_key
-from streams.transport.port import TopicPartition
+from thalweg.streams.errors import TransportError
+from thalweg.streams.transport.log.formats import (
+    PartitionRow,
+    base_bytes,
+    chunks_prefix,
+    partition_key,
+)
+from thalweg.streams.transport.port import TopicPartition
 
 NAME_LENGTH_MAX: Final = 249
 _NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")

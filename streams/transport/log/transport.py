@@ -14,15 +14,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import cycle
 
-from stores.record import HeaderList, RawRecord, headers_of
-from streams.errors import ProductionError, TransportError
-from streams.transport.log.engine import LocalLog, deleted_topic_error
-from streams.transport.log.formats import CHUNK_RECORDS
-from streams.transport.log.outbox import Outbox
-from streams.transport.log.reader import LogReader
-from streams.transport.log.topics import CONFIG_DEFAULTS, Partition, Topic, name_fault
-from streams.transport.partitioning import KEY_HASHES
-from streams.transport.port import (
+from thalweg.stores.record import HeaderList, RawRecord, headers_of
+from thalweg.streams.errors import ProductionError, TransportError
+from thalweg.streams.transport.log.engine import LocalLog, deleted_topic_error
+from thalweg.streams.transport.log.formats import CHUNK_RECORDS
+from thalweg.streams.transport.log.outbox import Outbox
+from thalweg.streams.transport.log.reader import LogReader
+from thalweg.streams.transport.log.topics import (
+    CONFIG_DEFAULTS,
+    Partition,
+    Topic,
+    name_fault,
+)
+from thalweg.streams.transport.partitioning import KEY_HASHES
+from thalweg.streams.transport.port import (
     End,
     NewTopic,
     OffsetAndMetadata,

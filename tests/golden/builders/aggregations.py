@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from stores.builders import lru_store
 from tests.golden.builders.registry import D, I, L, S, dsl_case
 from tests.golden.java import first, long_sum, plus, split
-from topology.dsl import Materialized, StreamsBuilder
+from thalweg.stores.builders import lru_store
+from thalweg.topology.dsl import Materialized, StreamsBuilder
 
 
 @dsl_case

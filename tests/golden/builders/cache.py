@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.golden.builders.registry import L, S, dsl_case
 from tests.golden.java import cat, first, text
-from topology.dsl import Materialized, StreamsBuilder, TimeWindows
+from thalweg.topology.dsl import Materialized, StreamsBuilder, TimeWindows
 
 
 def _count(b: StreamsBuilder) -> None:

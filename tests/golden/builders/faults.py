@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from stores.errors import StreamsError
 from tests.golden.builders.registry import L, S, dsl_case
 from tests.golden.java import first, split
-from topology.dsl import StreamsBuilder, TimeWindows
-from topology.processor import ConsumedRecord, wallclock_timestamp
+from thalweg.stores.errors import StreamsError
+from thalweg.topology.dsl import StreamsBuilder, TimeWindows
+from thalweg.topology.processor import ConsumedRecord, wallclock_timestamp
 
 
 def _prefix(record: ConsumedRecord) -> int:

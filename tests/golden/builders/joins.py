@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.golden.builders.registry import L, S, dsl_case
 from tests.golden.java import as_long, cat, first, plus
-from topology.dsl import KTable, Materialized, StreamsBuilder
+from thalweg.topology.dsl import KTable, Materialized, StreamsBuilder
 
 
 @dsl_case

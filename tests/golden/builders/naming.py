@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from stores.builders import StoreBuilder, key_value_store
 from tests.golden.builders.papi import GlobalUpdate, StoreCount
 from tests.golden.builders.process import Same, Tag
 from tests.golden.builders.registry import L, S, dsl_case
 from tests.golden.builders.tables import Sizer
 from tests.golden.java import cat
-from topology.dsl import Materialized, StreamsBuilder
+from thalweg.stores.builders import StoreBuilder, key_value_store
+from thalweg.topology.dsl import Materialized, StreamsBuilder
 
 
 @dsl_case

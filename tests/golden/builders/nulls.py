@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from stores.record import Record
 from tests.golden.builders.registry import L, S, dsl_case
 from tests.golden.java import cat, plus
-from topology.dsl import Materialized, StreamsBuilder, TimeWindows
-from topology.processor import Processor
+from thalweg.stores.record import Record
+from thalweg.topology.dsl import Materialized, StreamsBuilder, TimeWindows
+from thalweg.topology.processor import Processor
 
 
 @dsl_case

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from stores.api import KeyValueStore
-from stores.builders import key_value_store
-from stores.record import Headers, Record
 from tests.golden.builders.registry import L, S, papi_case
 from tests.golden.builders.stateless import ByKey
 from tests.golden.java import plus
-from topology.processor import Processor, ProcessorContext
-from topology.topology import Topology
+from thalweg.stores.api import KeyValueStore
+from thalweg.stores.builders import key_value_store
+from thalweg.stores.record import Headers, Record
+from thalweg.topology.physical import Topology
+from thalweg.topology.processor import Processor, ProcessorContext
 
 Texts = Processor[str, str, str, str]
 

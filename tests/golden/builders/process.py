@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stores.api import KeyValueStore
-from stores.builders import key_value_store
-from stores.record import Record
 from tests.golden.builders.registry import L, S, dsl_case
 from tests.golden.java import long_sum, plus, text
-from topology.dsl import StreamsBuilder
-from topology.processor import (
+from thalweg.stores.api import KeyValueStore
+from thalweg.stores.builders import key_value_store
+from thalweg.stores.record import Record
+from thalweg.topology.dsl import StreamsBuilder
+from thalweg.topology.processor import (
     Cancellable,
     FixedKeyProcessor,
     FixedKeyRecord,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stores.serde import serdes
-from topology.dsl import StreamsBuilder
-from topology.topology import Topology
+from thalweg.stores.serde import serdes
+from thalweg.topology.dsl import StreamsBuilder
+from thalweg.topology.physical import Topology
 
 Build = Callable[[Mapping[str, Any]], Topology]
 """Builds the topology of a case under a configuration by the JVM's names."""

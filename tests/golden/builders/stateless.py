@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from stores.record import RecordContext
 from tests.golden.builders.registry import I, L, S, dsl_case
 from tests.golden.java import first, length, plus, split, text, units
-from topology.dsl import KStream, StreamsBuilder
+from thalweg.stores.record import RecordContext
+from thalweg.topology.dsl import KStream, StreamsBuilder
 
 
 @dsl_case

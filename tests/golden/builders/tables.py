@@ -6,7 +6,7 @@ import re
 
 from tests.golden.builders.registry import D, I, L, S, dsl_case
 from tests.golden.java import as_long, first, length, long_difference, long_sum, parity, plus
-from topology.dsl import Materialized, StreamsBuilder
+from thalweg.topology.dsl import Materialized, StreamsBuilder
 
 
 @dsl_case

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from tests.golden.builders.registry import L, S, dsl_case
 from tests.golden.java import length, long_sum, plus, remainder, text
-from topology.dsl import KGroupedStream, Materialized, StreamsBuilder, TimeWindows, UnlimitedWindows
+from thalweg.topology.dsl import (
+    KGroupedStream,
+    Materialized,
+    StreamsBuilder,
+    TimeWindows,
+    UnlimitedWindows,
+)
 
 
 def _grouped(b: StreamsBuilder) -> KGroupedStream[str, str]:

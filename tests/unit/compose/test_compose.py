@@ -14,11 +14,17 @@ import pytest
 import typer.main
 import yaml
 
-from streams import App, State, StreamsConfig, TimeWindows, serdes
-from streams.cli import cli
-from streams.prometheus import Samples, samples_of
-from streams.queries.metadata import endpoint_of
-from streams.transport.memory import MemoryTransport, memory_log
+from thalweg import (
+    App,
+    State,
+    StreamsConfig,
+    TimeWindows,
+    serdes,
+)
+from thalweg.streams.cli import cli
+from thalweg.streams.observe.prometheus import Samples, samples_of
+from thalweg.streams.queries.metadata import endpoint_of
+from thalweg.streams.transport.memory import MemoryTransport, memory_log
 
 ROOT = Path(__file__).parents[3]
 COMPOSE = ROOT / "compose"
@@ -168,7 +174,7 @@ def test_what_a_service_waits_for_and_mounts_exists(services: dict[str, Any]) ->
 
 
 def test_the_stop_of_a_worker_has_the_time_it_needs(services: dict[str, Any]) -> None:
-    from streams.app import CLOSE_TIMEOUT
+    from thalweg.streams.app import CLOSE_TIMEOUT
 
     seconds = int(services["worker-1"]["stop_grace_period"].removesuffix("s"))
     assert seconds > CLOSE_TIMEOUT.total_seconds()

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from rebalance.actions import Answer, Heartbeat
-from rebalance.errors import Code
-from rebalance.heartbeat import Refusal
-from rebalance.member import NO_TASKS, TaskAssignment, TaskId
+from thalweg.rebalance.actions import Answer, Heartbeat
+from thalweg.rebalance.errors import Code
+from thalweg.rebalance.heartbeat import Refusal
+from thalweg.rebalance.values import NO_TASKS, TaskAssignment, TaskId
 
 
 @dataclass

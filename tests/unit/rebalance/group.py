@@ -18,14 +18,19 @@ from kio.schema.streams_group_heartbeat.v0 import request as heartbeat_request
 from kio.schema.streams_group_heartbeat.v0 import response as heartbeat_response
 from kio.serial import entity_reader
 
-from rebalance.actions import Heartbeat
-from rebalance.connection import Connection
-from rebalance.errors import Code, UnreachableError
-from rebalance.heartbeat import Refusal
-from rebalance.member import TaskAssignment, TaskId
-from rebalance.messages import DESCRIBE, HEARTBEAT, OFFSET_COMMIT, Api
 from tests.unit.rebalance.answers import encoded
 from tests.unit.rebalance.coordinator import Coordinator
+from thalweg.rebalance.actions import Heartbeat
+from thalweg.rebalance.connection import Connection
+from thalweg.rebalance.errors import Code, UnreachableError
+from thalweg.rebalance.heartbeat import Refusal
+from thalweg.rebalance.messages import (
+    DESCRIBE,
+    HEARTBEAT,
+    OFFSET_COMMIT,
+    Api,
+)
+from thalweg.rebalance.values import TaskAssignment, TaskId
 
 
 class GroupConnection(Connection):

@@ -12,11 +12,21 @@ import pytest
 from kio.schema.api_versions.v0 import response as versions_schema
 from kio.schema.find_coordinator.v4 import response as find_schema
 
-from rebalance.connection import BrokerConnection
-from rebalance.connection_settings import ConnectionSettings
-from rebalance.errors import Code, RefusedError, UnreachableError, UnsupportedBrokerError
-from rebalance.messages import FIND_COORDINATOR, HEARTBEAT, OFFSET_COMMIT, Api
 from tests.unit.rebalance.answers import encoded
+from thalweg.rebalance.connection import BrokerConnection
+from thalweg.rebalance.connection_settings import ConnectionSettings
+from thalweg.rebalance.errors import (
+    Code,
+    RefusedError,
+    UnreachableError,
+    UnsupportedBrokerError,
+)
+from thalweg.rebalance.messages import (
+    FIND_COORDINATOR,
+    HEARTBEAT,
+    OFFSET_COMMIT,
+    Api,
+)
 
 API_VERSIONS = 18
 KNOWN = {API_VERSIONS: (0, 4), 8: (2, 10), 9: (1, 10), 10: (0, 6), 88: (0, 0), 89: (0, 0)}

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from rebalance.connection_settings import ConnectionSettings, TlsSettings
-from rebalance.errors import ConnectionSettingsError
+from thalweg.rebalance.connection_settings import ConnectionSettings, TlsSettings
+from thalweg.rebalance.errors import ConnectionSettingsError
 
 SASL = {
     "bootstrap.servers": "h:1",

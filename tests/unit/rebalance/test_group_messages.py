@@ -2,7 +2,7 @@
 
 Heartbeats are in `test_heartbeat`, the header before each body in `test_connection`. Of the
 reference's frames TxnOffsetCommit is left out: librdkafka makes it, from the bytes of
-`streams.transport.kafka_group.consumer_group_metadata`.
+`streams.transport.kafka.group_metadata.consumer_group_metadata`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import struct
 
 import pytest
 
-from rebalance.errors import Code, RebalanceError
-from rebalance.member import Endpoint, GroupIdentity, TaskAssignment
-from rebalance.messages import (
+from thalweg.rebalance.errors import Code, RebalanceError
+from thalweg.rebalance.messages import (
     CommittedOffset,
     Coordinator,
     FetchedOffsets,
@@ -26,6 +25,7 @@ from rebalance.messages import (
     encode_offset_commit,
     encode_offset_fetch,
 )
+from thalweg.rebalance.values import Endpoint, GroupIdentity, TaskAssignment
 
 MEMBER = GroupIdentity("m", 3)
 

@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 
-from rebalance.actions import Answer, Heartbeat
-from rebalance.errors import RebalanceError
-from rebalance.heartbeat import Heartbeats, Refusal, read_answer
-from rebalance.member import Endpoint, EndpointPartitions, MemberSettings, TaskAssignment
-from rebalance.status import Status
+from thalweg.rebalance.actions import Answer, Heartbeat
+from thalweg.rebalance.errors import RebalanceError
+from thalweg.rebalance.group_codes import Status
+from thalweg.rebalance.heartbeat import Heartbeats, Refusal, read_answer
+from thalweg.rebalance.values import (
+    Endpoint,
+    EndpointPartitions,
+    MemberSettings,
+    TaskAssignment,
+)
 
 REPARTITION = "wordcount-KSTREAM-AGGREGATE-STATE-STORE-0000000003-repartition"
 CHANGELOG = "wordcount-KSTREAM-AGGREGATE-STATE-STORE-0000000003-changelog"

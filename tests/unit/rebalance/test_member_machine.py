@@ -23,13 +23,32 @@ from hypothesis.stateful import (
     rule,
 )
 
-from rebalance.actions import Action, Describe, FindCoordinator, Heartbeat, Send, Tell, Wait
-from rebalance.errors import Code, UnreachableError
-from rebalance.events import Assigned, Event, Fatal, Lost, Revoked
-from rebalance.heartbeat import Refusal
-from rebalance.member import NO_TASKS, MemberSettings, TaskAssignment, TaskId
-from rebalance.membership import ACTIVE, Membership, State
 from tests.unit.rebalance.coordinator import Coordinator, common, without
+from thalweg.rebalance.actions import (
+    Action,
+    Describe,
+    FindCoordinator,
+    Heartbeat,
+    Send,
+    Tell,
+    Wait,
+)
+from thalweg.rebalance.errors import Code, UnreachableError
+from thalweg.rebalance.events import (
+    Assigned,
+    Event,
+    Fatal,
+    Lost,
+    Revoked,
+)
+from thalweg.rebalance.heartbeat import Refusal
+from thalweg.rebalance.membership import ACTIVE, Membership, State
+from thalweg.rebalance.values import (
+    NO_TASKS,
+    MemberSettings,
+    TaskAssignment,
+    TaskId,
+)
 
 TASKS = frozenset(TaskId(part, partition) for part in ("0", "1") for partition in range(3))
 NAMES = ("m0", "m1", "m2")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rebalance.actions import (
+from thalweg.rebalance.actions import (
     Action,
     Answer,
     Describe,
@@ -20,8 +20,8 @@ from rebalance.actions import (
     Tell,
     Wait,
 )
-from rebalance.backoff import Backoff
-from rebalance.errors import (
+from thalweg.rebalance.backoff import Backoff
+from thalweg.rebalance.errors import (
     AuthenticationError,
     Code,
     MissingTopicsError,
@@ -31,7 +31,7 @@ from rebalance.errors import (
     UnreachableError,
     UnsupportedBrokerError,
 )
-from rebalance.events import (
+from thalweg.rebalance.events import (
     Assigned,
     Event,
     Fatal,
@@ -41,7 +41,16 @@ from rebalance.events import (
     ShutdownRequested,
     StatusChanged,
 )
-from rebalance.member import (
+from thalweg.rebalance.group_codes import Status
+from thalweg.rebalance.membership import (
+    ACTIVE,
+    AT_ONCE,
+    ON_INTERVAL,
+    PREDECESSORS,
+    Membership,
+    State,
+)
+from thalweg.rebalance.values import (
     Endpoint,
     EndpointPartitions,
     GroupIdentity,
@@ -49,8 +58,6 @@ from rebalance.member import (
     TaskAssignment,
     TaskId,
 )
-from rebalance.membership import ACTIVE, AT_ONCE, ON_INTERVAL, PREDECESSORS, Membership, State
-from rebalance.status import Status
 
 POLL_MS = 60_000
 

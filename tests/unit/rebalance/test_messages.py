@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from kio.schema.streams_group_heartbeat.v0.request import CopartitionGroup
 
-from rebalance.messages import encode_topology, topology_message
+from thalweg.rebalance.messages import encode_topology, topology_message
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import pytest
 from kio.schema.offset_commit.v9 import response as commit_schema
 from kio.schema.offset_fetch.v9 import response as fetch_schema
 
-from rebalance.backoff import Backoff
-from rebalance.connection import Connection
-from rebalance.errors import (
+from tests.unit.rebalance.answers import encoded
+from thalweg.rebalance.backoff import Backoff
+from thalweg.rebalance.connection import Connection
+from thalweg.rebalance.errors import (
     AuthenticationError,
     Code,
     MembershipLostError,
@@ -20,10 +21,21 @@ from rebalance.errors import (
     RefusedError,
     UnreachableError,
 )
-from rebalance.member import GroupIdentity
-from rebalance.messages import OFFSET_COMMIT, OFFSET_FETCH, Api, CommittedOffset
-from rebalance.offsets import Offsets, Verdict, commit_verdict, fetch_verdict, verdict, worst
-from tests.unit.rebalance.answers import encoded
+from thalweg.rebalance.messages import (
+    OFFSET_COMMIT,
+    OFFSET_FETCH,
+    Api,
+    CommittedOffset,
+)
+from thalweg.rebalance.offsets import (
+    Offsets,
+    Verdict,
+    commit_verdict,
+    fetch_verdict,
+    verdict,
+    worst,
+)
+from thalweg.rebalance.values import GroupIdentity
 
 MEMBER = GroupIdentity("m", 3)
 NOBODY = GroupIdentity("m", 0)

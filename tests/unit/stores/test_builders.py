@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from stores.builders import (
+from thalweg.stores.builders import (
     StoreBuilder,
     key_value_store,
     lru_store,
@@ -15,8 +15,8 @@ from stores.builders import (
     timestamped_window_store,
     window_store,
 )
-from stores.serde import serdes
-from stores.windowed import FOREVER_MS
+from thalweg.stores.serde import serdes
+from thalweg.stores.windowed import FOREVER_MS
 
 DAY_MS = 86_400_000
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stores.backends.rocks import RocksByteStore
-from stores.directory import (
+from thalweg.stores.bytes.rocks import RocksByteStore
+from thalweg.stores.directory import (
     CHECKPOINT_FILE,
     GLOBAL_DIRECTORY,
     LOCK_FILE,
@@ -28,7 +28,12 @@ from stores.directory import (
     read_checkpoint,
     write_checkpoint,
 )
-from stores.errors import BackendError, CorruptDataError, StoreClosedError, StoreLockedError
+from thalweg.stores.errors import (
+    BackendError,
+    CorruptDataError,
+    StoreClosedError,
+    StoreLockedError,
+)
 
 REPOSITORY = Path(__file__).parents[3]
 DAY_MS = 86_400_000
@@ -65,7 +70,7 @@ def test_it_is_made_with_its_parents(tmp_path: Path) -> None:
 def test_another_process_owns_it_until_it_closes_or_dies(tmp_path: Path, how: str) -> None:
     script = """
 import sys
-from stores.directory import StateDirectory
+from thalweg.stores.directory import StateDirectory
 directory = StateDirectory(sys.argv[1], "app")
 print("open", flush=True)
 sys.stdin.readline()
@@ -171,8 +176,8 @@ def test_a_directory_that_cannot_be_written_to(tmp_path: Path) -> None:
     """The child is nobody, if it can become that: root may write anywhere."""
     script = """
 import os, sys
-from stores.directory import StateDirectory
-from stores.errors import BackendError
+from thalweg.stores.directory import StateDirectory
+from thalweg.stores.errors import BackendError
 if os.getuid() == 0:
     os.setuid(65534)
 try:
@@ -396,8 +401,8 @@ def test_a_full_disk_leaves_the_old_checkpoint(checkpoint: Path) -> None:
     script = """
 import resource, signal, sys
 from pathlib import Path
-from stores.directory import write_checkpoint
-from stores.errors import BackendError
+from thalweg.stores.directory import write_checkpoint
+from thalweg.stores.errors import BackendError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
 write_checkpoint(Path(sys.argv[1]), {("t", 0): 1})
@@ -419,7 +424,7 @@ def test_a_kill_leaves_a_whole_checkpoint(checkpoint: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from stores.directory import write_checkpoint
+from thalweg.stores.directory import write_checkpoint
 number = 0
 while True:
     write_checkpoint(Path(sys.argv[1]), {("t", partition): number for partition in range(500)})

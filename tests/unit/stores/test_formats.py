@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stores.errors import DeserializationError, SerializationError
-from stores.formats import (
+from thalweg.stores.errors import DeserializationError, SerializationError
+from thalweg.stores.formats import (
     decode_change,
     decode_partition_metadata,
     decode_processor_metadata,

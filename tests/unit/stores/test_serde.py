@@ -14,9 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stores.errors import DeserializationError, SerializationError
-from stores.serde import Serde, serdes
-from stores.windowed import FOREVER_MS, TimeWindow, UnlimitedWindow, Windowed
+from thalweg.stores.errors import DeserializationError, SerializationError
+from thalweg.stores.serde import Serde, serdes
+from thalweg.stores.windowed import (
+    FOREVER_MS,
+    TimeWindow,
+    UnlimitedWindow,
+    Windowed,
+)
 
 
 class Order(msgspec.Struct):

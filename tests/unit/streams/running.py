@@ -9,11 +9,22 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stores.record import HeaderList, RawRecord, headers_of, offset_of
-from streams import App, RestoreListener, State, StreamsBuilder, serdes
-from streams.transport.log.engine import LocalLog
-from streams.transport.memory import MemoryTransport, memory_log
-from streams.transport.port import NewTopic, TopicPartition, Transport
+from thalweg import (
+    App,
+    RestoreListener,
+    State,
+    StreamsBuilder,
+    serdes,
+)
+from thalweg.stores.record import (
+    HeaderList,
+    RawRecord,
+    headers_of,
+    offset_of,
+)
+from thalweg.streams.transport.log.engine import LocalLog
+from thalweg.streams.transport.memory import MemoryTransport, memory_log
+from thalweg.streams.transport.port import NewTopic, TopicPartition, Transport
 
 SOON = timedelta(seconds=60)
 """Longer than anything takes that is in order."""

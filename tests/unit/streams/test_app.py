@@ -15,7 +15,18 @@ from typing import Any
 
 import pytest
 
-from streams import (
+from tests.unit.streams.running import (
+    SOON,
+    Gate,
+    Log,
+    idle,
+    rows_of,
+    settled,
+    until,
+    word_count,
+)
+from tests.unit.streams.tasks.steps import Told
+from thalweg import (
     App,
     AppStateError,
     AuthenticationError,
@@ -36,18 +47,7 @@ from streams import (
     ValueAndTimestamp,
     serdes,
 )
-from streams.clock import SystemClock
-from tests.unit.streams.running import (
-    SOON,
-    Gate,
-    Log,
-    idle,
-    rows_of,
-    settled,
-    until,
-    word_count,
-)
-from tests.unit.streams.tasks.steps import Told
+from thalweg.streams.clock import SystemClock
 
 COUNTS = "app-counts-changelog"
 
@@ -544,7 +544,7 @@ def test_a_worker_that_cannot_be_replaced_ends_it(tmp_path: Path) -> None:
 
 
 def test_an_error_while_it_closes_still_ends_as_not_running(tmp_path: Path) -> None:
-    from streams import Processor, Record
+    from thalweg import Processor, Record
 
     class Closing(Processor[Any, Any, Any, Any]):
         def process(self, record: Record[Any, Any]) -> None: ...
@@ -678,7 +678,7 @@ def test_two_applications_cannot_share_state(tmp_path: Path) -> None:
 def test_a_second_process_is_told_who_has_the_state_and_the_log(tmp_path: Path) -> None:
     script = """
 import sys
-from streams import App, StreamsBuilder, StreamsError
+from thalweg import App, StreamsBuilder, StreamsError
 builder = StreamsBuilder()
 builder.stream("in").to("out")
 app = App(builder, application_id="app", data_dir=sys.argv[1], state_dir=sys.argv[2])
@@ -780,7 +780,7 @@ def test_stores_tell_why_they_do_not_answer(tmp_path: Path) -> None:
 
 
 def test_stores_being_restored_do_not_answer(tmp_path: Path) -> None:
-    from streams.transport.memory import MemoryTransport
+    from thalweg.streams.transport.memory import MemoryTransport
 
     log, gate = Log(), Gate()
     log.send("lines", (None, "a b"))
@@ -944,7 +944,7 @@ def test_it_needs_a_topology(topology: Any) -> None:
 
 
 def test_settings_are_given_in_one_way(tmp_path: Path) -> None:
-    from streams import StreamsConfig
+    from thalweg import StreamsConfig
 
     config = StreamsConfig(application_id="app", state_dir=tmp_path)
     assert App(passing(), config=config).config is config
@@ -963,7 +963,10 @@ def test_topics_with_another_partition_count_are_refused(tmp_path: Path) -> None
 
 
 def test_the_log_of_states_is_for_people(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "streams.app"), Log().app(word_count(), tmp_path) as app:
+    with (
+        caplog.at_level(logging.INFO, "thalweg.streams.app"),
+        Log().app(word_count(), tmp_path) as app,
+    ):
         running(app)
     assert "application app: REBALANCING -> RUNNING" in caplog.text
 

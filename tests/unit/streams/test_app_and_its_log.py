@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streams import (
+from thalweg import (
     App,
     AppStateError,
     ConfigError,

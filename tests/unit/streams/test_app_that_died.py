@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from streams import (
+from tests.unit.streams.running import SOON, Gate, Log
+from thalweg import (
     App,
     AppStateError,
     ProcessingError,
@@ -21,7 +22,6 @@ from streams import (
     StreamsError,
     UncaughtResponse,
 )
-from tests.unit.streams.running import SOON, Gate, Log
 
 
 def failing_at(gate: Gate | None = None) -> StreamsBuilder:

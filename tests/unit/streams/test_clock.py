@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.clock import ManualClock, SystemClock
+from thalweg.streams.clock import ManualClock, SystemClock
 
 
 def test_the_machines_clock_goes_on() -> None:

@@ -11,10 +11,15 @@ from typing import Any
 
 import pytest
 
-from streams import ConfigError, Response, StreamsConfig, serdes
-from streams.config import settings_of_text, settings_of_toml
-from streams.error_handlers import log_and_continue, log_and_fail, retry_or_fail
-from topology.processor import wallclock_timestamp
+from thalweg import (
+    ConfigError,
+    Response,
+    StreamsConfig,
+    serdes,
+)
+from thalweg.streams.config import settings_of_text, settings_of_toml
+from thalweg.streams.error_handlers import log_and_continue, log_and_fail, retry_or_fail
+from thalweg.topology.processor import wallclock_timestamp
 
 
 def configured(**settings: Any) -> StreamsConfig:

@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 
-from streams import BrokerError, ErrorContext, ProductionError, Response
-from streams.error_handlers import (
+from thalweg import (
+    BrokerError,
+    ErrorContext,
+    ProductionError,
+    Response,
+)
+from thalweg.streams.error_handlers import (
     BUILT_IN,
     Decision,
     ErrorHandler,
@@ -195,7 +200,7 @@ def test_without_a_topic_there_are_no_letters() -> None:
         (ValueError("no"), "ValueError"),
         (Strange("no"), f"{__name__}.Strange"),
         (Strange.Inner("no"), f"{__name__}.Strange.Inner"),
-        (BrokerError("no"), "streams.BrokerError"),
+        (BrokerError("no"), "thalweg.BrokerError"),
     ],
 )
 def test_errors_are_named_as_a_traceback_names_them(error: Exception, name: str) -> None:

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from streams import Materialized, StreamsBuilder, TimeWindows, TopologyTestDriver, serdes
+from thalweg import (
+    Materialized,
+    StreamsBuilder,
+    TimeWindows,
+    TopologyTestDriver,
+    serdes,
+)
 
 S, LISTS = serdes.string, serdes.json(list[int])
 KEPT = Materialized[Any, Any]("kept", value_serde=LISTS)

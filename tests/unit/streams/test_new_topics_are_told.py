@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from streams import App, State, StreamsBuilder
-from streams.transport.local import LocalTransport
 from tests.unit.streams.running import SOON, Log, word_count
+from thalweg import App, State, StreamsBuilder
+from thalweg.streams.transport.local import LocalTransport
 
 
 @pytest.fixture(autouse=True)
 def _info(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger="streams.notices")
+    caplog.set_level("INFO", logger="thalweg.notices")
 
 
 def told(caplog: pytest.LogCaptureFixture, begin: str) -> list[str]:

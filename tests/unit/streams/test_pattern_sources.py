@@ -10,14 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from streams import State, StoreNotReadyError, StreamsBuilder, StreamsConfig, TopologyError
-from streams.broker_group import BrokerMember
-from streams.clock import ManualClock, SystemClock
-from streams.errors import TransportError
-from streams.worker import WorkerState
 from tests.unit.streams.running import Log, rows_of
 from tests.unit.streams.working import NOW_MS, Running, running, worker_of
-from topology.subtopologies import subtopologies
+from thalweg import (
+    State,
+    StoreNotReadyError,
+    StreamsBuilder,
+    StreamsConfig,
+    TopologyError,
+)
+from thalweg.streams.clock import ManualClock, SystemClock
+from thalweg.streams.errors import TransportError
+from thalweg.streams.group.broker import BrokerMember
+from thalweg.streams.worker.loop import WorkerState
+from thalweg.topology.subtopologies import subtopologies
 
 CLICKS = re.compile("clicks-.*")
 

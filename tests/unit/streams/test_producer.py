@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
-from stores.record import Headers
-from stores.serde import serdes
-from stores.windowed import TimeWindow, Windowed
-from streams.config import StreamsConfig
-from streams.consumer import Consumer, read_topic
-from streams.errors import (
+from thalweg.stores.record import Headers
+from thalweg.stores.serde import serdes
+from thalweg.stores.windowed import TimeWindow, Windowed
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.consumer import Consumer, read_topic
+from thalweg.streams.errors import (
     AppStateError,
     DeserializationError,
     ProductionError,
     SerializationError,
     TransportError,
 )
-from streams.producer import COMMIT_RECORDS, Producer
+from thalweg.streams.producer import COMMIT_RECORDS, Producer
 
 
 @pytest.fixture

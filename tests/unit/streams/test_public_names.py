@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import streams
+import thalweg as streams
 
 ROOT = Path(streams.__file__).parent.parent
 LIST = ROOT / "tests" / "house" / "streams_public_names.txt"
@@ -94,22 +94,26 @@ def test_a_name_that_is_not_there_is_refused() -> None:
 
 
 def test_importing_streams_loads_nothing() -> None:
-    ours = {"streams", "stores", "topology", "rebalance"}
-    loaded = modules_after("import streams")
+    ours = {"thalweg", "streams", "stores", "topology", "rebalance"}
+    loaded = modules_after("import thalweg")
 
-    assert {name for name in loaded if name.partition(".")[0] in ours} == {"streams"}
+    assert {name for name in loaded if name.partition(".")[0] in ours} == {"thalweg"}
 
 
 def test_a_topology_script_loads_no_library_of_kafka() -> None:
-    loaded = modules_after("from streams import App, StreamsBuilder, serdes")
+    loaded = modules_after("from thalweg import App, StreamsBuilder, serdes")
 
     heavy = {"confluent_kafka", "aiokafka", "kio", "typer", "rich", "starlette"}
-    assert loaded & {*heavy, "streams.testing"} == set()
+    assert loaded & {*heavy, "thalweg.streams.testing"} == set()
 
 
 def test_help_of_the_command_line_loads_no_runtime() -> None:
-    loaded = modules_after("import streams.cli")
+    loaded = modules_after("import thalweg.streams.cli")
 
-    assert loaded & {"msgspec", "rocksdict", "confluent_kafka", "streams.app", "stores.serde"} == (
-        set()
-    )
+    assert loaded & {
+        "msgspec",
+        "rocksdict",
+        "confluent_kafka",
+        "thalweg.streams.app",
+        "thalweg.stores.serde",
+    } == (set())

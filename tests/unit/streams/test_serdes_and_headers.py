@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from stores.record import Headers
-from stores.serde import Serde, serdes
-from streams.config import StreamsConfig
-from streams.consumer import Consumer
-from streams.errors import DeserializationError
-from streams.producer import Producer
-from streams.testing import TopologyTestDriver
-from streams.transport.memory import MemoryTransport, memory_log
-from topology.dsl import Materialized, StreamsBuilder, TimeWindows
-from topology.processor import ConsumedRecord
+from thalweg.stores.record import Headers
+from thalweg.stores.serde import Serde, serdes
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.consumer import Consumer
+from thalweg.streams.errors import DeserializationError
+from thalweg.streams.producer import Producer
+from thalweg.streams.testing import TopologyTestDriver
+from thalweg.streams.transport.memory import MemoryTransport, memory_log
+from thalweg.topology.dsl import Materialized, StreamsBuilder, TimeWindows
+from thalweg.topology.processor import ConsumedRecord
 
 S = serdes.string
 

@@ -7,14 +7,19 @@ from typing import Any
 
 import pytest
 
-from stores.builders import key_value_store, timestamped_key_value_store
-from stores.record import Record
-from stores.serde import Serde, serdes
-from streams.errors import DeserializationError, SerializationError, StreamsError
-from streams.testing import TopologyTestDriver
-from topology.dsl import KTable, Materialized, StreamsBuilder, TimeWindows
-from topology.processor import Processor
-from topology.topology import Topology
+from thalweg.stores.builders import key_value_store, timestamped_key_value_store
+from thalweg.stores.record import Record
+from thalweg.stores.serde import Serde, serdes
+from thalweg.streams.errors import DeserializationError, SerializationError, StreamsError
+from thalweg.streams.testing import TopologyTestDriver
+from thalweg.topology.dsl import (
+    KTable,
+    Materialized,
+    StreamsBuilder,
+    TimeWindows,
+)
+from thalweg.topology.physical import Topology
+from thalweg.topology.processor import Processor
 
 S, L = serdes.string, serdes.int64
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.similar_names import similar_names
+from thalweg.streams.similar_names import similar_names
 
 KNOWN = ["lines", "word-counts", "orders.v1", "Orders", "customers"]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from streams import App, State
-from streams.clock import ManualClock
-from streams.group import Assignment, GroupMember
 from tests.unit.streams.running import SOON, Log, until, word_count
 from tests.unit.streams.working import running as running_worker
 from tests.unit.streams.working import worker_of
+from thalweg import App, State
+from thalweg.streams.clock import ManualClock
+from thalweg.streams.group.member import Assignment, GroupMember
 
 NOW_MS = 1_000_000_000_000
 DELAY_MS = 60_000

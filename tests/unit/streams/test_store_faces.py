@@ -12,9 +12,17 @@ from typing import Any, NewType, TypedDict
 import msgspec
 import pytest
 
-import streams
-from stores.api import ReadOnlyKeyValueStore, ReadOnlyWindowStore, ValueAndTimestamp
-from stores.builders import (
+import thalweg as streams
+from tests.unit.streams import running
+from tests.unit.streams.running import Log
+from thalweg import (
+    App,
+    StreamsBuilder,
+    StreamsError,
+    TimeWindows,
+)
+from thalweg.stores.api import ReadOnlyKeyValueStore, ReadOnlyWindowStore, ValueAndTimestamp
+from thalweg.stores.builders import (
     StoreBuilder,
     key_value_store,
     lru_store,
@@ -22,15 +30,12 @@ from stores.builders import (
     timestamped_window_store,
     window_store,
 )
-from stores.errors import PUBLIC_MODULE
-from stores.serde import Serde, serdes
-from stores.testing.host import RecordingHost
-from stores.windowed import TimeWindow, Windowed, epoch_ms
-from streams import App, StreamsBuilder, StreamsError, TimeWindows
-from streams.queries.service import QueryService
-from tests.unit.streams import running
-from tests.unit.streams.running import Log
-from topology.topology import Topology
+from thalweg.stores.errors import PUBLIC_MODULE
+from thalweg.stores.serde import Serde, serdes
+from thalweg.stores.testing.host import RecordingHost
+from thalweg.stores.windowed import TimeWindow, Windowed, epoch_ms
+from thalweg.streams.queries.composite import QueryService
+from thalweg.topology.physical import Topology
 
 string, int64 = serdes.string, serdes.int64
 MINUTE_MS = 60_000
@@ -336,7 +341,7 @@ def test_an_error_needs_nothing_else_to_be_printed_so() -> None:
         serdes.int64.deserializer("t")(b"x")
 
     (line,) = traceback.format_exception_only(raised.value)
-    assert line.startswith("streams.DeserializationError: serde int64 cannot read")
+    assert line.startswith("thalweg.DeserializationError: serde int64 cannot read")
 
 
 def test_streams_and_tables_show_what_they_are() -> None:

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stores.serde import Serde
-from streams import (
+from thalweg import (
     Materialized,
     Processor,
     Record,
@@ -26,7 +25,8 @@ from streams import (
     key_value_store,
     serdes,
 )
-from topology.dsl import KTable
+from thalweg.stores.serde import Serde
+from thalweg.topology.dsl import KTable
 
 S, N = serdes.string, serdes.int64
 Rows: TypeAlias = dict[str, int]

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from stores.formats import decode_partition_metadata
-from streams import (
+from thalweg import (
     AppStateError,
     DeserializationError,
     Headers,
@@ -37,7 +36,8 @@ from streams import (
     lru_store,
     serdes,
 )
-from streams.testing import ProducedRecord, TestRecord
+from thalweg.stores.formats import decode_partition_metadata
+from thalweg.streams.testing import ProducedRecord, TestRecord
 
 string, int64 = serdes.string, serdes.int64
 TEXTS: dict[str, Any] = {"default_key_serde": string, "default_value_serde": string}

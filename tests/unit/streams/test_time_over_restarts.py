@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from stores.formats import decode_processor_metadata, encode_partition_metadata
-from streams import (
+from tests.unit.streams.running import SOON, Log, string
+from tests.unit.streams.tasks.steps import Steps
+from thalweg import (
     App,
     FixedKeyProcessor,
     FixedKeyRecord,
@@ -19,10 +20,9 @@ from streams import (
     TimeWindows,
     serdes,
 )
-from streams.tasks.commit import METADATA_CHARS_MAX
-from streams.transport.port import OffsetAndMetadata, TopicPartition
-from tests.unit.streams.running import SOON, Log, string
-from tests.unit.streams.tasks.steps import Steps
+from thalweg.stores.formats import decode_processor_metadata, encode_partition_metadata
+from thalweg.streams.tasks.commit import METADATA_CHARS_MAX
+from thalweg.streams.transport.port import OffsetAndMetadata, TopicPartition
 
 TEN = TimeWindows.of_size(10)
 IN = TopicPartition("in", 0)

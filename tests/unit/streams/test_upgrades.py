@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from streams import StreamsBuilder, TopologyError
 from tests.unit.streams.running import SOON, Log, rows_of
 from tests.unit.streams.upgrades import BEGINS_ANEW, GOES_ON, OTHER_TOPICS, Change, first
+from thalweg import StreamsBuilder, TopologyError
 
 STAYS = {**GOES_ON, **OTHER_TOPICS}
 

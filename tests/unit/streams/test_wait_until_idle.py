@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streams import App, State
 from tests.unit.streams.running import SOON, Gate, Log, string, word_count
+from thalweg import App, State
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from stores.serde import Serde, serdes
-from streams.errors import (
+from thalweg.stores.serde import Serde, serdes
+from thalweg.streams.errors import (
     DeserializationError,
     ProcessingError,
     SerializationError,
     StreamsError,
 )
-from streams.testing import TopologyTestDriver
-from topology.dsl import StreamsBuilder
+from thalweg.streams.testing import TopologyTestDriver
+from thalweg.topology.dsl import StreamsBuilder
 
 
 def piped(builder: StreamsBuilder, key: bytes | None, value: bytes | None) -> StreamsError:

@@ -12,20 +12,25 @@ from typing import Any
 import msgspec
 import pytest
 
-from stores.builders import key_value_store
-from stores.record import Headers, Record
-from stores.serde import Serde, serdes
-from streams.app import App
-from streams.config import StreamsConfig
-from streams.error_handlers import Response
-from streams.errors import ConfigError, ProcessingError, StreamsError
-from streams.producer import Producer
-from streams.restore_listener import RestoreListener
-from streams.testing import TopologyTestDriver
-from streams.transport.memory import MemoryTransport, memory_log
-from topology.dsl import KStream, Materialized, StreamsBuilder, TimeWindows
-from topology.processor import FixedKeyProcessor, Processor, PunctuationType
-from topology.topology import Topology
+from thalweg.stores.builders import key_value_store
+from thalweg.stores.record import Headers, Record
+from thalweg.stores.serde import Serde, serdes
+from thalweg.streams.app import App
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.error_handlers import Response
+from thalweg.streams.errors import ConfigError, ProcessingError, StreamsError
+from thalweg.streams.producer import Producer
+from thalweg.streams.restore_listener import RestoreListener
+from thalweg.streams.testing import TopologyTestDriver
+from thalweg.streams.transport.memory import MemoryTransport, memory_log
+from thalweg.topology.dsl import (
+    KStream,
+    Materialized,
+    StreamsBuilder,
+    TimeWindows,
+)
+from thalweg.topology.physical import Topology
+from thalweg.topology.processor import FixedKeyProcessor, Processor, PunctuationType
 
 S = serdes.string
 Build = Callable[[KStream[str, str]], Any]
@@ -571,7 +576,7 @@ def test_a_setting_that_is_no_serde_says_what_may_be_meant() -> None:
 
 
 def test_operators_take_serdes_by_the_names_that_settings_take() -> None:
-    names: Any = ("string", "int64", "stores.serde:serdes.string")
+    names: Any = ("string", "int64", "thalweg.stores.serde:serdes.string")
     builder = StreamsBuilder()
     stream = builder.stream("in", key_serde=names[2], value_serde=names[0])
     totals = stream.group_by_key().aggregate(

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from streams import KStream, Materialized, StreamsBuilder, TimeWindows, serdes
+from thalweg import (
+    KStream,
+    Materialized,
+    StreamsBuilder,
+    TimeWindows,
+    serdes,
+)
 
 S = serdes.string
 Change = Callable[[str, str], StreamsBuilder]

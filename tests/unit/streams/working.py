@@ -8,13 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streams import Processor, ProcessorContext, Record, StreamsBuilder
-from streams.clock import Clock
-from streams.config import StreamsConfig
-from streams.group import GroupMember
-from streams.transport.port import Transport
-from streams.worker import Worker, WorkerState
 from tests.unit.streams.running import SOON, Log, string
+from thalweg import (
+    Processor,
+    ProcessorContext,
+    Record,
+    StreamsBuilder,
+)
+from thalweg.streams.clock import Clock
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.group.member import GroupMember
+from thalweg.streams.transport.port import Transport
+from thalweg.streams.worker.loop import Worker, WorkerState
 
 NOW_MS = 1_000_000_000
 

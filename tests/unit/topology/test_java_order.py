@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topology.java_order import (
+from thalweg.topology.java_order import (
     TreeSet,
     described_order,
     group_order,

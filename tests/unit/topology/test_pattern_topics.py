@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from streams import StreamsBuilder, serdes
-from topology.pattern_topics import unfit_topics
-from topology.subtopologies import (
+from thalweg import StreamsBuilder, serdes
+from thalweg.topology.pattern_topics import unfit_topics
+from thalweg.topology.subtopologies import (
     Subtopology,
     TopologyConfig,
     internal_topic_partitions,

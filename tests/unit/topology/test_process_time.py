@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from stores.builders import key_value_store
-from stores.record import Record
-from stores.serde import serdes
-from streams.testing import TopologyTestDriver
-from topology.dsl import Materialized, StreamsBuilder
-from topology.processor import Processor
+from thalweg.stores.builders import key_value_store
+from thalweg.stores.record import Record
+from thalweg.stores.serde import serdes
+from thalweg.streams.testing import TopologyTestDriver
+from thalweg.topology.dsl import Materialized, StreamsBuilder
+from thalweg.topology.processor import Processor
 
 
 class Remember(Processor[str, int, str, int]):

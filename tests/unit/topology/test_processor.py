@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from stores.errors import StreamsError
-from stores.record import Headers, Record
-from topology.processor import (
+from thalweg.stores.errors import StreamsError
+from thalweg.stores.record import Headers, Record
+from thalweg.topology.processor import (
     AutoOffsetReset,
     ConsumedRecord,
     FixedKeyProcessor,

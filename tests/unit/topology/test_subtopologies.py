@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from stores.builders import StoreBuilder, key_value_store, timestamped_window_store
-from stores.serde import serdes
-from topology.errors import TopologyError
-from topology.nodes.stateless import PassThrough
-from topology.subtopologies import (
+from thalweg.stores.builders import StoreBuilder, key_value_store, timestamped_window_store
+from thalweg.stores.serde import serdes
+from thalweg.topology.errors import TopologyError
+from thalweg.topology.operators.stateless import PassThrough
+from thalweg.topology.physical import Topology
+from thalweg.topology.subtopologies import (
     CopartitionGroup,
     InternalTopic,
     Subtopology,
@@ -24,7 +25,6 @@ from topology.subtopologies import (
     task_count,
     topic_names,
 )
-from topology.topology import Topology
 
 APP = TopologyConfig("app")
 

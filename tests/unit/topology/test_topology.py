@@ -8,19 +8,24 @@ from typing import Any
 
 import pytest
 
-from stores.builders import StoreBuilder, key_value_store
-from stores.record import Record, RecordContext
-from stores.serde import serdes
-from topology.errors import TopologyError
-from topology.nodes.process import ProcessorApiNode
-from topology.nodes.stateless import PassThrough
-from topology.processor import (
+from thalweg.stores.builders import StoreBuilder, key_value_store
+from thalweg.stores.record import Record, RecordContext
+from thalweg.stores.serde import serdes
+from thalweg.topology.errors import TopologyError
+from thalweg.topology.operators.process import ProcessorApiNode
+from thalweg.topology.operators.stateless import PassThrough
+from thalweg.topology.physical import (
+    ProcessorNode,
+    SinkNode,
+    SourceNode,
+    Topology,
+)
+from thalweg.topology.processor import (
     AutoOffsetReset,
     FixedKeyProcessor,
     FixedKeyRecord,
     Processor,
 )
-from topology.topology import ProcessorNode, SinkNode, SourceNode, Topology
 
 
 class Forward(Processor[Any, Any, Any, Any]):

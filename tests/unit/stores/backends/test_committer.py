@@ -8,11 +8,11 @@ from concurrent.futures import Future, wait
 
 import pytest
 
-from stores.backends.committer import Committer
-from stores.backends.contract import RangeDeletion
-from stores.backends.memory import MemoryByteStore
-from stores.errors import BackendError, StoreClosedError
-from stores.testing.faulty import FaultyByteStore
+from thalweg.stores.bytes.committer import Committer
+from thalweg.stores.bytes.contract import RangeDeletion
+from thalweg.stores.bytes.memory import MemoryByteStore
+from thalweg.stores.errors import BackendError, StoreClosedError
+from thalweg.stores.testing.faulty import FaultyByteStore
 
 
 def test_a_write_is_done_when_it_is_durable() -> None:

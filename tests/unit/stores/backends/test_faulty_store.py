@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from stores.backends.contract import ByteStore, Sync
-from stores.errors import BackendError, StoreClosedError
-from stores.testing.byte_store import ByteStoreSuite
-from stores.testing.faulty import FaultyByteStore
+from thalweg.stores.bytes.contract import ByteStore, Sync
+from thalweg.stores.errors import BackendError, StoreClosedError
+from thalweg.stores.testing.byte_store import ByteStoreSuite
+from thalweg.stores.testing.faulty import FaultyByteStore
 
 
 class TestFaultyStoreWithoutFaults(ByteStoreSuite):

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stores.backends.contract import ByteStore, RangeDeletion, Sync
-from stores.backends.memory import MemoryByteStore
-from stores.backends.namespace import Namespace
-from stores.backends.rocks import RocksByteStore
-from stores.errors import StoreClosedError
-from stores.testing.byte_store import ByteStoreSuite
+from thalweg.stores.bytes.contract import ByteStore, RangeDeletion, Sync
+from thalweg.stores.bytes.memory import MemoryByteStore
+from thalweg.stores.bytes.namespace import Namespace
+from thalweg.stores.bytes.rocks import RocksByteStore
+from thalweg.stores.errors import StoreClosedError
+from thalweg.stores.testing.byte_store import ByteStoreSuite
 
 
 class _Owning(Namespace):

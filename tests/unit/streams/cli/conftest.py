@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-import streams
-from streams.cli import cli
+import thalweg as streams
 from tests.unit.streams.cli.scripts import WORD_COUNT
+from thalweg.streams.cli import cli
 
 ROOT = Path(streams.__file__).parent.parent
 
@@ -95,7 +95,7 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         for pipe in ("stdin", "stdout", "stderr"):
             options.setdefault(pipe, subprocess.PIPE)
         process = subprocess.Popen(
-            [sys.executable, "-m", "streams.cli", *arguments],
+            [sys.executable, "-m", "thalweg.streams.cli", *arguments],
             cwd=tmp_path,
             env=environment,
             text=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 WORD_COUNT = """
-from streams import App, StreamsBuilder, serdes
+from thalweg import App, StreamsBuilder, serdes
 
 builder = StreamsBuilder()
 (
@@ -19,7 +19,13 @@ app = App(builder, application_id="word-count", commit_interval_ms=50, poll_ms=1
 
 WINDOWED = """
 from datetime import timedelta
-from streams import App, Materialized, StreamsBuilder, TimeWindows, serdes
+from thalweg import (
+    App,
+    Materialized,
+    StreamsBuilder,
+    TimeWindows,
+    serdes,
+)
 
 builder = StreamsBuilder()
 (
@@ -32,7 +38,7 @@ app = App(builder, application_id="clicks", commit_interval_ms=50, poll_ms=10)
 """
 
 FAILING = """
-from streams import App, StreamsBuilder, serdes
+from thalweg import App, StreamsBuilder, serdes
 
 def parse(value):
     return int(value)

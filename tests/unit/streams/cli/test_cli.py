@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from streams.cli.produce import produce
-from streams.cli.settings import log_config
-from streams.consumer import Consumer
-from streams.metrics import thalweg_version
 from tests.unit.streams.cli.scripts import FAILING, WINDOWED, WORD_COUNT
+from thalweg.streams.cli.produce import produce
+from thalweg.streams.cli.settings import log_config
+from thalweg.streams.consumer import Consumer
+from thalweg.streams.observe.metrics import thalweg_version
 
 Thalweg = Callable[..., Result]
 Script = Callable[[str, str], str]
@@ -240,7 +240,7 @@ def test_an_application_that_ends_all_instances_is_not_to_be_started_again(
     thalweg: Thalweg, script: Script, debug: bool
 ) -> None:
     answer = "app.set_uncaught_error_handler(lambda _: UncaughtResponse.SHUTDOWN_APPLICATION)\n"
-    path = script("failing.py", "from streams import UncaughtResponse\n" + FAILING + answer)
+    path = script("failing.py", "from thalweg import UncaughtResponse\n" + FAILING + answer)
     thalweg("produce", "lines", stdin="x\n")
 
     result = thalweg("run", path, *["--debug"] * debug)
@@ -258,7 +258,7 @@ def test_a_failing_application_is_told_in_json(thalweg: Thalweg, script: Script)
 
     last = json.loads(result.stderr.splitlines()[-1])
     assert result.exit_code == FAILED
-    assert (last["level"], last["logger"]) == ("error", "thalweg")
+    assert (last["level"], last["logger"]) == ("error", "thalweg.program")
     assert "invalid literal" in last["message"]
 
 
@@ -791,8 +791,8 @@ def test_a_reset_deletes_the_state_of_every_worker(
 
 
 REFUSING = """
-from streams import App, BrokerError, StreamsBuilder
-from streams.transport.local import LocalTransport
+from thalweg import App, BrokerError, StreamsBuilder
+from thalweg.streams.transport.local import LocalTransport
 
 class Refusing(LocalTransport):
     def delete_offsets(self):

@@ -41,7 +41,7 @@ sys.meta_path.insert(0, Hook())
 '''
 
 PASSING = """
-from streams import App, StreamsBuilder, serdes
+from thalweg import App, StreamsBuilder, serdes
 
 builder = StreamsBuilder()
 builder.stream("in", value_serde=serdes.string).to("out", value_serde=serdes.string)
@@ -50,13 +50,13 @@ app = App(builder, application_id="passing", bootstrap_servers="127.0.0.1:1")
 
 # What the command loads, in its order.
 LOADED = (
-    "streams.cli.commands",
+    "thalweg.streams.cli.commands",
     "typer",
-    "streams.cli.run",
-    "streams.app",
-    "streams.cli.script",
-    "streams.supervisor",
-    "topology.dsl.stream",
+    "thalweg.streams.cli.run",
+    "thalweg.streams.app",
+    "thalweg.streams.cli.script",
+    "thalweg.streams.processes.supervisor",
+    "thalweg.topology.dsl.stream",
 )
 
 
@@ -110,7 +110,9 @@ def test_while_the_script_is_loaded(
 
 
 @each_signal
-@pytest.mark.parametrize("module", ["typer", "streams.cli.script", "streams.app", "late"])
+@pytest.mark.parametrize(
+    "module", ["typer", "thalweg.streams.cli.script", "thalweg.streams.app", "late"]
+)
 def test_while_its_workers_start(
     hooked: Callable[..., str], script: Script, module: str, number: signal.Signals
 ) -> None:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stores.record import Headers
-from stores.serde import serdes
-from stores.windowed import TimeWindow, Windowed
-from streams.cli.exits import UsageError
-from streams.cli.lines import (
+from thalweg.stores.record import Headers
+from thalweg.stores.serde import serdes
+from thalweg.stores.windowed import TimeWindow, Windowed
+from thalweg.streams.cli.exits import UsageError
+from thalweg.streams.cli.lines import (
     chunks_of_lines,
     json_line,
     json_lines,
@@ -21,7 +21,7 @@ from streams.cli.lines import (
     plain_lines,
     serde_or_none,
 )
-from topology.processor import ConsumedRecord
+from thalweg.topology.processor import ConsumedRecord
 
 
 def consumed(key: Any, value: Any, *headers: tuple[str, bytes | None]) -> ConsumedRecord:

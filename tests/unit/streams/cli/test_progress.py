@@ -8,9 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from streams.cli.progress import LINE_EVERY_MS, Meter, Report, display
-from streams.clock import ManualClock
-from streams.worker import Progress, WorkerState
+from thalweg.streams.cli.progress import (
+    LINE_EVERY_MS,
+    Meter,
+    Report,
+    display,
+)
+from thalweg.streams.clock import ManualClock
+from thalweg.streams.worker.loop import Progress, WorkerState
 
 NOTHING = Progress(
     state=WorkerState.RUNNING,

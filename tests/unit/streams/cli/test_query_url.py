@@ -11,10 +11,6 @@ from typing import Any
 import httpx
 import pytest
 
-from rebalance.member import Endpoint
-from streams import App, StreamsBuilder, TimeWindows, serdes
-from streams.queries.server import QueryServer
-from streams.transport.memory import MemoryTransport, memory_log
 from tests.unit.streams.queries.asked import (
     BLOBS,
     CLICKS,
@@ -26,6 +22,15 @@ from tests.unit.streams.queries.asked import (
     made_app,
 )
 from tests.unit.streams.queries.strangers import STRANGERS, Serve, stranger
+from thalweg import (
+    App,
+    StreamsBuilder,
+    TimeWindows,
+    serdes,
+)
+from thalweg.rebalance.values import Endpoint
+from thalweg.streams.queries.http import QueryServer
+from thalweg.streams.transport.memory import MemoryTransport, memory_log
 
 Thalweg = Callable[..., Any]
 Ask = Callable[..., Any]

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from streams import State
-from streams.cli.script import ScriptError, load_app
-from streams.cli.settings import given_settings, log_config
-from streams.errors import ConfigError, StreamsError
 from tests.unit.streams.cli.scripts import WORD_COUNT
+from thalweg import State
+from thalweg.streams.cli.script import ScriptError, load_app
+from thalweg.streams.cli.settings import given_settings, log_config
+from thalweg.streams.errors import ConfigError, StreamsError
 
 Script = Callable[[str, str], str]
 
-APP = "from streams import App, StreamsBuilder\n"
+APP = "from thalweg import App, StreamsBuilder\n"
 EMPTY = 'builder = StreamsBuilder()\nbuilder.stream("in").to("out")\n'
 
 

@@ -193,7 +193,7 @@ def test_a_follower_hears_that_the_application_has_ended(
 
 SCRIPT = """
 from word_count import app
-from streams import serdes
+from thalweg import serdes
 
 with app.producer() as producer:
     producer.send("lines", "to be", value_serde=serdes.string)

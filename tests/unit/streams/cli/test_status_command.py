@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from streams import App
 from tests.unit.streams.queries.asked import PARTITIONS, feed, idle, made_app
+from thalweg import App
 
 Thalweg = Callable[..., Any]
 
@@ -49,7 +49,7 @@ def test_a_script_may_say_where(
 ) -> None:
     path = script(
         "served.py",
-        "from streams import App, StreamsBuilder\n"
+        "from thalweg import App, StreamsBuilder\n"
         "builder = StreamsBuilder()\n"
         "builder.stream('in').to('out')\n"
         f"app = App(builder, application_id='asked', application_server='{app.endpoint}')\n",

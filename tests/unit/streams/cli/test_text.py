@@ -12,10 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stores.serde import Serde, serdes
-from stores.windowed import FOREVER_MS, TimeWindow, UnlimitedWindow, Windowed
-from streams.cli import text
-from streams.cli.exits import UsageError
+from thalweg.stores.serde import Serde, serdes
+from thalweg.stores.windowed import (
+    FOREVER_MS,
+    TimeWindow,
+    UnlimitedWindow,
+    Windowed,
+)
+from thalweg.streams.cli import text
+from thalweg.streams.cli.exits import UsageError
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -103,7 +108,7 @@ def test_a_serde_of_windowed_keys_is_found() -> None:
 
 
 def test_a_serde_of_a_module_is_found() -> None:
-    assert text.serde_named("stores.serde:serdes.json") is serdes.json
+    assert text.serde_named("thalweg.stores.serde:serdes.json") is serdes.json
 
 
 @pytest.mark.parametrize(
@@ -113,7 +118,7 @@ def test_a_serde_of_a_module_is_found() -> None:
         ("windowed(string,0)", "at least 1 ms"),
         ("windowed(text,5)", "there is no serde 'text'"),
         ("nowhere:serde", "cannot be loaded: ModuleNotFoundError"),
-        ("stores.serde:Struct", "is a type, no Serde"),
+        ("thalweg.stores.serde:Struct", "is a type, no Serde"),
     ],
 )
 def test_a_wrong_serde_is_refused(name: str, said: str) -> None:

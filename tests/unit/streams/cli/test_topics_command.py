@@ -193,7 +193,7 @@ def test_an_application_that_writes_such_records_says_so(
 ) -> None:
     path = script(
         "copy.py",
-        "from streams import App, StreamsBuilder\nbuilder = StreamsBuilder()\n"
+        "from thalweg import App, StreamsBuilder\nbuilder = StreamsBuilder()\n"
         "builder.stream('in').to('out')\napp = App(builder, application_id='copy')\n",
     )
     thalweg("topics", "create", "out", "--topic-config", "retention.ms=604800000")
@@ -230,7 +230,7 @@ def completed(typed: str, tmp_path: Path) -> list[str]:
         "COMP_CWORD": str(typed.count(" ")),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "streams.cli"],
+        [sys.executable, "-m", "thalweg.streams.cli"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

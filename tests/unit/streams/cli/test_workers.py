@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.cli.workers import address_of, worker_command
-from streams.config import StreamsConfig
+from thalweg.streams.cli.workers import address_of, worker_command
+from thalweg.streams.config import StreamsConfig
 
 Started = Callable[..., "subprocess.Popen[str]"]
 Script = Callable[[str, str], str]
@@ -19,7 +19,7 @@ Script = Callable[[str, str], str]
 # An application that says what it was given in place of running.
 TELLING = """
 import logging, signal, sys
-from streams import App, StreamsBuilder, serdes
+from thalweg import App, StreamsBuilder, serdes
 
 class Telling(App):
     def run(self, **_options):
@@ -116,7 +116,7 @@ def test_a_command_line_is_what_was_typed_and_what_is_the_workers_own() -> None:
     )
 
     assert worker_command("app.py:one", ["--set", "a=b"], config, 3) == [
-        *(sys.executable, "-m", "streams.cli", "run", "app.py:one", "--set", "a=b"),
+        *(sys.executable, "-m", "thalweg.streams.cli", "run", "app.py:one", "--set", "a=b"),
         *("--workers", "1", "--state-dir", str(Path("s/worker-3"))),
         *("--set", "application_server=[::1]:82"),
     ]

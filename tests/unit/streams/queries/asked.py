@@ -8,15 +8,22 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from rebalance.member import Endpoint, EndpointPartitions
-from stores.api import KeyValueStore
-from stores.builders import StoreBuilder, key_value_store
-from stores.record import Record
-from streams import App, Materialized, State, StreamsBuilder, TimeWindows, serdes
-from streams.errors import StoreMovedError, StreamsError, UnknownStoreError
-from streams.queries.metadata import GroupView, InstanceTasks, StoreDirectory
-from streams.transport.memory import MemoryTransport, memory_log
-from topology.processor import Processor, ProcessorContext
+from thalweg import (
+    App,
+    Materialized,
+    State,
+    StreamsBuilder,
+    TimeWindows,
+    serdes,
+)
+from thalweg.rebalance.values import Endpoint, EndpointPartitions
+from thalweg.stores.api import KeyValueStore
+from thalweg.stores.builders import StoreBuilder, key_value_store
+from thalweg.stores.record import Record
+from thalweg.streams.errors import StoreMovedError, StreamsError, UnknownStoreError
+from thalweg.streams.queries.metadata import GroupView, InstanceTasks, StoreDirectory
+from thalweg.streams.transport.memory import MemoryTransport, memory_log
+from thalweg.topology.processor import Processor, ProcessorContext
 
 PARTITIONS = 4
 PEOPLE = {f"person {n}": {"age": n, "tags": ["a", b"b"][: n % 2]} for n in range(40)}

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams import App
 from tests.unit.streams.queries.asked import feed, idle, made_app
+from thalweg import App
 
 
 @pytest.fixture(scope="session")

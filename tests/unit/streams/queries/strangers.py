@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rebalance.member import Endpoint
+from thalweg.rebalance.values import Endpoint
 
 Serve = Callable[[socket.socket], None]
 """Answers on a connection whose request was read."""

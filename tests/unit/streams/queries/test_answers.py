@@ -12,11 +12,21 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from stores.errors import BackendError, StoreClosedError, StoreMovedError, UnknownStoreError
-from stores.serde import Serde, serdes
-from stores.windowed import TimeWindow, Windowed
-from streams.queries.answers import RefusedError, json_bytes, plain, refusal_of
-from streams.queries.rows import page
+from thalweg.stores.errors import (
+    BackendError,
+    StoreClosedError,
+    StoreMovedError,
+    UnknownStoreError,
+)
+from thalweg.stores.serde import Serde, serdes
+from thalweg.stores.windowed import TimeWindow, Windowed
+from thalweg.streams.queries.answers import (
+    RefusedError,
+    json_bytes,
+    plain,
+    refusal_of,
+)
+from thalweg.streams.queries.rows import page
 
 
 class Order(msgspec.Struct):

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stores.serde import Serde, serdes
-from streams.queries.keys import parse_key, parse_moment_ms, parse_prefix
+from thalweg.stores.serde import Serde, serdes
+from thalweg.streams.queries.keys import parse_key, parse_moment_ms, parse_prefix
 
 
 class Order(msgspec.Struct, frozen=True):

@@ -6,11 +6,12 @@ import re
 
 import pytest
 
-from rebalance.member import Endpoint, EndpointPartitions
-from stores.builders import key_value_store
-from stores.serde import serdes
-from streams import StreamsBuilder, Topology
-from streams.queries.metadata import (
+from tests.unit.streams.queries.asked import GlobalUpdate
+from thalweg import StreamsBuilder, Topology
+from thalweg.rebalance.values import Endpoint, EndpointPartitions
+from thalweg.stores.builders import key_value_store
+from thalweg.stores.serde import serdes
+from thalweg.streams.queries.metadata import (
     NO_ENDPOINT,
     GroupView,
     InstanceTasks,
@@ -18,9 +19,8 @@ from streams.queries.metadata import (
     endpoint_of,
     topics_read,
 )
-from streams.transport.partitioning import partition_of
-from tests.unit.streams.queries.asked import GlobalUpdate
-from topology.subtopologies import TopologyConfig, subtopologies
+from thalweg.streams.transport.partitioning import partition_of
+from thalweg.topology.subtopologies import TopologyConfig, subtopologies
 
 HERE, LEFT, RIGHT = Endpoint("here", 1), Endpoint("left", 1), Endpoint("right", 1)
 

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rebalance.member import Endpoint
-from streams import App
-from streams.errors import StoreMovedError
-from streams.queries.answers import Part, decode_part, encode_part
-from streams.queries.requests import (
+from tests.unit.streams.queries.asked import CLICKS, PARTITIONS, PEOPLE, Share
+from thalweg import App
+from thalweg.rebalance.values import Endpoint
+from thalweg.streams.errors import StoreMovedError
+from thalweg.streams.queries.answers import Part, decode_part, encode_part
+from thalweg.streams.queries.questions import (
     Question,
     Scope,
     cursor_text,
@@ -23,8 +24,7 @@ from streams.queries.requests import (
     scan_question,
     window_question,
 )
-from streams.queries.routing import Router
-from tests.unit.streams.queries.asked import CLICKS, PARTITIONS, PEOPLE, Share
+from thalweg.streams.queries.routing import Router
 
 NAMES = sorted(PEOPLE)
 SPLITS = st.lists(st.integers(0, 2), min_size=PARTITIONS, max_size=PARTITIONS)

@@ -8,15 +8,22 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from rebalance.description import GroupDescription, MemberDescription
-from rebalance.member import Endpoint, TaskAssignment
-from streams import App, BrokerError
-from streams.clock import SystemClock
-from streams.queries.peer import PeerError, Site, fetch
-from streams.queries.server import QueryServer
-from streams.status import UNREACHABLE, InstanceSource, instance_at, json_of, of_group, summary_of
 from tests.unit.streams.queries.asked import PEOPLE, Share
 from tests.unit.streams.queries.strangers import STRANGERS, Serve, http, saying, stranger
+from thalweg import App, BrokerError
+from thalweg.rebalance.description import GroupDescription, MemberDescription
+from thalweg.rebalance.values import Endpoint, TaskAssignment
+from thalweg.streams.clock import SystemClock
+from thalweg.streams.observe.status import (
+    UNREACHABLE,
+    InstanceSource,
+    instance_at,
+    json_of,
+    of_group,
+    summary_of,
+)
+from thalweg.streams.queries.http import QueryServer
+from thalweg.streams.queries.peer import PeerError, Site, fetch
 
 PATHS = (
     "/stores/people",

@@ -7,19 +7,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from stores.directory import StateDirectory
-from streams import StreamsBuilder
-from streams.clock import ManualClock
-from streams.config import StreamsConfig
-from streams.group import SoleMember
-from streams.restore_listener import NOBODY, RestoreListener
-from streams.tasks.active_task import ActiveTask
-from streams.tasks.task import TaskId
-from streams.tasks.task_manager import TaskManager
-from streams.transport.port import TopicPartition, Transport
 from tests.unit.streams.running import Log, string
-from topology.subtopologies import subtopologies
-from topology.topology import Topology
+from thalweg import StreamsBuilder
+from thalweg.stores.directory import StateDirectory
+from thalweg.streams.clock import ManualClock
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.group.member import SoleMember
+from thalweg.streams.restore_listener import NOBODY, RestoreListener
+from thalweg.streams.tasks.active_task import ActiveTask
+from thalweg.streams.tasks.task import TaskId
+from thalweg.streams.tasks.task_manager import TaskManager
+from thalweg.streams.transport.port import TopicPartition, Transport
+from thalweg.topology.physical import Topology
+from thalweg.topology.subtopologies import subtopologies
 
 
 class Told(RestoreListener):

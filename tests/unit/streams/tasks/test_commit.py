@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from stores.directory import read_checkpoint
-from stores.formats import decode_partition_metadata
-from streams import (
+from tests.unit.streams.running import Log
+from tests.unit.streams.tasks.steps import Steps
+from thalweg import (
     BrokerError,
     Materialized,
     ProcessingError,
@@ -20,13 +20,13 @@ from streams import (
     TaskMigratedError,
     serdes,
 )
-from streams.clock import ManualClock
-from streams.tasks.active_task import ActiveTask
-from streams.tasks.commit import CHECKPOINT_RECORDS
-from streams.transport.memory import MemoryTransport
-from streams.transport.port import OffsetAndMetadata, TopicPartition, Transport
-from tests.unit.streams.running import Log
-from tests.unit.streams.tasks.steps import Steps
+from thalweg.stores.directory import read_checkpoint
+from thalweg.stores.formats import decode_partition_metadata
+from thalweg.streams.clock import ManualClock
+from thalweg.streams.tasks.active_task import ActiveTask
+from thalweg.streams.tasks.commit import CHECKPOINT_RECORDS
+from thalweg.streams.transport.memory import MemoryTransport
+from thalweg.streams.transport.port import OffsetAndMetadata, TopicPartition, Transport
 
 COUNTS = "app-counts-changelog"
 Offsets = Mapping[TopicPartition, OffsetAndMetadata]

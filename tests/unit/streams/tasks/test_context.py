@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streams import (
+from thalweg import (
     Headers,
     ProcessingError,
     Processor,
@@ -19,7 +19,7 @@ from streams import (
     key_value_store,
     serdes,
 )
-from streams.testing import TestRecord
+from thalweg.streams.testing import TestRecord
 
 string = serdes.string
 Context = ProcessorContext[str, str]

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from stores.record import CurrentRecord
-from streams import (
+from tests.unit.streams.running import Log, string
+from tests.unit.streams.tasks.steps import Steps
+from tests.unit.streams.working import running, worker_of
+from thalweg import (
     Processor,
     Response,
     StreamsBuilder,
@@ -20,10 +22,13 @@ from streams import (
     log_and_skip_on_invalid_timestamp,
     serdes,
 )
-from streams.tasks.drops import EVERY_MS, REASONS, Drops, shown_key
-from tests.unit.streams.running import Log, string
-from tests.unit.streams.tasks.steps import Steps
-from tests.unit.streams.working import running, worker_of
+from thalweg.stores.record import CurrentRecord
+from thalweg.streams.tasks.drops import (
+    EVERY_MS,
+    REASONS,
+    Drops,
+    shown_key,
+)
 
 Record = tuple[bytes | None, bytes | None, int]
 TEN = TimeWindows.of_size(10)

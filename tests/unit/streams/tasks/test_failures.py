@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from stores.errors import BackendError, CorruptDataError, StorageError
-from streams import (
+from tests.unit.streams.running import Log
+from tests.unit.streams.tasks.steps import Steps
+from thalweg import (
     BrokerError,
     DeserializationError,
     ErrorContext,
@@ -25,11 +26,10 @@ from streams import (
     dead_letter,
     serdes,
 )
-from streams.error_handlers import DeadLetter, OutgoingRecord
-from streams.testing import TopologyTestDriver
-from tests.unit.streams.running import Log
-from tests.unit.streams.tasks.steps import Steps
-from topology.processor import ConsumedRecord
+from thalweg.stores.errors import BackendError, CorruptDataError, StorageError
+from thalweg.streams.error_handlers import DeadLetter, OutgoingRecord
+from thalweg.streams.testing import TopologyTestDriver
+from thalweg.topology.processor import ConsumedRecord
 
 string, int64 = serdes.string, serdes.int64
 

@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from stores.builders import StoreBuilder
-from stores.directory import read_checkpoint, write_checkpoint
-from stores.errors import CorruptDataError
-from streams import (
+from tests.unit.streams.running import Log, rows_of
+from tests.unit.streams.tasks.steps import Steps, Told
+from thalweg import (
     DeserializationError,
     KeyValueStore,
     MissingTopicsError,
@@ -22,11 +21,12 @@ from streams import (
     key_value_store,
     serdes,
 )
-from streams.tasks.global_task import GlobalTask
-from streams.testing import TopologyTestDriver
-from streams.transport.port import TopicPartition
-from tests.unit.streams.running import Log, rows_of
-from tests.unit.streams.tasks.steps import Steps, Told
+from thalweg.stores.builders import StoreBuilder
+from thalweg.stores.directory import read_checkpoint, write_checkpoint
+from thalweg.stores.errors import CorruptDataError
+from thalweg.streams.tasks.global_task import GlobalTask
+from thalweg.streams.testing import TopologyTestDriver
+from thalweg.streams.transport.port import TopicPartition
 
 
 class Filling(Processor[str, str, Any, Any]):

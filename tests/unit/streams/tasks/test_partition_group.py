@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stores.record import RawRecord, offset_of
-from streams.tasks.partition_group import PartitionGroup, RecordQueue
+from thalweg.stores.record import RawRecord, offset_of
+from thalweg.streams.tasks.partition_group import PartitionGroup, RecordQueue
 
 NAMES = "abcdef"
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from stores.formats import decode_partition_metadata
-from streams import AutoOffsetReset, StreamsBuilder, serdes
-from streams.clock import ManualClock
-from streams.transport.port import OffsetAndMetadata, TopicPartition
 from tests.unit.streams.running import Log, word_count
 from tests.unit.streams.tasks.steps import Steps
 from tests.unit.streams.working import NOW_MS, running, worker_of
+from thalweg import AutoOffsetReset, StreamsBuilder, serdes
+from thalweg.stores.formats import decode_partition_metadata
+from thalweg.streams.clock import ManualClock
+from thalweg.streams.transport.port import OffsetAndMetadata, TopicPartition
 
 WORDS = "app-counts-repartition"
 RESETS = {

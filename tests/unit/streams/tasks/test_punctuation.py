@@ -10,9 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import Processor, ProcessorContext, PunctuationType, Record, StreamsBuilder, serdes
-from streams.tasks.punctuation import NEVER, PunctuationQueue, Schedule
-from streams.testing import TopologyTestDriver
+from thalweg import (
+    Processor,
+    ProcessorContext,
+    PunctuationType,
+    Record,
+    StreamsBuilder,
+    serdes,
+)
+from thalweg.streams.tasks.punctuation import NEVER, PunctuationQueue, Schedule
+from thalweg.streams.testing import TopologyTestDriver
 
 STREAM_TIME, WALL_CLOCK = PunctuationType.STREAM_TIME, PunctuationType.WALL_CLOCK_TIME
 

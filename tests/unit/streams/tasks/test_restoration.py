@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stores.directory import read_checkpoint, write_checkpoint
-from streams import (
+from tests.unit.streams.running import Log, rows_of
+from tests.unit.streams.tasks.steps import Steps, Told
+from thalweg import (
     BrokerError,
     KeyValueStore,
     Materialized,
@@ -24,14 +25,13 @@ from streams import (
     lru_store,
     serdes,
 )
-from streams.clock import ManualClock
-from streams.tasks.active_task import ActiveTask
-from streams.tasks.restoration import NO_END, Restorer, StoreRestoration
-from streams.tasks.task import TaskId
-from streams.transport.memory import MemoryTransport
-from streams.transport.port import Reader, TopicPartition
-from tests.unit.streams.running import Log, rows_of
-from tests.unit.streams.tasks.steps import Steps, Told
+from thalweg.stores.directory import read_checkpoint, write_checkpoint
+from thalweg.streams.clock import ManualClock
+from thalweg.streams.tasks.active_task import ActiveTask
+from thalweg.streams.tasks.restoration import NO_END, Restorer, StoreRestoration
+from thalweg.streams.tasks.task import TaskId
+from thalweg.streams.transport.memory import MemoryTransport
+from thalweg.streams.transport.port import Reader, TopicPartition
 
 COUNTS = "app-counts-changelog"
 TASK = TaskId(0, 0)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from stores.backends.rocks import RocksByteStore
-from stores.directory import read_checkpoint, write_checkpoint
-from streams import (
+from tests.unit.streams.running import Log, rows_of
+from tests.unit.streams.tasks.steps import Steps
+from thalweg import (
     BrokerError,
     DeserializationError,
     Headers,
@@ -29,12 +29,12 @@ from streams import (
     wallclock_timestamp,
     window_store,
 )
-from streams.clock import ManualClock
-from streams.tasks.task import TaskId
-from streams.transport.memory import MemoryTransport
-from streams.transport.port import TopicPartition
-from tests.unit.streams.running import Log, rows_of
-from tests.unit.streams.tasks.steps import Steps
+from thalweg.stores.bytes.rocks import RocksByteStore
+from thalweg.stores.directory import read_checkpoint, write_checkpoint
+from thalweg.streams.clock import ManualClock
+from thalweg.streams.tasks.task import TaskId
+from thalweg.streams.transport.memory import MemoryTransport
+from thalweg.streams.transport.port import TopicPartition
 
 TASK = TaskId(0, 0)
 REUSE = {"topology_optimization": "reuse.ktable.source.topics"}

@@ -10,14 +10,20 @@ from typing import Any
 
 import pytest
 
-from stores.backends.rocks import RocksByteStore, process_budget
-from stores.errors import StoreMovedError
-from streams import AutoOffsetReset, Processor, Record, StreamsBuilder, StreamsError
-from streams.config import StreamsConfig
-from streams.tasks.task import TaskId
-from streams.transport.port import TopicPartition
 from tests.unit.streams.running import Log
 from tests.unit.streams.tasks.steps import Steps
+from thalweg import (
+    AutoOffsetReset,
+    Processor,
+    Record,
+    StreamsBuilder,
+    StreamsError,
+)
+from thalweg.stores.bytes.rocks import RocksByteStore, process_budget
+from thalweg.stores.errors import StoreMovedError
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.tasks.task import TaskId
+from thalweg.streams.transport.port import TopicPartition
 
 MIB = 1024 * 1024
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from stores.directory import write_checkpoint
-from streams import (
+from tests.unit.streams.running import Log, rows_of
+from tests.unit.streams.tasks.steps import Steps
+from thalweg import (
     BrokerError,
     Processor,
     Record,
@@ -19,12 +20,11 @@ from streams import (
     serdes,
     window_store,
 )
-from streams.clock import ManualClock
-from streams.tasks.task import TaskId
-from streams.transport.memory import MemoryTransport
-from streams.transport.port import TopicPartition
-from tests.unit.streams.running import Log, rows_of
-from tests.unit.streams.tasks.steps import Steps
+from thalweg.stores.directory import write_checkpoint
+from thalweg.streams.clock import ManualClock
+from thalweg.streams.tasks.task import TaskId
+from thalweg.streams.transport.memory import MemoryTransport
+from thalweg.streams.transport.port import TopicPartition
 
 TASK = TaskId(0, 0)
 LOGGED, UNLOGGED = "logged", "unlogged"

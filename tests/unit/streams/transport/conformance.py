@@ -19,15 +19,20 @@ from typing import ClassVar, Self
 
 import pytest
 
-from stores.record import RawRecord, columns_by_key, headers_of, offset_of
-from streams.errors import (
+from thalweg.stores.record import (
+    RawRecord,
+    columns_by_key,
+    headers_of,
+    offset_of,
+)
+from thalweg.streams.errors import (
     OffsetOutOfRangeError,
     ProductionError,
     StreamsError,
     TransportError,
 )
-from streams.transport.partitioning import partition_of
-from streams.transport.port import (
+from thalweg.streams.transport.partitioning import partition_of
+from thalweg.streams.transport.port import (
     NewTopic,
     OffsetAndMetadata,
     Reader,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import sys
 
-from stores.record import offset_of
-from streams.transport.local import LocalTransport
-from streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition
+from thalweg.stores.record import offset_of
+from thalweg.streams.transport.local import LocalTransport
+from thalweg.streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition
 
 INPUT = [TopicPartition("input", number) for number in range(2)]
 REPARTITION = [TopicPartition("app-x-repartition", number) for number in range(2)]

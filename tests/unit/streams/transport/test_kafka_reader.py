@@ -13,9 +13,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Position
 
-from streams.clock import ManualClock
-from streams.transport.kafka import KafkaReader
-from streams.transport.port import TopicPartition
+from thalweg.streams.clock import ManualClock
+from thalweg.streams.transport.kafka.transport import KafkaReader
+from thalweg.streams.transport.port import TopicPartition
 
 ONE, TWO = TopicPartition("t", 0), TopicPartition("t", 1)
 

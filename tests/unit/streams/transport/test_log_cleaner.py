@@ -6,14 +6,14 @@ from collections.abc import Iterable
 
 import pytest
 
-from stores.backends.memory import MemoryByteStore
-from stores.record import offset_of
-from streams.errors import OffsetOutOfRangeError
-from streams.transport.log.cleaner import RETENTION_CHECK_MS
-from streams.transport.log.engine import LocalLog
-from streams.transport.log.formats import chunk_head
-from streams.transport.memory import MemoryTransport
-from streams.transport.port import NewTopic, TopicPartition
+from thalweg.stores.bytes.memory import MemoryByteStore
+from thalweg.stores.record import offset_of
+from thalweg.streams.errors import OffsetOutOfRangeError
+from thalweg.streams.transport.log.cleaner import RETENTION_CHECK_MS
+from thalweg.streams.transport.log.engine import LocalLog
+from thalweg.streams.transport.log.formats import chunk_head
+from thalweg.streams.transport.memory import MemoryTransport
+from thalweg.streams.transport.port import NewTopic, TopicPartition
 
 AT = TopicPartition("t", 0)
 DAY_MS = 86_400_000

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from streams.transport.local import LocalTransport
-from streams.transport.memory import MemoryTransport, memory_log
-from streams.transport.port import Transport
 from tests.unit.streams.transport.conformance import TransportConformance, World
+from thalweg.streams.transport.local import LocalTransport
+from thalweg.streams.transport.memory import MemoryTransport, memory_log
+from thalweg.streams.transport.port import Transport
 
 
 class LocalWorld(World):

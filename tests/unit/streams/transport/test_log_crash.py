@@ -8,11 +8,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from stores.record import offset_of
-from streams.transport.local import LocalTransport
-from streams.transport.port import NewTopic, TopicPartition
 from tests.unit.streams.transport import killed_worker
 from tests.unit.streams.transport.killed_worker import CHANGELOG, INPUT, OUTPUT, REPARTITION
+from thalweg.stores.record import offset_of
+from thalweg.streams.transport.local import LocalTransport
+from thalweg.streams.transport.port import NewTopic, TopicPartition
 
 ROOT = Path(__file__).parents[4]
 KILLS = 25
@@ -115,10 +115,10 @@ def test_an_interrupted_log_is_whole_when_it_is_opened_again(tmp_path: Path) -> 
     """What was sent and not committed dies with the process; nothing remains of it."""
     code = (
         "import os, signal, sys\n"
-        "from streams.transport.local import LocalTransport\n"
+        "from thalweg.streams.transport.local import LocalTransport\n"
         "t = LocalTransport(sys.argv[1], 'app')\n"
         "r = t.reader(); s = t.sender('t'); s(b'k', b'committed', 0, None, None); t.commit({})\n"
-        "from streams.transport.port import TopicPartition\n"
+        "from thalweg.streams.transport.port import TopicPartition\n"
         "r.add({TopicPartition('t', 0): 0})\n"
         "s(b'k', b'lost', 0, None, None); t.flush()\n"
         "assert len(r.poll(10, 0)[0][1]) == 2\n"

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from stores.record import offset_of
-from streams.errors import ConfigError, StoreLockedError, TransportError
-from streams.transport.local import LocalTransport
-from streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition
+from thalweg.stores.record import offset_of
+from thalweg.streams.errors import ConfigError, StoreLockedError, TransportError
+from thalweg.streams.transport.local import LocalTransport
+from thalweg.streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition
 
 AT = TopicPartition("t", 0)
 
 OWNER = """
 import sys
-from streams.transport.local import LocalTransport
+from thalweg.streams.transport.local import LocalTransport
 transport = LocalTransport(sys.argv[1])
 print("open", flush=True)
 sys.stdin.read()

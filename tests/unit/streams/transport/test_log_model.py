@@ -19,14 +19,19 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from stores.backends.contract import ByteStore
-from stores.backends.memory import MemoryByteStore
-from stores.backends.rocks import RocksByteStore
-from stores.record import headers_of, offset_of
-from streams.transport.log import cleaner, formats, outbox, transport
-from streams.transport.log.engine import LocalLog
-from streams.transport.memory import MemoryTransport
-from streams.transport.port import NewTopic, OffsetAndMetadata, Reader, TopicPartition
+from thalweg.stores.bytes.contract import ByteStore
+from thalweg.stores.bytes.memory import MemoryByteStore
+from thalweg.stores.bytes.rocks import RocksByteStore
+from thalweg.stores.record import headers_of, offset_of
+from thalweg.streams.transport.log import cleaner, formats, outbox, transport
+from thalweg.streams.transport.log.engine import LocalLog
+from thalweg.streams.transport.memory import MemoryTransport
+from thalweg.streams.transport.port import (
+    NewTopic,
+    OffsetAndMetadata,
+    Reader,
+    TopicPartition,
+)
 
 REPARTITION = TopicPartition("app-x-repartition", 0)
 COMPACTED = TopicPartition("compacted", 0)

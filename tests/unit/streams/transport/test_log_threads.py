@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from stores.record import offset_of
-from streams.transport.local import LocalTransport
-from streams.transport.memory import MemoryTransport, memory_log
-from streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition, Transport
+from thalweg.stores.record import offset_of
+from thalweg.streams.transport.local import LocalTransport
+from thalweg.streams.transport.memory import MemoryTransport, memory_log
+from thalweg.streams.transport.port import (
+    NewTopic,
+    OffsetAndMetadata,
+    TopicPartition,
+    Transport,
+)
 
 PRODUCERS = 2
 ROUNDS = 40

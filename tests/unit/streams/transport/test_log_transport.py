@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from stores.backends.contract import Change, Sync
-from stores.backends.memory import MemoryByteStore
-from stores.record import headers_of, offset_of
-from streams.errors import (
+from thalweg.stores.bytes.contract import Change, Sync
+from thalweg.stores.bytes.memory import MemoryByteStore
+from thalweg.stores.record import headers_of, offset_of
+from thalweg.streams.errors import (
     BackendError,
     BrokerError,
     ConfigError,
@@ -18,10 +18,15 @@ from streams.errors import (
     ProductionError,
     TransportError,
 )
-from streams.transport.log.engine import LocalLog
-from streams.transport.log.formats import CHUNK_BYTES, CHUNK_RECORDS
-from streams.transport.memory import MemoryTransport
-from streams.transport.port import NewTopic, OffsetAndMetadata, Reader, TopicPartition
+from thalweg.streams.transport.log.engine import LocalLog
+from thalweg.streams.transport.log.formats import CHUNK_BYTES, CHUNK_RECORDS
+from thalweg.streams.transport.memory import MemoryTransport
+from thalweg.streams.transport.port import (
+    NewTopic,
+    OffsetAndMetadata,
+    Reader,
+    TopicPartition,
+)
 
 REPARTITION = {"cleanup.policy": "delete", "retention.ms": "-1", "segment.bytes": "52428800"}
 AT = TopicPartition("app-words-repartition", 0)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stores.murmur2 import murmur2
-from streams.transport.partitioning import (
+from thalweg.stores.murmur2 import murmur2
+from thalweg.streams.transport.partitioning import (
     HASHES_MAX,
     REMEMBERED_KEY_BYTES_MAX,
     KeyHashes,

@@ -13,32 +13,32 @@ from pathlib import Path
 
 import pytest
 
-from stores.record import headers_of, offset_of
-from streams import App, StreamsBuilder, serdes
-from streams.clock import SystemClock
-from streams.config import StreamsConfig
-from streams.consumer import Consumer
-from streams.errors import (
+from thalweg import App, StreamsBuilder, serdes
+from thalweg.stores.record import headers_of, offset_of
+from thalweg.streams.clock import SystemClock
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.consumer import Consumer
+from thalweg.streams.errors import (
     BrokerError,
     OffsetOutOfRangeError,
     ProductionError,
     StoreLockedError,
     TransportError,
 )
-from streams.producer import Producer
-from streams.transport.local import LocalTransport
-from streams.transport.log import owner_wire
-from streams.transport.log.directory import owner_of
-from streams.transport.log.owner_client import OwnerClient
-from streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition
-from streams.transport.through_owner import ThroughOwner
+from thalweg.streams.producer import Producer
+from thalweg.streams.transport.local import LocalTransport
+from thalweg.streams.transport.log import owner_wire
+from thalweg.streams.transport.log.directory import owner_of
+from thalweg.streams.transport.log.owner_client import OwnerClient
+from thalweg.streams.transport.port import NewTopic, OffsetAndMetadata, TopicPartition
+from thalweg.streams.transport.through_owner import ThroughOwner
 
 AT = TopicPartition("t", 0)
 SECONDS = 60
 
 OWNER = """
 import sys
-from streams.transport.local import LocalTransport
+from thalweg.streams.transport.local import LocalTransport
 transport = LocalTransport(sys.argv[1])
 print("open", flush=True)
 sys.stdin.read()

@@ -7,13 +7,24 @@ from typing import Any
 
 import pytest
 
-from stores.serde import serdes
-from topology.dsl import KStream, KTable, Materialized, StreamsBuilder, TimeWindows
-from topology.dsl.windows import WindowedStreamPartitioner
-from topology.errors import TopologyError
-from topology.graph import BuildOptions
-from topology.nodes.stateless import NullKeyFilter
-from topology.topology import ProcessorNode, SinkNode, SourceNode, Topology
+from thalweg.stores.serde import serdes
+from thalweg.topology.dsl import (
+    KStream,
+    KTable,
+    Materialized,
+    StreamsBuilder,
+    TimeWindows,
+)
+from thalweg.topology.dsl.windows import WindowedStreamPartitioner
+from thalweg.topology.errors import TopologyError
+from thalweg.topology.graph import BuildOptions
+from thalweg.topology.operators.stateless import NullKeyFilter
+from thalweg.topology.physical import (
+    ProcessorNode,
+    SinkNode,
+    SourceNode,
+    Topology,
+)
 
 
 def keep(_key: Any, _value: Any) -> bool:

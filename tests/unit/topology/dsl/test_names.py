@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from stores.builders import key_value_store
-from stores.record import Record
-from stores.serde import serdes
-from topology.dsl import KStream, KTable, Materialized, StreamsBuilder
-from topology.errors import TopologyError
-from topology.processor import FixedKeyProcessor, FixedKeyRecord, Processor
+from thalweg.stores.builders import key_value_store
+from thalweg.stores.record import Record
+from thalweg.stores.serde import serdes
+from thalweg.topology.dsl import (
+    KStream,
+    KTable,
+    Materialized,
+    StreamsBuilder,
+)
+from thalweg.topology.errors import TopologyError
+from thalweg.topology.processor import FixedKeyProcessor, FixedKeyRecord, Processor
 
 
 class Forward(Processor[str, str, str, str]):

@@ -8,12 +8,17 @@ from typing import Any
 
 import pytest
 
-from stores.builders import lru_store
-from stores.serde import serdes
-from topology.dsl import Materialized, TimeWindows
-from topology.dsl.options import arity, check_name, settle, with_name
-from topology.errors import TopologyError
-from topology.graph import LogicalGraph
+from thalweg.stores.builders import lru_store
+from thalweg.stores.serde import serdes
+from thalweg.topology.dsl import Materialized, TimeWindows
+from thalweg.topology.dsl.options import (
+    arity,
+    check_name,
+    settle,
+    with_name,
+)
+from thalweg.topology.errors import TopologyError
+from thalweg.topology.graph import LogicalGraph
 
 VALUE_OR_BOTH = {1: "value", 2: "key, value"}
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from stores.builders import StoreBuilder, key_value_store
-from stores.serde import serdes
-from topology.dsl import Materialized, StreamsBuilder, TimeWindows
-from topology.errors import TopologyError
-from topology.processor import Processor
-from topology.topology import ProcessorNode, Topology
+from thalweg.stores.builders import StoreBuilder, key_value_store
+from thalweg.stores.serde import serdes
+from thalweg.topology.dsl import Materialized, StreamsBuilder, TimeWindows
+from thalweg.topology.errors import TopologyError
+from thalweg.topology.physical import ProcessorNode, Topology
+from thalweg.topology.processor import Processor
 
 S, N = serdes.string, serdes.int64
 NAME = "kept"

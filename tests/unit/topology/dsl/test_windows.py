@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from stores.serde import serdes
-from stores.windowed import TimeWindow, Windowed
-from topology.dsl.windows import (
+from thalweg.stores.serde import serdes
+from thalweg.stores.windowed import TimeWindow, Windowed
+from thalweg.topology.dsl.windows import (
     FOREVER_MS,
     TimeWindows,
     UnlimitedWindows,

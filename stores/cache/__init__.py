@@ -1,0 +1,1 @@
+"""The write-back cache of stores and the budget that its stores share."""

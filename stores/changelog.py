@@ -1,0 +1,162 @@
+"""Change logging: what a store's write puts into its changelog.
+
+Owns which key, value, timestamp and headers a change is logged with. It must not know
+serdes, caches or where the log goes; it gets the function that appends.
+
+The row below is written first, then the change is logged, as in the JVM: what the store
+below does about a write (an LRU store logs what it forgets) is logged before the write
+itself. A change that cannot be logged ends the task before anything of it is committed.
+
+The timestamp is that of the value where rows have one, else the current record's. A
+deletion is logged with the timestamp it is written with: that of the record that deletes.
+No headers: the JVM logs none unless told to keep positions for queries.
+
+Source: JVM `ChangeLoggingKeyValueBytesStore`, `ChangeLoggingTimestampedKeyValueBytesStore`,
+`ChangeLoggingWindowBytesStore`, `ChangeLoggingTimestampedWindowBytesStore`,
+`ProcessorContextImpl.logChange`; the golden files' changelog records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from thalweg.stores.api import Log
+from thalweg.stores.formats import encode_window_key, pack_int64
+from thalweg.stores.record import CurrentRecord
+from thalweg.stores.rows.segments import SEGMENT_BYTES
+
+Write: TypeAlias = Callable[[bytes, bytes | None, int], None]
+"""Writes a row: (key, value or None to delete, timestamp)."""
+
+WindowWrite: TypeAlias = Callable[[bytes, int, bytes | None, int], None]
+"""Writes a window row: (key, window start in ms, value or None to delete, timestamp).
+
+The key is that of the user or, of a store without duplicates, the row's.
+"""
+
+_LARGEST_SEQNUM: Final = 2**31 - 1
+
+
+def key_value_write(
+    put: Callable[[bytes, bytes | None], None],
+    log: Log | None,
+    current: CurrentRecord,
+    *,
+    timestamped: bool,
+) -> Write:
+    """Returns the write of a key-value store.
+
+    Args:
+        put: writes a row below.
+        log: appends to the changelog; None where the store has none.
+        current: tells the time of the record being processed.
+        timestamped: whether rows carry the timestamp of their value.
+    """
+    if timestamped:
+
+        def write_timestamped(key: bytes, value: bytes | None, timestamp: int) -> None:
+            put(key, None if value is None else pack_int64(timestamp) + value)
+
+        if log is None:
+            return write_timestamped
+
+        def log_timestamped(key: bytes, value: bytes | None, timestamp: int) -> None:
+            put(key, None if value is None else pack_int64(timestamp) + value)
+            log(key, value, timestamp, None)
+
+        return log_timestamped
+
+    if log is None:
+
+        def write_plain(key: bytes, value: bytes | None, _timestamp: int) -> None:
+            put(key, value)
+
+        return write_plain
+
+    def log_plain(key: bytes, value: bytes | None, _timestamp: int) -> None:
+        put(key, value)
+        log(key, value, current.timestamp, None)
+
+    return log_plain
+
+
+def log_evictions(log: Log | None, current: CurrentRecord) -> Callable[[bytes], None] | None:
+    """Returns what logs the rows a plain LRU store forgets, None where nothing is logged."""
+    if log is None:
+        return None
+
+    def evicted(key: bytes) -> None:
+        log(key, None, current.timestamp, None)
+
+    return evicted
+
+
+def window_write(
+    put: Callable[[bytes, int, bytes | None], None],
+    log: Log | None,
+    current: CurrentRecord,
+    *,
+    timestamped: bool,
+) -> WindowWrite:
+    """Returns the write of a window store without duplicates, by the row's key.
+
+    A write is logged even if the store below drops it because it came too late.
+
+    Args:
+        put: writes a row below: (row key as in `stores.rows.segments`, window start, value).
+        log: appends to the changelog; None where the store has none.
+        current: tells the time of the record being processed.
+        timestamped: whether rows carry the timestamp of their value.
+    """
+
+    def put_row(row_key: bytes, start_ms: int, value: bytes | None, timestamp: int) -> None:
+        if timestamped and value is not None:
+            value = pack_int64(timestamp) + value
+        put(row_key, start_ms, value)
+
+    if log is None:
+        return put_row
+
+    def log_row(row_key: bytes, start_ms: int, value: bytes | None, timestamp: int) -> None:
+        if timestamped:
+            put(row_key, start_ms, None if value is None else pack_int64(timestamp) + value)
+            log(row_key[SEGMENT_BYTES:], value, timestamp, None)
+        else:
+            put(row_key, start_ms, value)
+            log(row_key[SEGMENT_BYTES:], value, current.timestamp, None)
+
+    return log_row
+
+
+def duplicates_write(
+    put: Callable[[bytes, int, bytes | None], int],
+    log: Log | None,
+    current: CurrentRecord,
+    *,
+    timestamped: bool,
+) -> WindowWrite:
+    """Returns the write of a window store that keeps duplicates, by the user's key.
+
+    They are numbered in the changelog apart from the store: deletions, which do nothing
+    there, take a number here.
+
+    Args:
+        put: writes a window row below and returns its seqnum.
+        log: appends to the changelog; None where the store has none.
+        current: tells the time of the record being processed.
+        timestamped: whether rows carry the timestamp of their value.
+    """
+    seqnum = 0
+
+    def write(key: bytes, start_ms: int, value: bytes | None, timestamp: int) -> None:
+        nonlocal seqnum
+        packed = pack_int64(timestamp) + value if timestamped and value is not None else value
+        number = put(key, start_ms, packed)
+        if log is not None:
+            # Never behind the store's own number, which goes on from what was restored.
+            seqnum = max(seqnum + 1 & _LARGEST_SEQNUM, number)
+            time = timestamp if timestamped else current.timestamp
+            log(encode_window_key(key, start_ms, seqnum), value, time, None)
+
+    return write

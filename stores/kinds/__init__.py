@@ -1,0 +1,1 @@
+"""The kinds of stores: what their rows look like and what users call."""

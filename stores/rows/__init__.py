@@ -1,0 +1,1 @@
+"""Rows that wait for the commit, and rows in segments of time."""

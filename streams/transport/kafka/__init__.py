@@ -1,0 +1,1 @@
+"""Kafka as a transport, by its client library."""

@@ -1,0 +1,1 @@
+"""The loop of a worker: poll, process, punctuate, commit."""

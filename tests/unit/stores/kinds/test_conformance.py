@@ -1,0 +1,109 @@
+"""Every stack of layers over every backend against the public suites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from thalweg.stores.builders import StoreBuilder, key_value_store, window_store
+from thalweg.stores.serde import Serde, serdes
+from thalweg.stores.testing.host import RecordingHost
+from thalweg.stores.testing.key_value import KeyValueStoreSuite
+from thalweg.stores.testing.window import (
+    RETENTION_MS,
+    SEGMENT_INTERVAL_MS,
+    WINDOW_SIZE_MS,
+    WindowStoreSuite,
+)
+
+SMALL_CACHE_BYTES = 200
+
+
+class Stack(NamedTuple):
+    """Which layers stand over which backend."""
+
+    is_timestamped: bool
+    in_memory: bool
+    is_logged: bool
+    is_cached: bool
+    is_decoded: bool = True
+
+    @property
+    def test_name(self) -> str:
+        words = [
+            "Timestamped" if self.is_timestamped else "Plain",
+            "Memory" if self.in_memory else "Rocks",
+            "Logged" if self.is_logged else "",
+            "Cached" if self.is_cached else "",
+            "" if self.is_decoded else "Bytes",
+        ]
+        return f"Test{''.join(words)}"
+
+    def describe(self, plain: StoreBuilder) -> StoreBuilder:
+        """Returns the description of such a store."""
+        builder = replace(
+            plain,
+            backend="memory" if self.in_memory else "rocks",
+            logged=self.is_logged,
+            cached=self.is_cached,
+        )
+        if self.is_timestamped:
+            kinds: Any = {"key-value": "timestamped-key-value", "window": "timestamped-window"}
+            builder = replace(builder, kind=kinds[plain.kind])
+        if not self.is_decoded:
+            key_serde, value_serde = _mutable(serdes.string), _mutable(serdes.int64)
+            builder = replace(builder, key_serde=key_serde, value_serde=value_serde)
+        return builder
+
+
+def _mutable(inner: Serde[Any]) -> Serde[Any]:
+    """A serde the cache must not keep values or keys of decoded."""
+    return Serde.of(inner.serializer(""), inner.deserializer(""), name=f"mutable {inner.name}")
+
+
+def stacks() -> Iterator[Stack]:
+    for is_logged in (False, True):
+        for is_cached in (False, True):
+            for is_timestamped in (False, True):
+                yield Stack(is_timestamped, True, is_logged, is_cached)
+            # RocksDB takes its time to open: the one or the other kind of store.
+            yield Stack(is_logged, False, is_logged, is_cached)
+    yield Stack(False, True, True, True, is_decoded=False)
+    yield Stack(True, True, True, True, is_decoded=False)
+
+
+def suite_of(base: Any, builder: StoreBuilder, name: str) -> Any:
+    """Returns the suite over stores of one description."""
+
+    class Suite(base):
+        timestamped = builder.is_timestamped
+        logged = builder.logged
+        cache_bytes = SMALL_CACHE_BYTES if builder.cached else None
+        examples = 50 if builder.backend == "memory" else 10
+
+        def open_store(self, host: RecordingHost) -> Any:
+            return builder.build(host)
+
+    Suite.__name__ = Suite.__qualname__ = name
+    return Suite
+
+
+KEY_VALUE = key_value_store("st", serdes.string, serdes.int64)
+WINDOW = window_store(
+    "st",
+    serdes.string,
+    serdes.int64,
+    retention_ms=RETENTION_MS,
+    window_size_ms=WINDOW_SIZE_MS,
+    segment_interval_ms=SEGMENT_INTERVAL_MS,
+)
+
+for stack in stacks():
+    for suite, plain, ending in (
+        (KeyValueStoreSuite, KEY_VALUE, "KeyValue"),
+        (WindowStoreSuite, WINDOW, "Window"),
+    ):
+        name = f"{stack.test_name}{ending}"
+        globals()[name] = suite_of(suite, stack.describe(plain), name)
+del suite  # else pytest would take it for one more test

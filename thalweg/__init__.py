@@ -1,0 +1,401 @@
+"""Everything a topology script needs, under one name.
+
+    from thalweg import App, StreamsBuilder, serdes
+
+Owns the list of public names, nothing else. A name is loaded when it is first asked for:
+`import thalweg` costs nothing, and a script pays only for what it uses (the test driver, the
+log's library, the command line stay away until they are wanted).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from thalweg.stores.api import (
+        KeyValueStore,
+        ReadOnlyKeyValueStore,
+        ReadOnlyWindowStore,
+        TimestampedKeyValueStore,
+        TimestampedWindowStore,
+        ValueAndTimestamp,
+        WindowStore,
+    )
+    from thalweg.stores.builders import (
+        StoreBuilder,
+        key_value_store,
+        lru_store,
+        timestamped_key_value_store,
+        timestamped_window_store,
+        window_store,
+    )
+    from thalweg.stores.record import (
+        Headers,
+        Record,
+        RecordContext,
+        RecordMetadata,
+    )
+    from thalweg.stores.serde import Serde, serdes
+    from thalweg.stores.windowed import (
+        TimeWindow,
+        UnlimitedWindow,
+        Window,
+        Windowed,
+    )
+    from thalweg.streams.app import App, State, UncaughtResponse
+    from thalweg.streams.config import StreamsConfig
+    from thalweg.streams.consumer import Consumer, read_topic
+    from thalweg.streams.error_handlers import (
+        DeadLetter,
+        ErrorContext,
+        OutgoingRecord,
+        Response,
+        dead_letter,
+        log_and_continue,
+        log_and_fail,
+        retry_or_fail,
+    )
+    from thalweg.streams.errors import (
+        ApplicationShutdownError,
+        AppStateError,
+        AuthenticationError,
+        BackendError,
+        BrokerError,
+        ConfigError,
+        CorruptDataError,
+        DeserializationError,
+        GroupError,
+        MissingTopicsError,
+        OffsetOutOfRangeError,
+        ProcessingError,
+        ProductionError,
+        SerdeError,
+        SerializationError,
+        StorageError,
+        StoreClosedError,
+        StoreError,
+        StoreLockedError,
+        StoreMovedError,
+        StoreNotReadyError,
+        StreamsError,
+        TaskCorruptedError,
+        TaskError,
+        TaskMigratedError,
+        TopologyError,
+        TransportError,
+        UnknownStoreError,
+        UnsupportedBrokerError,
+    )
+    from thalweg.streams.observe.metrics import Metric
+    from thalweg.streams.producer import Producer
+    from thalweg.streams.queries.metadata import KeyQueryMetadata, StreamsMetadata
+    from thalweg.streams.restore_listener import RestoreListener
+    from thalweg.streams.testing import TopologyTestDriver
+    from thalweg.streams.transport.port import TopicPartition
+    from thalweg.streams.worker.loop import Progress
+    from thalweg.topology.dsl.builder import StreamsBuilder
+    from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
+    from thalweg.topology.dsl.options import Materialized
+    from thalweg.topology.dsl.stream import BranchedKStream, KStream
+    from thalweg.topology.dsl.table import KTable, ValueTransformer
+    from thalweg.topology.dsl.windows import (
+        TimeWindows,
+        UnlimitedWindows,
+        WindowedStreamPartitioner,
+    )
+    from thalweg.topology.physical import Topology
+    from thalweg.topology.processor import (
+        AutoOffsetReset,
+        Cancellable,
+        ConsumedRecord,
+        FixedKeyProcessor,
+        FixedKeyProcessorContext,
+        FixedKeyProcessorSupplier,
+        FixedKeyRecord,
+        Processor,
+        ProcessorContext,
+        ProcessorSupplier,
+        PunctuationType,
+        StreamPartitioner,
+        TimestampExtractor,
+        TopicNameExtractor,
+        fail_on_invalid_timestamp,
+        log_and_skip_on_invalid_timestamp,
+        use_partition_time_on_invalid_timestamp,
+        wallclock_timestamp,
+    )
+
+__all__ = [
+    "App",
+    "AppStateError",
+    "ApplicationShutdownError",
+    "AuthenticationError",
+    "AutoOffsetReset",
+    "BackendError",
+    "BranchedKStream",
+    "BrokerError",
+    "Cancellable",
+    "ConfigError",
+    "ConsumedRecord",
+    "Consumer",
+    "CorruptDataError",
+    "DeadLetter",
+    "DeserializationError",
+    "ErrorContext",
+    "FixedKeyProcessor",
+    "FixedKeyProcessorContext",
+    "FixedKeyProcessorSupplier",
+    "FixedKeyRecord",
+    "GroupError",
+    "Headers",
+    "KGroupedStream",
+    "KGroupedTable",
+    "KStream",
+    "KTable",
+    "KeyQueryMetadata",
+    "KeyValueStore",
+    "Materialized",
+    "Metric",
+    "MissingTopicsError",
+    "OffsetOutOfRangeError",
+    "OutgoingRecord",
+    "ProcessingError",
+    "Processor",
+    "ProcessorContext",
+    "ProcessorSupplier",
+    "Producer",
+    "ProductionError",
+    "Progress",
+    "PunctuationType",
+    "ReadOnlyKeyValueStore",
+    "ReadOnlyWindowStore",
+    "Record",
+    "RecordContext",
+    "RecordMetadata",
+    "Response",
+    "RestoreListener",
+    "Serde",
+    "SerdeError",
+    "SerializationError",
+    "State",
+    "StorageError",
+    "StoreBuilder",
+    "StoreClosedError",
+    "StoreError",
+    "StoreLockedError",
+    "StoreMovedError",
+    "StoreNotReadyError",
+    "StreamPartitioner",
+    "StreamsBuilder",
+    "StreamsConfig",
+    "StreamsError",
+    "StreamsMetadata",
+    "TaskCorruptedError",
+    "TaskError",
+    "TaskMigratedError",
+    "TimeWindow",
+    "TimeWindowedKStream",
+    "TimeWindows",
+    "TimestampExtractor",
+    "TimestampedKeyValueStore",
+    "TimestampedWindowStore",
+    "TopicNameExtractor",
+    "TopicPartition",
+    "Topology",
+    "TopologyError",
+    "TopologyTestDriver",
+    "TransportError",
+    "UncaughtResponse",
+    "UnknownStoreError",
+    "UnlimitedWindow",
+    "UnlimitedWindows",
+    "UnsupportedBrokerError",
+    "ValueAndTimestamp",
+    "ValueTransformer",
+    "Window",
+    "WindowStore",
+    "Windowed",
+    "WindowedStreamPartitioner",
+    "dead_letter",
+    "fail_on_invalid_timestamp",
+    "key_value_store",
+    "log_and_continue",
+    "log_and_fail",
+    "log_and_skip_on_invalid_timestamp",
+    "lru_store",
+    "read_topic",
+    "retry_or_fail",
+    "serdes",
+    "timestamped_key_value_store",
+    "timestamped_window_store",
+    "use_partition_time_on_invalid_timestamp",
+    "wallclock_timestamp",
+    "window_store",
+]
+
+_HOMES: Final[dict[str, tuple[str, ...]]] = {
+    "thalweg.stores.api": (
+        "KeyValueStore",
+        "ReadOnlyKeyValueStore",
+        "ReadOnlyWindowStore",
+        "TimestampedKeyValueStore",
+        "TimestampedWindowStore",
+        "ValueAndTimestamp",
+        "WindowStore",
+    ),
+    "thalweg.stores.builders": (
+        "StoreBuilder",
+        "key_value_store",
+        "lru_store",
+        "timestamped_key_value_store",
+        "timestamped_window_store",
+        "window_store",
+    ),
+    "thalweg.stores.record": (
+        "Headers",
+        "Record",
+        "RecordContext",
+        "RecordMetadata",
+    ),
+    "thalweg.stores.serde": (
+        "Serde",
+        "serdes",
+    ),
+    "thalweg.stores.windowed": (
+        "TimeWindow",
+        "UnlimitedWindow",
+        "Window",
+        "Windowed",
+    ),
+    "thalweg.streams.app": (
+        "App",
+        "State",
+        "UncaughtResponse",
+    ),
+    "thalweg.streams.config": ("StreamsConfig",),
+    "thalweg.streams.consumer": (
+        "Consumer",
+        "read_topic",
+    ),
+    "thalweg.streams.error_handlers": (
+        "DeadLetter",
+        "ErrorContext",
+        "OutgoingRecord",
+        "Response",
+        "dead_letter",
+        "log_and_continue",
+        "log_and_fail",
+        "retry_or_fail",
+    ),
+    "thalweg.streams.errors": (
+        "AppStateError",
+        "ApplicationShutdownError",
+        "AuthenticationError",
+        "BackendError",
+        "BrokerError",
+        "ConfigError",
+        "CorruptDataError",
+        "DeserializationError",
+        "GroupError",
+        "MissingTopicsError",
+        "OffsetOutOfRangeError",
+        "ProcessingError",
+        "ProductionError",
+        "SerdeError",
+        "SerializationError",
+        "StorageError",
+        "StoreClosedError",
+        "StoreError",
+        "StoreLockedError",
+        "StoreMovedError",
+        "StoreNotReadyError",
+        "StreamsError",
+        "TaskCorruptedError",
+        "TaskError",
+        "TaskMigratedError",
+        "TopologyError",
+        "TransportError",
+        "UnknownStoreError",
+        "UnsupportedBrokerError",
+    ),
+    "thalweg.streams.observe.metrics": ("Metric",),
+    "thalweg.streams.producer": ("Producer",),
+    "thalweg.streams.queries.metadata": (
+        "KeyQueryMetadata",
+        "StreamsMetadata",
+    ),
+    "thalweg.streams.restore_listener": ("RestoreListener",),
+    "thalweg.streams.testing": ("TopologyTestDriver",),
+    "thalweg.streams.transport.port": ("TopicPartition",),
+    "thalweg.streams.worker.loop": ("Progress",),
+    "thalweg.topology.dsl.builder": ("StreamsBuilder",),
+    "thalweg.topology.dsl.grouped": (
+        "KGroupedStream",
+        "KGroupedTable",
+        "TimeWindowedKStream",
+    ),
+    "thalweg.topology.dsl.options": ("Materialized",),
+    "thalweg.topology.dsl.stream": (
+        "BranchedKStream",
+        "KStream",
+    ),
+    "thalweg.topology.dsl.table": (
+        "KTable",
+        "ValueTransformer",
+    ),
+    "thalweg.topology.dsl.windows": (
+        "TimeWindows",
+        "UnlimitedWindows",
+        "WindowedStreamPartitioner",
+    ),
+    "thalweg.topology.processor": (
+        "AutoOffsetReset",
+        "Cancellable",
+        "ConsumedRecord",
+        "FixedKeyProcessor",
+        "FixedKeyProcessorContext",
+        "FixedKeyProcessorSupplier",
+        "FixedKeyRecord",
+        "Processor",
+        "ProcessorContext",
+        "ProcessorSupplier",
+        "PunctuationType",
+        "StreamPartitioner",
+        "TimestampExtractor",
+        "TopicNameExtractor",
+        "fail_on_invalid_timestamp",
+        "log_and_skip_on_invalid_timestamp",
+        "use_partition_time_on_invalid_timestamp",
+        "wallclock_timestamp",
+    ),
+    "thalweg.topology.physical": ("Topology",),
+}
+"""Module -> public names it is asked for."""
+
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+
+__version__: str
+"""The version of the distribution, looked up when it is asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name from its module, once.
+
+    Raises:
+        AttributeError: there is no such name.
+    """
+    if name == "__version__":
+        return import_module("thalweg.streams.observe.metrics").thalweg_version()
+    home = _HOME_OF.get(name)
+    if home is None:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    found = globals()[name] = getattr(import_module(home), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    """Returns the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,336 @@
+"""Aggregations per key: of streams (count, reduce, aggregate) and of grouped tables.
+
+Owns the step each aggregation takes from an old aggregate to a new one, null rules and
+result timestamps (the later of record and stored aggregate; a deletion is stored with the
+time of the record that deletes). Whether a result goes downstream at once or when the cache
+is flushed is the store's affair.
+
+Source: JVM `KStreamAggregate`, `KStreamReduce`, `KTableAggregate`, `KTableReduce`,
+`KTableRepartitionMap`, `TimestampedTupleForwarder`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from thalweg.stores.errors import StreamsError
+from thalweg.topology.operators.operator import (
+    Failed,
+    Node,
+    NodeScope,
+    Process,
+)
+from thalweg.topology.operators.returned import pair_of
+
+Step = Callable[[Any, Any, Any], Any]
+Warn = Callable[[], None]
+
+_log = logging.getLogger(__name__)
+
+
+class MissingResult:
+    """Warns, once per operator, of a function that returned None where that is rarely meant."""
+
+    def __init__(self) -> None:
+        self._is_told = False
+
+    def of(self, node: str, store: str) -> Warn:
+        """Returns the function that warns.
+
+        Args:
+            node: the operator's name.
+            store: the name of its store.
+        """
+
+        def warn() -> None:
+            if not self._is_told:
+                self._is_told = True
+                _log.warning(
+                    "the function of operator '%s' with store '%s' returned None, which deletes "
+                    "the row; if it changes the aggregate in place, let it return the aggregate "
+                    "(this is said once)",
+                    node,
+                    store,
+                )
+
+        return warn
+
+
+class KeyedAggregate(Node):
+    """Common part of the stream-side aggregations: a store and a step.
+
+    `send_old_values` is set while the topology is built, by nodes downstream that need them.
+    """
+
+    def __init__(self, store_name: str) -> None:
+        self.store_name: str = store_name
+        self.missing_result = MissingResult()
+
+    def step(self, warn: Warn) -> Step:
+        """Returns the function (key, value, old aggregate or None) -> new aggregate or None.
+
+        Args:
+            warn: what to call when user code returned None where that is rarely meant.
+        """
+        raise NotImplementedError
+
+    def bind(self, store: Any, step: Step, drop: Process, failed: Failed) -> Process:
+        """Returns the closure of a store whose cache forwards by itself."""
+        process: Process = store.fold(step, drop, failed)
+        return process
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        store = scope.task.store(self.store_name)
+        step = self.step(self.missing_result.of(scope.name, self.store_name))
+        forward, failed, drop = scope.forward, scope.failed, scope.drop
+        if store.set_flush_listener(forward, self.tells_old_values):
+            return self.bind(store, step, drop, failed)
+        get, put, send_old = store.get_pair, store.put_pair, self.tells_old_values
+
+        def aggregate(key: Any, value: Any, timestamp: int) -> None:
+            if key is None or value is None:
+                drop(key, value, timestamp)
+                return
+            try:
+                pair = get(key)
+                if pair is None:
+                    old, newest = None, timestamp
+                else:
+                    old, newest = pair[0], max(timestamp, pair[1])
+                new = step(key, value, old)
+                put(key, new, timestamp if new is None else newest)
+                forward(key, new, old if send_old else None, newest)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return aggregate
+
+
+class Count(KeyedAggregate):
+    """Counts the records of each key."""
+
+    def step(self, warn: Warn) -> Step:
+        """Returns the counting step."""
+        return count_step
+
+    def bind(self, store: Any, step: Step, drop: Process, failed: Failed) -> Process:
+        """Returns the store's own counting, which saves the call of a step."""
+        process: Process = store.count(drop, failed)
+        return process
+
+
+class Reduce(KeyedAggregate):
+    """Combines the values of each key with `fn(aggregate, value)`; the first stands as it is."""
+
+    def __init__(self, store_name: str, fn: Callable[[Any, Any], Any]) -> None:
+        super().__init__(store_name)
+        self.fn = fn
+
+    def step(self, warn: Warn) -> Step:
+        """Returns the reducing step."""
+        return reduce_step(self.fn, warn)
+
+
+class Aggregate(KeyedAggregate):
+    """Folds the values of each key with `fn(key, value, aggregate)` from `initializer()`."""
+
+    def __init__(self, store_name: str, initializer: Callable[[], Any], fn: Step) -> None:
+        super().__init__(store_name)
+        self.initializer = initializer
+        self.fn = fn
+
+    def step(self, warn: Warn) -> Step:
+        """Returns the folding step."""
+        return aggregate_step(self.initializer, self.fn, warn)
+
+
+def count_step(_key: Any, _value: Any, old: Any) -> Any:
+    """Adds one."""
+    return 1 if old is None else old + 1
+
+
+def reduce_step(reducer: Callable[[Any, Any], Any], warn: Warn) -> Step:
+    """Makes a step of a reducer; warns if its first result is None.
+
+    A reducer that changes the aggregate in place returns nothing but None. One that deletes
+    rows does so now and then. Only the first result is looked at: the others cost nothing.
+    """
+    fn = reducer
+
+    def first(aggregate: Any, value: Any) -> Any:
+        nonlocal fn
+        fn = reducer
+        result = reducer(aggregate, value)
+        if result is None:
+            warn()
+        return result
+
+    fn = first
+
+    def reduce_(_key: Any, value: Any, old: Any) -> Any:
+        return value if old is None else fn(old, value)
+
+    return reduce_
+
+
+def aggregate_step(initializer: Callable[[], Any], fn: Step, warn: Warn) -> Step:
+    """Makes a step of an initializer and an aggregator; warns if it makes no row of the first."""
+
+    def fold(key: Any, value: Any, old: Any) -> Any:
+        if old is not None:
+            return fn(key, value, old)
+        new = fn(key, value, initializer())
+        if new is None:
+            warn()
+        return new
+
+    return fold
+
+
+class TableGroupBySelect(Node):
+    """Sends both halves of a table change to the group each belongs to.
+
+    Args:
+        mapper: (key, value) -> (group, value); a half with a None in either is left out.
+        legacy: send two records even when both halves go to one group (`upgrade.from` up to 3.4).
+    """
+
+    takes_changes = True
+
+    def __init__(self, mapper: Callable[[Any, Any], tuple[Any, Any]], legacy: bool = False) -> None:
+        self.mapper = mapper
+        self.legacy = legacy
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        mapper, forward, failed, legacy = self.mapper, scope.forward, scope.failed, self.legacy
+        node = scope.name
+
+        def grouped(key: Any, value: Any) -> tuple[Any, Any]:
+            pair = mapper(key, value)
+            if pair.__class__ is tuple and len(pair) == 2:
+                return pair
+            return pair_of("group_by", pair)
+
+        def select(key: Any, new: Any, old: Any, timestamp: int) -> None:
+            try:
+                if key is None:
+                    message = "a grouped table got a record without a key; filter such rows first"
+                    raise StreamsError(message, node=node)
+                new_group, new_value = (None, None) if new is None else grouped(key, new)
+                old_group, old_value = (None, None) if old is None else grouped(key, old)
+                has_new = new_group is not None and new_value is not None
+                has_old = old_group is not None and old_value is not None
+                if has_new and has_old and not legacy and old_group == new_group:
+                    forward(old_group, new_value, old_value, timestamp)
+                    return
+                if has_old:
+                    forward(old_group, None, old_value, timestamp)
+                if has_new:
+                    forward(new_group, new_value, None, timestamp)
+            except Exception as error:
+                failed(error, key, new, timestamp)
+
+        return select
+
+
+class GroupedTableAggregate(Node):
+    """Common part of the aggregations of a grouped table: subtract old, add new."""
+
+    takes_changes = True
+
+    def __init__(self, store_name: str) -> None:
+        self.store_name: str = store_name
+        self.missing_result = MissingResult()
+
+    def steps(self, warn: Warn) -> tuple[Step, Step]:
+        """Returns add(key, value, aggregate or None) and subtract(key, value, aggregate).
+
+        Args:
+            warn: what to call when user code returned None where that is rarely meant. A
+                subtractor returns None for the last row of a group.
+        """
+        raise NotImplementedError
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        store = scope.task.store(self.store_name)
+        add, subtract = self.steps(self.missing_result.of(scope.name, self.store_name))
+        forward, failed, send_old, node = (
+            scope.forward,
+            scope.failed,
+            self.tells_old_values,
+            scope.name,
+        )
+        cached = store.set_flush_listener(forward, send_old)
+        get, put = store.get_pair, store.put_pair
+
+        def aggregate(key: Any, new: Any, old: Any, timestamp: int) -> None:
+            try:
+                if key is None:
+                    message = "an aggregated table got a record without a key"
+                    raise StreamsError(message, node=node)
+                pair = get(key)
+                before = after = None if pair is None else pair[0]
+                newest = timestamp
+                if old is not None and before is not None:
+                    after = subtract(key, old, before)
+                    newest = max(timestamp, pair[1])
+                if new is not None:
+                    after = add(key, new, after)
+                    if pair is not None:
+                        newest = max(timestamp, pair[1])
+                put(key, after, timestamp if after is None else newest)
+                if not cached:
+                    forward(key, after, before if send_old else None, newest)
+            except Exception as error:
+                failed(error, key, new, timestamp)
+
+        return aggregate
+
+
+class TableCount(GroupedTableAggregate):
+    """Counts the rows of each group."""
+
+    def steps(self, warn: Warn) -> tuple[Step, Step]:
+        """Returns adding and subtracting one."""
+        return count_step, lambda _key, _value, aggregate: aggregate - 1
+
+
+class TableReduce(GroupedTableAggregate):
+    """Keeps `adder(aggregate, new)` and `subtractor(aggregate, old)` of each group's rows."""
+
+    def __init__(
+        self,
+        store_name: str,
+        adder: Callable[[Any, Any], Any],
+        subtractor: Callable[[Any, Any], Any],
+    ) -> None:
+        super().__init__(store_name)
+        self.adder = adder
+        self.subtractor = subtractor
+
+    def steps(self, warn: Warn) -> tuple[Step, Step]:
+        """Returns the reducers as steps."""
+        subtractor = self.subtractor
+        add = reduce_step(self.adder, warn)
+        return add, lambda _key, value, aggregate: subtractor(aggregate, value)
+
+
+class TableAggregate(GroupedTableAggregate):
+    """Folds each group's rows with `adder` and `subtractor` (key, value, aggregate)."""
+
+    def __init__(
+        self, store_name: str, initializer: Callable[[], Any], adder: Step, subtractor: Step
+    ) -> None:
+        super().__init__(store_name)
+        self.initializer = initializer
+        self.adder = adder
+        self.subtractor = subtractor
+
+    def steps(self, warn: Warn) -> tuple[Step, Step]:
+        """Returns the aggregators as steps."""
+        return aggregate_step(self.initializer, self.adder, warn), self.subtractor

@@ -1,0 +1,106 @@
+"""The Processor API inside a chain: where users see `Record` objects.
+
+Owns the bridge between a chain of plain calls and a user's `Processor`: it builds the
+record, sets the processor up when its task starts and closes it with the task.
+
+Source: JVM `KStreamImpl.process`, `ProcessorAdapter`, KIP-478, KIP-820.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from thalweg.stores.callables import arity, shown
+from thalweg.stores.record import Headers, Record
+from thalweg.topology.errors import TopologyError
+from thalweg.topology.operators.operator import Node, NodeScope, Process
+from thalweg.topology.operators.returned import refuse_result
+from thalweg.topology.processor import (
+    FixedKeyProcessor,
+    FixedKeyRecord,
+    Processor,
+    checked_product,
+)
+
+
+def _set_up(processor: Any, context: Any) -> None:
+    """Gives a processor its context, and calls its `init`, which need not do so again."""
+    if isinstance(processor, Processor | FixedKeyProcessor) or not hasattr(processor, "context"):
+        with suppress(AttributeError):  # a class of the user's own with slots has no place for it
+            processor.context = context
+    init = getattr(processor, "init", None)
+    if init is not None:
+        init(context)
+
+
+class ProcessorApiNode(Node):
+    """Runs a user's processor, one instance per task.
+
+    Args:
+        supplier: makes the processor; a class without arguments will do.
+        fixed_key: whether it is a `FixedKeyProcessor`, whose records keep their key.
+    """
+
+    def __init__(self, supplier: Callable[[], Any], fixed_key: bool = False) -> None:
+        self.supplier = supplier
+        self.fixed_key = fixed_key
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Makes the processor and returns the closure that feeds it."""
+        processor = checked_product(f"processor {scope.name!r}", self.supplier())
+        context = scope.task.processor_context(scope.name, scope.children, scope.stores)
+        scope.task.on_start(scope.name, lambda: _set_up(processor, context))
+        close = getattr(processor, "close", None)
+        if close is not None:
+            scope.task.on_close(scope.name, close)
+        current, failed, work = scope.task.current, scope.failed, processor.process
+        record_type: Any = FixedKeyRecord if self.fixed_key else Record
+
+        def process(key: Any, value: Any, timestamp: int) -> None:
+            # A node before this one may have changed it, and stores log with it.
+            current.timestamp = timestamp
+            try:
+                result = work(record_type(key, value, timestamp, Headers(current.headers() or ())))
+                if result is not None:
+                    refuse_result("process()", result)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return process
+
+
+def check_supplier(who: str, supplier: Any, *, may_raise: bool = False) -> Any:
+    """Looks at two processors of a supplier, as the JVM does, and returns one of them.
+
+    Args:
+        who: the processor's name or operator, for messages.
+        supplier: what the user gave.
+        may_raise: whether one that raises is left to the task, which tells it with its place.
+
+    Raises:
+        TypeError: it makes no processors.
+        TopologyError: it returns one object twice.
+    """
+    if not callable(supplier):
+        message = (
+            f"{who} needs a class or function that makes processors, got {shown(supplier)}; every "
+            "task needs its own: give the class itself, or a function that makes one"
+        )
+        raise TypeError(message)
+    arity(supplier, {0: ""}, who)
+    try:
+        first, second = supplier(), supplier()
+    except Exception:
+        if may_raise:
+            return None
+        raise
+    checked_product(who, first)
+    if first is second:
+        message = (
+            f"the supplier of {who} returned the same object twice; let it make a new one at each "
+            "call, every task needs its own"
+        )
+        raise TopologyError(message)
+    return first

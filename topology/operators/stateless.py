@@ -1,0 +1,331 @@
+"""Stream operators that keep nothing: filter, map and their kin.
+
+Owns one description per operator; each compiles to one closure bound to what follows. The
+`try` around user code costs nothing until something raises.
+
+Source: JVM `KStreamFilter`, `KStreamMap`, `KStreamFlatMap`, `KStreamBranch`, ….
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from thalweg.topology.operators.operator import (
+    Node,
+    NodeScope,
+    Process,
+    Selection,
+)
+from thalweg.topology.operators.returned import (
+    ITERABLES,
+    iterable_of,
+    pair_of,
+    truth_of,
+)
+
+Predicate = Callable[[Any, Any], Any]
+
+
+class Filter(Node):
+    """Lets the records through for which `predicate(key, value)` holds (or does not)."""
+
+    def __init__(self, predicate: Predicate, negate: bool = False) -> None:
+        self.predicate = predicate
+        self.negate = negate
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        predicate, forward, failed = self.predicate, scope.forward, scope.failed
+        truth = truth_of("filter_not" if self.negate else "filter")
+        if self.negate:
+
+            def filter_not(key: Any, value: Any, timestamp: int) -> None:
+                try:
+                    kept = predicate(key, value)
+                    if kept is False or (kept is not True and not truth(kept)):
+                        forward(key, value, timestamp)
+                except Exception as error:
+                    failed(error, key, value, timestamp)
+
+            return filter_not
+
+        def filter_(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                kept = predicate(key, value)
+                if kept is True or (kept is not False and truth(kept)):
+                    forward(key, value, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return filter_
+
+
+class NullKeyFilter(Node):
+    """Keeps records without a key from a repartition topic; the JVM does not count them."""
+
+    drops_null_keys = True
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        forward, drop = scope.forward, scope.ungrouped
+
+        def not_null(key: Any, value: Any, timestamp: int) -> None:
+            if key is not None:
+                forward(key, value, timestamp)
+            else:
+                drop(key, value, timestamp)
+
+        return not_null
+
+
+class Map(Node):
+    """Replaces key and value by the pair `fn(key, value)`."""
+
+    def __init__(self, fn: Callable[[Any, Any], tuple[Any, Any]]) -> None:
+        self.fn = fn
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        fn, forward, failed = self.fn, scope.forward, scope.failed
+
+        def map_(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                pair = fn(key, value)
+                if pair.__class__ is not tuple:
+                    pair = pair_of("map", pair)
+                try:
+                    new_key, new_value = pair
+                except ValueError:
+                    new_key, new_value = pair_of("map", pair)  # says what is wrong
+                forward(new_key, new_value, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return map_
+
+
+class FlatMap(Node):
+    """Replaces a record by the pairs of `fn(key, value)`, possibly none."""
+
+    def __init__(self, fn: Callable[[Any, Any], Iterable[tuple[Any, Any]]]) -> None:
+        self.fn = fn
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        fn, forward, failed = self.fn, scope.forward, scope.failed
+
+        def flat_map(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                pairs = fn(key, value)
+                if pairs.__class__ not in ITERABLES:
+                    pairs = iterable_of("flat_map", pairs, "pairs (key, value)")
+                for pair in pairs:
+                    try:
+                        new_key, new_value = (
+                            pair
+                            if pair.__class__ is tuple
+                            else pair_of("flat_map", pair, is_one_of_many=True)
+                        )
+                    except ValueError:
+                        new_key, new_value = pair_of("flat_map", pair, is_one_of_many=True)
+                    forward(new_key, new_value, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return flat_map
+
+
+class MapValues(Node):
+    """Replaces the value by `fn(value)`, or `fn(key, value)` when `with_key`."""
+
+    def __init__(self, fn: Callable[..., Any], with_key: bool = False) -> None:
+        self.fn = fn
+        self.with_key = with_key
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        fn, forward, failed = self.fn, scope.forward, scope.failed
+        if self.with_key:
+
+            def map_values_with_key(key: Any, value: Any, timestamp: int) -> None:
+                try:
+                    forward(key, fn(key, value), timestamp)
+                except Exception as error:
+                    failed(error, key, value, timestamp)
+
+            return map_values_with_key
+
+        def map_values(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                forward(key, fn(value), timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return map_values
+
+
+class FlatMapValues(Node):
+    """Replaces the value by each of `fn(value)`, or `fn(key, value)` when `with_key`."""
+
+    def __init__(self, fn: Callable[..., Iterable[Any]], with_key: bool = False) -> None:
+        self.fn = fn
+        self.with_key = with_key
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        fn, forward, failed = self.fn, scope.forward, scope.failed
+        if self.with_key:
+
+            def flat_map_values_with_key(key: Any, value: Any, timestamp: int) -> None:
+                try:
+                    values = fn(key, value)
+                    if values.__class__ not in ITERABLES:
+                        values = iterable_of("flat_map_values", values, "values")
+                    for new_value in values:
+                        forward(key, new_value, timestamp)
+                except Exception as error:
+                    failed(error, key, value, timestamp)
+
+            return flat_map_values_with_key
+
+        selection = scope.selection
+        if selection is not None:
+            return self._compile_selecting(scope, selection)
+
+        def flat_map_values(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                values = fn(value)
+                if values.__class__ not in ITERABLES:
+                    values = iterable_of("flat_map_values", values, "values")
+                for new_value in values:
+                    forward(key, new_value, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return flat_map_values
+
+    def _compile_selecting(self, scope: NodeScope, selection: Selection) -> Process:
+        """Returns the closure that selects the keys of what it yields, which saves a call each."""
+        fn, failed = self.fn, scope.failed
+        select, forward, select_failed = selection.select, selection.forward, selection.failed
+        drop = selection.drop
+
+        def flat_map_values_and_select(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                values = fn(value)
+                if values.__class__ not in ITERABLES:
+                    values = iterable_of("flat_map_values", values, "values")
+                for new_value in values:
+                    try:
+                        new_key = select(key, new_value)
+                        if new_key is not None or drop is None:
+                            forward(new_key, new_value, timestamp)
+                        else:
+                            drop(new_key, new_value, timestamp)
+                    except Exception as error:
+                        select_failed(error, key, new_value, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return flat_map_values_and_select
+
+
+class SelectKey(Node):
+    """Replaces the key by `fn(key, value)`."""
+
+    can_drop_null_keys = True
+
+    def __init__(self, fn: Callable[[Any, Any], Any]) -> None:
+        self.fn = fn
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        fn, forward, failed = self.fn, scope.forward, scope.failed
+        if scope.drops_null_keys:
+            drop = scope.ungrouped
+
+            def select_key_or_drop(key: Any, value: Any, timestamp: int) -> None:
+                try:
+                    new_key = fn(key, value)
+                    if new_key is not None:
+                        forward(new_key, value, timestamp)
+                    else:
+                        drop(new_key, value, timestamp)
+                except Exception as error:
+                    failed(error, key, value, timestamp)
+
+            return select_key_or_drop
+
+        def select_key(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                forward(fn(key, value), value, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return select_key
+
+    def selection(self, scope: NodeScope) -> Selection | None:
+        """Returns what this node does."""
+        drop = scope.ungrouped if scope.drops_null_keys else None
+        return Selection(self.fn, scope.forward, scope.failed, drop)
+
+
+class Peek(Node):
+    """Calls `fn(key, value)` and passes the record on, or ends the stream (`for_each`)."""
+
+    def __init__(self, fn: Callable[[Any, Any], Any], forward: bool) -> None:
+        self.fn = fn
+        self.forward = forward
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        fn, forward, failed = self.fn, scope.forward, scope.failed
+
+        def peek(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                fn(key, value)
+                forward(key, value, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return peek
+
+
+class Branch(Node):
+    """Hands a record to the child of the first predicate that holds.
+
+    Child i belongs to predicate i; one child more than predicates is the default branch.
+    """
+
+    def __init__(self, predicates: Sequence[Predicate]) -> None:
+        self.predicates = list(predicates)
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        children = list(scope.children.values())
+        routes = tuple(zip(self.predicates, children, strict=False))
+        default = children[len(self.predicates)] if len(children) > len(self.predicates) else None
+        failed, truth = scope.failed, truth_of("branch")
+
+        def branch(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                for predicate, child in routes:
+                    kept = predicate(key, value)
+                    if kept is True or (kept is not False and truth(kept)):
+                        child(key, value, timestamp)
+                        return
+                if default is not None:
+                    default(key, value, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return branch
+
+
+class PassThrough(Node):
+    """Hands every record on: merge, and the heads of branches. Costs no call."""
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns what follows."""
+        return scope.forward

@@ -1,0 +1,59 @@
+"""Join of a stream with a table: each record meets the table's row of this moment.
+
+Owns the null rules: an inner join drops records without key or value; a left join passes
+records without a key on, joined with nothing. Only the stream side makes results, with the
+stream record's timestamp.
+
+Source: JVM `KStreamKTableJoinProcessor`, KIP-962; kafka-streams semantics D9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from thalweg.topology.operators.operator import Node, NodeScope, Process
+from thalweg.topology.operators.table import TableView, newest_rows
+
+
+class StreamTableJoin(Node):
+    """Joins each stream record with the row its key has in the table.
+
+    Args:
+        view: reads the table.
+        joiner: (left, right) -> value, or (key, left, right) -> value when `with_key`.
+        left: whether a record without a row goes on, joined with None.
+    """
+
+    def __init__(
+        self, view: TableView, joiner: Callable[..., Any], with_key: bool, left: bool
+    ) -> None:
+        self.view = view
+        self.joiner = joiner
+        self.with_key = with_key
+        self.left = left
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        read = self.view.bind(scope, newest_rows(scope))
+        joiner, with_key, left = self.joiner, self.with_key, self.left
+        forward, failed, drop = scope.forward, scope.failed, scope.drop
+
+        def join(key: Any, value: Any, timestamp: int) -> None:
+            if value is None or (key is None and not left):
+                drop(key, value, timestamp)
+                return
+            try:
+                pair = None if key is None else read(key)
+                if pair is not None:
+                    row = pair[0]
+                elif left:
+                    row = None
+                else:
+                    return
+                joined = joiner(key, value, row) if with_key else joiner(value, row)
+                forward(key, joined, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return join

@@ -1,0 +1,417 @@
+"""Tables: their source, lazy and materialised operators, and views of their current rows.
+
+Owns how a change (new, old) passes each operator and when the old half is known. A *view*
+says how to read the row a table holds for a key right now: from a store, or by applying
+operators to the row of the table before it. Joins read the other side through a view.
+
+Source: JVM `KTableSource`, `KTableFilter`, `KTableMapValues`, `KTableTransformValues`,
+`KTableValueGetter`; kafka-streams semantics D11.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from thalweg.topology.operators.operator import (
+    Node,
+    NodeScope,
+    Process,
+    TaskScope,
+)
+from thalweg.topology.operators.returned import truth_of
+
+Pair = tuple[Any, int]
+Read = Callable[[Any], Pair | None]
+Rows = Callable[[str], Read]
+"""How to read a store by its name; which of its rows, the newest or others, is up to it."""
+
+
+class TableView(ABC):
+    """How to read a table's current row; bound once per task that asks."""
+
+    @abstractmethod
+    def store_names(self) -> tuple[str, ...]:
+        """Returns the stores that a reader must be connected to."""
+
+    @abstractmethod
+    def bind(self, scope: NodeScope, rows: Rows) -> Read:
+        """Returns read(key) -> (value, timestamp) or None where the table has no row.
+
+        Args:
+            scope: the node that asks.
+            rows: how stores are read, `newest_rows` or `forwarded_rows`.
+        """
+
+
+def newest_rows(scope: NodeScope) -> Rows:
+    """Returns a read of stores as they are now."""
+
+    def rows(store: str) -> Read:
+        read: Read = scope.task.store(store).read_row
+        return read
+
+    return rows
+
+
+def forwarded_rows(scope: NodeScope) -> Rows:
+    """Returns a read of stores as nodes downstream have heard of them."""
+
+    def rows(store: str) -> Read:
+        read: Read = scope.task.store(store).forwarded_row
+        return read
+
+    return rows
+
+
+class StoreView(TableView):
+    """The rows of a materialised table."""
+
+    def __init__(self, store_name: str) -> None:
+        self.store_name = store_name
+
+    def store_names(self) -> tuple[str, ...]:
+        """Returns the one store."""
+        return (self.store_name,)
+
+    def bind(self, scope: NodeScope, rows: Rows) -> Read:
+        """Returns the read of the store."""
+        return rows(self.store_name)
+
+
+class FilterView(TableView):
+    """The rows of a table that a predicate keeps."""
+
+    def __init__(
+        self, parent: TableView, predicate: Callable[[Any, Any], Any], negate: bool = False
+    ) -> None:
+        self.parent = parent
+        self.predicate = predicate
+        self.negate = negate
+
+    def store_names(self) -> tuple[str, ...]:
+        """Returns the parent's stores."""
+        return self.parent.store_names()
+
+    def bind(self, scope: NodeScope, rows: Rows) -> Read:
+        """Returns a read that filters the parent's."""
+        read, predicate, negate = self.parent.bind(scope, rows), self.predicate, self.negate
+        truth = truth_of("filter_not" if negate else "filter")
+
+        def filtered(key: Any) -> Pair | None:
+            pair = read(key)
+            if pair is None or truth(predicate(key, pair[0])) == negate:
+                return None
+            return pair
+
+        return filtered
+
+
+class MapView(TableView):
+    """The rows of a table with mapped values."""
+
+    def __init__(self, parent: TableView, fn: Callable[..., Any], with_key: bool) -> None:
+        self.parent = parent
+        self.fn = fn
+        self.with_key = with_key
+
+    def store_names(self) -> tuple[str, ...]:
+        """Returns the parent's stores."""
+        return self.parent.store_names()
+
+    def bind(self, scope: NodeScope, rows: Rows) -> Read:
+        """Returns a read that maps the parent's."""
+        read, fn, with_key = self.parent.bind(scope, rows), self.fn, self.with_key
+
+        def mapped(key: Any) -> Pair | None:
+            pair = read(key)
+            if pair is None:
+                return None
+            value = fn(key, pair[0]) if with_key else fn(pair[0])
+            return None if value is None else (value, pair[1])
+
+        return mapped
+
+
+class TransformView(TableView):
+    """The rows of a table as a value transformer sees them; it is asked for absent rows too."""
+
+    def __init__(self, parent: TableView, supplier: Callable[[], Any]) -> None:
+        self.parent = parent
+        self.supplier = supplier
+
+    def store_names(self) -> tuple[str, ...]:
+        """Returns the parent's stores."""
+        return self.parent.store_names()
+
+    def bind(self, scope: NodeScope, rows: Rows) -> Read:
+        """Returns a read through a transformer instance of its own."""
+        read, transform = self.parent.bind(scope, rows), bind_transformer(self.supplier, scope)
+
+        def transformed(key: Any) -> Pair | None:
+            pair = read(key)
+            value = transform(key, None if pair is None else pair[0])
+            return None if value is None else (value, -1 if pair is None else pair[1])
+
+        return transformed
+
+
+def bind_transformer(supplier: Callable[[], Any], scope: NodeScope) -> Callable[[Any, Any], Any]:
+    """Makes a value transformer for one task and returns its `transform`.
+
+    A supplier may return an object with `transform(key, value)` and optional `init(context)`
+    and `close()`, or a plain function of (key, value).
+    """
+    transformer = supplier()
+    task: TaskScope = scope.task
+    init = getattr(transformer, "init", None)
+    if init is not None:
+        context = task.processor_context(scope.name, {}, scope.stores)
+        task.on_start(scope.name, lambda: init(context))
+    close = getattr(transformer, "close", None)
+    if close is not None:
+        task.on_close(scope.name, close)
+    transform: Callable[[Any, Any], Any] = getattr(transformer, "transform", transformer)
+    return transform
+
+
+class TableNode(Node):
+    """Common part of the operators of a table.
+
+    `send_old_values` is set while the topology is built, by nodes downstream that need the
+    old half of a change; `store_name` is the store that materialises the result, or None.
+    """
+
+    takes_changes = True
+
+    def __init__(self, store_name: str | None) -> None:
+        self.store_name = store_name
+
+    def bind_store(self, scope: NodeScope) -> tuple[Any, bool]:
+        """Returns the node's store and whether its cache forwards in the node's place."""
+        assert self.store_name is not None
+        store = scope.task.store(self.store_name)
+        return store, store.set_flush_listener(scope.forward, self.tells_old_values)
+
+
+class TableSource(TableNode):
+    """Reads a topic as a table: the latest value per key, None deletes."""
+
+    takes_changes = False
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        forward, drop, failed = scope.forward, scope.drop, scope.failed
+        if self.store_name is None:
+
+            def source(key: Any, value: Any, timestamp: int) -> None:
+                if key is None:
+                    drop(key, value, timestamp)
+                else:
+                    forward(key, value, None, timestamp)
+
+            return source
+
+        store, cached = self.bind_store(scope)
+        get, put, send_old = store.get_pair, store.put_pair, self.tells_old_values
+
+        def stored_source(key: Any, value: Any, timestamp: int) -> None:
+            if key is None:
+                drop(key, value, timestamp)
+                return
+            try:
+                # Read even where the old value is not asked for: the JVM does, and what its
+                # cache holds (so what it evicts) depends on it.
+                pair = get(key)
+                put(key, value, timestamp)
+                if not cached:
+                    forward(key, value, pair[0] if send_old and pair else None, timestamp)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return stored_source
+
+
+class StreamToTable(TableSource):
+    """Turns a stream into a table: the same as a table source, in the middle of a chain."""
+
+
+class TableFilter(TableNode):
+    """Keeps the rows for which `predicate(key, value)` holds (or does not).
+
+    A rejected row is forwarded as a tombstone, even one never seen, unless old values are
+    known and the old row was rejected too.
+    """
+
+    def __init__(
+        self,
+        parent: TableView,
+        predicate: Callable[[Any, Any], Any],
+        negate: bool,
+        store_name: str | None,
+    ) -> None:
+        super().__init__(store_name)
+        self.parent = parent
+        self.predicate = predicate
+        self.negate = negate
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        predicate, negate, forward, failed = (
+            self.predicate,
+            self.negate,
+            scope.forward,
+            scope.failed,
+        )
+        send_old, is_quiet = self.tells_old_values, self.send_old_values
+        truth = truth_of("filter_not" if negate else "filter")
+        get = put = None
+        cached = False
+        if self.store_name is not None:
+            store, cached = self.bind_store(scope)
+            get, put = store.get_pair, store.put_pair
+
+        def filter_(key: Any, new: Any, old: Any, timestamp: int) -> None:
+            try:
+                kept = new if new is not None and truth(predicate(key, new)) != negate else None
+                before = None
+                if send_old:
+                    if get is not None:
+                        pair = get(key)
+                        before = pair and pair[0]
+                    elif old is not None and truth(predicate(key, old)) != negate:
+                        before = old
+                    if is_quiet and before is None and kept is None:
+                        return
+                if put is not None:
+                    put(key, kept, timestamp)
+                    if cached:
+                        return
+                forward(key, kept, before, timestamp)
+            except Exception as error:
+                failed(error, key, new, timestamp)
+
+        return filter_
+
+
+class TableMapValues(TableNode):
+    """Maps the value of each row; tombstones pass unmapped."""
+
+    def __init__(
+        self, parent: TableView, fn: Callable[..., Any], with_key: bool, store_name: str | None
+    ) -> None:
+        super().__init__(store_name)
+        self.parent = parent
+        self.fn = fn
+        self.with_key = with_key
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        fn, forward, failed, send_old = self.fn, scope.forward, scope.failed, self.tells_old_values
+        with_key = self.with_key
+        get = put = None
+        cached = False
+        if self.store_name is not None:
+            store, cached = self.bind_store(scope)
+            get, put = store.get_pair, store.put_pair
+
+        def map_values(key: Any, new: Any, old: Any, timestamp: int) -> None:
+            try:
+                if new is not None:
+                    new = fn(key, new) if with_key else fn(new)
+                before = None
+                if send_old:
+                    if get is not None:
+                        pair = get(key)
+                        before = pair and pair[0]
+                    elif old is not None:
+                        before = fn(key, old) if with_key else fn(old)
+                if put is not None:
+                    put(key, new, timestamp)
+                    if cached:
+                        return
+                forward(key, new, before, timestamp)
+            except Exception as error:
+                failed(error, key, new, timestamp)
+
+        return map_values
+
+
+class TableTransformValues(TableNode):
+    """Maps rows by a stateful transformer, tombstones too."""
+
+    def __init__(
+        self, parent: TableView, supplier: Callable[[], Any], store_name: str | None
+    ) -> None:
+        super().__init__(store_name)
+        self.parent = parent
+        self.supplier = supplier
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        transform = bind_transformer(self.supplier, scope)
+        forward, failed, send_old = scope.forward, scope.failed, self.tells_old_values
+        get = put = None
+        cached = False
+        if self.store_name is not None:
+            store, cached = self.bind_store(scope)
+            get, put = store.get_pair, store.put_pair
+
+        def transform_values(key: Any, new: Any, old: Any, timestamp: int) -> None:
+            try:
+                after = transform(key, new)
+                before = None
+                if send_old:
+                    if get is not None:
+                        pair = get(key)
+                        before = pair and pair[0]
+                    else:
+                        before = transform(key, old)
+                if put is not None:
+                    put(key, after, timestamp)
+                    if cached:
+                        return
+                forward(key, after, before, timestamp)
+            except Exception as error:
+                failed(error, key, new, timestamp)
+
+        return transform_values
+
+
+class ToStream(Node):
+    """Turns changes into records: the new value, None for a deleted row."""
+
+    takes_changes = True
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the closure of one task."""
+        forward = scope.forward
+
+        def to_stream(key: Any, new: Any, _old: Any, timestamp: int) -> None:
+            forward(key, new, timestamp)
+
+        return to_stream
+
+
+class ChangeSerde:
+    """Marks a repartition topic that carries changes: old and new value of one row.
+
+    The sink in front of it takes (key, new, old, timestamp), and so do the children of the
+    source behind it. The layout is `stores.formats`' affair.
+
+    Args:
+        inner: serde of one value, None for the application's default.
+        legacy: write the layout readers up to 3.4 know: old and new in records of their own.
+    """
+
+    __slots__ = ("inner", "legacy")
+
+    def __init__(self, inner: Any | None, legacy: bool = False) -> None:
+        self.inner = inner
+        self.legacy = legacy
+
+
+def change_serde(inner: Any | None, legacy: bool = False) -> ChangeSerde:
+    """Returns the marker for a repartition topic of a grouped table."""
+    return ChangeSerde(inner, legacy)
