@@ -194,8 +194,7 @@ def _starts(app: App, transport: Transport, target: Target) -> Mapping[TopicPart
         return {}
     parts = subtopologies(app.topology, app.config.topology_config)
     names = {topic for part in parts if not part.is_global for topic in part.source_topics}
-    patterns = [pattern for part in parts for pattern in part.source_patterns]
-    names.update(t for t in transport.topics() if any(p.fullmatch(t) for p in patterns))
+    names.update(t for t in transport.topics() if any(part.matches(t) for part in parts))
     partitions = [
         TopicPartition(topic, number)
         for topic, count in sorted(transport.partition_counts(names).items())

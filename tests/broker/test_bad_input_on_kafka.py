@@ -106,8 +106,9 @@ def test_a_record_that_cannot_be_read_stops_the_application_before_it(
     builder = StreamsBuilder()
     builder.stream(source).to(sink)
 
-    with application(builder, processing_guarantee="exactly_once_v2") as app:
-        error = failure(app)
+    app = application(builder, processing_guarantee="exactly_once_v2")
+    error = failure(app)
+    app.close()
 
     assert isinstance(error, DeserializationError)
     assert (error.topic, error.partition, error.offset) == (source, 0, 2)
@@ -162,8 +163,9 @@ def test_a_record_too_large_stops_the_application_before_it(
     builder = StreamsBuilder()
     builder.stream(source).map_values(lambda v: "x" * size if v == "grow" else v).to(sink)
 
-    with application(builder, processing_guarantee="exactly_once_v2") as app:
-        error = failure(app)
+    app = application(builder, processing_guarantee="exactly_once_v2")
+    error = failure(app)
+    app.close()
 
     assert isinstance(error, ProductionError)
     assert sink in str(error)
@@ -217,8 +219,9 @@ def test_user_code_that_raises_stops_the_application_before_the_record(
     builder = StreamsBuilder()
     builder.stream(source).map_values(lambda value: str(int(value))).to(sink)
 
-    with application(builder, processing_guarantee="exactly_once_v2") as app:
-        error = failure(app)
+    app = application(builder, processing_guarantee="exactly_once_v2")
+    error = failure(app)
+    app.close()
 
     assert (error.topic, error.offset) == (source, 1), error
     assert isinstance(error.__cause__, ValueError)

@@ -13,7 +13,6 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 
 from tests.broker.records import Topics, unique
 from tests.broker.waiting import wait_until
-from tests.broker.workers import START_S
 from tests.docs.documents import RUN_THALWEG
 from tests.unit.streams.upgrades import BEGINS_ANEW, GOES_ON, OTHER_TOPICS, Change, first
 from thalweg import (
@@ -24,6 +23,8 @@ from thalweg import (
     TopologyError,
 )
 
+SOON_S = 120.0
+"""Bounds hanging, not speed."""
 REFUSED = {**BEGINS_ANEW, **OTHER_TOPICS}
 SCRIPT = """
 import os
@@ -60,7 +61,7 @@ class Application:
         app = self.app(change)
         store = next(name for name in app.store_names if name != "lately")
         with app:
-            assert app.wait_until_idle(timedelta(seconds=START_S)), app
+            assert app.wait_until_idle(timedelta(seconds=SOON_S)), app
             return app.store(store).get(key)
 
     def refusal(self, change: Change) -> StreamsError:
@@ -68,7 +69,7 @@ class Application:
         app = self.app(change)
         app.start()
         try:
-            assert app.wait_for(State.ERROR, timeout=timedelta(seconds=START_S)), app
+            assert app.wait_for(State.ERROR, timeout=timedelta(seconds=SOON_S)), app
         finally:
             app.close()
         assert app.error is not None
@@ -143,7 +144,7 @@ def test_a_source_that_got_more_partitions_is_refused_until_the_application_is_r
     admin = AdminClient({"bootstrap.servers": application.topics.servers})
     grown = admin.create_partitions([NewPartitions(application.source, 2)])
     grown[application.source].result(30)
-    wait_until(lambda: application.topics.partitions(application.source) == 2, START_S, "growth")
+    wait_until(lambda: application.topics.partitions(application.source) == 2, SOON_S, "growth")
 
     refusal = application.refusal(first)
 
