@@ -1431,10 +1431,9 @@ class KafkaTransport(Transport):
         For the worker's thread, in which it may be in the middle of a wait for something else.
         """
         self._admin.poll(0)
-        for producer in (self._producer, self._fresh):
-            if producer is not None:
-                with suppress(KafkaException):
-                    producer.poll(0)
+        # What becomes of records of a producer that is being replaced matters no more.
+        with suppress(KafkaException):
+            (self._producer if self._fresh is None else self._fresh).poll(0)
 
     def _broken(self, what: str, fault: KafkaError) -> StreamsError:
         """Returns what a step of a transaction failed of."""
