@@ -566,8 +566,8 @@ class Worker:
         self._close_tasks(frozenset(), clean=False)
         try:
             self._take_back()
-        except BrokerError as error:
-            if error.reaction is not Reaction.RETRY:
+        except StreamsError as error:
+            if error.reaction not in (Reaction.RETRY, Reaction.REJOIN):
                 raise
             self._tell("trying again: %s", error)
 

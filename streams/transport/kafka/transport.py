@@ -22,6 +22,7 @@ librdkafka INTRODUCTION.md and its sources; kafka-streams reference D19.
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -130,9 +131,6 @@ HURRY_AWAY_MS: Final = 500
 _STEP_MS: Final = 500
 """How long a call into librdkafka may block that can be made again to go on: a stop is noticed
 in between."""
-
-_OFFSETS_STEP_MS: Final = 1_500
-"""The same for offsets of a transaction, which are sent anew each time."""
 
 _ABORT_MS: Final = 5_000
 """How long a transaction's abort may take before the producer is replaced, which has the brokers
@@ -1420,16 +1418,52 @@ class KafkaTransport(Transport):
                 for partition, known in offsets.items()
             ]
             identity = consumer_group_metadata(self._group.identity())
-            self._transact(
-                "cannot commit offsets",
-                lambda seconds: producer.send_offsets_to_transaction(positions, identity, seconds),
-                self._commit_step_ms,
-                _OFFSETS_STEP_MS,
-            )
+            what = "cannot commit offsets"
+
+            def send(seconds: float) -> None:
+                self._in_time(
+                    what,
+                    lambda: producer.send_offsets_to_transaction(positions, identity, seconds),
+                )
+
+            self._transact(what, send, self._commit_step_ms, self._commit_step_ms)
         self._transact(
             "cannot commit the transaction", producer.commit_transaction, self._commit_step_ms
         )
         self._begin_transaction(producer)
+
+    def _in_time(self, what: str, call: Callable[[], None]) -> None:
+        """Makes a call into librdkafka that may outlast its time-out; then it is left alone.
+
+        Offsets of a transaction wait for a coordinator that is away for a minute, whatever the
+        call was told (librdkafka 2.16: requests made anew have the socket's time-out alone).
+
+        Raises:
+            BrokerError: it takes too long; the producer is of no use any more.
+        """
+        deadline_ms = self._clock.monotonic_ms() + self._commit_step_ms
+        outcome: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                call()
+            except Exception as error:
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(None)
+
+        # The process does not wait for it at its end.
+        threading.Thread(target=run, name="transaction-offsets", daemon=True).start()
+        while True:
+            try:
+                return outcome.result(_RETRY_MS / 1000)
+            except TimeoutError as error:
+                self.hear()
+                self._raise_refusal(what)
+                if self._left_ms(deadline_ms) <= 0:
+                    self._is_producer_dead = True
+                    message = f"{what}: the coordinator did not answer in time"
+                    raise rejoining(message, is_away=True) from error
 
     def _begin_transaction(self, producer: Producer) -> None:
         """Begins the next transaction; the broker hears of it with its first record."""
@@ -1477,10 +1511,9 @@ class KafkaTransport(Transport):
         For the worker's thread, in which it may be in the middle of a wait for something else.
         """
         self._admin.poll(0)
-        for producer in (self._producer, self._fresh):
-            if producer is not None:
-                with suppress(KafkaException):
-                    producer.poll(0)
+        # What becomes of records of a producer that is being replaced matters no more.
+        with suppress(KafkaException):
+            (self._producer if self._fresh is None else self._fresh).poll(0)
 
     def _broken(self, what: str, fault: KafkaError) -> StreamsError:
         """Returns what a step of a transaction failed of."""

@@ -656,9 +656,7 @@ STEPS = ("flush", "commit", "abort", "committed", "high_watermarks", "partition_
 @pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once_v2"])
 @pytest.mark.parametrize(
     ("step", "reaction"),
-    [(step, Reaction.RETRY) for step in STEPS]
-    # Whoever takes back has nothing more to take back.
-    + [(step, Reaction.REJOIN) for step in STEPS if step != "abort"],
+    [(step, reaction) for step in STEPS for reaction in (Reaction.RETRY, Reaction.REJOIN)],
 )
 def test_brokers_that_are_away_are_waited_for_as_long_as_it_takes(
     tmp_path: Path, step: str, reaction: Reaction, guarantee: str
