@@ -118,6 +118,10 @@ HELD_RECORDS_MAX: Final = 20_000
 REQUEST_MS: Final = 30_000
 """How long a question to the brokers may take; a broker restarts in less."""
 
+_DESCRIBE_MS: Final = 5_000
+"""How long one question about topics may take; it is asked again for as long as any other. See
+`KafkaTransport._await_broker`."""
+
 CLOSE_MS: Final = 5_000
 """How long `abort` waits for records to land, at-least-once."""
 
@@ -875,6 +879,7 @@ class KafkaTransport(Transport):
         self._refuse_closed()
         deadline_ms = self._clock.monotonic_ms() + REQUEST_MS
         while True:
+            self._await_broker(what, deadline_ms)
             answers: dict[K, R | KafkaError] = {}
             for key, future in ask(self._admin).items():
                 try:
@@ -884,7 +889,7 @@ class KafkaTransport(Transport):
             passing = [
                 answer
                 for answer in answers.values()
-                if isinstance(answer, KafkaError) and answer.name() in PASSING - UNREACHABLE
+                if isinstance(answer, KafkaError) and answer.name() in PASSING
             ]
             if not passing or self._left_ms(deadline_ms) <= 0:
                 return answers
@@ -893,6 +898,27 @@ class KafkaTransport(Transport):
                 with suppress(KafkaException):
                     self._admin.list_topics(timeout=_STEP_MS / 1000)
             self._clock.sleep_ms(_RETRY_MS)
+
+    def _await_broker(self, what: str, deadline_ms: float) -> None:
+        """Waits for a broker where there was none lately, before it is asked anything.
+
+        A description of topics that waits for one takes a whole processor (librdkafka 2.16: it
+        connects again and again without a pause); a question for metadata does not.
+
+        Raises:
+            BrokerError: none answers in time.
+        """
+        while self._heard.is_away:
+            try:
+                self._admin.list_topics(timeout=_STEP_MS / 1000)
+                self._heard.reached()
+            except KafkaException as error:
+                self._admin.poll(0)
+                self._raise_refusal(what)
+                self._raise_hurried(what)
+                if self._left_ms(deadline_ms) <= 0:
+                    raise failure_of(what, error.args[0]) from error
+                self._clock.sleep_ms(_RETRY_MS)
 
     def _ask_group(self, what: str, ask: Callable[[AdminClient, float], Any]) -> Any:
         """Asks the coordinator of the application's group; None without such a group.
@@ -941,7 +967,7 @@ class KafkaTransport(Transport):
         what = f"cannot describe topics {', '.join(sorted(set(topics)))}"
         answers = self._admin_call(
             what,
-            lambda admin: admin.describe_topics(names, request_timeout=REQUEST_MS / 1000),
+            lambda admin: admin.describe_topics(names, request_timeout=_DESCRIBE_MS / 1000),
         )
         counts = {}
         for topic, answer in answers.items():
