@@ -95,6 +95,7 @@ class _Files:
         self.name = name
         self.path = path
         self.is_open = True
+        self.keys: SortedList[bytes] = SortedList()
         # Files whose name does not follow from their key: hidden ones that were found.
         self.hidden: dict[bytes, str] = {}
 
@@ -108,6 +109,8 @@ class _Files:
         return self.hidden.get(key) or file_name(key)
 
     def get(self, key: bytes) -> bytes | None:
+        if key not in self.keys:
+            return None
         file = self.file(key)
         try:
             with open(f"{self.path}/{file}", "rb") as opened:  # noqa: PTH123 - hot, twice as fast
@@ -178,7 +181,8 @@ class FilesByteStore(ByteStore):
         self._owned = own_directory(self.name, self._path)
         try:
             self._recover()
-            self._keys = SortedList(self._found_keys(include_hidden))
+            self._files.keys.update(self._found_keys(include_hidden))
+            self._keys = self._files.keys
         except OSError as error:
             disown(self._owned)
             raise cannot_open(self._place(), error) from error

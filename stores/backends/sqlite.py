@@ -98,7 +98,9 @@ class _Scan:
             except sqlite3.Error as error:
                 raise self._store._failed("scan rows", error) from error  # noqa: SLF001
             found = [
-                (key, value) for key, value, checksum in rows if crc32(value, crc32(key)) == checksum
+                (key, value)
+                for key, value, checksum in rows
+                if crc32(value, crc32(key)) == checksum
             ]
             if len(found) < len(rows):
                 raise self._store._damaged("the checksum of a row does not fit")  # noqa: SLF001
@@ -473,9 +475,7 @@ class SqliteByteStore(ByteStore):
         return f"store '{self._name}' in {self._path}"
 
     def _closed(self) -> StoreClosedError:
-        return StoreClosedError(
-            f"store '{self._name}' is closed; ask the application for it again"
-        )
+        return StoreClosedError(f"store '{self._name}' is closed; ask the application for it again")
 
     def _no_bytes(self, error: Exception) -> TypeError:
         return TypeError(f"{self._place()}: cannot write a row: keys and values are bytes: {error}")
