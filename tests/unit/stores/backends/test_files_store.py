@@ -56,7 +56,7 @@ class TestNamespaceOfFiles(_FilesSuite):
         return _Owning(FilesByteStore("below", directory / "rows"), b"mine/", name="mine")
 
 
-def test_the_names_of_files(tmp_path: Path) -> None:
+def test_t6_the_names_of_files(tmp_path: Path) -> None:
     names = {b"aZ9_-": "aZ9_-", "ü/%\0".encode(): "%c3%bc%2f%25%00", b"": "%", b".": "%2e"}
     with FilesByteStore(None, tmp_path) as store:
         store.write([(key, b"value of " + key) for key in names])
@@ -66,7 +66,7 @@ def test_the_names_of_files(tmp_path: Path) -> None:
         assert visible == {f"{name}.bin" for name in names.values()}
 
 
-def test_files_of_others_are_no_rows(tmp_path: Path) -> None:
+def test_t6_files_of_others_are_no_rows(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"1")
     for name in ("b.txt", "c.d.bin", "%2F.bin", "%zz.bin", "ü.bin", ".hidden.bin"):
         (tmp_path / name).write_bytes(b"other")
@@ -81,7 +81,7 @@ def test_files_of_others_are_no_rows(tmp_path: Path) -> None:
     assert not (tmp_path / ".hidden.bin").exists()
 
 
-def test_a_file_that_was_deleted_by_other_means_is_an_absent_row(tmp_path: Path) -> None:
+def test_t6_a_file_that_was_deleted_by_other_means_is_an_absent_row(tmp_path: Path) -> None:
     with FilesByteStore("mine", tmp_path / "rows") as store:
         store.put(b"a", b"1")
         shutil.rmtree(tmp_path / "rows")
