@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import lmdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -84,3 +86,16 @@ def test_the_map_cannot_grow_while_a_view_is_open(tmp_path: Path) -> None:
             assert view.get(b"a") == b"1"
         store.put(b"large", bytes(1 << 20))
         assert [key for key, _ in store.range()] == [b"a", b"large"]
+
+
+def test_the_bytes_of_rows(tmp_path: Path) -> None:
+    with LmdbByteStore("mine", tmp_path) as store:
+        store.write([(b"a", b"v"), (b"x" * 510, b"w")])
+    with lmdb.open(str(tmp_path)) as environment, environment.begin() as transaction:
+        rows = list(transaction.cursor())
+    long = b"kx" + b"x" * 508
+    packed = b"\x91\x92\xc4\x01x\xc4\x01w"
+    assert rows == [
+        (b"ka", zlib.crc32(b"kav").to_bytes(4, "big") + b"v"),
+        (long + b"\0", zlib.crc32(long + b"\0" + packed).to_bytes(4, "big") + packed),
+    ]

@@ -240,3 +240,15 @@ def test_a_json_row_is_a_file_that_people_can_read(tmp_path: Path) -> None:
     with FilesByteStore(None, tmp_path) as store:
         KeyValueTier[Any](store).save("settings", {"theme": "dark", "size": 12})
     assert (tmp_path / "settings.bin").read_text() == '{"size":12,"theme":"dark"}'
+
+
+def test_the_bytes_of_rows() -> None:
+    store = MemoryByteStore("mine")
+    KeyValueTier[Any](store, codec=MsgpackCodec(version=258)).save("m", 1)
+    KeyValueTier[Any](store, codec=BytesCodec()).save("b", b"v")
+    KeyValueTier[Any](store).save("j", "v")
+    assert {key: value.hex(" ") for key, value in store.range()} == {
+        b"m": "c1 07 6d 73 67 70 61 63 6b 00 00 01 02 01",
+        b"b": "c1 05 62 79 74 65 73 00 00 00 01 76",
+        b"j": "22 76 22",
+    }

@@ -219,9 +219,10 @@ class Machine(RuleBasedStateMachine):
         self.store.fail_at = self.store.operations + number
 
     @precondition(lambda self: self.store.persistent or isinstance(self.store, FaultyByteStore))
-    @rule()
-    def die(self) -> None:
+    @rule(mode=st.sampled_from(["append", "overwrite"]))
+    def die(self, mode: Any) -> None:
         """The process, or with writes that waited for it the power of the disk."""
+        self.mode = mode
         if isinstance(self.store, FaultyByteStore):
             store = self.store
             durable = self.sync is Sync.DISK
