@@ -32,7 +32,6 @@ import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import Final
 from weakref import WeakSet
@@ -230,8 +229,7 @@ class FilesByteStore(ByteStore):
         limit: int | None = None,
     ) -> Iterator[Row]:
         """Scans [lower, upper), in falling order with `reverse`, at most `limit` rows."""
-        scan = self._rows(self.view().range(lower, upper, reverse=reverse))
-        return scan if limit is None else islice(scan, limit)
+        return self._rows(self.view().range(lower, upper, reverse=reverse, limit=limit))
 
     def _rows(self, rows: Iterator[Row]) -> Generator[Row, None, None]:
         yield from rows

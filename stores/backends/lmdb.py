@@ -43,6 +43,7 @@ from stores.backends.contract import (
     RangeDeletion,
     Row,
     Sync,
+    first_chunk,
     first_key_after,
     settle,
 )
@@ -128,13 +129,12 @@ class _LmdbView(ByteView):
         """Scans the rows there were then."""
         with self._lock:
             self._reader.open()
-        rows = self._scan(lower, upper, reverse)
+        rows = self._scan(lower, upper, reverse, first_chunk(limit, _FIRST_CHUNK_COUNT))
         return rows if limit is None else islice(rows, limit)
 
     def _scan(
-        self, lower: bytes | None, upper: bytes | None, reverse: bool
+        self, lower: bytes | None, upper: bytes | None, reverse: bool, count: int
     ) -> Generator[Row, None, None]:
-        count = _FIRST_CHUNK_COUNT
         while True:
             with self._lock:
                 found = self._reader.read(lower, upper, reverse, count)
@@ -238,8 +238,9 @@ class LmdbByteStore(ByteStore):
         """Scans [lower, upper), in falling order with `reverse`, at most `limit` rows."""
         with self._read_lock:
             view = self.view()
-            first = view._reader.read(lower, upper, reverse, _FIRST_CHUNK_COUNT)  # noqa: SLF001
-            if len(first) < _FIRST_CHUNK_COUNT:
+            count = first_chunk(limit, _FIRST_CHUNK_COUNT)
+            first = view._reader.read(lower, upper, reverse, count)  # noqa: SLF001
+            if len(first) < count:
                 view.close()
                 rows = self._until_closed(iter(first))
             else:

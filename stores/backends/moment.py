@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from sortedcontainers import SortedList
 
-from stores.backends.contract import ByteView, Row, first_key_after
+from stores.backends.contract import ByteView, Row, first_chunk, first_key_after
 from stores.errors import StoreClosedError
 
 _FIRST_CHUNK_COUNT: Final = 16
@@ -124,13 +124,12 @@ class MomentView(ByteView):
         """Scans the rows there were then."""
         with self._lock:
             self._open_moment().read(lower, upper, reverse, 0)
-        scan = self._scan(lower, upper, reverse)
+        scan = self._scan(lower, upper, reverse, first_chunk(limit, _FIRST_CHUNK_COUNT))
         return scan if limit is None else islice(scan, limit)
 
     def _scan(
-        self, lower: bytes | None, upper: bytes | None, reverse: bool
+        self, lower: bytes | None, upper: bytes | None, reverse: bool, count: int
     ) -> Generator[Row, None, None]:
-        count = _FIRST_CHUNK_COUNT
         while True:
             with self._lock:
                 found = self._open_moment().read(lower, upper, reverse, count)

@@ -23,7 +23,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 from typing import Final
 from weakref import WeakSet
@@ -157,10 +156,9 @@ class _SqliteView(ByteView):
         """Scans the rows there were then."""
         store = self._store
         with self._lock:
-            cursor = store._select(self._open(), lower, upper, reverse)  # noqa: SLF001
+            cursor = store._select(self._open(), lower, upper, reverse, limit)  # noqa: SLF001
         scan = _Scan(store, None, cursor, self._lock)
-        rows = store._rows([], scan, self._open)  # noqa: SLF001
-        return rows if limit is None else islice(rows, limit)
+        return store._rows([], scan, self._open)  # noqa: SLF001
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None or not self._store.is_open:
@@ -215,14 +213,16 @@ class SqliteByteStore(ByteStore):
         self._owned = own_directory(self._name, self._path)
         try:
             self._writer = self._connect()
-            self._writer.execute("PRAGMA journal_mode = WAL").fetchone()
-            self._synchronous("FULL" if durable else "NORMAL")
-            self._writer.execute(_SCHEMA)
-            self._flush_count = self._writer.execute("PRAGMA user_version").fetchone()[0]
+            try:
+                self._writer.execute("PRAGMA journal_mode = WAL").fetchone()
+                self._synchronous("FULL" if durable else "NORMAL")
+                self._writer.execute(_SCHEMA)
+                self._flush_count = self._writer.execute("PRAGMA user_version").fetchone()[0]
+            except BaseException:
+                self._writer.close()
+                raise
         except sqlite3.Error as error:
             self._is_open = False
-            if hasattr(self, "_writer"):
-                self._writer.close()
             disown(self._owned)
             raise self._refused(error) from error
 
@@ -327,7 +327,7 @@ class SqliteByteStore(ByteStore):
         connection = self._take()
         try:
             connection.execute("BEGIN")
-            cursor = self._select(connection, lower, upper, reverse)
+            cursor = self._select(connection, lower, upper, reverse, limit)
         except sqlite3.Error as error:
             self._give_back(connection)
             raise self._failed("scan rows", error) from error
@@ -335,8 +335,7 @@ class SqliteByteStore(ByteStore):
         self._readers.add(scan)
         # The moment of a transaction is that of its first read.
         first = scan.read(_FIRST_CHUNK_COUNT)
-        rows = self._rows(first, scan, self._check_open)
-        return rows if limit is None else islice(rows, limit)
+        return self._rows(first, scan, self._check_open)
 
     def _select(
         self,
@@ -344,9 +343,12 @@ class SqliteByteStore(ByteStore):
         lower: bytes | None,
         upper: bytes | None,
         reverse: bool,
+        limit: int | None,
     ) -> sqlite3.Cursor:
         text, bounds = _ranged("SELECT key, value, checksum", lower, upper)
-        return connection.execute(f"{text} ORDER BY key {'DESC' if reverse else 'ASC'}", bounds)
+        order = f"ORDER BY key {'DESC' if reverse else 'ASC'} LIMIT ?"
+        # A negative limit is none.
+        return connection.execute(f"{text} {order}", [*bounds, -1 if limit is None else limit])
 
     def view(self) -> ByteView:
         """Opens a view: reads by key and scans of this very moment, as long as it is open."""
