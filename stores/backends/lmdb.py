@@ -33,7 +33,6 @@ from typing import Any, Final, cast
 from weakref import WeakSet
 from zlib import crc32
 
-import lmdb
 import msgspec
 
 from stores.backends.contract import (
@@ -49,6 +48,12 @@ from stores.backends.contract import (
 )
 from stores.backends.owner import cannot_open, disown, own_directory
 from stores.errors import BackendError, CorruptDataError, StorageError, StoreClosedError, StoreError
+
+try:
+    import lmdb
+except ImportError as error:
+    message = "a byte store in LMDB needs the package lmdb: pip install 'thalweg[lmdb]'"
+    raise ImportError(message) from error
 
 MAP_BYTES: Final = 16 * 1024 * 1024 * 1024
 """The map unless a store is told otherwise: addresses, neither memory nor disk."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +18,8 @@ from stores.backends.lmdb import LmdbByteStore
 from stores.backends.namespace import Namespace
 from stores.errors import BackendError
 from stores.testing.byte_store import ByteStoreSuite, applied, between
+
+REPOSITORY = Path(__file__).parents[4]
 
 
 class TestLmdbByteStore(ByteStoreSuite):
@@ -63,6 +67,15 @@ def test_keys_longer_than_lmdb_takes_stand_in_order(
                     found = list(store.range(lower, upper, reverse=reverse))
                     assert found == between(rows, lower, upper, reverse)
         assert all(store.get(key) == rows.get(key) for key in bounds)
+
+
+def test_without_its_package_it_says_what_to_install() -> None:
+    script = "import sys; sys.modules['lmdb'] = None; import stores.backends.lmdb"
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert "ImportError: a byte store in LMDB needs the package lmdb" in ran.stderr
+    assert "pip install 'thalweg[lmdb]'" in ran.stderr
 
 
 def test_the_map_grows(tmp_path: Path) -> None:
