@@ -147,6 +147,46 @@ class BackendError(StorageError):
     """A backend failed at what it was asked to do, for example because the disk is full."""
 
 
+class NoListSupportError(BackendError):
+    """A byte store cannot list its keys.
+
+    Attributes:
+        name: the byte store or tier that was asked.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"byte store '{name}' cannot list its keys; use one that can, or read by key"
+        )
+        self.name = name
+
+
+class CodecError(StorageError):
+    """A value cannot be written as bytes or read from them."""
+
+
+class EncodeError(CodecError):
+    """A value cannot be written as bytes."""
+
+
+class DecodeError(CodecError):
+    """Stored bytes cannot be read as a value."""
+
+
+class CodecMismatchError(CodecError):
+    """Stored bytes were written by another codec, or by another version of this one.
+
+    Attributes:
+        expected: name and version of the codec that was to read them, as `json/1`.
+        found: name and version of the codec that wrote them.
+    """
+
+    def __init__(self, message: str, *, expected: str, found: str) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.found = found
+
+
 @public
 class CorruptDataError(StorageError):
     """What is stored cannot be what was written.

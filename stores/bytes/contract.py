@@ -242,6 +242,11 @@ def first_key_after(key: bytes) -> bytes:
     return key + b"\0"
 
 
+def first_chunk(limit: int | None, chunk_count: int) -> int:
+    """Returns how many rows a scan reads at first: no more than it may give, but one."""
+    return chunk_count if limit is None else max(1, min(limit, chunk_count))
+
+
 def settle(
     changes: Iterable[AnyChange],
 ) -> tuple[Sequence[RangeDeletion], dict[bytes, bytes | None]]:

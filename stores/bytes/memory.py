@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator, Iterable, Iterator
-from heapq import merge
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 from weakref import WeakSet
 
 from sortedcontainers import SortedList
@@ -34,6 +33,7 @@ from thalweg.stores.bytes.contract import (
     first_key_after,
     settle,
 )
+from thalweg.stores.bytes.moment import Moment, MomentView, between
 from thalweg.stores.errors import StoreClosedError
 
 _FIRST_CHUNK_COUNT: Final = 16
@@ -124,7 +124,7 @@ class _View:
         found: list[Row] = []
         while not (found or self.is_done):
             lower, upper, reverse = self._lower, self._upper, self._reverse
-            live = list(islice(_between(self._keys, lower, upper, reverse), _CHUNK_COUNT))
+            live = list(islice(between(self._keys, lower, upper, reverse), _CHUNK_COUNT))
             if len(live) < _CHUNK_COUNT:
                 self.is_done = True
             elif reverse:
@@ -132,7 +132,7 @@ class _View:
             else:
                 self._lower = upper = first_key_after(live[-1])
             if self._before:
-                saved = _between(self._saved_keys(), lower, upper)
+                saved = between(self._saved_keys(), lower, upper)
                 found = self._as_before(sorted({*live, *saved}, reverse=reverse))
             else:
                 found = _rows_of(live, self._rows)
@@ -162,116 +162,6 @@ def _rows_of(keys: list[bytes], rows: _Rows) -> list[Row]:
     return list(zip(keys, map(rows.__getitem__, keys), strict=True))  # type: ignore[arg-type]
 
 
-def _between(
-    keys: SortedList[bytes], lower: bytes | None, upper: bytes | None, reverse: bool = False
-) -> Iterator[bytes]:
-    found: Iterator[bytes] = keys.irange(lower, upper, inclusive=(True, False), reverse=reverse)
-    return found
-
-
-class _Moment:
-    """All rows of a store as they were when a view was opened.
-
-    All calls are made under the store's lock.
-
-    Args:
-        keys: the store's keys in order.
-        rows: the store's rows.
-    """
-
-    __slots__ = ("__weakref__", "_before", "_keys", "_rows", "_saved", "name")
-
-    def __init__(self, keys: SortedList[bytes], rows: _Rows) -> None:
-        self._keys = keys
-        self._rows = rows
-        # Values of what changed since, None for what was not there; and its keys in order.
-        self._before: dict[bytes, bytes | None] = {}
-        self._saved: SortedList[bytes] = SortedList()
-        self.name = rows.name
-
-    def save(self, changed: Iterable[bytes]) -> None:
-        """Saves the rows that are about to change."""
-        before, find = self._before, self._rows.get
-        for key in changed:
-            if key not in before:
-                before[key] = find(key)
-                self._saved.add(key)
-
-    def get(self, key: bytes) -> bytes | None:
-        """Returns the value of a key then."""
-        self._rows.check_open()
-        return self._before[key] if key in self._before else self._rows.get(key)
-
-    def read(
-        self, lower: bytes | None, upper: bytes | None, reverse: bool, count: int
-    ) -> list[Row]:
-        """Returns the first rows of a range then, fewer than `count` only where it ends."""
-        self._rows.check_open()
-        before, find = self._before, self._rows.get
-        live = (key for key in _between(self._keys, lower, upper, reverse) if key not in before)
-        saved = (
-            key for key in _between(self._saved, lower, upper, reverse) if before[key] is not None
-        )
-        keys = islice(merge(live, saved, reverse=reverse), count)
-        found: list[Any] = [(key, before[key] if key in before else find(key)) for key in keys]
-        return found
-
-
-class _MemoryView(ByteView):
-    """A view of a store in memory; holds the moment that the store saves changed rows for."""
-
-    def __init__(self, lock: threading.Lock, moment: _Moment) -> None:
-        self._lock = lock
-        self._moment: _Moment | None = moment
-        self._name = moment.name
-
-    def get(self, key: bytes) -> bytes | None:
-        """Returns the value a key had then, None where there was none."""
-        with self._lock:
-            return self._open_moment().get(key)
-
-    def range(
-        self,
-        lower: bytes | None = None,
-        upper: bytes | None = None,
-        *,
-        reverse: bool = False,
-        limit: int | None = None,
-    ) -> Iterator[Row]:
-        """Scans the rows there were then."""
-        with self._lock:
-            self._open_moment().read(lower, upper, reverse, 0)
-        scan = self._scan(lower, upper, reverse)
-        return scan if limit is None else islice(scan, limit)
-
-    def _scan(
-        self, lower: bytes | None, upper: bytes | None, reverse: bool
-    ) -> Generator[Row, None, None]:
-        count = _FIRST_CHUNK_COUNT
-        while True:
-            with self._lock:
-                found = self._open_moment().read(lower, upper, reverse, count)
-            yield from found
-            if len(found) < count:
-                return
-            if reverse:
-                upper = found[-1][0]
-            else:
-                lower = first_key_after(found[-1][0])
-            count = _CHUNK_COUNT
-
-    def _open_moment(self) -> _Moment:
-        if self._moment is None:
-            message = f"a view of store '{self._name}' is closed; open another one"
-            raise StoreClosedError(message)
-        return self._moment
-
-    def close(self) -> None:
-        """Lets go of the moment. Closing again does nothing."""
-        with self._lock:
-            self._moment = None
-
-
 class MemoryByteStore(ByteStore):
     """An ordered map that dies with the process.
 
@@ -287,7 +177,7 @@ class MemoryByteStore(ByteStore):
         self._lock = threading.Lock()
         self._keys: SortedList[bytes] | None = None
         self._views: WeakSet[_View] = WeakSet()
-        self._moments: WeakSet[_Moment] = WeakSet()
+        self._moments: WeakSet[Moment] = WeakSet()
         # The hottest read of all: no Python frame for rows that are there.
         self.get = self._rows.__getitem__  # type: ignore[method-assign, assignment]
 
@@ -324,7 +214,7 @@ class MemoryByteStore(ByteStore):
         with self._lock:
             rows.check_open()
             keys = self._sorted_keys()
-            found = list(islice(_between(keys, lower, upper, reverse), count))
+            found = list(islice(between(keys, lower, upper, reverse), count))
             first = _rows_of(found, rows)
             if len(found) == _FIRST_CHUNK_COUNT and limit != _FIRST_CHUNK_COUNT:
                 if reverse:
@@ -349,9 +239,9 @@ class MemoryByteStore(ByteStore):
         """Opens a view: reads by key and scans of this very moment, as long as it is open."""
         with self._lock:
             self._rows.check_open()
-            moment = _Moment(self._sorted_keys(), self._rows)
+            moment = Moment(self._sorted_keys(), self._rows)
             self._moments.add(moment)
-        return _MemoryView(self._lock, moment)
+        return MomentView(self._lock, moment)
 
     def write(self, changes: Iterable[AnyChange], *, sync: Sync = Sync.PROCESS) -> None:
         """Applies changes in order, all or none; the last of one key wins."""

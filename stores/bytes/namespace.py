@@ -63,12 +63,22 @@ class Namespace(ByteStore):
         """Whether the namespace can be used: neither it nor the store below is closed."""
         return self._is_open and self._store.is_open
 
+    @property
+    def below(self) -> ByteStore:
+        """The store in which its rows stand."""
+        return self._store
+
     def key(self, key: bytes) -> bytes:
         """Returns where a row stands in the store below, for writes over several namespaces."""
         return self._prefix + key
 
     def changes(self, changes: Iterable[AnyChange]) -> list[AnyChange]:
-        """Returns changes of this namespace as changes of the store below."""
+        """Returns changes of this namespace as changes of the store below.
+
+        Raises:
+            StoreClosedError: the namespace, or the store below, is closed.
+        """
+        self._check_open()
         prefix = self._prefix
         found: list[AnyChange] = []
         for change in changes:
@@ -102,7 +112,6 @@ class Namespace(ByteStore):
 
     def write(self, changes: Iterable[AnyChange], *, sync: Sync = Sync.PROCESS) -> None:
         """Applies changes in order, all or none; the last of one key wins."""
-        self._check_open()
         self._store.write(self.changes(changes), sync=sync)
 
     def approximate_count(self) -> int:

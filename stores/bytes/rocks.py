@@ -57,6 +57,7 @@ from thalweg.stores.bytes.contract import (
     RangeDeletion,
     Row,
     Sync,
+    first_chunk,
     first_key_after,
     settle,
 )
@@ -300,11 +301,13 @@ class _RocksView(ByteView):
     ) -> Iterator[Row]:
         """Scans the rows there were then."""
         self._read(b"", b"", False, 0)
-        scan = self._scan(lower or b"", upper, reverse)
+        count = first_chunk(limit, _FIRST_CHUNK_COUNT)
+        scan = self._scan(lower or b"", upper, reverse, count)
         return scan if limit is None else islice(scan, limit)
 
-    def _scan(self, lower: bytes, upper: bytes | None, reverse: bool) -> Generator[Row, None, None]:
-        count = _FIRST_CHUNK_COUNT
+    def _scan(
+        self, lower: bytes, upper: bytes | None, reverse: bool, count: int
+    ) -> Generator[Row, None, None]:
         while True:
             found = self._read(lower, upper, reverse, count)
             yield from found
@@ -469,7 +472,7 @@ class RocksByteStore(ByteStore):
         lower = lower or b""
         try:
             scan = _Scan(self._cursor(lower, upper, reverse), lower, upper, reverse)
-            first = scan.read(_FIRST_CHUNK_COUNT)
+            first = scan.read(first_chunk(limit, _FIRST_CHUNK_COUNT))
         except Exception as error:
             raise self._failed("scan rows", error) from error
         if not scan.is_done:

@@ -110,9 +110,13 @@ class ByteStoreSuite:
 
     Attributes:
         example_count: how many random histories are tried.
+        round_count: how many batches a writer writes while threads read.
+        large_count: rows of the largest batch. A slow store may take less of each.
     """
 
-    example_count: int = 50
+    example_count: int = 30
+    round_count: int = 200
+    large_count: int = 20_000
 
     def open_store(self, directory: Path) -> ByteStore:
         """Opens the store, if it is persistent as it was left in `directory`.
@@ -140,7 +144,7 @@ class ByteStoreSuite:
         run_state_machine_as_test(
             Machine,
             settings=settings(
-                max_examples=30,
+                max_examples=self.example_count,
                 stateful_step_count=40,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
@@ -402,7 +406,7 @@ class ByteStoreSuite:
         store.write(iter([(b"b", b"2")]))
         store.write(change for change in [(b"a", None)])
         assert list(store.range()) == [(b"b", b"2")]
-        many = dict(numbered(20_000, b"v"))
+        many = dict(numbered(self.large_count, b"v"))
         store.write(many.items())
         assert list(store.range(b"row")) == list(many.items())
 
@@ -487,7 +491,7 @@ class ByteStoreSuite:
             assert number_of(first) <= number_of(last) <= number_of(first)
 
         with readers(read):
-            for number in range(1, 200):
+            for number in range(1, self.round_count):
                 store.write(numbered(700, b"%d" % number))
 
     def test_threads_that_scan_see_batches_whole(self, store: ByteStore) -> None:
@@ -504,7 +508,7 @@ class ByteStoreSuite:
             assert int(falling[0][1]) >= int(rows[0][1])
 
         with readers(read):
-            for number in range(1, 60):
+            for number in range(1, self.round_count // 3):
                 value = b"%d" % number
                 extra = value if number % 2 else None
                 store.write([*numbered(count, value), (b"row\xff\xff", extra)])
@@ -518,7 +522,7 @@ class ByteStoreSuite:
             assert len(list(store.range(b"row", b"s"))) in (0, count)
 
         with readers(read):
-            for _ in range(60):
+            for _ in range(self.round_count // 3):
                 store.write(rows)
                 store.delete_range(b"row", b"s")
 

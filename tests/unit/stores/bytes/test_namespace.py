@@ -14,6 +14,7 @@ from thalweg.stores.bytes.namespace import Namespace
 from thalweg.stores.bytes.rocks import RocksByteStore
 from thalweg.stores.errors import StoreClosedError
 from thalweg.stores.testing.byte_store import ByteStoreSuite
+from thalweg.stores.testing.faulty import FaultyByteStore
 
 
 class _Owning(Namespace):
@@ -43,6 +44,11 @@ class TestNamespaceOfTheHighestBytes(ByteStoreSuite):
 class TestNamespaceOnDisk(ByteStoreSuite):
     def open_store(self, directory: Path) -> ByteStore:
         return _Owning(RocksByteStore("below", directory / "rows"), b"mine/", name="mine")
+
+
+class TestNamespaceOfAFaultyStore(ByteStoreSuite):
+    def open_store(self, directory: Path) -> ByteStore:
+        return _Owning(FaultyByteStore(rows=[(b"mind", b"before")]), b"mine/", name="mine")
 
 
 _keys = st.binary(max_size=3)
