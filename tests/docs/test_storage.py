@@ -22,5 +22,5 @@ class TestTheShownByteStore(ByteStoreSuite):
 
 def test_the_shown_suite_is_the_public_one() -> None:
     text = SHOWN["test_dict_store.py"].text
-    assert "from stores.testing import ByteStoreSuite\n" in text
+    assert "from thalweg.stores.testing import ByteStoreSuite\n" in text
     assert "from dict_store import DictByteStore\n" in text
