@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Position
 
 from thalweg.streams.clock import ManualClock
-from thalweg.streams.transport.kafka.transport import KafkaReader
+from thalweg.streams.transport.kafka.reader import KafkaReader
 from thalweg.streams.transport.port import TopicPartition
 
 ONE, TWO = TopicPartition("t", 0), TopicPartition("t", 1)
