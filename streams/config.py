@@ -34,19 +34,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypedDict, Unpack, cast
 
-from thalweg.stores.callables import arity
-from thalweg.stores.serde import (
-    SERDE_NAMES,
-    Serde,
-    attribute_named,
-    serde_meant,
-    serde_of,
-    serdes,
-)
+from thalweg.stores.serde import Serde, serdes
+from thalweg.streams import setting_forms as forms
 from thalweg.streams.error_handlers import (
-    BUILT_IN,
     DeserializationHandler,
-    ErrorHandler,
     ProcessingHandler,
     ProductionHandler,
     log_and_fail,
@@ -54,13 +45,7 @@ from thalweg.streams.error_handlers import (
 )
 from thalweg.streams.errors import ConfigError
 from thalweg.streams.similar_names import similar_names
-from thalweg.topology.processor import (
-    TimestampExtractor,
-    fail_on_invalid_timestamp,
-    log_and_skip_on_invalid_timestamp,
-    use_partition_time_on_invalid_timestamp,
-    wallclock_timestamp,
-)
+from thalweg.topology.processor import TimestampExtractor
 from thalweg.topology.subtopologies import TopologyConfig
 
 ENVIRONMENT_PREFIX: Final = "THALWEG_"
@@ -69,20 +54,12 @@ CONFIG_FILE_VARIABLE: Final = "THALWEG_CONFIG"
 
 ProcessingGuarantee = Literal["at_least_once", "exactly_once_v2"]
 
-_INT_MAX: Final = 2**31 - 1
-_LONG_MAX: Final = 2**63 - 1
 _TRANSACTION_TIMEOUT_MS: Final = 10_000
 """The JVM's transaction.timeout.ms for streams applications."""
 
 _COMMIT_INTERVAL_LOCAL_MS: Final = 1_000
 _COMMIT_INTERVAL_EXACTLY_ONCE_MS: Final = 100
 _COMMIT_INTERVAL_AT_LEAST_ONCE_MS: Final = 30_000
-
-_SECRET: Final = re.compile(
-    r"password|secret|token|credential|user\.info|api[._-]?key|key[._]pem|sasl", re.IGNORECASE
-)
-_SECRET_IN_URL: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-_HIDDEN: Final = "<hidden>"
 
 
 class Settings(TypedDict, total=False):
@@ -143,235 +120,52 @@ class _Setting:
         is_mapping: whether its value is a table in TOML.
     """
 
-    read: Callable[[Any], Any]
+    read: Callable[[object], Any]
     default: Any
     is_mapping: bool = False
-
-
-# -- how values are read -------------------------------------------------------------------
-
-
-def _whole(least: int, most: int = _LONG_MAX, *, unit: str = "") -> Callable[[Any], int]:
-    limits = f"from {least} to {most}" if most not in (_INT_MAX, _LONG_MAX) else f">= {least}"
-    form = f"a whole number {limits}{f' ({unit})' if unit else ''}"
-
-    def read(value: Any) -> int:
-        if isinstance(value, str):
-            try:
-                value = int(value)
-            except ValueError:
-                raise ValueError(form) from None
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise ValueError(form)
-        return value
-
-    return read
-
-
-def _duration(least: int) -> Callable[[Any], int]:
-    return _whole(least, unit="milliseconds")
-
-
-def _size(least: int) -> Callable[[Any], int]:
-    return _whole(least, unit="bytes")
-
-
-def _flag(value: Any) -> bool:
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    if not isinstance(value, bool):
-        raise ValueError("true or false")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("a text")
-    return value
-
-
-def _topic_name(value: Any) -> str | None:
-    """Checks a name by Kafka's rule, so that it works on any transport."""
-    if value is None:
-        return None
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ValueError("1 to 249 of the characters a-z A-Z 0-9 . _ -")
-    return value
-
-
-_NAME: Final = re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}")
-_HOST_AND_PORT: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:,/]+):\d{1,5}")
-
-
-def _application_id(value: Any) -> str:
-    """The id names topics and a directory: what both allow."""
-    name = _topic_name(value)
-    if name is None:
-        raise ValueError("1 to 249 of the characters a-z A-Z 0-9 . _ -")
-    return name
-
-
-def _servers(value: Any) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, list | tuple):
-        value = ",".join(map(str, value))
-    hosts = [host.strip() for host in value.split(",")] if isinstance(value, str) else []
-    if not hosts or not all(_HOST_AND_PORT.fullmatch(re.sub(r"^\w+://", "", h)) for h in hosts):
-        raise ValueError('one or more "host:port", separated by commas')
-    return ",".join(hosts)
-
-
-def _server(value: Any) -> str:
-    if value == "":
-        return ""
-    if not isinstance(value, str) or not _HOST_AND_PORT.fullmatch(value):
-        raise ValueError('"host:port"')
-    return value
-
-
-def _path(value: Any) -> Path:
-    if not isinstance(value, str | Path) or value == "":
-        raise ValueError("a path")
-    return Path(value).expanduser()
-
-
-def _one_of(*choices: str) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if not isinstance(value, str) or value not in choices:
-            raise ValueError("one of " + ", ".join(choices))
-        return value
-
-    return read
-
-
-def _version(value: Any) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or not re.fullmatch(r"\d+\.\d+(\.\d+)?", value):
-        raise ValueError('a version such as "3.4"')
-    return value
-
-
-def _named(value: str) -> Any:
-    """Imports `module:attribute`."""
-    return attribute_named(value)
-
-
-def _serde(value: Any) -> Serde[Any]:
-    form = f"a Serde, one of {', '.join(SERDE_NAMES)}, or module:attribute"
-    if isinstance(value, str) and ":" in value:
-        value = _named(value)
-    try:
-        serde = serde_of(value, "the setting")
-    except TypeError as error:
-        meant = serde_meant(value)
-        raise ValueError(f"{form}; did you mean {meant}?" if meant else form) from error
-    if serde is None:
-        raise ValueError(form)
-    return serde
-
-
-def _handler(value: Any) -> ErrorHandler:
-    form = f"a callable (context, record, error), one of {', '.join(BUILT_IN)}, or module:attribute"
-    if isinstance(value, str):
-        if value in BUILT_IN:
-            return BUILT_IN[value]
-        if ":" in value:
-            value = _named(value)
-    if not callable(value) or isinstance(value, type):
-        raise ValueError(form)
-    arity(value, {3: "context, record, error"}, "an error handler:")
-    return cast("ErrorHandler", value)
-
-
-_EXTRACTORS: Final[Mapping[str, TimestampExtractor]] = {
-    "fail_on_invalid": fail_on_invalid_timestamp,
-    "log_and_skip_on_invalid": log_and_skip_on_invalid_timestamp,
-    "use_partition_time_on_invalid": use_partition_time_on_invalid_timestamp,
-    "wallclock": wallclock_timestamp,
-}
-
-
-def _extractor(value: Any) -> TimestampExtractor | None:
-    form = (
-        f"a callable (record, partition_time_ms), one of {', '.join(_EXTRACTORS)}, "
-        "or module:attribute"
-    )
-    if isinstance(value, str):
-        if value in _EXTRACTORS:
-            return _EXTRACTORS[value]
-        if ":" in value:
-            value = _named(value)
-    if value is not None and not callable(value):
-        raise ValueError(form)
-    if value is not None:
-        arity(value, {2: "record, partition_time_ms"}, "a timestamp extractor:")
-    return cast("TimestampExtractor | None", value)
-
-
-def _texts(value: Any) -> Mapping[str, str]:
-    """Reads a mapping of texts; numbers and booleans become what Kafka writes for them."""
-    return MappingProxyType({name: _config_text(item) for name, item in _table(value).items()})
-
-
-def _config_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, str | int | float):
-        raise ValueError("a mapping of names to texts or numbers")
-    return str(value)
-
-
-def _overrides(value: Any) -> Mapping[str, Any]:
-    return MappingProxyType(dict(_table(value)))
-
-
-def _table(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise ValueError("a mapping of names to values")
-    return value
 
 
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 _SETTINGS: Final[Mapping[str, _Setting]] = {
-    "application_id": _Setting(_application_id, None),
-    "bootstrap_servers": _Setting(_servers, None),
-    "application_server": _Setting(_server, ""),
-    "state_dir": _Setting(_path, Path(".thalweg/state")),
-    "data_dir": _Setting(_path, Path(".thalweg/log")),
-    "default_key_serde": _Setting(_serde, serdes.bytes),
-    "default_value_serde": _Setting(_serde, serdes.bytes),
-    "default_timestamp_extractor": _Setting(_extractor, None),
-    "default_partitions": _Setting(_whole(1, 100_000), 1),
-    "processing_guarantee": _Setting(_one_of("at_least_once", "exactly_once_v2"), "at_least_once"),
-    "num_workers": _Setting(_whole(1, 1024), 1),
+    "application_id": _Setting(forms.application_id, None),
+    "bootstrap_servers": _Setting(forms.servers, None),
+    "application_server": _Setting(forms.server, ""),
+    "state_dir": _Setting(forms.path, Path(".thalweg/state")),
+    "data_dir": _Setting(forms.path, Path(".thalweg/log")),
+    "default_key_serde": _Setting(forms.serde, serdes.bytes),
+    "default_value_serde": _Setting(forms.serde, serdes.bytes),
+    "default_timestamp_extractor": _Setting(forms.extractor, None),
+    "default_partitions": _Setting(forms.whole(1, 100_000), 1),
+    "processing_guarantee": _Setting(
+        forms.one_of("at_least_once", "exactly_once_v2"), "at_least_once"
+    ),
+    "num_workers": _Setting(forms.whole(1, 1024), 1),
     # None: decided by transport and guarantee, see `_commit_interval_ms`.
-    "commit_interval_ms": _Setting(_duration(0), None),
-    "poll_ms": _Setting(_duration(0), 100),
-    "max_poll_records": _Setting(_whole(1, _INT_MAX), 10_000),
-    "max_task_idle_ms": _Setting(_duration(-1), 0),
-    "buffered_records_per_partition": _Setting(_whole(1, _INT_MAX), 1_000),
-    "task_timeout_ms": _Setting(_duration(0), 300_000),
-    "repartition_purge_interval_ms": _Setting(_duration(0), 30_000),
-    "state_cleanup_delay_ms": _Setting(_duration(0), 600_000),
-    "statestore_cache_max_bytes": _Setting(_size(0), 10 * 1024 * 1024),
-    "rocksdb_block_cache_bytes": _Setting(_size(0), 50 * 1024 * 1024),
-    "rocksdb_write_buffer_bytes": _Setting(_size(64 * 1024), 64 * 1024 * 1024),
-    "deserialization_handler": _Setting(_handler, log_and_fail),
-    "processing_handler": _Setting(_handler, log_and_fail),
-    "production_handler": _Setting(_handler, retry_or_fail),
-    "dead_letter_queue_topic": _Setting(_topic_name, None),
-    "replication_factor": _Setting(_whole(-1, 32_767), -1),
-    "window_store_changelog_additional_retention_ms": _Setting(_duration(0), 86_400_000),
-    "topology_optimization": _Setting(_text, "none"),
-    "upgrade_from": _Setting(_version, None),
-    "ensure_explicit_internal_resource_naming": _Setting(_flag, False),
-    "topic_configs": _Setting(_texts, _EMPTY, is_mapping=True),
-    "consumer_configs": _Setting(_overrides, _EMPTY, is_mapping=True),
-    "producer_configs": _Setting(_overrides, _EMPTY, is_mapping=True),
-    "admin_configs": _Setting(_overrides, _EMPTY, is_mapping=True),
+    "commit_interval_ms": _Setting(forms.duration(0), None),
+    "poll_ms": _Setting(forms.duration(0), 100),
+    "max_poll_records": _Setting(forms.whole(1, forms.INT_MAX), 10_000),
+    "max_task_idle_ms": _Setting(forms.duration(-1), 0),
+    "buffered_records_per_partition": _Setting(forms.whole(1, forms.INT_MAX), 1_000),
+    "task_timeout_ms": _Setting(forms.duration(0), 300_000),
+    "repartition_purge_interval_ms": _Setting(forms.duration(0), 30_000),
+    "state_cleanup_delay_ms": _Setting(forms.duration(0), 600_000),
+    "statestore_cache_max_bytes": _Setting(forms.size(0), 10 * 1024 * 1024),
+    "rocksdb_block_cache_bytes": _Setting(forms.size(0), 50 * 1024 * 1024),
+    "rocksdb_write_buffer_bytes": _Setting(forms.size(64 * 1024), 64 * 1024 * 1024),
+    "deserialization_handler": _Setting(forms.handler, log_and_fail),
+    "processing_handler": _Setting(forms.handler, log_and_fail),
+    "production_handler": _Setting(forms.handler, retry_or_fail),
+    "dead_letter_queue_topic": _Setting(forms.topic_name, None),
+    "replication_factor": _Setting(forms.whole(-1, 32_767), -1),
+    "window_store_changelog_additional_retention_ms": _Setting(forms.duration(0), 86_400_000),
+    "topology_optimization": _Setting(forms.text, "none"),
+    "upgrade_from": _Setting(forms.version, None),
+    "ensure_explicit_internal_resource_naming": _Setting(forms.flag, False),
+    "topic_configs": _Setting(forms.texts, _EMPTY, is_mapping=True),
+    "consumer_configs": _Setting(forms.overrides, _EMPTY, is_mapping=True),
+    "producer_configs": _Setting(forms.overrides, _EMPTY, is_mapping=True),
+    "admin_configs": _Setting(forms.overrides, _EMPTY, is_mapping=True),
 }
 
 
@@ -577,7 +371,7 @@ class StreamsConfig:
     def __repr__(self) -> str:
         """Shows what differs from the defaults, without secrets."""
         shown = ", ".join(
-            f"{name}={_shown(name, getattr(self, name))}"
+            f"{name}={forms.shown(name, getattr(self, name))}"
             for name, setting in _SETTINGS.items()
             if getattr(self, name) != setting.default
         )
@@ -637,7 +431,7 @@ def _checked(settings: Mapping[str, Any], origin: str = "") -> dict[str, Any]:
 
 
 def _refused(name: str, value: Any, error: Exception) -> ConfigError:
-    return ConfigError(f"{name} cannot be {_shown(name, value)}; it takes {error}")
+    return ConfigError(f"{name} cannot be {forms.shown(name, value)}; it takes {error}")
 
 
 def _unknown(name: str, origin: str) -> ConfigError:
@@ -801,21 +595,3 @@ def settings_of_toml(path: Path) -> dict[str, Any]:
         return _checked(given)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-
-
-def _shown(name: str, value: Any) -> str:
-    """Returns a value's text with secrets hidden."""
-    if isinstance(value, Mapping):
-        inner = ", ".join(f"{key!r}: {_shown(str(key), item)}" for key, item in value.items())
-        return f"{{{inner}}}"
-    if _SECRET.search(name):
-        return _HIDDEN
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_shown(name, item) for item in value)}]"
-    if isinstance(value, str):
-        return repr(_SECRET_IN_URL.sub(_HIDDEN, value))
-    if isinstance(value, Serde):
-        return str(value.name)
-    if callable(value):
-        return getattr(value, "__qualname__", type(value).__qualname__)
-    return repr(value)

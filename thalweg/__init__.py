@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         Window,
         Windowed,
     )
-    from thalweg.streams.app import App, State, UncaughtResponse
+    from thalweg.streams.app import App
     from thalweg.streams.config import StreamsConfig
     from thalweg.streams.consumer import Consumer, read_topic
     from thalweg.streams.error_handlers import (
@@ -87,12 +87,14 @@ if TYPE_CHECKING:
         UnknownStoreError,
         UnsupportedBrokerError,
     )
+    from thalweg.streams.life import State
     from thalweg.streams.observe.metrics import Metric
     from thalweg.streams.producer import Producer
     from thalweg.streams.queries.metadata import KeyQueryMetadata, StreamsMetadata
     from thalweg.streams.restore_listener import RestoreListener
     from thalweg.streams.testing import TopologyTestDriver
     from thalweg.streams.transport.port import TopicPartition
+    from thalweg.streams.uncaught import UncaughtResponse
     from thalweg.streams.worker.loop import Progress
     from thalweg.topology.dsl.builder import StreamsBuilder
     from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
@@ -268,11 +270,9 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "Window",
         "Windowed",
     ),
-    "thalweg.streams.app": (
-        "App",
-        "State",
-        "UncaughtResponse",
-    ),
+    "thalweg.streams.app": ("App",),
+    "thalweg.streams.life": ("State",),
+    "thalweg.streams.uncaught": ("UncaughtResponse",),
     "thalweg.streams.config": ("StreamsConfig",),
     "thalweg.streams.consumer": (
         "Consumer",

@@ -332,7 +332,7 @@ def _restored(app: App) -> Iterator[None]:
         StoreLockedError: another process owns its log or its state.
         StreamsError: what the application died of.
     """
-    from thalweg.streams.app import State
+    from thalweg.streams.life import State
 
     app.pause()
     app.start()

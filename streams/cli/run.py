@@ -73,12 +73,12 @@ def run(
     again after a pause; if it crashes more than five times in ten minutes, all are stopped.
     """
     with nothing_begun():
-        from thalweg.streams.app import State
         from thalweg.streams.cli.progress import Report, display
         from thalweg.streams.cli.script import load_app
         from thalweg.streams.cli.settings import given_settings
         from thalweg.streams.cli.workers import worker_command
         from thalweg.streams.clock import SystemClock
+        from thalweg.streams.life import State
         from thalweg.streams.observe import logs
         from thalweg.streams.processes.supervisor import stop_with_supervisor, supervise
         from thalweg.streams.worker.loop import Progress

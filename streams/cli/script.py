@@ -19,11 +19,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from thalweg.streams.app import App, State
+from thalweg.streams.app import App
 from thalweg.streams.cli import modules
 from thalweg.streams.cli.exits import UsageError
 from thalweg.streams.config import CONFIG_FILE_VARIABLE, Settings
 from thalweg.streams.errors import AppStateError, StreamsError
+from thalweg.streams.life import State
 from thalweg.streams.loading import only_loading
 from thalweg.streams.observe.logs import error_text
 

@@ -29,7 +29,7 @@ from thalweg.streams.errors import (
     TaskMigratedError,
     TransportError,
 )
-from thalweg.streams.transport.kafka import transport as kafka_module
+from thalweg.streams.transport.kafka import reader as kafka_reader
 from thalweg.streams.transport.kafka.group_metadata import GroupOffsets, MemberIdentity
 from thalweg.streams.transport.kafka.transport import KafkaTransport
 from thalweg.streams.transport.partitioning import partition_of
@@ -243,7 +243,7 @@ def test_positions_are_exact_over_every_change(open_transport: Open) -> None:
 def test_a_bulk_reader_brings_many_chunks_at_once(
     open_transport: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_module, "CHUNK_RECORDS", 100)
+    monkeypatch.setattr(kafka_reader, "CHUNK_RECORDS", 100)
     transport = open_transport()
     topic = new_topic(transport, 2)
     partitions = [TopicPartition(topic, n) for n in range(2)]
@@ -277,7 +277,7 @@ def test_a_long_pause_loses_and_repeats_nothing(
     open_transport: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond a limit the partition is paused in librdkafka too, which drops what it fetched."""
-    monkeypatch.setattr(kafka_module, "HELD_RECORDS_MAX", 50)
+    monkeypatch.setattr(kafka_reader, "HELD_RECORDS_MAX", 50)
     transport = open_transport()
     topic = new_topic(transport, 2)
     zero, one = TopicPartition(topic, 0), TopicPartition(topic, 1)

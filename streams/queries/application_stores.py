@@ -1,0 +1,126 @@
+"""The stores of an application as its own process asks for them: rows, and who has which.
+
+Owns the way from a store's name to its read-only face and to the instances that have it. It must not
+know how the application lives, but for its state: only while it runs its worker is asked.
+
+Source: JVM `KafkaStreams.store`, `metadataForAllStreamsClients`, `queryMetadataForKey`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from thalweg.rebalance.values import Endpoint
+from thalweg.streams.config import StreamsConfig
+from thalweg.streams.errors import AppStateError, StoreNotReadyError
+from thalweg.streams.life import Life, State
+from thalweg.streams.queries.composite import QueryService
+from thalweg.streams.queries.metadata import (
+    GroupView,
+    KeyQueryMetadata,
+    StoreDirectory,
+    StreamsMetadata,
+)
+from thalweg.topology.physical import Topology
+from thalweg.topology.subtopologies import subtopologies
+
+
+class StoreOwner(Protocol):
+    """A worker, as far as its stores are asked for."""
+
+    def stores(self, name: str, partition: int | None) -> Sequence[Any]:
+        """Returns the read-only faces of a store's partitions."""
+        ...
+
+    def group_view(self, endpoint: Endpoint) -> GroupView:
+        """Returns what it knows of the group."""
+        ...
+
+
+class ApplicationStores:
+    """Answers questions about the stores of one application.
+
+    Args:
+        topology: the application's topology.
+        config: its settings.
+        life: its state.
+        worker: returns its worker, None before the start.
+        endpoint: returns where this instance answers queries.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        config: StreamsConfig,
+        life: Life,
+        worker: Callable[[], StoreOwner | None],
+        endpoint: Callable[[], Endpoint],
+    ) -> None:
+        self._topology = topology
+        self._config = config
+        self._life = life
+        self._worker = worker
+        self._endpoint = endpoint
+        self._directory: StoreDirectory | None = None
+        self.service = QueryService(
+            topology, config.default_key_serde, config.default_value_serde, self._faces
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the topology's stores, global ones among them."""
+        return sorted({*self._topology.stores, *self._topology.global_stores})
+
+    @property
+    def directory(self) -> StoreDirectory:
+        """Who has which store, by what is known of the group; see `group_view`."""
+        directory = self._directory
+        if directory is None:
+            parts = subtopologies(self._topology, self._config.topology_config)
+            directory = self._directory = StoreDirectory(self._topology, parts)
+        return directory
+
+    def group_view(self) -> GroupView:
+        """Returns what this instance knows of its group now."""
+        worker, endpoint = self._worker(), self._endpoint()
+        if worker is None or not self._life.state.is_running_or_rebalancing:
+            return GroupView(endpoint=endpoint)
+        return worker.group_view(endpoint)
+
+    def instances(self) -> list[StreamsMetadata]:
+        """Returns what each instance of the application has, as far as known; this one first."""
+        return self.directory.instances(self.group_view())
+
+    def instances_with(self, name: str) -> list[StreamsMetadata]:
+        """Returns the instances that have active partitions of a store.
+
+        Raises:
+            UnknownStoreError: no such store; names those there are.
+        """
+        self.service.builder(name)
+        return [one for one in self.instances() if name in one.store_names]
+
+    def owner_of_key(self, name: str, key: Any) -> KeyQueryMetadata:
+        """Returns which instance has the row of a key, by the default partitioner.
+
+        Raises:
+            UnknownStoreError: no such store; names those there are.
+            SerializationError: the store cannot have such a key.
+        """
+        builder = self.service.builder(name)
+        assert builder.key_serde is not None
+        raw_key = builder.key_serde.serializer(name)(key)
+        return self.directory.key_metadata(name, raw_key, self.group_view())
+
+    def _faces(self, name: str, partition: int | None) -> Sequence[Any]:
+        state, worker = self._life.state, self._worker()
+        if state is State.CREATED or (worker is None and state.is_running_or_rebalancing):
+            message = f"store {name!r}: the application is not started; call start() first"
+            raise StoreNotReadyError(message)
+        if not state.is_running_or_rebalancing or worker is None:
+            message = f"store {name!r}: the application is {state.name}"
+            if self._life.error is not None:
+                message += f", it failed: {self._life.error}"
+            raise AppStateError(message) from self._life.error
+        return worker.stores(name, partition)

@@ -1,0 +1,191 @@
+"""The questions an application is asked about its stores, as methods that users call.
+
+Owns the public methods of `App` for stores and for who has them: their types, their arguments, what
+they promise. It must not know how they are answered: `ApplicationStores` does that.
+
+Source: JVM `KafkaStreams.store`, `metadataForAllStreamsClients`, `queryMetadataForKey`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar, overload
+
+from thalweg.stores.api import ReadOnlyKeyValueStore, ReadOnlyWindowStore, ValueAndTimestamp
+from thalweg.stores.builders import StoreBuilder
+from thalweg.streams.queries.application_stores import ApplicationStores
+from thalweg.streams.queries.metadata import (
+    GroupView,
+    KeyQueryMetadata,
+    StoreDirectory,
+    StreamsMetadata,
+)
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class StoreQuestions:
+    """What an application can be asked about its stores, from any thread."""
+
+    _stores: ApplicationStores
+
+    @overload
+    def store(
+        self,
+        name: str,
+        *,
+        key: type[K],
+        value: type[V],
+        windowed: Literal[False] = ...,
+        timestamped: Literal[False] = ...,
+        partition: int | None = ...,
+    ) -> ReadOnlyKeyValueStore[K, V]: ...
+    @overload
+    def store(
+        self,
+        name: str,
+        *,
+        key: type[K],
+        value: type[V],
+        windowed: Literal[False] = ...,
+        timestamped: Literal[True],
+        partition: int | None = ...,
+    ) -> ReadOnlyKeyValueStore[K, ValueAndTimestamp[V]]: ...
+    @overload
+    def store(
+        self,
+        name: str,
+        *,
+        key: type[K],
+        value: type[V],
+        windowed: Literal[True],
+        timestamped: Literal[False] = ...,
+        partition: int | None = ...,
+    ) -> ReadOnlyWindowStore[K, V]: ...
+    @overload
+    def store(
+        self,
+        name: str,
+        *,
+        key: type[K],
+        value: type[V],
+        windowed: Literal[True],
+        timestamped: Literal[True],
+        partition: int | None = ...,
+    ) -> ReadOnlyWindowStore[K, ValueAndTimestamp[V]]: ...
+    @overload
+    def store(
+        self,
+        name: str,
+        *,
+        windowed: bool | None = ...,
+        timestamped: bool = ...,
+        partition: int | None = ...,
+    ) -> Any: ...
+    def store(
+        self,
+        name: str,
+        *,
+        key: Any = None,
+        value: Any = None,
+        windowed: bool | None = None,
+        timestamped: bool = False,
+        partition: int | None = None,
+    ) -> Any:
+        """Returns the read-only face of a store, over all its partitions in this process.
+
+        A key-value store reads as a dict does, and answers `get range reverse_range prefix_scan
+        all reverse_all approximate_num_entries`, a window store `fetch fetch_all …`; see
+        `ReadOnlyKeyValueStore` and `ReadOnlyWindowStore`. Reads never wait for the worker and see
+        updates that are still in the record cache. The face may be kept: it follows tasks that
+        move.
+
+        With `key` and `value` a type checker knows what the face returns:
+        `app.store("counts", key=str, value=int)` is a `ReadOnlyKeyValueStore[str, int]`.
+
+        Args:
+            name: name of the store, as in `count(name=…)`.
+            key: the type of its keys, of a window store without the window. Goes with `value`.
+            value: the type of its values, without the timestamp.
+            windowed: whether it is a window store. Where types are given it is not, unless this
+                says so; else either.
+            timestamped: give values as `ValueAndTimestamp`, where the store keeps them so.
+            partition: read this partition only, whether or not others are restored.
+
+        Raises:
+            UnknownStoreError: no such store; names those there are.
+            TypeError: it is of another kind than `windowed` says, or its serdes read other
+                types; or only one of `key` and `value` is given.
+            StoreNotReadyError: not started, or restoring: ask again.
+            StoreMovedError: the partition is not in this instance.
+            AppStateError: the application was closed or has failed.
+        """
+        if (key is None) is not (value is None):
+            message = f"store {name!r}: give both key= and value=, or neither"
+            raise TypeError(message)
+        if key is not None and windowed is None:
+            windowed = False
+        return self._stores.service.store(
+            name,
+            key=key,
+            value=value,
+            windowed=windowed,
+            timestamped=timestamped,
+            partition=partition,
+        )
+
+    @property
+    def store_names(self) -> list[str]:
+        """The names of the topology's stores, global ones among them."""
+        return self._stores.names
+
+    def store_builder(self, name: str) -> StoreBuilder:
+        """Returns the description of a store: its kind, its serdes, how it is kept.
+
+        Raises:
+            UnknownStoreError: no such store; names those there are.
+        """
+        return self._stores.service.builder(name)
+
+    @property
+    def directory(self) -> StoreDirectory:
+        """Who has which store, by what is known of the group; see `group_view`."""
+        return self._stores.directory
+
+    def group_view(self) -> GroupView:
+        """Returns what this instance knows of its group now."""
+        return self._stores.group_view()
+
+    def metadata_for_all(self) -> list[StreamsMetadata]:
+        """Returns what each instance of the application has, as far as known; this one first.
+
+        Instances whose `application_server` is not set are not known to others.
+
+        Source: JVM `KafkaStreams.metadataForAllStreamsClients`.
+        """
+        return self._stores.instances()
+
+    def metadata_for_store(self, name: str) -> list[StreamsMetadata]:
+        """Returns the instances that have active partitions of a store.
+
+        Raises:
+            UnknownStoreError: no such store; names those there are.
+
+        Source: JVM `KafkaStreams.streamsMetadataForStore`.
+        """
+        return self._stores.instances_with(name)
+
+    def key_query_metadata(self, name: str, key: Any) -> KeyQueryMetadata:
+        """Returns which instance has the row of a key, by the default partitioner.
+
+        Args:
+            name: the store.
+            key: the key, as the store's serde takes it.
+
+        Raises:
+            UnknownStoreError: no such store; names those there are.
+            SerializationError: the store cannot have such a key.
+
+        Source: JVM `KafkaStreams.queryMetadataForKey`.
+        """
+        return self._stores.owner_of_key(name, key)
