@@ -60,7 +60,9 @@ from thalweg.streams.queries.metadata import (
 from thalweg.streams.restore_listener import NOBODY, RestoreListener
 from thalweg.streams.transport.opening import open_client_transport, open_transport
 from thalweg.streams.transport.port import Transport
-from thalweg.streams.worker.loop import Progress, Worker, WorkerState
+from thalweg.streams.worker.assignment import WorkerState
+from thalweg.streams.worker.loop import Worker
+from thalweg.streams.worker.progress import Progress
 from thalweg.topology.dsl.builder import StreamsBuilder
 from thalweg.topology.physical import Topology
 from thalweg.topology.subtopologies import subtopologies

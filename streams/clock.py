@@ -8,6 +8,7 @@ whole application on a clock it moves by hand. It must not know what time is use
 from __future__ import annotations
 
 import random
+import threading
 import time
 from abc import ABC, abstractmethod
 from datetime import timedelta
@@ -34,6 +35,13 @@ class Clock(ABC):
     def sleep_ms(self, duration_ms: float) -> None:
         """Waits, or lets a manual clock pass the time at once."""
 
+    @abstractmethod
+    def wait(self, signal: threading.Event, timeout_ms: float) -> bool:
+        """Waits until a signal is set, at most so long; returns whether it is set.
+
+        All waiting of a worker goes through here: a simulation's clock passes the time at once.
+        """
+
 
 class SystemClock(Clock):
     """The machine's clock."""
@@ -53,6 +61,10 @@ class SystemClock(Clock):
         """Waits for `duration_ms`; not at all when it is not positive."""
         if duration_ms > 0:
             time.sleep(duration_ms / 1000)
+
+    def wait(self, signal: threading.Event, timeout_ms: float) -> bool:
+        """Waits until a signal is set, at most `timeout_ms`."""
+        return signal.wait(timeout_ms / 1000)
 
 
 class ManualClock(Clock):
@@ -83,6 +95,13 @@ class ManualClock(Clock):
         """Advances by `duration_ms`, rounded up to whole milliseconds, and returns at once."""
         if duration_ms > 0:
             self.advance(-int(-duration_ms // 1))
+
+    def wait(self, signal: threading.Event, timeout_ms: float) -> bool:
+        """Waits for other threads by the machine's time; this clock stays where it is.
+
+        Who moves the clock is another thread: time must not pass behind its back.
+        """
+        return signal.wait(timeout_ms / 1000)
 
     def advance(self, duration: timedelta | int) -> None:
         """Moves the clock forward.
