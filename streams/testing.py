@@ -152,7 +152,7 @@ class _Capture:
 
         return send
 
-    def ends(self, _topic: str) -> None:
+    def direct_slots(self, _topic: str) -> None:
         """Returns None: records are to be sent."""
 
     def partition_count(self, topic: str) -> int | None:
