@@ -13,6 +13,8 @@ import time
 from abc import ABC, abstractmethod
 from datetime import timedelta
 
+from thalweg.stores.durations import to_ms
+
 
 class Clock(ABC):
     """Where time comes from.
@@ -112,13 +114,12 @@ class ManualClock(Clock):
         Raises:
             ValueError: the duration is negative.
         """
-        if isinstance(duration, timedelta):
-            duration = duration // timedelta(milliseconds=1)
-        if duration < 0:
-            message = f"a clock cannot be advanced by {duration} ms; use set_now_ms to jump back"
+        duration_ms = to_ms(duration)
+        if duration_ms < 0:
+            message = f"a clock cannot be advanced by {duration_ms} ms; use set_now_ms to jump back"
             raise ValueError(message)
-        self._now_ms += duration
-        self._elapsed_ms += duration
+        self._now_ms += duration_ms
+        self._elapsed_ms += duration_ms
 
     def set_now_ms(self, now_ms: int) -> None:
         """Lets wall-clock time jump, as an administrator or NTP may; monotonic time stays."""

@@ -35,6 +35,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, TypedDict, Unpack, cast
 
 from thalweg.stores.callables import arity
+from thalweg.stores.durations import to_ms
 from thalweg.stores.serde import (
     SERDE_NAMES,
     Serde,
@@ -621,7 +622,7 @@ def _checked(settings: Mapping[str, Any], origin: str = "") -> dict[str, Any]:
     for name, value in settings.items():
         kept, given = name, value
         if isinstance(value, timedelta) and f"{name}_ms" in _SETTINGS:
-            kept, given = f"{name}_ms", value // timedelta(milliseconds=1)
+            kept, given = f"{name}_ms", to_ms(value)
             if value and not given:
                 raise _refused(name, value, ValueError("at least a millisecond, or none"))
         setting = _SETTINGS.get(kept)
