@@ -303,7 +303,7 @@ def stop_with_supervisor() -> bool:
         os.read(pipe, 1)  # nothing is ever written: it returns when the other end closes
         _log.warning("the supervisor is gone: stopping")
         os.kill(os.getpid(), signal.SIGTERM)
-        threading.Event().wait(ORPHAN_STOP_SECONDS)
+        SystemClock().sleep_ms(ORPHAN_STOP_SECONDS * 1000)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=listen, name="supervisor-watch", daemon=True).start()

@@ -310,11 +310,11 @@ class Worker:
         self._step(Stopping())
         self._close(clean=True)
 
-    def _reach(self, step: Callable[[], None]) -> None:
-        """Does a step of the start, for as long as it takes to reach the log."""
+    def _reach(self, call: Callable[[], None]) -> None:
+        """Makes a call of the start, for as long as it takes to reach the log."""
         while not self._stop_asked.is_set():
             try:
-                step()
+                call()
                 return
             except BrokerError as error:
                 if not self._recovers(error):
@@ -410,10 +410,10 @@ class Worker:
     def _carry_out(self, actions: Iterable[Action]) -> None:
         """Does what `worker.assignment` asks for, and notes each step that is done."""
         for action in actions:
-            if (done := self._done(action)) is not None:
+            if (done := self._do(action)) is not None:
                 self._step(done)
 
-    def _done(self, action: Action) -> Event | None:
+    def _do(self, action: Action) -> Event | None:
         """Does one thing; returns the event that says so."""
         match action:
             case Close():
@@ -670,9 +670,9 @@ class Worker:
         """Closes everything, whatever fails on the way; only the first error is raised."""
         errors: list[Exception] = []
 
-        def attempt(step: Callable[[], None]) -> None:
+        def attempt(call: Callable[[], None]) -> None:
             try:
-                step()
+                call()
             except Exception as error:
                 _log.log(logging.DEBUG if errors else logging.WARNING, "while closing: %s", error)
                 errors.append(error)
