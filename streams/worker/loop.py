@@ -322,7 +322,7 @@ class Worker:
 
     def _round(self) -> None:
         manager, now_ms = self._manager, self._clock.now_ms()
-        due = self._step(self._heard(now_ms))
+        due = self._step(self._heard())
         self._carry_out(due)
         if not any(isinstance(action, Open) for action in due):
             self._open_standby_tasks()
@@ -351,9 +351,9 @@ class Worker:
             self._wait(self._pacing.idle_ms)
         self._commit_if_due()
 
-    def _heard(self, now_ms: int) -> Event:
+    def _heard(self) -> Event:
         """Returns what the group says now."""
-        change, manager = self._member.poll(now_ms), self._manager
+        change, manager = self._member.poll(self._clock.monotonic_ms()), self._manager
         if change is None:
             return Round()
         open_tasks = frozenset((*manager.running, *manager.restoring))
