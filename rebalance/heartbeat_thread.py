@@ -36,8 +36,8 @@ from thalweg.rebalance.actions import (
     Wait,
 )
 from thalweg.rebalance.backoff import Backoff, Randomness
-from thalweg.rebalance.connection import BrokerConnection, Connection
-from thalweg.rebalance.connection_settings import SETUP_TIMEOUT_MS, ConnectionSettings
+from thalweg.rebalance.connection import Connection
+from thalweg.rebalance.describe import describe, describe_within
 from thalweg.rebalance.description import GroupDescription
 from thalweg.rebalance.errors import (
     MembershipLostError,
@@ -59,13 +59,10 @@ from thalweg.rebalance.events import (
 from thalweg.rebalance.heartbeat import Heartbeats, Refusal, read_answer
 from thalweg.rebalance.membership import Membership, State
 from thalweg.rebalance.messages import (
-    DESCRIBE,
     HEARTBEAT,
     CommittedOffset,
     SubtopologyFacts,
     TopicPartition,
-    decode_describe,
-    encode_describe,
 )
 from thalweg.rebalance.offsets import Offsets
 from thalweg.rebalance.readiness import ENDS_THE_MEMBER
@@ -98,9 +95,6 @@ _INTERRUPTED_AWAY_MS: Final = 500
 """The same while the coordinator is not to be reached."""
 _TELL_SECONDS: Final = 10.0
 """How often whoever joins is told what it waits for."""
-
-_PAUSE_SECONDS: Final = 0.1
-"""Between two looks for a coordinator that is not there yet."""
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -236,7 +230,7 @@ class GroupClient:
         with contextlib.suppress(IndexError):
             while True:
                 events.append(self._events.popleft())
-        # What a loss overtakes on its way here is not done any more.
+        # Assignments and losses that were queued before a `Lost` are discarded.
         losses = [index for index, event in enumerate(events) if isinstance(event, Lost)]
         if losses:
             overtaken = events[: losses[-1]]
@@ -356,7 +350,7 @@ class GroupClient:
             UnreachableError: it did not answer in time.
         """
         group_id = self.settings.group_id
-        return self._wait_for(_describe_within(self._connection, group_id, timeout_ms))
+        return self._wait_for(describe_within(self._connection, group_id, timeout_ms))
 
     def request_shutdown(self) -> None:
         """Asks all instances of the application to shut down. The good-bye repeats it."""
@@ -539,7 +533,7 @@ class GroupClient:
         membership, settings = self._membership, self.settings
         try:
             timeout_ms = heartbeat_timeout_ms(membership.interval_ms, is_joining=False)
-            group = await _describe(self._connection, settings.group_id, timeout_ms)
+            group = await describe(self._connection, settings.group_id, timeout_ms)
         except RebalanceError as error:
             _log.warning("group %s: cannot be described: %s", settings.group_id, error)
             membership.described(None, NO_TASKS)
@@ -597,61 +591,3 @@ class GroupClient:
 
 def _nothing() -> None:
     pass
-
-
-def describe_group(
-    settings: ConnectionSettings, group_id: str, timeout_ms: float = SETUP_TIMEOUT_MS
-) -> GroupDescription:
-    """Asks for a group without being a member of it. Blocks; not for a running event loop.
-
-    Raises:
-        RefusedError: the coordinator refuses, or there is no such group.
-        RebalanceError: as `Connection.request`.
-    """
-
-    async def ask() -> GroupDescription:
-        connection = BrokerConnection(settings)
-        try:
-            return await _describe_within(connection, group_id, timeout_ms)
-        finally:
-            await connection.close()
-
-    return asyncio.run(ask())
-
-
-async def _describe(connection: Connection, group_id: str, timeout_ms: float) -> GroupDescription:
-    body = await connection.request(DESCRIBE, encode_describe(group_id), timeout_ms)
-    group = decode_describe(body)
-    if group.code:
-        said = f"{code_name(group.code)}{group.message and ': ' + group.message}"
-        raise RefusedError(f"group {group_id!r} cannot be described, {said}", code=group.code)
-    return group
-
-
-async def _describe_within(
-    connection: Connection, group_id: str, timeout_ms: float
-) -> GroupDescription:
-    """Asks until there is an answer that is not a passing error, or time is up."""
-    failure: RebalanceError | None = None
-    try:
-        async with asyncio.timeout(timeout_ms / 1000):
-            while True:
-                try:
-                    return await _describe(connection, group_id, timeout_ms)
-                except RebalanceError as error:
-                    if not error.retriable:
-                        raise
-                    failure = failure or error
-                    if isinstance(error, RefusedError):
-                        await asyncio.sleep(_PAUSE_SECONDS)
-                try:
-                    await connection.find_coordinator(group_id)
-                except RebalanceError as error:
-                    if not error.retriable:
-                        raise
-                    failure = error
-                    await asyncio.sleep(_PAUSE_SECONDS)
-    except TimeoutError as error:
-        raise failure or UnreachableError(
-            f"group {group_id!r} was not described within {timeout_ms:.0f} ms"
-        ) from error

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import Any, Final, Literal, final
 
 from thalweg.stores.api import StateStore, StoreHost
@@ -28,6 +27,7 @@ from thalweg.stores.bytes.rocks import RocksByteStore
 from thalweg.stores.cache.key_value import CachingKeyValueStore
 from thalweg.stores.cache.window import CachingWindowStore
 from thalweg.stores.directory import STORES_DIRECTORY
+from thalweg.stores.durations import Duration, to_ms
 from thalweg.stores.kinds.metered import MeteredKeyValueStore, MeteredWindowStore
 from thalweg.stores.rows.lru import LruRows
 from thalweg.stores.rows.pending import PendingByteStore, RowStore
@@ -264,13 +264,18 @@ def lru_store(
     )
 
 
+def default_segment_interval_ms(retention_ms: int) -> int:
+    """Returns the span of time that expires at once: half the retention, at least a minute."""
+    return max(retention_ms // 2, _MIN_SEGMENT_INTERVAL_MS)
+
+
 def window_store(
     name: str,
     key_serde: Serde[Any] | None = None,
     value_serde: Serde[Any] | None = None,
     *,
-    retention_ms: int | timedelta,
-    window_size_ms: int | timedelta,
+    retention_ms: Duration,
+    window_size_ms: Duration,
     segment_interval_ms: int | None = None,
     retain_duplicates: bool = False,
     in_memory: bool = False,
@@ -292,7 +297,7 @@ def window_store(
     Raises:
         ValueError: a duration is out of its range.
     """
-    retention, size = _ms(retention_ms), _ms(window_size_ms)
+    retention, size = to_ms(retention_ms), to_ms(window_size_ms)
     if size < 0:
         message = f"window_size_ms of store '{name}' must not be negative, got {size}"
         raise ValueError(message)
@@ -302,7 +307,7 @@ def window_store(
             f"got {retention}"
         )
         raise ValueError(message)
-    interval = max(retention // 2, _MIN_SEGMENT_INTERVAL_MS)
+    interval = default_segment_interval_ms(retention)
     if segment_interval_ms is not None:
         interval = segment_interval_ms
     if interval < 1:
@@ -326,8 +331,8 @@ def timestamped_window_store(
     key_serde: Serde[Any] | None = None,
     value_serde: Serde[Any] | None = None,
     *,
-    retention_ms: int | timedelta,
-    window_size_ms: int | timedelta,
+    retention_ms: Duration,
+    window_size_ms: Duration,
     segment_interval_ms: int | None = None,
     in_memory: bool = False,
 ) -> StoreBuilder:
@@ -344,9 +349,3 @@ def timestamped_window_store(
         ),
         kind="timestamped-window",
     )
-
-
-def _ms(duration: int | timedelta) -> int:
-    if isinstance(duration, timedelta):
-        return duration // timedelta(milliseconds=1)
-    return duration

@@ -42,7 +42,9 @@ from thalweg.streams.uncaught import (
     UncaughtResponse,
     as_streams_error,
 )
-from thalweg.streams.worker.loop import Progress, Worker, WorkerState
+from thalweg.streams.worker.assignment import WorkerState
+from thalweg.streams.worker.loop import Worker
+from thalweg.streams.worker.progress import Progress
 from thalweg.streams.worker_thread import WorkerOpening, run_worker
 from thalweg.topology.dsl.builder import StreamsBuilder
 from thalweg.topology.physical import Topology

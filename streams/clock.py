@@ -8,9 +8,12 @@ whole application on a clock it moves by hand. It must not know what time is use
 from __future__ import annotations
 
 import random
+import threading
 import time
 from abc import ABC, abstractmethod
 from datetime import timedelta
+
+from thalweg.stores.durations import to_ms
 
 
 class Clock(ABC):
@@ -34,6 +37,13 @@ class Clock(ABC):
     def sleep_ms(self, duration_ms: float) -> None:
         """Waits, or lets a manual clock pass the time at once."""
 
+    @abstractmethod
+    def wait(self, signal: threading.Event, timeout_ms: float) -> bool:
+        """Waits until a signal is set, at most so long; returns whether it is set.
+
+        All waiting of a worker goes through here: a simulation's clock passes the time at once.
+        """
+
 
 class SystemClock(Clock):
     """The machine's clock."""
@@ -53,6 +63,10 @@ class SystemClock(Clock):
         """Waits for `duration_ms`; not at all when it is not positive."""
         if duration_ms > 0:
             time.sleep(duration_ms / 1000)
+
+    def wait(self, signal: threading.Event, timeout_ms: float) -> bool:
+        """Waits until a signal is set, at most `timeout_ms`."""
+        return signal.wait(timeout_ms / 1000)
 
 
 class ManualClock(Clock):
@@ -84,6 +98,13 @@ class ManualClock(Clock):
         if duration_ms > 0:
             self.advance(-int(-duration_ms // 1))
 
+    def wait(self, signal: threading.Event, timeout_ms: float) -> bool:
+        """Waits for other threads by the machine's time; this clock stays where it is.
+
+        Who moves the clock is another thread: time must not pass behind its back.
+        """
+        return signal.wait(timeout_ms / 1000)
+
     def advance(self, duration: timedelta | int) -> None:
         """Moves the clock forward.
 
@@ -93,13 +114,12 @@ class ManualClock(Clock):
         Raises:
             ValueError: the duration is negative.
         """
-        if isinstance(duration, timedelta):
-            duration = duration // timedelta(milliseconds=1)
-        if duration < 0:
-            message = f"a clock cannot be advanced by {duration} ms; use set_now_ms to jump back"
+        duration_ms = to_ms(duration)
+        if duration_ms < 0:
+            message = f"a clock cannot be advanced by {duration_ms} ms; use set_now_ms to jump back"
             raise ValueError(message)
-        self._now_ms += duration
-        self._elapsed_ms += duration
+        self._now_ms += duration_ms
+        self._elapsed_ms += duration_ms
 
     def set_now_ms(self, now_ms: int) -> None:
         """Lets wall-clock time jump, as an administrator or NTP may; monotonic time stays."""

@@ -34,7 +34,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypedDict, Unpack, cast
 
-from thalweg.stores.serde import Serde, serdes
+from thalweg.stores.durations import to_ms
+from thalweg.stores.serde import (
+    Serde,
+    serdes,
+)
 from thalweg.streams import setting_forms as forms
 from thalweg.streams.error_handlers import (
     DeserializationHandler,
@@ -415,7 +419,7 @@ def _checked(settings: Mapping[str, Any], origin: str = "") -> dict[str, Any]:
     for name, value in settings.items():
         kept, given = name, value
         if isinstance(value, timedelta) and f"{name}_ms" in _SETTINGS:
-            kept, given = f"{name}_ms", value // timedelta(milliseconds=1)
+            kept, given = f"{name}_ms", to_ms(value)
             if value and not given:
                 raise _refused(name, value, ValueError("at least a millisecond, or none"))
         setting = _SETTINGS.get(kept)

@@ -45,6 +45,7 @@ from typing import (
 from thalweg.stores.api import StateStore
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.callables import shown
+from thalweg.stores.durations import to_ms
 from thalweg.stores.formats import encode_partition_metadata
 from thalweg.stores.record import (
     HeaderList,
@@ -152,7 +153,7 @@ class _Capture:
 
         return send
 
-    def ends(self, _topic: str) -> None:
+    def direct_slots(self, _topic: str) -> None:
         """Returns None: records are to be sent."""
 
     def partition_count(self, topic: str) -> int | None:
@@ -900,12 +901,11 @@ def _forward(duration_ms: int) -> int:
 
 
 def _duration_ms(duration: timedelta | int) -> int:
-    if isinstance(duration, timedelta):
-        return duration // timedelta(milliseconds=1)
-    if duration.__class__ is not int:
+    duration_ms = to_ms(duration)
+    if duration_ms.__class__ is not int:
         message = f"a duration is a timedelta or an int of milliseconds, got {shown(duration)}"
         raise TypeError(message)
-    return duration
+    return duration_ms
 
 
 def _moment_ms(moment: datetime | int, what: str = "a topic's time") -> int:

@@ -22,7 +22,8 @@ from thalweg.streams.group.member import GroupMember
 from thalweg.streams.restore_listener import RestoreListener
 from thalweg.streams.transport.port import Transport
 from thalweg.streams.uncaught import as_streams_error
-from thalweg.streams.worker.loop import Worker, WorkerState
+from thalweg.streams.worker.assignment import WorkerState
+from thalweg.streams.worker.loop import Worker
 from thalweg.topology.physical import Topology
 from thalweg.topology.subtopologies import subtopologies
 

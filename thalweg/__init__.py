@@ -95,7 +95,7 @@ if TYPE_CHECKING:
     from thalweg.streams.testing import TopologyTestDriver
     from thalweg.streams.transport.port import TopicPartition
     from thalweg.streams.uncaught import UncaughtResponse
-    from thalweg.streams.worker.loop import Progress
+    from thalweg.streams.worker.progress import Progress
     from thalweg.topology.dsl.builder import StreamsBuilder
     from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
     from thalweg.topology.dsl.options import Materialized
@@ -328,7 +328,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.streams.restore_listener": ("RestoreListener",),
     "thalweg.streams.testing": ("TopologyTestDriver",),
     "thalweg.streams.transport.port": ("TopicPartition",),
-    "thalweg.streams.worker.loop": ("Progress",),
+    "thalweg.streams.worker.progress": ("Progress",),
     "thalweg.topology.dsl.builder": ("StreamsBuilder",),
     "thalweg.topology.dsl.grouped": (
         "KGroupedStream",

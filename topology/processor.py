@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 from thalweg.stores.callables import arity, refuse_async, shown
+from thalweg.stores.durations import to_ms
 from thalweg.stores.errors import StreamsError
 from thalweg.stores.record import (
     Headers,
@@ -439,10 +440,7 @@ class AutoOffsetReset:
         Raises:
             ValueError: if it is negative.
         """
-        if isinstance(duration, timedelta):
-            duration_ms = duration // timedelta(milliseconds=1)
-        else:
-            duration_ms = duration
+        duration_ms = to_ms(duration)
         if duration_ms < 0:
             raise ValueError(f"an offset reset looks back, its duration cannot be {duration!r}")
         return cls("by_duration", duration_ms)

@@ -18,7 +18,8 @@ import typer
 
 from thalweg.streams.clock import Clock
 from thalweg.streams.observe import logs
-from thalweg.streams.worker.loop import Progress, WorkerState
+from thalweg.streams.worker.assignment import WorkerState
+from thalweg.streams.worker.progress import Progress
 
 Show: TypeAlias = Callable[[Progress], None]
 

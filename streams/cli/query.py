@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from thalweg.streams.app import App
     from thalweg.streams.cli.question import HasStores, Shown
     from thalweg.streams.queries.client import RowsAsked, StoreClient
-    from thalweg.streams.worker.loop import Progress
+    from thalweg.streams.worker.progress import Progress
 
 _WATCH: Final = timedelta(milliseconds=100)
 

@@ -81,7 +81,7 @@ def run(
         from thalweg.streams.life import State
         from thalweg.streams.observe import logs
         from thalweg.streams.processes.supervisor import stop_with_supervisor, supervise
-        from thalweg.streams.worker.loop import Progress
+        from thalweg.streams.worker.progress import Progress
 
         stop_with_supervisor()
         logs.install(log_format.value, log_level.value, traces=is_debug(), notices=progress)

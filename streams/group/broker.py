@@ -139,7 +139,7 @@ class BrokerMember(GroupMember):
         except RebalanceError as error:
             _raise(error)
 
-    def poll(self, now_ms: int) -> GroupChange | None:
+    def poll(self, now_ms: float) -> GroupChange | None:
         """Returns what changed; to be called in each round, or the group takes the tasks away.
 
         Raises:

@@ -79,12 +79,16 @@ class GroupMember(ABC):
         """Lets `start` return without having joined, for a worker that is to stop. Any thread."""
 
     @abstractmethod
-    def poll(self, now_ms: int) -> GroupChange | None:
-        """Returns what changed since the last call, None if nothing did; never waits."""
+    def poll(self, now_ms: float) -> GroupChange | None:
+        """Returns what changed since the last call, None if nothing did; never waits.
+
+        Args:
+            now_ms: the time by a clock that never goes back.
+        """
 
     @abstractmethod
     def acknowledge(self, assignment: Assignment) -> None:
-        """Tells the group that an assignment is taken over: what was revoked is closed."""
+        """Tells the group that an assignment is taken over and what it revoked is closed."""
 
     @property
     def is_ready(self) -> bool:
@@ -133,7 +137,7 @@ class SoleMember(GroupMember):
         self._unfit: Mapping[str, str] = {}
         self._given: Assignment | None = None
         self._given_counts: Mapping[str, int] = {}
-        self._next_check_ms = 0
+        self._next_check_ms = 0.0
         self._started = False
 
     def start(self) -> None:
@@ -141,7 +145,7 @@ class SoleMember(GroupMember):
         self._create_topics()
         self._started = True
 
-    def poll(self, now_ms: int) -> GroupChange | None:
+    def poll(self, now_ms: float) -> GroupChange | None:
         """Returns all tasks at first, and again when a pattern matches new topics."""
         if not self._started:
             return None

@@ -9,8 +9,8 @@ Source: KIP-1071, StreamsGroupDescribe.
 
 from __future__ import annotations
 
+from thalweg.rebalance.describe import describe_group
 from thalweg.rebalance.errors import Code, RebalanceError, RefusedError
-from thalweg.rebalance.heartbeat_thread import describe_group
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.errors import GroupError
 from thalweg.streams.group.broker import connection_of, translated

@@ -31,7 +31,7 @@ STOPPED_AT_ONCE: Final = 130
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """How patient to be with workers that crash.
+    """How many crashes are put up with, and how long the pauses after them are.
 
     Attributes:
         pause_ms: before the first restart; doubled for each further crash in the window.
@@ -97,20 +97,22 @@ class Decision:
 
 @dataclass(slots=True)
 class _Worker:
+    """What is known of one worker."""
+
     start_ms: float | None = 0
     """When to start it; None while it runs and when it is done."""
     is_running: bool = False
-    is_asked: bool = False
+    is_asked_to_stop: bool = False
     is_killed: bool = False
     crashes_ms: list[float] = field(default_factory=list)
 
 
-class Supervision:
+class Restarts:
     """Decides about some workers, numbered from 1. Not thread-safe.
 
     Args:
         count: how many workers.
-        policy: how patient to be.
+        policy: how many crashes are put up with.
     """
 
     def __init__(self, count: int, policy: RestartPolicy | None = None) -> None:
@@ -158,7 +160,7 @@ class Supervision:
             self._exit_code = self._exit_code or STOPPED_AT_ONCE
         elif code > 0:
             self._exit_code = self._exit_code or code
-        elif code < 0 and not worker.is_asked:
+        elif code < 0 and not worker.is_asked_to_stop:
             self._exit_code = self._exit_code or FAILED
 
     def stop(self, now_ms: float) -> None:
@@ -190,9 +192,11 @@ class Supervision:
     def _stopping(self, running: dict[int, _Worker], now_ms: float, deadline_ms: float) -> Decision:
         if not running:
             return Decision(exit_code=self._exit_code)
-        terminates = tuple(number for number, worker in running.items() if not worker.is_asked)
+        terminates = tuple(
+            number for number, worker in running.items() if not worker.is_asked_to_stop
+        )
         for number in terminates:
-            running[number].is_asked = True
+            running[number].is_asked_to_stop = True
         if now_ms < deadline_ms:
             return Decision(terminates=terminates, wait_ms=deadline_ms - now_ms)
         kills = tuple(number for number, worker in running.items() if not worker.is_killed)

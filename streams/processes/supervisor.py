@@ -32,7 +32,7 @@ from thalweg.streams.processes.restart_policy import (
     Ending,
     Outcome,
     RestartPolicy,
-    Supervision,
+    Restarts,
 )
 
 SUPERVISOR_VARIABLE: Final = "_THALWEG_SUPERVISOR"
@@ -51,7 +51,7 @@ Write: TypeAlias = Callable[[bytes], None]
 _log = logging.getLogger(__name__)
 
 
-class _Asked(NamedTuple):
+class _StopAsked(NamedTuple):
     """A signal asked for the stop."""
 
     signal: int
@@ -64,7 +64,7 @@ class _Exited(NamedTuple):
     code: int
 
 
-_Event: TypeAlias = _Asked | _Exited
+_Event: TypeAlias = _StopAsked | _Exited
 
 
 def supervise(
@@ -84,7 +84,7 @@ def supervise(
     Args:
         command_of: worker's number, from 1 -> its command line.
         count: how many workers.
-        policy: how patient to be with workers that crash.
+        policy: how many crashes are put up with, and how long the pauses after them are.
         clock: where time comes from.
         write_log: takes lines of the log; standard error if not given.
         write_output: takes lines of output; standard output if not given.
@@ -95,13 +95,13 @@ def supervise(
     """
     supervisor = _Supervisor(
         command_of,
-        Supervision(count, policy),
+        Restarts(count, policy),
         clock or SystemClock(),
-        write_log or _to(sys.stderr),
-        write_output or _to(sys.stdout),
+        write_log or _writer_to(sys.stderr),
+        write_output or _writer_to(sys.stdout),
         dict(os.environ if environment is None else environment),
     )
-    with _signals(supervisor.ask):
+    with _signals(supervisor.ask_to_stop):
         return supervisor.run()
 
 
@@ -111,14 +111,14 @@ class _Supervisor:
     def __init__(
         self,
         command_of: Callable[[int], Sequence[str]],
-        supervision: Supervision,
+        restarts: Restarts,
         clock: Clock,
         write_log: Write,
         write_output: Write,
         environment: Mapping[str, str],
     ) -> None:
         self._command_of = command_of
-        self._supervision = supervision
+        self._restarts = restarts
         self._clock = clock
         self._write_log = write_log
         self._write_output = write_output
@@ -129,14 +129,14 @@ class _Supervisor:
         self._pumps: list[threading.Thread] = []
         self._listening, self._alive = os.pipe()
 
-    def ask(self, signum: int) -> None:
+    def ask_to_stop(self, signum: int) -> None:
         """Asks for the stop; a signal handler may call it."""
-        self._events.put(_Asked(signum))
+        self._events.put(_StopAsked(signum))
 
     def run(self) -> int:
         try:
             while True:
-                decision = self._supervision.decide(self._clock.monotonic_ms())
+                decision = self._restarts.decide(self._clock.monotonic_ms())
                 for worker in decision.starts:
                     self._start(worker)
                 for workers, number in (
@@ -148,7 +148,7 @@ class _Supervisor:
                 if decision.exit_code is not None:
                     return decision.exit_code
                 if not (decision.starts or decision.terminates or decision.kills):
-                    self._take(decision.wait_ms)
+                    self._handle_next(decision.wait_ms)
         finally:
             for child in self._children.values():
                 child.kill()
@@ -157,19 +157,19 @@ class _Supervisor:
             for pump in self._pumps:
                 pump.join(_OUTPUT_SECONDS)
 
-    def _take(self, wait_ms: float | None) -> None:
+    def _handle_next(self, wait_ms: float | None) -> None:
         """Waits for the next event, and hands it on."""
         try:
             event = self._events.get(timeout=None if wait_ms is None else wait_ms / 1000)
         except Empty:
             return
         now_ms = self._clock.monotonic_ms()
-        if isinstance(event, _Asked):
+        if isinstance(event, _StopAsked):
             _log.info("stopping the workers: %s", signal.Signals(event.signal).name)
-            self._supervision.stop(now_ms)
+            self._restarts.stop(now_ms)
             return
         del self._children[event.worker]
-        _tell(event, self._supervision.exited(event.worker, event.code, now_ms))
+        _log_end(event, self._restarts.exited(event.worker, event.code, now_ms))
 
     # -- children ------------------------------------------------------------------------
 
@@ -184,7 +184,7 @@ class _Supervisor:
             start_new_session=True,
         )
         self._children[worker] = child
-        self._supervision.started(worker)
+        self._restarts.started(worker)
         assert child.stdout is not None
         assert child.stderr is not None
         pumps = [
@@ -229,7 +229,7 @@ def numbered(line: bytes, worker: int) -> bytes:
     return b"[%d] " % worker + line
 
 
-def _tell(exited: _Exited, outcome: Outcome) -> None:
+def _log_end(exited: _Exited, outcome: Outcome) -> None:
     worker, code = exited
     how = f"exited with code {code}" if code >= 0 else f"was ended by {_signal_name(-code)}"
     match outcome.ending:
@@ -253,7 +253,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _to(stream: IO[str]) -> Write:
+def _writer_to(stream: IO[str]) -> Write:
     def write(line: bytes) -> None:
         stream.write(line.decode(errors="replace"))
         stream.flush()
@@ -262,14 +262,14 @@ def _to(stream: IO[str]) -> Write:
 
 
 @contextmanager
-def _signals(ask: Callable[[int], None]) -> Iterator[None]:
-    """Hands SIGINT and SIGTERM to `ask` while it lasts; only in the main thread."""
+def _signals(ask_to_stop: Callable[[int], None]) -> Iterator[None]:
+    """Hands SIGINT and SIGTERM to `ask_to_stop` while it lasts; only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(signum: int, _frame: FrameType | None) -> None:
-        ask(signum)
+        ask_to_stop(signum)
 
     before = {one: signal.signal(one, handle) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -303,7 +303,7 @@ def stop_with_supervisor() -> bool:
         os.read(pipe, 1)  # nothing is ever written: it returns when the other end closes
         _log.warning("the supervisor is gone: stopping")
         os.kill(os.getpid(), signal.SIGTERM)
-        threading.Event().wait(ORPHAN_STOP_SECONDS)
+        SystemClock().sleep_ms(ORPHAN_STOP_SECONDS * 1000)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=listen, name="supervisor-watch", daemon=True).start()

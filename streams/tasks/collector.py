@@ -53,15 +53,15 @@ class RecordCollector:
     def changelog(self, topic: str, partition: int) -> Log:
         """Returns log(key, value, timestamp, headers) into one changelog partition."""
         send = self._transport.sender(topic, track_offsets=True)
-        ends = self._transport.ends(topic)
-        if ends is not None and partition >= len(ends):
-            ends = None  # to be told by the transport
+        slots = self._transport.direct_slots(topic)
+        if slots is not None and partition >= len(slots):
+            slots = None  # to be told by the transport
 
         def log(key: bytes, value: bytes | None, timestamp: int | None, headers: Any) -> None:
-            if ends is None or headers or timestamp is None:
+            if slots is None or headers or timestamp is None:
                 send(key, value, timestamp, headers, partition)
             else:
-                append, next_offset = ends[partition]
+                append, next_offset = slots[partition]
                 append((timestamp, key, value, next_offset()))
 
         return log
@@ -80,8 +80,8 @@ class RecordCollector:
             return self._partitioned_sink(task, node, topic)
         encode_key, encode_value = self._bare_encoders(task, node, topic)
         is_one_serde = encode_key is encode_value
-        send, ends = self._transport.sender(topic), self._transport.ends(topic)
-        end = ends if ends is not None and len(ends) == 1 else None
+        send, slots = self._transport.sender(topic), self._transport.direct_slots(topic)
+        only = slots if slots is not None and len(slots) == 1 else None
         failed, current = self._failed(task, node, topic), task.current
 
         def sink(key: Any, value: Any, timestamp: int) -> None:
@@ -103,10 +103,10 @@ class RecordCollector:
             origin = current.origin
             if origin.__class__ is tuple:
                 send(raw_key, raw_value, timestamp, headers_of(origin), None)
-            elif end is None:
+            elif only is None:
                 send(raw_key, raw_value, timestamp, None, None)
             else:
-                append, next_offset = end[0]
+                append, next_offset = only[0]
                 append((timestamp, raw_key, raw_value, next_offset()))
 
         return sink

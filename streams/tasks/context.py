@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.stores.callables import arity, shown
+from thalweg.stores.durations import to_ms
 from thalweg.stores.errors import StreamsError, UnknownStoreError
 from thalweg.stores.record import (
     Record,
@@ -212,12 +213,11 @@ class TaskProcessorContext:
 
 
 def _ms(interval: timedelta | int) -> int:
-    if isinstance(interval, timedelta):
-        return interval // timedelta(milliseconds=1)
-    if interval.__class__ is not int:
+    interval_ms = to_ms(interval)
+    if interval_ms.__class__ is not int:
         message = f"schedule() needs a timedelta or an int of milliseconds, got {shown(interval)}"
         raise TypeError(message)
-    return interval
+    return interval_ms
 
 
 def _not_forwarded(record: Any) -> TypeError:

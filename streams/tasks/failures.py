@@ -46,7 +46,7 @@ from thalweg.streams.errors import (
 )
 from thalweg.streams.tasks.drops import Drops, shown_key
 from thalweg.streams.tasks.task import TaskFace
-from thalweg.streams.transport.port import End, RefusedRecord, Send
+from thalweg.streams.transport.port import RefusedRecord, Send, Slot
 from thalweg.topology.processor import ConsumedRecord
 
 _NOT_THE_RECORDS_FAULT = (StorageError, TaskError, BrokerError)
@@ -80,7 +80,7 @@ class Outlet(Protocol):
         """Returns the function that sends to a topic."""
         ...
 
-    def ends(self, topic: str) -> Sequence[End] | None:
+    def direct_slots(self, topic: str) -> Sequence[Slot] | None:
         """Returns where records of a topic's partitions can be put, None if nowhere."""
         ...
 

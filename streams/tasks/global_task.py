@@ -77,7 +77,7 @@ class NoLetters:
             _log.warning("dead letters of %s are not sent (to topic %s)", self._whose, topic)
         return _send_nothing
 
-    def ends(self, _topic: str) -> None:
+    def direct_slots(self, _topic: str) -> None:
         """Returns None: records are to be sent."""
 
     def partition_count(self, topic: str) -> int | None:

@@ -109,8 +109,8 @@ class RefusedRecord(NamedTuple):
 OnRefused: TypeAlias = Callable[[RefusedRecord, ProductionError], bool]
 """Decides about a record the log refuses: whether to go on without it."""
 
-End: TypeAlias = tuple[Callable[[RawRecord], None], Callable[[], int]]
-"""Where records of one partition are put without a call of ours: (append, next offset)."""
+Slot: TypeAlias = tuple[Callable[[RawRecord], None], Callable[[], int]]
+"""Where records of one partition can be put directly: (append to its buffer, next offset)."""
 
 Batch: TypeAlias = tuple[TopicPartition, Sequence[RawRecord]]
 """Records of one partition in offset order."""
@@ -295,11 +295,11 @@ class Transport(ABC):
             track_offsets: remember where the records end up, for `written_offsets`.
         """
 
-    def ends(self, topic: str) -> Sequence[End] | None:
-        """Returns the ends of a topic's partitions, by number; None if there are none to use.
+    def direct_slots(self, topic: str) -> Sequence[Slot] | None:
+        """Returns the slots of a topic's partitions, by number; None where the log has none.
 
-        What is put there, as (timestamp, key, value, next offset), is sent as by `sender`,
-        for half the price. The items change: look them up for each record.
+        A record (timestamp, key, value, next offset) that is put into a slot is sent as by
+        `sender`, at half the cost. The items change: look the slot up for each record.
         """
         return None
 

@@ -1,9 +1,9 @@
 """The worker: one loop that polls, processes, punctuates and commits.
 
-Owns the loop's order, its waiting, and the reaction to errors that need not stop the
-application. Everything it does is decided elsewhere: which tasks (`group`), which record
-(`tasks.partition_group`), the order of a commit (`tasks.commit`). Nothing here is done per
-record.
+Owns the loop's order, its waiting, and what an error means that need not stop the application.
+Everything it does is decided elsewhere: which tasks (`group`), what is closed and opened when
+(`worker.assignment`), when it is time for what (`worker.pacing`), which record
+(`tasks.partition_group`), the order of a commit (`tasks.commit`). Nothing here is done per record.
 
     ┌► assignment ─► restore a slice ─► poll ─► process ─► punctuate ─► commit if due ─┐
     └──────────────────────────────────────────────────────────────────────────────────┘
@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
 from thalweg.rebalance.values import Endpoint
@@ -37,12 +35,7 @@ from thalweg.streams.errors import (
     StreamsError,
     TransportError,
 )
-from thalweg.streams.group.member import (
-    Assignment,
-    GroupChange,
-    GroupMember,
-    SoleMember,
-)
+from thalweg.streams.group.member import Assignment, GroupMember, SoleMember
 from thalweg.streams.queries.metadata import GroupView, InstanceTasks
 from thalweg.streams.restore_listener import NOBODY, RestoreListener
 from thalweg.streams.samples import LoopMeasures, Measure
@@ -51,81 +44,52 @@ from thalweg.streams.tasks.source_topics import source_topics
 from thalweg.streams.tasks.task import TaskId
 from thalweg.streams.tasks.task_manager import TaskManager
 from thalweg.streams.transport.port import TopicPartition, Transport
+from thalweg.streams.worker.assignment import (
+    Abandon,
+    Abandoned,
+    Abort,
+    Aborted,
+    Acknowledge,
+    Acknowledged,
+    Action,
+    AssignmentState,
+    Changed,
+    Close,
+    Closed,
+    Damage,
+    Damaged,
+    Ended,
+    Event,
+    Failed,
+    GiveUp,
+    Open,
+    Opened,
+    Passed,
+    Pause,
+    Round,
+    Settled,
+    Started,
+    Stopping,
+    TopicGone,
+    WorkerState,
+    step,
+)
+from thalweg.streams.worker.pacing import (
+    RESTORE_MS,
+    RESTORE_RECORDS,
+    RETRY_MS,
+    Idleness,
+    Pacing,
+)
+from thalweg.streams.worker.processing import Processing
+from thalweg.streams.worker.progress import Progress, WorkerListener
 from thalweg.topology.physical import Topology
 from thalweg.topology.subtopologies import subtopologies
 
-RESTORE_RECORDS: Final = 5_000
-"""Most records restored at once: what fits the processor's cache."""
-
-RESTORE_MS: Final = 25
-"""How long a round may restore, so that running tasks get their turn; at least once."""
-
-PROCESS_RECORDS: Final = 10_000
-"""Most records of one task at once."""
-
-FIRST_RECORDS: Final = 16
-"""Records of a task at once, before it is known how long one takes."""
-
-SLICE_MS: Final = 50
-"""How long a task may process at once: bounds how long the others, a commit, a punctuation and
-a stop wait for slow user code."""
-
-_CLEANUP_LEAST_MS: Final = 1_000
-"""How often, at most, to look for state that nobody has come back to."""
-
-_RETRY_MS: Final = 100
-"""Pause after an error that may pass; the log behind it has time-outs of its own."""
-
-_QUIET_MS: Final = 10_000
-"""While brokers are away every attempt fails: that is told once in so many milliseconds."""
+_PASSING: Final = frozenset({Reaction.RETRY, Reaction.REJOIN})
+"""What errors ask for that may pass: the same again, or the same from the last commit."""
 
 _log = logging.getLogger(__name__)
-
-
-class WorkerState(Enum):
-    """Where a worker is in its life."""
-
-    CREATED = "CREATED"
-    STARTING = "STARTING"
-    PARTITIONS_REVOKED = "PARTITIONS_REVOKED"
-    PARTITIONS_ASSIGNED = "PARTITIONS_ASSIGNED"
-    RUNNING = "RUNNING"
-    PENDING_SHUTDOWN = "PENDING_SHUTDOWN"
-    DEAD = "DEAD"
-
-
-WorkerListener = Callable[[WorkerState, WorkerState], None]
-"""Hears of a worker's state: (new, old), in the worker's thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a worker has done so far.
-
-    Attributes:
-        state: where it is in its life.
-        running_tasks: how many tasks process.
-        restoring_tasks: how many tasks are still being restored.
-        processed_records: records processed since the start.
-        restored_records: changelog records restored since the start.
-        remaining_restore_records: changelog offsets still to go.
-        commits: commits since the start.
-        lag_records: records in the log that are not processed yet, as far as known.
-        is_idle: whether everything is processed and committed: the last two commits found
-            nothing left, and there was nothing to do between them.
-        dropped_records: reason -> records left out since the start, of reasons that occurred.
-    """
-
-    state: WorkerState
-    running_tasks: int
-    restoring_tasks: int
-    processed_records: int
-    restored_records: int
-    remaining_restore_records: int
-    commits: int
-    lag_records: int
-    is_idle: bool
-    dropped_records: Mapping[str, int] = field(default_factory=dict)
 
 
 class Worker:
@@ -164,15 +128,13 @@ class Worker:
         on_failure: Callable[[BaseException], bool] = lambda _error: False,
     ) -> None:
         self.config = config
-        self.state = WorkerState.CREATED
         self._transport = transport
         self._clock = clock or SystemClock()
         self._on_state = on_state
         self._on_failure = on_failure
         self._parts = subtopologies(topology, config.topology_config)
-        local = [part for part in self._parts if not part.is_global]
-        self._has_patterns = any(part.source_patterns for part in local)
-        self._member = member or SoleMember(local, config, transport)
+        own = [part for part in self._parts if not part.is_global]
+        self._member = member or SoleMember(own, config, transport)
         self._directory = directory or StateDirectory(config.state_dir, config.application_id)
         try:
             self._manager = TaskManager(
@@ -187,30 +149,30 @@ class Worker:
         except BaseException:
             self._directory.close()
             raise
-        self._assignment = Assignment()
-        self._change: GroupChange | None = None
-        self._must_open = False
-        self._must_acknowledge = False
-        self._must_abort = False
-        self._failing_since_ms: float | None = None
-        self._quiet_until_ms = 0.0
+        self._assignment = AssignmentState()
+        self._pacing = Pacing(
+            commit_interval_ms=config.commit_interval_ms,
+            purge_interval_ms=config.repartition_purge_interval_ms,
+            cleanup_delay_ms=config.state_cleanup_delay_ms,
+            poll_ms=config.poll_ms,
+        )
+        self._idleness = Idleness()
         self._counts: Mapping[str, int] = {}
         self.measures = LoopMeasures()
         self._stop_asked = threading.Event()
         self._is_paused = False
-        self._paused_partitions: set[TopicPartition] = set()
         self._rebuilt: set[str] = set()
         self._processed_closed = 0
-        self._slices: dict[TaskId, int] = {}
-        # A wall clock may be set back: what recurs is timed by the clock that cannot.
-        self._last_commit_ms = 0.0
-        self._last_purge_ms = 0.0
-        self._last_cleanup_ms = 0.0
-        self._next_wall_due_ms = 0
-        self._drained_at = -1
-        self._is_idle = False
+        self._processing = Processing(
+            self._manager, config, self._clock, self._pacing, self.measures, self._stop_asked
+        )
 
     # -- from any thread -----------------------------------------------------------------
+
+    @property
+    def state(self) -> WorkerState:
+        """Where the worker is in its life."""
+        return self._assignment.worker
 
     def stop(self) -> None:
         """Asks the worker to finish the records in hand, commit and close."""
@@ -256,7 +218,7 @@ class Worker:
             endpoint: where this instance answers.
         """
         active = frozenset((task.id.subtopology, task.id.partition) for task in self.tasks)
-        standby = frozenset(self._assignment.standby) - active
+        standby = frozenset(self._assignment.assignment.standby) - active
         tasks = InstanceTasks(active, frozenset((one[0], one[1]) for one in standby))
         return GroupView(self._counts, tasks, endpoint, self._member.endpoints())
 
@@ -287,7 +249,7 @@ class Worker:
             remaining_restore_records=restoration.remaining,
             commits=manager.committer.commits_total,
             lag_records=sum(sum(self.lag_of(task).values()) for task in running),
-            is_idle=self._is_idle,
+            is_idle=self._idleness.is_idle,
             dropped_records=manager.dropped_records(),
         )
 
@@ -307,7 +269,7 @@ class Worker:
     @property
     def standby_tasks(self) -> list[str]:
         """The standby tasks the group has assigned."""
-        return sorted(map(str, self._assignment.standby))
+        return sorted(map(str, self._assignment.assignment.standby))
 
     def sent_records(self) -> Mapping[str, int]:
         """Returns topic -> records sent to it, as far as the log counts them."""
@@ -325,15 +287,14 @@ class Worker:
         Raises:
             StreamsError: what the worker died of; nothing after the last commit lasts.
         """
-        self._set_state(WorkerState.STARTING)
+        self._step(Started())
         try:
             if not self._stop_asked.is_set():
                 self._reach(self._member.start)
                 if self._manager.global_task is not None:
                     fill = self._manager.global_task.start
                     self._reach(lambda: fill(self._stop_asked.is_set))
-            self._last_commit_ms = self._last_purge_ms = self._clock.monotonic_ms()
-            self._last_cleanup_ms = self._last_commit_ms
+            self._pacing.begin(self._clock.monotonic_ms())
             while not self._stop_asked.is_set():
                 try:
                     self._round()
@@ -341,19 +302,19 @@ class Worker:
                     if not self._recovers(error):
                         raise
         except BaseException as error:
-            self._set_state(WorkerState.PENDING_SHUTDOWN)
+            self._step(Stopping())
             if self._on_failure(error):
                 self._member.request_shutdown()
             self._close(clean=False)
             raise
-        self._set_state(WorkerState.PENDING_SHUTDOWN)
+        self._step(Stopping())
         self._close(clean=True)
 
-    def _reach(self, step: Callable[[], None]) -> None:
-        """Does a step of the start, for as long as it takes to reach the log."""
+    def _reach(self, call: Callable[[], None]) -> None:
+        """Makes a call of the start, for as long as it takes to reach the log."""
         while not self._stop_asked.is_set():
             try:
-                step()
+                call()
                 return
             except BrokerError as error:
                 if not self._recovers(error):
@@ -361,45 +322,57 @@ class Worker:
 
     def _round(self) -> None:
         manager, now_ms = self._manager, self._clock.now_ms()
-        change = self._member.poll(now_ms)
-        if change is not None:
-            is_lost = change.is_lost or (self._change is not None and self._change.is_lost)
-            self._change = GroupChange(change.assignment, is_lost=is_lost)
-        if self._change is not None:
-            with self._timed(self.measures.rebalance):
-                self._reassign(self._change.assignment, is_lost=self._change.is_lost)
-            # Only now: what failed on the way is taken up again in the next round.
-            self._change = None
-        if self._must_abort:
-            self._take_back()
-        if self._must_open:
-            self._open_tasks()
-        else:
+        due = self._step(self._heard())
+        self._carry_out(due)
+        if not any(isinstance(action, Open) for action in due):
             self._open_standby_tasks()
         restored = 0
         if not manager.restorer.is_idle:
             busy = bool(manager.running) and not self._is_paused
             timeout_ms = 0 if busy else self.config.poll_ms
             restored = self._for_a_while(lambda: manager.restore(RESTORE_RECORDS, timeout_ms))
-        if self.state is WorkerState.PARTITIONS_ASSIGNED and self._is_settled():
-            self._set_state(WorkerState.RUNNING)
+        if manager.restorer.is_idle and self._member.is_ready:
+            self._step(Settled())
         if manager.global_task is not None:
             manager.global_task.update()
         restored += self._for_a_while(lambda: manager.update_standby(RESTORE_RECORDS))
         if not self._member.is_in_touch:
             # Others may have the tasks by now, as when this process was halted: nothing is
             # written over what they write before the group has answered.
-            self._failing_since_ms = None
-            self._stop_asked.wait(min(self.config.poll_ms, _RETRY_MS) / 1000)
+            self._step(Passed())
+            self._wait(self._pacing.idle_ms)
             return
         if self._is_paused:
             if not restored:
-                self._stop_asked.wait(self.config.poll_ms / 1000)
+                self._wait(self.config.poll_ms)
         elif manager.running:
             self._poll_and_process(now_ms, restored)
         elif not restored:
-            self._stop_asked.wait(min(self.config.poll_ms, _RETRY_MS) / 1000)
+            self._wait(self._pacing.idle_ms)
         self._commit_if_due()
+
+    def _heard(self) -> Event:
+        """Returns what the group says now."""
+        change, manager = self._member.poll(self._clock.monotonic_ms()), self._manager
+        if change is None:
+            return Round()
+        open_tasks = frozenset((*manager.running, *manager.restoring))
+        return Changed(change.assignment, change.is_lost, open_tasks)
+
+    def _step(self, event: Event) -> tuple[Action, ...]:
+        """Notes an event; returns what to do about it."""
+        old = self.state
+        self._assignment, actions = step(self._assignment, event, self._clock.monotonic_ms())
+        new = self.state
+        if new is not old:
+            _log.debug("worker: %s -> %s", old.name, new.name)
+            if self._on_state is not None:
+                self._on_state(new, old)
+        return actions
+
+    def _wait(self, duration_ms: float) -> None:
+        """Waits, unless the worker is to stop."""
+        self._clock.wait(self._stop_asked, duration_ms)
 
     def _for_a_while(self, restore: Callable[[], int]) -> int:
         """Restores until time is up or there is nothing at hand; returns the records."""
@@ -414,12 +387,12 @@ class Worker:
     def _poll_and_process(self, now_ms: int, restored: int) -> None:
         clock, measures = self._clock, self.measures
         began_ms = clock.monotonic_ms()
-        ready = self._ready_records(now_ms)
+        ready = self._processing.ready_records(now_ms)
         if ready < self.config.max_poll_records:
             is_busy = restored or ready or not self._manager.restorer.is_idle
-            self._poll(0 if is_busy else self._poll_timeout_ms(now_ms))
+            self._poll(0 if is_busy else self._pacing.poll_timeout_ms(began_ms, now_ms))
         polled_ms = clock.monotonic_ms()
-        processed = self._process()
+        processed = self._processing.process()
         now_ms = clock.now_ms()
         measures.poll.note(polled_ms - began_ms, now_ms)
         if processed:
@@ -432,36 +405,65 @@ class Worker:
         yield
         measure.note(self._clock.monotonic_ms() - began_ms, self._clock.now_ms())
 
-    def _reassign(self, assignment: Assignment, *, is_lost: bool) -> None:
-        manager = self._manager
-        keep = assignment.active
-        going = [t for t in (*manager.running, *manager.restoring) if t not in keep]
-        if is_lost:
-            self._set_state(WorkerState.PARTITIONS_REVOKED)
-            self._give_up_tasks()
-        elif going:
-            self._set_state(WorkerState.PARTITIONS_REVOKED)
-            self._commit()
-            self._close_tasks(keep, clean=True)
-        # One that becomes active goes on from the checkpoint it leaves behind now.
-        manager.close_standby(assignment.standby - keep)
-        self._set_state(WorkerState.PARTITIONS_ASSIGNED)
-        self._assignment = assignment
-        self._must_open = self._must_acknowledge = True
+    # -- the assignment ------------------------------------------------------------------
 
-    def _open_tasks(self) -> None:
-        """Opens what is assigned and not open, then acknowledges; tried again where it fails.
+    def _carry_out(self, actions: Iterable[Action]) -> None:
+        """Does what `worker.assignment` asks for, and notes each step that is done."""
+        for action in actions:
+            if (done := self._do(action)) is not None:
+                self._step(done)
+
+    def _do(self, action: Action) -> Event | None:
+        """Does one thing; returns the event that says so."""
+        match action:
+            case Close():
+                with self._timed(self.measures.rebalance):
+                    self._close_revoked(action)
+                return Closed()
+            case Abandon():
+                # Only what the group asks for counts as a rebalance.
+                is_asked = self._assignment.is_owed
+                with self._timed(self.measures.rebalance) if is_asked else nullcontext():
+                    self._abandon(action)
+                return Abandoned()
+            case Abort():
+                self._transport.abort()
+                return Aborted()
+            case Open(assignment):
+                self._open_tasks(assignment)
+                return Opened()
+            case Acknowledge(assignment):
+                self._member.acknowledge(assignment)
+                return Acknowledged()
+            case Pause():
+                self._wait(RETRY_MS)
+        return None
+
+    def _close_revoked(self, action: Close) -> None:
+        manager = self._manager
+        if any(task not in action.active for task in (*manager.running, *manager.restoring)):
+            self._commit()
+            self._close_tasks(action.active, clean=True)
+        manager.close_standby(action.standby)
+
+    def _abandon(self, action: Abandon) -> None:
+        manager = self._manager
+        self._close_tasks(frozenset(), clean=False)
+        if action.damaged:
+            damaged = {one.task_id for one in action.damaged}
+            manager.close_standby(manager.standby.keys() - damaged, clean=False)
+            for one in action.damaged:
+                manager.distrust(one.task_id, one.store)
+        manager.close_standby(action.standby)
+
+    def _open_tasks(self, assignment: Assignment) -> None:
+        """Opens what is assigned and not open.
 
         Nobody waits for standby tasks: those that take too long are opened in later rounds.
         """
-        manager, assignment = self._manager, self._assignment
         self._counts = source_topics(self._parts, self._transport).counts
-        manager.create(assignment.active)
+        self._manager.create(assignment.active)
         self._open_standby_tasks()
-        self._must_open = False
-        if self._must_acknowledge:
-            self._must_acknowledge = False
-            self._member.acknowledge(assignment)
 
     def _open_standby_tasks(self) -> None:
         """Opens standby tasks that are not open, as many as time allows; at least one.
@@ -469,7 +471,7 @@ class Worker:
         To open a store takes long, on a busy machine a second: running tasks do not wait for
         all of them.
         """
-        manager, assignment = self._manager, self._assignment
+        manager, assignment = self._manager, self._assignment.assignment
         missing = assignment.standby - assignment.active - manager.standby.keys()
         deadline_ms = self._clock.monotonic_ms() + RESTORE_MS
         for task_id in sorted(missing):
@@ -477,44 +479,48 @@ class Worker:
             if self._clock.monotonic_ms() >= deadline_ms or self._stop_asked.is_set():
                 break
 
-    def _is_settled(self) -> bool:
-        """Whether everything assigned runs, in a group that assigns."""
-        return self._manager.restorer.is_idle and not self._must_open and self._member.is_ready
-
     # -- errors that need not stop the application ---------------------------------------
 
     def _recovers(self, error: StreamsError) -> bool:
         """Does what an error asks for; tells whether that was possible."""
+        event = self._meaning(error)
+        if event is None:
+            return False
+        actions = self._step(event)
+        if GiveUp() in actions:
+            return False
+        if isinstance(event, Failed):
+            does = "going back to the last commit" if event.goes_back else "trying again"
+            self._tell(f"{does}: %s", error)
+        for action in actions:
+            try:
+                self._carry_out((action,))
+            except StreamsError as another:
+                # Where the log does not answer, it is asked again before tasks are opened.
+                if not isinstance(action, Abort) or another.reaction not in _PASSING:
+                    raise
+                self._tell("trying again: %s", another)
+        return True
+
+    def _meaning(self, error: StreamsError) -> Event | None:
+        """Returns what an error means for the assignment; None if the worker dies of it."""
         if self._may_rebuild(error):
-            self._rebuild(error)
-            return True
+            assert error.task_id is not None
+            _log.warning("the stores of a task cannot be trusted and are rebuilt: %s", error)
+            self._rebuilt.add(error.task_id)
+            store = error.store if isinstance(error, CorruptDataError) else None
+            return Damaged(Damage(TaskId.parse(error.task_id), store))
         if isinstance(error, TransportError) and self._goes_on_without(error):
             # It was deleted while it was asked for: what was in hand is done once more.
-            self._give_up_tasks()
-            self._set_state(WorkerState.PARTITIONS_ASSIGNED)
-            return True
-        if error.reaction not in (Reaction.RETRY, Reaction.REJOIN):
-            return False
-        if self._is_bounded(error):
-            now_ms = self._clock.monotonic_ms()
-            if self._failing_since_ms is None:
-                self._failing_since_ms = now_ms
-            if now_ms - self._failing_since_ms > self.config.task_timeout_ms:
-                return False
-        else:
-            self._failing_since_ms = None
+            return TopicGone(goes_back=True)
+        if error.reaction not in _PASSING:
+            return None
         is_torn = any(task.is_torn for task in self._manager.running.values())
-        if error.reaction is Reaction.REJOIN or self.config.is_exactly_once or is_torn:
+        return Failed(
             # What was done since the last commit cannot be committed any more.
-            self._tell("going back to the last commit: %s", error)
-            if not self._must_abort:
-                self._give_up_tasks()
-            self._set_state(WorkerState.PARTITIONS_ASSIGNED)
-            self._must_open = True
-        else:
-            self._tell("trying again: %s", error)
-        self._stop_asked.wait(_RETRY_MS / 1000)
-        return True
+            error.reaction is Reaction.REJOIN or self.config.is_exactly_once or is_torn,
+            self.config.task_timeout_ms if self._is_bounded(error) else None,
+        )
 
     def _is_bounded(self, error: StreamsError) -> bool:
         """Tells whether `task_timeout_ms` bounds how often an error is tried again.
@@ -526,10 +532,7 @@ class Worker:
 
     def _tell(self, text: str, error: StreamsError) -> None:
         """Logs an error that is tried again: a warning now and then, the others for debugging."""
-        now_ms = self._clock.monotonic_ms()
-        is_news = now_ms >= self._quiet_until_ms
-        if is_news:
-            self._quiet_until_ms = now_ms + _QUIET_MS
+        is_news = self._pacing.is_news(self._clock.monotonic_ms())
         _log.log(logging.WARNING if is_news else logging.DEBUG, text, error)
 
     def _may_rebuild(self, error: StreamsError) -> bool:
@@ -542,72 +545,19 @@ class Worker:
             and error.task_id not in self._rebuilt
         )
 
-    def _rebuild(self, error: StreamsError) -> None:
-        """Goes back to the last commit and rebuilds the stores of the task that failed.
-
-        What was sent since then belongs to all tasks together, so all of them go back.
-        """
-        assert error.task_id is not None
-        _log.warning("the stores of a task cannot be trusted and are rebuilt: %s", error)
-        self._rebuilt.add(error.task_id)
-        self._give_up_tasks()
-        manager = self._manager
-        manager.close_standby(manager.standby.keys() - {TaskId.parse(error.task_id)}, clean=False)
-        manager.distrust(TaskId.parse(error.task_id), _damaged_store(error))
-        self._set_state(WorkerState.PARTITIONS_ASSIGNED)
-        self._must_open = True
-
-    def _give_up_tasks(self) -> None:
-        """Closes all tasks as of the last commit; what was sent since then is taken back.
-
-        Where the log does not answer, it is asked again before tasks are opened.
-        """
-        self._must_abort = True
-        self._close_tasks(frozenset(), clean=False)
-        try:
-            self._take_back()
-        except StreamsError as error:
-            if error.reaction not in (Reaction.RETRY, Reaction.REJOIN):
-                raise
-            self._tell("trying again: %s", error)
-
-    def _take_back(self) -> None:
-        self._transport.abort()
-        self._must_abort = False
-
-    def _close_tasks(self, keep: frozenset[Any], *, clean: bool) -> None:
+    def _close_tasks(self, keep: frozenset[TaskId], *, clean: bool) -> None:
         manager = self._manager
         for task_id, task in manager.running.items():
             if task_id not in keep:
                 self._processed_closed += task.processed_records_total
-                self._paused_partitions.difference_update(task.partitions)
+                self._processing.forget(task.partitions)
         manager.close_unwanted(keep, clean=clean)
 
     # -- records -------------------------------------------------------------------------
 
-    def _poll_timeout_ms(self, now_ms: int) -> float:
-        """Returns how long to wait for records when there is nothing else to do."""
-        config = self.config
-        wait_ms: float = config.poll_ms
-        if config.commit_interval_ms:
-            passed_ms = self._clock.monotonic_ms() - self._last_commit_ms
-            wait_ms = min(wait_ms, config.commit_interval_ms - passed_ms)
-        wait_ms = min(wait_ms, self._next_wall_due_ms - now_ms)
-        return max(0, wait_ms)
-
-    def _ready_records(self, now_ms: int) -> int:
-        """Returns how many records wait that may be processed now."""
-        return sum(
-            task.group.buffered_count()
-            for task in self._manager.running.values()
-            if task.group.is_ready(now_ms)
-        )
-
     def _poll(self, timeout_ms: float) -> None:
-        manager = self._manager
-        reader, most = manager.reader, self.config.buffered_records_per_partition
         try:
-            batches = reader.poll(self.config.max_poll_records, timeout_ms)
+            has_records = self._processing.poll(timeout_ms)
         except OffsetOutOfRangeError as error:
             self._reset(error)
             return
@@ -617,19 +567,10 @@ class Worker:
             if error.reaction is not Reaction.RETRY:
                 raise
             self._tell("reading failed, trying again: %s", error)
-            self._stop_asked.wait(_RETRY_MS / 1000)
+            self._wait(RETRY_MS)
             return
-        if batches:
-            self._is_idle = False
-        full = []
-        for partition, records in batches:
-            self.measures.polled_records += len(records)
-            task = manager.by_partition[partition]
-            if task.add(partition, records) > most and len(task.partitions) > 1:
-                full.append(partition)
-        if full:
-            reader.pause(full)
-            self._paused_partitions.update(full)
+        if has_records:
+            self._idleness.note_records()
 
     def _reset(self, error: OffsetOutOfRangeError) -> None:
         """Goes on where the source's offset reset says, after records were deleted."""
@@ -645,103 +586,37 @@ class Worker:
     def _goes_on_without(self, error: TransportError) -> bool:
         """Lets go of a topic that was deleted; tells whether the sources can do without."""
         gone = self._manager.let_go(error.topic) if error.topic is not None else []
-        self._paused_partitions.difference_update(gone)
-        # One of the same name may be there by now.
-        self._must_open = self._must_open or bool(gone)
+        self._processing.forget(gone)
+        if gone:  # one of the same name may be there by now
+            self._step(TopicGone(goes_back=False))
         return bool(gone)
-
-    def _process(self) -> int:
-        """Processes what is buffered, round after round, until it is time for something else.
-
-        Returns:
-            How many records were processed.
-        """
-        manager, clock = self._manager, self._clock
-        tasks = list(manager.running.values())
-        now_ms = clock.now_ms()
-        deadline_ms = self._last_commit_ms + max(1, self.config.commit_interval_ms)
-        work, processed = True, 0
-        while work:
-            work = False
-            for task in tasks:
-                done = self._process_slice(task, now_ms)
-                if done:
-                    processed += done
-                    work = work or bool(task.group.buffered_count())
-                if self._stop_asked.is_set():
-                    break
-            now_ms = clock.now_ms()
-            self._punctuate(tasks, now_ms)
-            if clock.monotonic_ms() >= deadline_ms or any(task.commit_requested for task in tasks):
-                break
-            if self._stop_asked.is_set():
-                break
-        for task in tasks:
-            task.note_positions()
-            manager.reader.processed(task.uncommitted_offsets())
-        if self._paused_partitions:
-            self._resume_drained()
-        return processed
-
-    def _process_slice(self, task: ActiveTask, now_ms: int) -> int:
-        """Processes as many records of a task as `SLICE_MS` allows, by what the last ones took."""
-        most, began_ms = self._slices.get(task.id, FIRST_RECORDS), self._clock.monotonic_ms()
-        done = task.process(now_ms, most)
-        took_ms = self._clock.monotonic_ms() - began_ms
-        if took_ms > SLICE_MS:
-            self._slices[task.id] = max(1, int(done * SLICE_MS / took_ms))
-        elif done == most and most < PROCESS_RECORDS:
-            self._slices[task.id] = min(2 * most, PROCESS_RECORDS)
-        return done
-
-    def _punctuate(self, tasks: list[ActiveTask], now_ms: int) -> None:
-        began_ms, has_run = self._clock.monotonic_ms(), False
-        for task in tasks:
-            has_run = task.punctuate_wall_clock(now_ms) or has_run
-        if has_run:
-            self.measures.punctuate.note(self._clock.monotonic_ms() - began_ms, now_ms)
-        self._next_wall_due_ms = min(
-            (task.wall_punctuations.next_due_ms for task in tasks), default=now_ms + 1_000
-        )
-
-    def _resume_drained(self) -> None:
-        manager, most = self._manager, self.config.buffered_records_per_partition
-        drained = [
-            partition
-            for partition in self._paused_partitions
-            if len(manager.by_partition[partition].group.queues[partition]) <= most
-        ]
-        if drained:
-            manager.reader.resume(drained)
-            self._paused_partitions.difference_update(drained)
 
     # -- commit --------------------------------------------------------------------------
 
     def _commit_if_due(self) -> None:
         if not self._member.is_in_touch:
             return
-        running, now_ms = self._manager.running.values(), self._clock.monotonic_ms()
+        pacing, now_ms = self._pacing, self._clock.monotonic_ms()
         if (
-            now_ms - self._last_commit_ms >= self.config.commit_interval_ms
+            pacing.commit.is_due(now_ms)
             # Only a commit shows that what failed is over.
-            or self._failing_since_ms is not None
-            or any(task.commit_requested for task in running)
+            or self._assignment.failing_since_ms is not None
+            or any(task.commit_requested for task in self._manager.running.values())
         ):
             with self._timed(self.measures.commit):
                 self._commit()
-            self._last_commit_ms = self._clock.monotonic_ms()
-            self._failing_since_ms = None
-        if now_ms - self._last_purge_ms >= self.config.repartition_purge_interval_ms:
+            pacing.commit.done(self._clock.monotonic_ms())
+            self._step(Passed())
+        if pacing.purge.is_due(now_ms):
             self._purge()
-            self._last_purge_ms = now_ms
-        cleanup_ms = max(self.config.state_cleanup_delay_ms, _CLEANUP_LEAST_MS)
-        if now_ms - self._last_cleanup_ms >= cleanup_ms:
+            pacing.purge.done(now_ms)
+        if pacing.cleanup.is_due(now_ms):
             self._clean_up()
-            self._last_cleanup_ms = now_ms
+            pacing.cleanup.done(now_ms)
 
     def _commit(self) -> None:
         manager = self._manager
-        self._paused_partitions.difference_update(manager.let_go_of_deleted())
+        self._processing.forget(manager.let_go_of_deleted())
         manager.committer.commit([manager.running[task_id] for task_id in sorted(manager.running)])
         if manager.global_task is not None:
             manager.global_task.commit()
@@ -749,23 +624,14 @@ class Worker:
         self._note_idle()
 
     def _note_idle(self) -> None:
-        """Notes whether there is nothing left to do, now that everything is committed.
-
-        A commit may send records on to the next subtopology; what it sent is seen by the poll
-        that follows. So two commits in a row must have found everything read.
-        """
+        """Notes whether there is nothing left to do, now that everything is committed."""
         manager = self._manager
-        running, reader = manager.running.values(), manager.reader
-        if not (manager.restorer.is_idle and self.state is WorkerState.RUNNING) or any(
-            task.group.buffered_count()
-            or any(reader.known_end_offset(p) != reader.position(p) for p in task.partitions)
-            for task in running
-        ):
-            self._drained_at, self._is_idle = -1, False
+        is_settled = manager.restorer.is_idle and self.state is WorkerState.RUNNING
+        if not (is_settled and self._processing.is_drained()):
+            self._idleness.note_commit(None)
             return
-        processed = self._processed_closed + sum(task.processed_records_total for task in running)
-        self._is_idle = processed == self._drained_at
-        self._drained_at = processed
+        running = sum(task.processed_records_total for task in manager.running.values())
+        self._idleness.note_commit(self._processed_closed + running)
 
     def _purge(self) -> None:
         """Lets the log forget repartition records that were processed and committed."""
@@ -785,7 +651,7 @@ class Worker:
         """
         if self.state is not WorkerState.RUNNING:
             return
-        manager, assigned = self._manager, self._assignment
+        manager, assigned = self._manager, self._assignment.assignment
         here = (*manager.running, *manager.restoring, *manager.standby)
         keep = {str(task_id) for task_id in (*here, *assigned.active, *assigned.standby)}
         try:
@@ -804,16 +670,16 @@ class Worker:
         """Closes everything, whatever fails on the way; only the first error is raised."""
         errors: list[Exception] = []
 
-        def attempt(step: Callable[[], None]) -> None:
+        def attempt(call: Callable[[], None]) -> None:
             try:
-                step()
+                call()
             except Exception as error:
                 _log.log(logging.DEBUG if errors else logging.WARNING, "while closing: %s", error)
                 errors.append(error)
 
         self._transport.hurry()
         attempt(self._member.prepare_leave)
-        clean = clean and self._member.is_in_touch and not self._must_abort
+        clean = clean and self._member.is_in_touch and self._assignment.can_commit
         if clean:
             attempt(self._commit)
         is_committed = clean and not errors
@@ -824,23 +690,9 @@ class Worker:
         self._processed_closed += processed
         attempt(self._member.leave)
         attempt(self._directory.close)
-        self._set_state(WorkerState.DEAD)
+        self._step(Ended())
         if clean and errors and not _is_away(errors[0]):
             raise errors[0]
-
-    def _set_state(self, new: WorkerState) -> None:
-        old = self.state
-        if new is old:
-            return
-        self.state = new
-        _log.debug("worker: %s -> %s", old.name, new.name)
-        if self._on_state is not None:
-            self._on_state(new, old)
-
-
-def _damaged_store(error: StreamsError) -> str | None:
-    """Returns the store whose files an error is about, None where it does not say."""
-    return error.store if isinstance(error, CorruptDataError) else None
 
 
 def _is_away(error: Exception) -> bool:

@@ -15,9 +15,9 @@ from kio.static.primitive import i8
 from tests.broker.broker import INTERVAL_MS
 from thalweg.rebalance.connection import BrokerConnection
 from thalweg.rebalance.connection_settings import ConnectionSettings
+from thalweg.rebalance.describe import describe_group
 from thalweg.rebalance.description import GroupDescription
 from thalweg.rebalance.errors import Code, RebalanceError, RefusedError
-from thalweg.rebalance.heartbeat_thread import describe_group
 from thalweg.rebalance.messages import Api
 
 _GROUP: Final = i8(32)

@@ -36,6 +36,7 @@ from tests.broker.members import (
 from tests.broker.waiting import Deadline, wait_until
 from thalweg.rebalance.actions import Heartbeat
 from thalweg.rebalance.connection_settings import ConnectionSettings
+from thalweg.rebalance.describe import describe_group
 from thalweg.rebalance.errors import (
     AuthenticationError,
     Code,
@@ -54,7 +55,7 @@ from thalweg.rebalance.events import (
     StatusChanged,
 )
 from thalweg.rebalance.heartbeat import Answer, Heartbeats, read_answer
-from thalweg.rebalance.heartbeat_thread import GroupClient, describe_group
+from thalweg.rebalance.heartbeat_thread import GroupClient
 from thalweg.rebalance.messages import (
     HEARTBEAT,
     OFFSET_COMMIT,

@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar, final
 
 from thalweg.stores import callables
-from thalweg.stores.builders import StoreBuilder
+from thalweg.stores.builders import StoreBuilder, default_segment_interval_ms
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, duration_ms
 from thalweg.topology.errors import TopologyError
@@ -28,7 +28,6 @@ V = TypeVar("V")
 
 _LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]+")
 _MAX_NAME_LENGTH = 249
-_MIN_SEGMENT_INTERVAL_MS = 60_000
 
 
 @final
@@ -114,7 +113,7 @@ class Store:
             self._build("timestamped-window"),
             retention_ms=retention_ms,
             window_size_ms=windows.size_ms,
-            segment_interval_ms=max(retention_ms // 2, _MIN_SEGMENT_INTERVAL_MS),
+            segment_interval_ms=default_segment_interval_ms(retention_ms),
         )
 
     def _build(self, kind: Literal["timestamped-key-value", "timestamped-window"]) -> StoreBuilder:

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any
 
+from thalweg.stores.durations import Duration, to_ms
 from thalweg.stores.murmur2 import murmur2
 from thalweg.stores.serde import Serde
 from thalweg.stores.windowed import Windowed
-
-Duration = timedelta | int
-"""A length of time: a `timedelta`, or an int of milliseconds."""
 
 FOREVER_MS = 2**63 - 1
 
@@ -31,11 +28,8 @@ def duration_ms(duration: Duration, what: str) -> int:
         TypeError: if it is neither a `timedelta` nor an int.
         ValueError: if it is negative.
     """
-    if isinstance(duration, timedelta):
-        length_ms = duration // timedelta(milliseconds=1)
-    elif type(duration) is int:  # a bool is no duration
-        length_ms = duration
-    else:
+    length_ms = to_ms(duration)
+    if type(length_ms) is not int:  # a bool is no duration
         raise TypeError(f"{what} must be a timedelta or an int of milliseconds, got {duration!r}")
     if length_ms < 0:
         raise ValueError(f"{what} must not be negative, got {duration!r}")

@@ -29,7 +29,7 @@ from thalweg.streams.transport.log.formats import (
     encode_chunks,
 )
 from thalweg.streams.transport.log.topics import Partition
-from thalweg.streams.transport.port import End
+from thalweg.streams.transport.port import Slot
 
 
 class Outbox:
@@ -37,7 +37,7 @@ class Outbox:
 
     Args:
         partition: the partition.
-        ends: what the topic's senders look up by partition; kept up to date.
+        slots: what the topic's senders look up by partition; kept up to date.
         is_repartition: whether the transport's application alone consumes the records. They
             are written only by a commit, which knows which are still wanted; those that were
             processed before can be forgotten.
@@ -50,10 +50,10 @@ class Outbox:
 
     __slots__ = (
         "_chunks",
-        "_ends",
         "_first",
         "_guess",
         "_records",
+        "_slots",
         "_written",
         "is_kept",
         "is_repartition",
@@ -62,13 +62,13 @@ class Outbox:
         "reserved",
     )
 
-    def __init__(self, partition: Partition, ends: list[End], *, is_repartition: bool) -> None:
+    def __init__(self, partition: Partition, slots: list[Slot], *, is_repartition: bool) -> None:
         self.partition = partition
         self.is_repartition = is_repartition
         self.is_kept = is_repartition
         self.is_tracked = False
         self.reserved = 0
-        self._ends = ends
+        self._slots = slots
         # The records from number `_first` on; those before are in chunks only, or forgotten.
         self._records: list[RawRecord] = []
         self._first = 0
@@ -93,7 +93,7 @@ class Outbox:
     def _stamp_from(self, offset: int) -> None:
         self._guess = offset
         number = offset + len(self) - self.reserved
-        self._ends[self.partition.at.partition] = (self._records.append, count(number).__next__)
+        self._slots[self.partition.at.partition] = (self._records.append, count(number).__next__)
 
     @property
     def end_offset(self) -> int:

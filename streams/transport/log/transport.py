@@ -28,12 +28,12 @@ from thalweg.streams.transport.log.topics import (
 )
 from thalweg.streams.transport.partitioning import KEY_HASHES
 from thalweg.streams.transport.port import (
-    End,
     NewTopic,
     OffsetAndMetadata,
     Reader,
     RefusedRecord,
     Send,
+    Slot,
     TopicConfig,
     TopicPartition,
     Transport,
@@ -43,14 +43,14 @@ from thalweg.streams.transport.port import (
 class _Outlet:
     """Where the senders of one topic put records."""
 
-    __slots__ = ("ends", "outboxes", "send", "topic")
+    __slots__ = ("outboxes", "send", "slots", "topic")
 
     def __init__(self, topic: Topic, group: str | None) -> None:
         self.topic = topic
-        self.ends: list[End] = [(_refuse_closed, _never_counted)] * len(topic.partitions)
+        self.slots: list[Slot] = [(_refuse_closed, _never_counted)] * len(topic.partitions)
         is_repartition = topic.is_repartition_of(group)
         self.outboxes = [
-            Outbox(partition, self.ends, is_repartition=is_repartition)
+            Outbox(partition, self.slots, is_repartition=is_repartition)
             for partition in topic.partitions
         ]
         self.send: Send | None = None
@@ -192,15 +192,15 @@ class LogTransport(Transport):
         assert outlet.send is not None
         return outlet.send
 
-    def ends(self, topic: str) -> Sequence[End] | None:
+    def direct_slots(self, topic: str) -> Sequence[Slot] | None:
         """Returns where the senders of a topic put records."""
         self.sender(topic)
         outlet = self._outlets.get(topic)
-        return None if outlet is None else outlet.ends
+        return None if outlet is None else outlet.slots
 
     def _send(self, outlet: _Outlet) -> Send:
-        ends, now_ms, hashes = outlet.ends, self._now_ms, KEY_HASHES
-        partition_count = len(ends)
+        slots, now_ms, hashes = outlet.slots, self._now_ms, KEY_HASHES
+        partition_count = len(slots)
         next_keyless = cycle(range(partition_count)).__next__
         refuse = self._refuse_partition
 
@@ -218,7 +218,7 @@ class LogTransport(Transport):
                 return
             if timestamp is None:
                 timestamp = now_ms()
-            append, next_offset = ends[partition]
+            append, next_offset = slots[partition]
             if headers:
                 append((timestamp, key, value, (next_offset(), headers)))
             else:
@@ -236,7 +236,7 @@ class LogTransport(Transport):
                 return
             if timestamp is None:
                 timestamp = now_ms()
-            append, next_offset = ends[0]
+            append, next_offset = slots[0]
             if headers:
                 append((timestamp, key, value, (next_offset(), headers)))
             else:
@@ -396,7 +396,7 @@ class LogTransport(Transport):
             reader.close()
         self._log.release(list(self._outboxes.values()))
         for outlet in self._outlets.values():
-            outlet.ends[:] = [(_refuse_closed, _never_counted)] * len(outlet.ends)
+            outlet.slots[:] = [(_refuse_closed, _never_counted)] * len(outlet.slots)
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -25,6 +26,19 @@ def test_there_is_no_negative_sleep(duration_ms: float) -> None:
     clock = ManualClock(5)
     clock.sleep_ms(duration_ms)
     assert (clock.now_ms(), clock.monotonic_ms()) == (5, 0)
+
+
+def test_waiting_ends_with_the_signal_or_the_time() -> None:
+    manual = ManualClock(5)
+    for clock in (SystemClock(), manual):
+        signal = threading.Event()
+        began_ms = SystemClock().monotonic_ms()
+        assert not clock.wait(signal, 2)
+        assert SystemClock().monotonic_ms() >= began_ms + 2
+        signal.set()
+        assert clock.wait(signal, 3_600_000)
+    # It is moved by another thread, for whom this one waits.
+    assert (manual.now_ms(), manual.monotonic_ms()) == (5, 0)
 
 
 def test_a_manual_clock_stands_still() -> None:

@@ -22,7 +22,7 @@ from thalweg import (
 from thalweg.streams.clock import ManualClock, SystemClock
 from thalweg.streams.errors import TransportError
 from thalweg.streams.group.broker import BrokerMember
-from thalweg.streams.worker.loop import WorkerState
+from thalweg.streams.worker.assignment import WorkerState
 from thalweg.topology.subtopologies import subtopologies
 
 CLICKS = re.compile("clicks-.*")

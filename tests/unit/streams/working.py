@@ -19,7 +19,8 @@ from thalweg.streams.clock import Clock
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.group.member import GroupMember
 from thalweg.streams.transport.port import Transport
-from thalweg.streams.worker.loop import Worker, WorkerState
+from thalweg.streams.worker.assignment import WorkerState
+from thalweg.streams.worker.loop import Worker
 
 NOW_MS = 1_000_000_000
 

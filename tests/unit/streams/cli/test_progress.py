@@ -15,7 +15,8 @@ from thalweg.streams.cli.progress import (
     display,
 )
 from thalweg.streams.clock import ManualClock
-from thalweg.streams.worker.loop import Progress, WorkerState
+from thalweg.streams.worker.assignment import WorkerState
+from thalweg.streams.worker.progress import Progress
 
 NOTHING = Progress(
     state=WorkerState.RUNNING,

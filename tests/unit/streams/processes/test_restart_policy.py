@@ -15,7 +15,7 @@ from thalweg.streams.processes.restart_policy import (
     Decision,
     Ending,
     RestartPolicy,
-    Supervision,
+    Restarts,
 )
 
 POLICY = RestartPolicy(
@@ -23,16 +23,16 @@ POLICY = RestartPolicy(
 )
 
 
-def running(count: int) -> Supervision:
-    """Returns a supervision whose workers all run."""
-    supervision = Supervision(count, POLICY)
-    for worker in supervision.decide(0).starts:
-        supervision.started(worker)
-    return supervision
+def running(count: int) -> Restarts:
+    """Returns a restarts whose workers all run."""
+    restarts = Restarts(count, POLICY)
+    for worker in restarts.decide(0).starts:
+        restarts.started(worker)
+    return restarts
 
 
 def test_all_workers_are_started_at_first() -> None:
-    assert Supervision(3).decide(0) == Decision(starts=(1, 2, 3))
+    assert Restarts(3).decide(0) == Decision(starts=(1, 2, 3))
 
 
 def test_nothing_is_done_while_all_run() -> None:
@@ -40,113 +40,113 @@ def test_nothing_is_done_while_all_run() -> None:
 
 
 def test_a_crashed_worker_waits_longer_each_time_up_to_a_bound() -> None:
-    supervision, now, pauses = running(2), 0.0, []
+    restarts, now, pauses = running(2), 0.0, []
     for _ in range(4):
-        outcome = supervision.exited(1, -9, now)
+        outcome = restarts.exited(1, -9, now)
         assert outcome.ending is Ending.RESTARTED
         pauses.append(outcome.pause_ms)
-        assert supervision.decide(now) == Decision(wait_ms=outcome.pause_ms)
+        assert restarts.decide(now) == Decision(wait_ms=outcome.pause_ms)
         now += outcome.pause_ms
-        assert supervision.decide(now) == Decision(starts=(1,))
-        supervision.started(1)
+        assert restarts.decide(now) == Decision(starts=(1,))
+        restarts.started(1)
 
     assert pauses == [100, 200, 400, 400]
 
 
 def test_a_worker_that_crashes_too_often_ends_all() -> None:
-    supervision, now = running(2), 0.0
+    restarts, now = running(2), 0.0
     for _ in range(4):
-        now += supervision.exited(1, FAILED, now).pause_ms
-        assert supervision.decide(now).starts == (1,)
-        supervision.started(1)
+        now += restarts.exited(1, FAILED, now).pause_ms
+        assert restarts.decide(now).starts == (1,)
+        restarts.started(1)
 
-    outcome = supervision.exited(1, FAILED, now)
+    outcome = restarts.exited(1, FAILED, now)
 
     assert (outcome.ending, outcome.crashes) == (Ending.GIVEN_UP, 5)
-    assert supervision.decide(now) == Decision(terminates=(2,), wait_ms=1_000)
-    assert supervision.exited(2, DONE, now + 1).ending is Ending.STOPPED
-    assert supervision.decide(now + 1) == Decision(exit_code=FAILED)
+    assert restarts.decide(now) == Decision(terminates=(2,), wait_ms=1_000)
+    assert restarts.exited(2, DONE, now + 1).ending is Ending.STOPPED
+    assert restarts.decide(now + 1) == Decision(exit_code=FAILED)
 
 
 def test_crashes_long_ago_are_forgotten() -> None:
-    supervision, now = running(1), 0.0
+    restarts, now = running(1), 0.0
     for _ in range(20):
         now += 5_000
-        outcome = supervision.exited(1, FAILED, now)
+        outcome = restarts.exited(1, FAILED, now)
         assert outcome.ending is Ending.RESTARTED
         assert outcome.crashes <= 2
-        supervision.started(1)
+        restarts.started(1)
 
 
 @pytest.mark.parametrize("code", [REFUSED, SHUT_DOWN])
 def test_a_worker_that_cannot_run_or_ends_all_is_not_tried_again(code: int) -> None:
-    supervision = running(2)
+    restarts = running(2)
 
-    assert supervision.exited(1, code, 0).ending is Ending.GIVEN_UP
-    assert supervision.decide(0).terminates == (2,)
-    supervision.exited(2, DONE, 1)
-    assert supervision.decide(1).exit_code == code
+    assert restarts.exited(1, code, 0).ending is Ending.GIVEN_UP
+    assert restarts.decide(0).terminates == (2,)
+    restarts.exited(2, DONE, 1)
+    assert restarts.decide(1).exit_code == code
 
 
 def test_workers_that_are_done_are_left_alone() -> None:
-    supervision = running(2)
+    restarts = running(2)
 
-    assert supervision.exited(1, DONE, 0).ending is Ending.DONE
-    assert supervision.decide(0) == Decision()
-    supervision.exited(2, DONE, 1)
-    assert supervision.decide(1) == Decision(exit_code=DONE)
+    assert restarts.exited(1, DONE, 0).ending is Ending.DONE
+    assert restarts.decide(0) == Decision()
+    restarts.exited(2, DONE, 1)
+    assert restarts.decide(1) == Decision(exit_code=DONE)
 
 
 def test_a_stop_asks_everyone_once_and_starts_nobody() -> None:
-    supervision = running(3)
-    supervision.exited(3, FAILED, 0)
-    supervision.stop(10)
+    restarts = running(3)
+    restarts.exited(3, FAILED, 0)
+    restarts.stop(10)
 
-    assert supervision.decide(10) == Decision(terminates=(1, 2), wait_ms=1_000)
-    assert supervision.decide(500) == Decision(wait_ms=510)
-    supervision.exited(1, DONE, 600)
-    supervision.exited(2, DONE, 600)
-    assert supervision.decide(600) == Decision(exit_code=DONE)
+    assert restarts.decide(10) == Decision(terminates=(1, 2), wait_ms=1_000)
+    assert restarts.decide(500) == Decision(wait_ms=510)
+    restarts.exited(1, DONE, 600)
+    restarts.exited(2, DONE, 600)
+    assert restarts.decide(600) == Decision(exit_code=DONE)
 
 
 def test_a_worker_that_does_not_stop_in_time_is_killed() -> None:
-    supervision = running(2)
-    supervision.stop(0)
-    supervision.decide(0)
-    supervision.exited(1, DONE, 10)
+    restarts = running(2)
+    restarts.stop(0)
+    restarts.decide(0)
+    restarts.exited(1, DONE, 10)
 
-    assert supervision.decide(1_000) == Decision(kills=(2,))
-    assert supervision.decide(1_000) == Decision()
-    supervision.exited(2, -9, 1_001)
-    assert supervision.decide(1_001) == Decision(exit_code=STOPPED_AT_ONCE)
+    assert restarts.decide(1_000) == Decision(kills=(2,))
+    assert restarts.decide(1_000) == Decision()
+    restarts.exited(2, -9, 1_001)
+    assert restarts.decide(1_001) == Decision(exit_code=STOPPED_AT_ONCE)
 
 
 def test_a_second_stop_kills_at_once() -> None:
-    supervision = running(1)
-    supervision.stop(0)
-    assert supervision.decide(0).terminates == (1,)
-    supervision.stop(1)
+    restarts = running(1)
+    restarts.stop(0)
+    assert restarts.decide(0).terminates == (1,)
+    restarts.stop(1)
 
-    assert supervision.decide(1) == Decision(kills=(1,))
+    assert restarts.decide(1) == Decision(kills=(1,))
 
 
 def test_a_worker_that_was_asked_before_it_could_listen_has_stopped_cleanly() -> None:
-    supervision = running(1)
-    supervision.stop(0)
-    supervision.decide(0)
-    supervision.exited(1, -15, 1)
+    restarts = running(1)
+    restarts.stop(0)
+    restarts.decide(0)
+    restarts.exited(1, -15, 1)
 
-    assert supervision.decide(1) == Decision(exit_code=DONE)
+    assert restarts.decide(1) == Decision(exit_code=DONE)
 
 
 def test_a_worker_that_fails_while_it_stops_is_told_by_the_exit_code() -> None:
-    supervision = running(2)
-    supervision.stop(0)
-    supervision.decide(0)
-    supervision.exited(1, FAILED, 1)
-    supervision.exited(2, DONE, 1)
+    restarts = running(2)
+    restarts.stop(0)
+    restarts.decide(0)
+    restarts.exited(1, FAILED, 1)
+    restarts.exited(2, DONE, 1)
 
-    assert supervision.decide(1).exit_code == FAILED
+    assert restarts.decide(1).exit_code == FAILED
 
 
 @given(
@@ -159,15 +159,15 @@ def test_a_worker_that_fails_while_it_stops_is_told_by_the_exit_code() -> None:
 def test_nobody_is_started_twice_and_the_end_comes_once_nobody_is_left(
     count: int, steps: list[tuple[int, int, int]]
 ) -> None:
-    supervision, now, alive = Supervision(count, POLICY), 0.0, set[int]()
+    restarts, now, alive = Restarts(count, POLICY), 0.0, set[int]()
     over = False
 
     def act() -> Decision:
-        decision = supervision.decide(now)
+        decision = restarts.decide(now)
         assert not alive & set(decision.starts)
         assert set(decision.terminates) | set(decision.kills) <= alive
         for worker in decision.starts:
-            supervision.started(worker)
+            restarts.started(worker)
             alive.add(worker)
         return decision
 
@@ -179,9 +179,9 @@ def test_nobody_is_started_twice_and_the_end_comes_once_nobody_is_left(
             break
         if worker in alive:
             alive.discard(worker)
-            supervision.exited(worker, code, now)
-    supervision.stop(now)
+            restarts.exited(worker, code, now)
+    restarts.stop(now)
     act()
     for worker in list(alive):
-        supervision.exited(worker, DONE, now)
-    assert supervision.decide(now).exit_code is not None
+        restarts.exited(worker, DONE, now)
+    assert restarts.decide(now).exit_code is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import pairwise
@@ -43,7 +44,8 @@ from thalweg.streams.transport.port import (
     Reader,
     TopicPartition,
 )
-from thalweg.streams.worker.loop import Worker, WorkerState
+from thalweg.streams.worker.assignment import WorkerState
+from thalweg.streams.worker.loop import Worker
 
 # -- life cycle ----------------------------------------------------------------------------
 
@@ -504,6 +506,7 @@ def test_topics_that_a_pattern_comes_to_match_are_read(tmp_path: Path) -> None:
         run.until(lambda: len(log.read("out")) == 1)
         log.create("in-2", 2)
         log.send("in-2", ("b", "2"), partition=1)
+        clock.set_now_ms(NOW_MS - 3_600_000)  # a wall clock that jumps back delays nothing
         clock.advance(10_000)
         run.until(lambda: len(log.read("out")) == 2)
         assert worker.progress().running_tasks == 2
@@ -721,6 +724,40 @@ def test_a_stop_does_not_wait_for_brokers_that_are_away(tmp_path: Path) -> None:
         assert hurried == [True]
     assert worker.state is WorkerState.DEAD
     assert log.committed("app", "in") is None
+
+
+class PassingClock(ManualClock):
+    """A clock on which time passes while somebody waits, and nobody waits for it."""
+
+    def wait(self, signal: threading.Event, timeout_ms: float) -> bool:
+        if not signal.is_set():
+            self.sleep_ms(timeout_ms)
+        return signal.is_set()
+
+
+def test_all_waiting_goes_through_the_clock(tmp_path: Path) -> None:
+    log, clock = Log(), PassingClock(NOW_MS)
+    back_ms, tries = NOW_MS + 600_000, []
+
+    class Away(MemoryTransport):
+        """Takes no commits for ten minutes."""
+
+        def commit(self, offsets: Any) -> None:
+            tries.append(clock.now_ms())
+            if clock.now_ms() < back_ms:
+                raise away(Reaction.RETRY)
+            super().commit(offsets)
+            worker.stop()
+
+    log.send("in", ("a", "1"))
+    transport = Away(log.engine, "app", now_ms=clock.now_ms)
+    worker = worker_of(
+        each(nothing), log, tmp_path, clock=clock, transport=transport, commit_interval_ms=0
+    )
+    worker.run()  # in this thread, and in no time
+    assert log.committed("app", "in") == 1
+    assert len(tries) == 6_001 + 1  # every 100 ms, and once when it stops
+    assert clock.now_ms() == back_ms
 
 
 # -- a record that fails for reasons that should pass, and do not ----------------------------

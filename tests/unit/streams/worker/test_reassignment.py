@@ -28,7 +28,8 @@ from thalweg.streams.errors import GroupError
 from thalweg.streams.group.member import Assignment, GroupChange, GroupMember
 from thalweg.streams.tasks.task import TaskId
 from thalweg.streams.transport.memory import MemoryTransport
-from thalweg.streams.worker.loop import Worker, WorkerState
+from thalweg.streams.worker.assignment import WorkerState
+from thalweg.streams.worker.loop import Worker
 
 CHANGELOG = "app-rows-changelog"
 ZERO, ONE = TaskId(0, 0), TaskId(0, 1)
