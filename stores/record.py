@@ -266,8 +266,12 @@ class Record(Generic[K, V]):
         return Record(self.key, self.value, timestamp, self.headers.copy())
 
     def with_headers(self, headers: Headers) -> Record[K, V]:
-        """Returns a copy with other headers, which are copied."""
-        return Record(self.key, self.value, self.timestamp, headers.copy())
+        """Returns a copy with other headers, which are copied.
+
+        Raises:
+            TypeError: they are no headers.
+        """
+        return Record(self.key, self.value, self.timestamp, Headers(checked_headers(headers)))
 
     def __eq__(self, other: object) -> bool:
         return (

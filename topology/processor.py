@@ -27,6 +27,7 @@ from thalweg.stores.record import (
     Record,
     RecordContext,
     RecordMetadata,
+    checked_headers,
     wrong_timestamp,
 )
 
@@ -97,8 +98,13 @@ class FixedKeyRecord(Generic[KIn, VIn]):
         return FixedKeyRecord(self._key, self.value, timestamp, self.headers.copy())
 
     def with_headers(self, headers: Headers) -> FixedKeyRecord[KIn, VIn]:
-        """Returns the record with a copy of other headers."""
-        return FixedKeyRecord(self._key, self.value, self.timestamp, headers.copy())
+        """Returns the record with a copy of other headers.
+
+        Raises:
+            TypeError: they are no headers.
+        """
+        own = Headers(checked_headers(headers))
+        return FixedKeyRecord(self._key, self.value, self.timestamp, own)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FixedKeyRecord):

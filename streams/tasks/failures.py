@@ -54,8 +54,8 @@ _NOT_THE_RECORDS_FAULT = (StorageError, TaskError, BrokerError)
 _FORGOTTEN_MS: Final = 60_000
 """A record that has not failed for so long, or for `task_timeout_ms`, begins anew."""
 
-_Place: TypeAlias = tuple[str, str | None, int, str]
-"""Task, topic, partition, and for a punctuation its node."""
+_Place: TypeAlias = tuple[str, str | None, int, int, str]
+"""Task, topic, partition, offset, and for a punctuation its node."""
 
 
 @dataclass(slots=True)
@@ -63,12 +63,10 @@ class _Trying:
     """A record that is tried again and again.
 
     Attributes:
-        offset: where it stands.
         since_ms: when it failed first.
         last_ms: when it failed last.
     """
 
-    offset: int
     since_ms: float
     last_ms: float
 
@@ -191,29 +189,26 @@ class FailurePolicy:
         """Tells whether a record has failed for passing reasons longer than they may last.
 
         What goes back to the last commit comes by here again and again, so that only the record
-        itself can tell. Brokers that are away are waited for as long as it takes.
+        itself can tell. One that is to blame stays so: it comes by once more when a record behind
+        it fails before the next commit. Brokers that are away are waited for as long as it takes.
         """
         if error.reaction not in (Reaction.RETRY, Reaction.REJOIN):
             return False
         current = task.current
         is_record = current.topic is not None
-        place = (task.task_id, current.topic, current.partition, "" if is_record else node)
+        offset = current.offset() if is_record else -1
+        place = (task.task_id, current.topic, current.partition, offset, "" if is_record else node)
         if isinstance(error, BrokerError) and error.is_away:
             self._tried.pop(place, None)
             return False
-        offset, now_ms = current.offset() if is_record else -1, self._monotonic_ms()
-        trying, bound_ms = self._tried.get(place), self._task_timeout_ms
-        if (
-            trying is None
-            or trying.offset != offset
-            or now_ms - trying.last_ms > max(bound_ms, _FORGOTTEN_MS)
-        ):
-            trying = self._tried[place] = _Trying(offset, now_ms, now_ms)
+        now_ms, bound_ms = self._monotonic_ms(), self._task_timeout_ms
+        since_last_ms = max(bound_ms, _FORGOTTEN_MS)
+        for other, trying in list(self._tried.items()):
+            if now_ms - trying.last_ms > since_last_ms:
+                del self._tried[other]
+        trying = self._tried.setdefault(place, _Trying(now_ms, now_ms))
         trying.last_ms = now_ms
-        if now_ms - trying.since_ms <= bound_ms:
-            return False
-        del self._tried[place]
-        return True
+        return now_ms - trying.since_ms > bound_ms
 
     def serialization_failed(
         self, task: TaskFace, node: str, error: StreamsError, topic: str, key: Any, value: Any

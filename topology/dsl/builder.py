@@ -9,7 +9,7 @@ Source: JVM `StreamsBuilder`, `InternalStreamsBuilder`; kafka-streams A1.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, TypeVar, overload
 
 from thalweg.stores.builders import StoreBuilder
@@ -364,7 +364,8 @@ def _checked(topics: Topics) -> Any:
     """
     if isinstance(topics, re.Pattern):
         return topics
-    names = (topics,) if isinstance(topics, str) else tuple(topics)
+    given: object = topics
+    names = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
     if not all(isinstance(name, str) for name in names):
         raise TypeError(f"a source reads topics by name or by a compiled pattern, got {topics!r}")
     if not names or not all(names):

@@ -76,6 +76,20 @@ def test_derived_fixed_key_records_have_headers_of_their_own() -> None:
     assert len(given) == 0
 
 
+@pytest.mark.parametrize("headers", [None, "trace", {"trace": b"1"}, [("trace", "1")], 3])
+@pytest.mark.parametrize("record", [Record("k", "v", 1), FixedKeyRecord("k", "v", 1)])
+def test_headers_that_are_none_are_refused_where_a_record_is_given_them(
+    record: Any, headers: Any
+) -> None:
+    with pytest.raises(TypeError, match=r"headers are Headers or a list of \(name, value\)"):
+        record.with_headers(headers)
+
+
+def test_a_record_can_be_given_a_list_of_headers() -> None:
+    record = Record("k", "v", 1).with_headers([("trace", b"1")])  # type: ignore[arg-type]
+    assert record.headers == Headers([("trace", b"1")])
+
+
 def test_a_fixed_key_record_needs_a_time() -> None:
     with pytest.raises(StreamsError, match="negative timestamp -1 for key 'k'"):
         FixedKeyRecord("k", 1, 5).with_timestamp(-1)

@@ -810,6 +810,32 @@ def test_a_record_that_always_fails_for_passing_reasons_goes_to_its_handler_in_t
     assert {seen.value for seen in log.read("out")} == {"1", "3"}
 
 
+@pytest.mark.parametrize("guarantee", ["at_least_once", "exactly_once_v2"])
+@each_passing
+def test_several_records_that_always_fail_for_passing_reasons_go_to_their_handler_too(
+    tmp_path: Path, guarantee: str, error: Callable[[], StreamsError]
+) -> None:
+    log, clock, tries = Log(), ManualClock(NOW_MS), []
+
+    def fail(_context: Any, record: Record[str, str]) -> None:
+        tries.append(record.key)
+        if record.key != "a" and len(tries) < 200:
+            clock.advance(1_000)
+            raise error()
+
+    # All in one commit, so that each failure goes back to before the first of them.
+    log.send("in", ("a", "1"), ("b", "2"), ("a", "3"), ("c", "4"), ("d", "5"), ("a", "6"))
+    worker = worker_of(
+        each(fail), log, tmp_path, clock=clock, task_timeout_ms=5_000, commit_interval_ms=3_600_000,
+        processing_handler="log_and_continue", processing_guarantee=guarantee,
+    )  # fmt: skip
+    with running(worker) as run:
+        run.until(lambda: tries[-2:] == ["d", "a"])
+    assert len(tries) < 200, "they are tried without a bound"
+    assert log.committed("app", "in") == 6
+    assert {seen.value for seen in log.read("out")} == {"1", "3", "6"}
+
+
 @each_passing
 def test_a_record_that_always_fails_for_passing_reasons_ends_it_by_default(
     tmp_path: Path, error: Callable[[], StreamsError]

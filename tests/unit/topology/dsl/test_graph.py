@@ -305,8 +305,9 @@ def test_wrong_arguments_are_refused_where_they_are_given() -> None:
 
     with pytest.raises(ValueError, match="at least one topic"):
         builder.stream([])
-    with pytest.raises(TypeError, match="by name or by a compiled pattern"):
-        builder.stream([1])  # type: ignore[list-item]
+    for topics in ([1], 1, None, b"t"):
+        with pytest.raises(TypeError, match="by name or by a compiled pattern"):
+            builder.stream(topics)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"filter\(\) needs a function of \(key, value\)"):
         stream.filter(lambda value: True)  # type: ignore[arg-type, misc]
     with pytest.raises(TypeError, match="can only be joined with a table"):
