@@ -34,7 +34,7 @@ from thalweg.streams.tasks.drops import (
     Drops,
     shown_key,
 )
-from thalweg.streams.tasks.failures import FailurePolicy
+from thalweg.streams.tasks.failures import FailurePolicy, carried_by, out_of_carriers
 from thalweg.streams.tasks.partition_group import PartitionGroup, RecordQueue
 from thalweg.streams.tasks.plan import TaskPlan
 from thalweg.streams.tasks.punctuation import PunctuationQueue, Schedule
@@ -181,7 +181,8 @@ class ActiveTask:
         self.current.topic, self.current.partition, self.current.origin = None, -1, None
         for node, starter in self._starters:
             try:
-                starter()
+                with out_of_carriers():
+                    starter()
             except Exception as error:
                 raise self._of_node(node, "failed to be set up", error) from error
         self.is_running = True
@@ -228,7 +229,8 @@ class ActiveTask:
         first: Exception | None = None
         for node, closer in self._closers:
             try:
-                closer()
+                with out_of_carriers():
+                    closer()
             except Exception as error:  # every processor gets its close
                 first = first or self._of_node(node, "failed while it was closed", error)
                 first.__cause__ = first.__cause__ or error
@@ -278,8 +280,9 @@ class ActiveTask:
             try:
                 source.run(records)
             except StreamsError as error:
-                self._locate(error)
-                raise
+                failure = carried_by(error)
+                self._locate(failure)
+                raise failure  # noqa: B904 - it may be the same one; its cause stands in it
             except Exception as error:
                 raise self._located(error) from error
             self.next_offsets[queue.partition] = offset_of(records[-1][3]) + 1
@@ -325,22 +328,15 @@ class ActiveTask:
         return has_run
 
     def _punctuate(self, schedule: Schedule, now_ms: int) -> None:
-        current = self.current
-        before = (
-            current.topic, current.partition, current.origin, current.timestamp, current.run,
-        )  # fmt: skip
-        current.topic, current.partition, current.origin = None, -1, None
-        current.timestamp, current.run = now_ms, ()
-        try:
-            result: object = schedule.callback(now_ms)
-            if result is not None:
-                refuse_result("a punctuator", result)
-        except Exception as error:
-            self._policy.processing_failed(self, schedule.node, error, None, None, now_ms)
-        finally:
-            (
-                current.topic, current.partition, current.origin, current.timestamp, current.run,
-            ) = before  # fmt: skip
+        with self.current.saved():
+            self.current.leave(now_ms)
+            try:
+                result: object = schedule.callback(now_ms)
+                if result is not None:
+                    refuse_result("a punctuator", result)
+            except Exception as error:
+                with out_of_carriers():
+                    self._policy.processing_failed(self, schedule.node, error, None, None, now_ms)
 
     def _locate(self, error: StreamsError) -> None:
         current = self.current
@@ -473,7 +469,8 @@ class ActiveTask:
     def _named(self) -> Iterator[None]:
         """Lets errors of the task's stores say whose they are."""
         try:
-            yield
+            with out_of_carriers():
+                yield
         except StreamsError as error:
             error.task_id = error.task_id or self.task_id
             raise

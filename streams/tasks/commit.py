@@ -24,6 +24,7 @@ from typing import Final
 from thalweg.stores.directory import CHECKPOINT_FILE, write_checkpoint
 from thalweg.stores.formats import encode_partition_metadata
 from thalweg.streams.tasks.active_task import ActiveTask
+from thalweg.streams.tasks.failures import out_of_carriers
 from thalweg.streams.transport.port import OffsetAndMetadata, TopicPartition, Transport
 
 CHECKPOINT_RECORDS: Final = 10_000
@@ -68,7 +69,8 @@ class Committer:
                 offsets[partition] = OffsetAndMetadata(offset, metadata)
         for task in tasks:
             task.prepare()
-        self._transport.commit(offsets)
+        with out_of_carriers():
+            self._transport.commit(offsets)
         self.commits_total += 1
         written = self._transport.written_offsets()
         for task in tasks:
@@ -98,7 +100,8 @@ class Committer:
         """Pushes everything the tasks have done into the log, without a commit."""
         for task in tasks:
             task.flush_caches()
-        self._transport.flush()
+        with out_of_carriers():
+            self._transport.flush()
 
     def checkpoint(self, task: ActiveTask) -> None:
         """Makes a task's stores durable and notes how far they are; after a commit only."""
