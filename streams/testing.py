@@ -218,6 +218,7 @@ class TopologyTestDriver:
             self._global = self._open_task([p for p in self._parts if p.is_global], cache)
             self._task = self._open_task([p for p in self._parts if not p.is_global], cache)
             for task in self._tasks:
+                task.compile()
                 task.start()
         except BaseException:
             with suppress(Exception):  # what went wrong first is what counts

@@ -127,6 +127,7 @@ class ActiveTask:
         self._chains: Mapping[str, Chain] = {}
         self.group = PartitionGroup((), config.max_task_idle_ms)
         self.is_running = False
+        self._is_set_up = False  # or being set up: then its processors are closed
         # Processing, punctuating or flushing broke off: only the last commit can be built on.
         self.is_torn = False
 
@@ -146,26 +147,15 @@ class ActiveTask:
         )
         self.stores[name] = builder.build(self)
 
-    def start(
-        self,
-        partition_times: Mapping[TopicPartition, int] | None = None,
-        has_more: Callable[[TopicPartition], bool] = lambda _partition: False,
-        position: Callable[[TopicPartition], int] | None = None,
-        kept: Mapping[str, int] | None = None,
-    ) -> None:
-        """Compiles the chains, sets user processors up and begins to take records.
+    def compile(self, kept: Mapping[str, int] | None = None) -> None:
+        """Compiles the chains; where that failed, it may be called again.
 
         Args:
-            partition_times: last known event time of each partition, from the committed
-                metadata; stream time goes on from the latest of them.
-            has_more: tells whether the log holds records of a partition that were not handed
-                over yet; the task waits for those before it goes on with later ones.
-            position: tells the offset up to which everything of a partition was handed over;
-                None where only offsets of records count.
             kept: what the task's operators kept with the last commit, see `kept`.
         """
-        self._position = position
         self._kept = dict(kept or {})
+        for begun in (self._starters, self._closers, self._times):
+            begun.clear()
         try:
             self._chains = compile_chains(self.plan.topology, self.plan.node_names, self)
         except StreamsError as error:
@@ -174,11 +164,30 @@ class ActiveTask:
         except Exception as error:
             message = f"a processor cannot be made: {error_name(error)}: {error}"
             raise ProcessingError(message, task_id=self.task_id) from error
+
+    def start(
+        self,
+        partition_times: Mapping[TopicPartition, int] | None = None,
+        has_more: Callable[[TopicPartition], bool] = lambda _partition: False,
+        position: Callable[[TopicPartition], int] | None = None,
+    ) -> None:
+        """Sets user processors up and begins to take records.
+
+        Args:
+            partition_times: last known event time of each partition, from the committed
+                metadata; stream time goes on from the latest of them.
+            has_more: tells whether the log holds records of a partition that were not handed
+                over yet; the task waits for those before it goes on with later ones.
+            position: tells the offset up to which everything of a partition was handed over;
+                None where only offsets of records count.
+        """
+        self._position = position
         times = partition_times or {}
         self.group = PartitionGroup((), self.config.max_task_idle_ms, has_more)
         for partition in self._partitions:
             self._open_queue(partition, times.get(partition, -1))
         self.current.topic, self.current.partition, self.current.origin = None, -1, None
+        self._is_set_up = True
         for node, starter in self._starters:
             try:
                 with out_of_carriers():
@@ -227,7 +236,7 @@ class ActiveTask:
         self.is_running = False
         self.group.clear()
         first: Exception | None = None
-        for node, closer in self._closers:
+        for node, closer in self._closers if self._is_set_up else ():
             try:
                 with out_of_carriers():
                     closer()

@@ -191,6 +191,7 @@ class GlobalTask:
                 known = self._wiped(error)
                 task.open_stores()
             self._positions = {**begins, **known, **self._noted(known, ends)}
+            task.compile()
             task.start()
             self._is_open = True
         self._reader.add(self._positions)

@@ -78,6 +78,7 @@ class Refill:
         assert isinstance(source, SourceNode)
         self._keeps_times = _extractor(source, config) is wallclock_timestamp
         self._now_ms: Callable[[], int] = task.now_ms
+        self._task.compile()
         self._task.start({partition: partition_time_ms})
 
     def _copy(self, name: str) -> StateStore:

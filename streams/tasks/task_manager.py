@@ -284,10 +284,14 @@ class TaskManager:
     def _take_restored(self, task: ActiveTask, restorer: Restorer) -> None:
         """Ends the restoring of a task's stores and notes how far they are."""
         restored = restorer.remove(task.task_id)
+        self._note_restored(task, restored)
+        task.restored_records_total += sum(one.restored for one in restored)
+        _close_appliers(restored)
+
+    def _note_restored(self, task: ActiveTask, restored: Iterable[StoreRestoration]) -> None:
+        """Notes how far the stores of a task were restored."""
         for one in restored:
             task.set_store_position(one.partition, one.position)
-            task.restored_records_total += one.restored
-        _close_appliers(restored)
 
     def _create(self, task_id: TaskId) -> None:
         self.created_total += 1
@@ -550,8 +554,7 @@ class TaskManager:
     def checkpoint_standby(self) -> None:
         """Notes how far standby tasks are, where enough came to make that worth while."""
         for task in self.standby.values():
-            for one in self.follower.of_task(task.task_id):
-                task.set_store_position(one.partition, one.position)
+            self._note_restored(task, self.follower.of_task(task.task_id))
             self.committer.checkpoint_if_due(task)
 
     def _plan(self, subtopology: int) -> TaskPlan:
@@ -676,16 +679,20 @@ class TaskManager:
         start = self._start_of(task, task.partitions)
         if self._is_outrun(task, start.committed):
             return
-        self._take_restored(task, self.restorer)
+        # Whatever asks the log or writes a file comes first: where that fails, the task is found
+        # complete once more, and this is done again.
+        self._note_restored(task, self.restorer.of_task(task.task_id))
         if task.store_positions():
             self.committer.checkpoint(task)
+        task.compile(start.kept)
+        self.reader.add(start.positions)
+        self.by_partition.update(dict.fromkeys(task.partitions, task))
         start.note(task)
-        task.start(start.times, self._has_more, self.reader.position, start.kept)
+        self._take_restored(task, self.restorer)
+        task.start(start.times, self._has_more, self.reader.position)
         # A query that comes in between must find the task, if only as one that is not ready.
         self.running[task_id] = task
         del self.restoring[task_id]
-        self.by_partition.update(dict.fromkeys(task.partitions, task))
-        self.reader.add(start.positions)
         _log.info("task %s is running", task_id)
 
     def _is_outrun(

@@ -101,7 +101,7 @@ def test_a_task_whose_start_met_a_passing_fault_is_started_later(tmp_path: Path,
         assert steps.manager.by_partition.keys() == {TopicPartition("in", 0)}
         store = steps.task().stores["counts"]
         assert isinstance(store, KeyValueStore)
-        assert store.get("a") == 2
+        assert store.get("a").value == 2
 
 
 # -- topics that a pattern comes to match --------------------------------------------------
