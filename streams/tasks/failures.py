@@ -361,9 +361,7 @@ class FailurePolicy:
         return response.decision
 
     @staticmethod
-    def _raise(
-        error: StreamsError, context: ErrorContext, cause: BaseException | None
-    ) -> NoReturn:
+    def _raise(error: StreamsError, context: ErrorContext, cause: BaseException | None) -> NoReturn:
         error.topic = error.partition = error.offset = None
         _place(error, context)
         error.__cause__ = cause

@@ -27,7 +27,6 @@ from thalweg.stores.directory import (
     GLOBAL_DIRECTORY,
     StateDirectory,
     read_checkpoint,
-    write_checkpoint,
 )
 from thalweg.stores.errors import CorruptDataError
 from thalweg.stores.record import HeaderList
@@ -37,11 +36,11 @@ from thalweg.streams.errors import MissingTopicsError
 from thalweg.streams.restore_listener import RestoreListener, tell
 from thalweg.streams.tasks.active_task import ActiveTask
 from thalweg.streams.tasks.collector import RecordCollector
-from thalweg.streams.tasks.commit import checkpoint_of, positions_of
+from thalweg.streams.tasks.commit import commit_positions, positions_of
 from thalweg.streams.tasks.drops import Drops
 from thalweg.streams.tasks.failures import FailurePolicy
 from thalweg.streams.tasks.plan import whole_plan
-from thalweg.streams.tasks.store_notes import packed_offsets, unpacked_offsets
+from thalweg.streams.tasks.store_notes import unpacked_offsets
 from thalweg.streams.tasks.task import TaskId
 from thalweg.streams.transport.port import (
     Reader,
@@ -291,20 +290,12 @@ class GlobalTask:
         task = self._task
         if not task.uncommitted_offsets():
             return
-        task.flush_caches()
-        # With the rows in one step: the checkpoint is behind them after a crash, and a processor
-        # that makes a row from the one before would do so twice.
-        notes = {
-            name: packed_offsets(
-                {at: self._positions[at] for at in self._kept if at.topic == topic}
-            )
+        positions = {
+            name: {at: self._positions[at] for at in self._kept if at.topic == topic}
             for name, topic in task.plan.changelog_topics.items()
             if name in task.plan.persistent_stores
         }
-        task.committed(durable=bool(self._kept), notes=notes)
-        if self._kept:
-            kept = {partition: self._positions[partition] for partition in self._kept}
-            write_checkpoint(task.directory / CHECKPOINT_FILE, checkpoint_of(kept))
+        commit_positions(task, positions if self._kept else {})
 
     def close(self, *, clean: bool) -> None:
         """Closes the stores; clean leaves a checkpoint."""

@@ -72,7 +72,9 @@ def test_the_settings_bound_the_memory_of_all_rocksdb_stores(tmp_path: Path, bud
 
 
 @pytest.mark.parametrize("where", ["checkpoint", "compile", "read"])
-def test_a_task_whose_start_met_a_passing_fault_is_started_later(tmp_path: Path, where: str) -> None:
+def test_a_task_whose_start_met_a_passing_fault_is_started_later(
+    tmp_path: Path, where: str
+) -> None:
     log = Log()
     log.send("in", ("a", "1"))
     with Steps(counting(), log, tmp_path).start() as steps:
