@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from thalweg.stores.api import Log, StateStore
 from thalweg.stores.builders import StoreBuilder
@@ -35,6 +35,7 @@ from thalweg.streams.tasks.drops import (
     shown_key,
 )
 from thalweg.streams.tasks.failures import FailurePolicy, carried_by, out_of_carriers
+from thalweg.streams.tasks.offsets import Offsets
 from thalweg.streams.tasks.partition_group import PartitionGroup, RecordQueue
 from thalweg.streams.tasks.plan import TaskPlan
 from thalweg.streams.tasks.punctuation import PunctuationQueue, Schedule
@@ -55,10 +56,6 @@ from thalweg.topology.physical import SinkNode, SourceNode
 RUN_RECORDS = 1000
 """Most records taken from one partition before the choice is made anew: bounds how long a
 commit or a wall-clock punctuation can be kept waiting by a deep buffer."""
-
-TIME_PREFIX: Final = "stream-time/"
-"""Before the name of an operator's time in the metadata of commits. No store can be called so:
-under its bare name the JVM keeps what it has emitted."""
 
 
 class ActiveTask:
@@ -110,14 +107,9 @@ class ActiveTask:
         self.stores: dict[str, StateStore] = {}
         self.stream_punctuations = PunctuationQueue()
         self.wall_punctuations = PunctuationQueue()
-        # Partition -> the offset behind all that was processed, and the one the group has.
-        self.next_offsets: dict[TopicPartition, int] = {}
-        self.committed_offsets: dict[TopicPartition, int] = {}
+        self.offsets = Offsets()
         self._partitions = list(partitions)
         self._positions: dict[TopicPartition, int] = {}
-        self._position: Callable[[TopicPartition], int] | None = None
-        self._kept: dict[str, int] = {}
-        self._times: dict[str, list[Callable[[], int]]] = {}
         self._collector = collector
         self._policy = policy
         self.global_store = global_store
@@ -151,11 +143,11 @@ class ActiveTask:
         """Compiles the chains; where that failed, it may be called again.
 
         Args:
-            kept: what the task's operators kept with the last commit, see `kept`.
+            kept: what the task's operators kept with the last commit, see `Offsets.kept`.
         """
-        self._kept = dict(kept or {})
-        for begun in (self._starters, self._closers, self._times):
-            begun.clear()
+        self.offsets.keep(kept or {})
+        self._starters.clear()
+        self._closers.clear()
         try:
             self._chains = compile_chains(self.plan.topology, self.plan.node_names, self)
         except StreamsError as error:
@@ -181,7 +173,8 @@ class ActiveTask:
             position: tells the offset up to which everything of a partition was handed over;
                 None where only offsets of records count.
         """
-        self._position = position
+        if position is not None:
+            self.offsets.follow(position)
         times = partition_times or {}
         self.group = PartitionGroup((), self.config.max_task_idle_ms, has_more)
         for partition in self._partitions:
@@ -210,8 +203,7 @@ class ActiveTask:
     def drop_partition(self, partition: TopicPartition) -> None:
         """Lets go of a partition of a topic that is gone, with its records and its offset."""
         self._partitions.remove(partition)
-        self.committed_offsets.pop(partition, None)
-        self.next_offsets.pop(partition, None)
+        self.offsets.drop(partition)
         if self._runs.pop(partition, None) is not None:
             self.group.close(partition)
 
@@ -219,8 +211,8 @@ class ActiveTask:
         # A topic that a source names is its own, whatever a pattern matches.
         chains = sorted(self._chains.values(), key=lambda one: one.source.pattern is not None)
         chain = next(one for one in chains if self._reads(one.source, partition.topic))
+        self.offsets.move_time(partition, partition_time_ms)
         run = SourceRun(self, chain, partition, self._policy)
-        run.partition_time_ms = partition_time_ms
         self.stream_time_ms = max(self.stream_time_ms, partition_time_ms)
         self._runs[partition] = run
         self.group.open(RecordQueue(partition, run))
@@ -294,7 +286,7 @@ class ActiveTask:
                 raise failure  # noqa: B904 - it may be the same one; its cause stands in it
             except Exception as error:
                 raise self._located(error) from error
-            self.next_offsets[queue.partition] = offset_of(records[-1][3]) + 1
+            self.offsets.move(queue.partition, offset_of(records[-1][3]) + 1)
             count = len(records)
             source.records_total += count
             ran[source] = records
@@ -379,54 +371,14 @@ class ActiveTask:
                     break
         self.is_torn = False
 
-    def note_positions(self) -> None:
-        """Counts offsets that are no records, where all that was read is processed.
-
-        Markers of transactions, records of aborted ones and what compaction left out are
-        processed when everything before them is.
-        """
-        position = self._position
-        if position is not None:
-            for partition in self.group.empty_partitions():
-                self.next_offsets[partition] = position(partition)
-
-    def uncommitted_offsets(self) -> dict[TopicPartition, int]:
-        """Returns partition -> next offset, where the group does not have it.
-
-        Where nothing was ever committed, that is the position the task began at.
-        """
-        committed = self.committed_offsets
-        return {
-            partition: offset
-            for partition, offset in self.next_offsets.items()
-            if committed.get(partition) != offset
-        }
-
     def committable(self) -> dict[TopicPartition, tuple[int, int]]:
-        """Returns partition -> (next offset, partition time), where the group does not have it.
-
-        Of all partitions where only that has changed what is kept beside the offsets, as when a
-        punctuation has moved an operator's time.
-        """
+        """Returns partition -> (next offset, partition time), where the group does not have it."""
         self.note_positions()
-        offsets = self.uncommitted_offsets()
-        if not offsets and self.kept() != self._kept:
-            offsets = self.next_offsets
-        return {
-            partition: (offset, self._runs[partition].partition_time_ms)
-            for partition, offset in offsets.items()
-        }
+        return self.offsets.committable()
 
-    def kept(self) -> dict[str, int]:
-        """Returns what the task's operators keep with a commit, by name: their stream times.
-
-        What others have kept there, such as a JVM member the progress of what it emits, stays.
-        """
-        times = {name: max(read() for read in readers) for name, readers in self._times.items()}
-        return {
-            **{name: n for name, n in self._kept.items() if not name.startswith(TIME_PREFIX)},
-            **{TIME_PREFIX + name: time_ms for name, time_ms in times.items() if time_ms >= 0},
-        }
+    def note_positions(self) -> None:
+        """Counts offsets that are no records, see `Offsets.note_positions`."""
+        self.offsets.note_positions(self.group.empty_partitions())
 
     def prepare(self) -> None:
         """Keeps rows that nothing could restore aside, before the commit that makes them right.
@@ -451,11 +403,10 @@ class ActiveTask:
         """
         for name, partition in self.changelog_partitions().items():
             # A store restored from its source topic is as far as that was read.
-            if partition in self.next_offsets and name in self.plan.unlogged_stores:
-                self._positions[partition] = self.next_offsets[partition]
+            if partition in self.offsets.next and name in self.plan.unlogged_stores:
+                self._positions[partition] = self.offsets.next[partition]
         notes = self._notes_of_refills() if notes is None else notes
-        self.committed_offsets.update(self.next_offsets)
-        self._kept = self.kept()
+        self.offsets.committed()
         self.commit_requested = False
         with self._named():
             for name, store in self.stores.items():
@@ -467,9 +418,9 @@ class ActiveTask:
             return {}
         topics, number = self.plan.changelog_topics, self.id.partition
         places = {name: TopicPartition(topics[name], number) for name in self.plan.refills}
-        offsets = self.uncommitted_offsets()
+        offsets = self.offsets.uncommitted()
         return {
-            name: RefillNote(at.topic, offsets[at], self._runs[at].partition_time_ms).packed()
+            name: RefillNote(at.topic, offsets[at], self.offsets.times[at]).packed()
             for name, at in places.items()
             if at in offsets
         }
@@ -610,8 +561,7 @@ class ActiveTask:
 
     def keep_time(self, name: str, read: Callable[[], int]) -> int:
         """Keeps an operator's own stream time over restarts, and where the task moves."""
-        self._times.setdefault(name, []).append(read)
-        return self._kept.get(TIME_PREFIX + name, -1)
+        return self.offsets.keep_time(name, read)
 
     def on_start(self, node: str, action: Callable[[], None]) -> None:
         """Runs `action` of `node` when all nodes are compiled."""

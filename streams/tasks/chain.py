@@ -50,7 +50,6 @@ class SourceRun:
 
     Attributes:
         run: the hot loop, a closure bound to task, chain and decoders.
-        partition_time_ms: highest timestamp of the partition that was processed, -1 before.
         source_name: the source node.
         records_total: records fed so far; its task counts.
         latency: from a record's timestamp to its turn; its task notes the first and the last
@@ -61,11 +60,11 @@ class SourceRun:
         "_chain",
         "_extract",
         "_newest_stamped_ms",
+        "_place",
         "_policy",
         "_task",
         "latency",
         "partition",
-        "partition_time_ms",
         "records_total",
         "run",
         "source_name",
@@ -80,7 +79,7 @@ class SourceRun:
         self._policy = policy
         self.topic = partition.topic
         self.partition = partition.partition
-        self.partition_time_ms = -1
+        self._place = partition
         self.source_name = chain.source.name
         self.records_total = 0
         self.latency = Measure()
@@ -155,7 +154,7 @@ class SourceRun:
                 (now_ms, raw_key, raw_value, origin) for _, raw_key, raw_value, origin in records
             ]
         decode_key, decode_value = self.decoders()
-        seen = max(self.partition_time_ms, self._newest_stamped_ms)
+        seen = max(self._task.offsets.times[self._place], self._newest_stamped_ms)
         stamped = []
         current = self._task.current
         before = current.origin
@@ -208,12 +207,12 @@ class SourceRun:
         decode_key, decode_value = self._bare_decoders()
         # A record this worker sent itself may have one object as key and value.
         is_one_serde = decode_key is decode_value
-        topic = self.topic
+        topic, partition, place, offsets = self.topic, self.partition, self._place, task.offsets
 
         def run(records: Sequence[RawRecord]) -> None:
             current.topic = topic
-            current.partition, current.run = self.partition, records
-            newest = self.partition_time_ms
+            current.partition, current.run = partition, records
+            newest = offsets.times[place]
             try:
                 for record in records:
                     timestamp, key, value, current.origin = record
@@ -237,7 +236,7 @@ class SourceRun:
                         continue
                     process(key, value, timestamp)
             finally:
-                self.partition_time_ms = newest
+                offsets.move_time(place, newest)
                 if newest > task.stream_time_ms:
                     task.stream_time_ms = newest
 
@@ -248,38 +247,42 @@ class SourceRun:
         process: Any = self._chain.process
         changes = self._chain.takes_changes
         decode_key, decode_value = self._bare_decoders()
-        punctuations, topic = task.stream_punctuations, self.topic
+        punctuations, offsets = task.stream_punctuations, task.offsets
+        topic, partition, place = self.topic, self.partition, self._place
 
         def run(records: Sequence[RawRecord]) -> None:
             current.topic = topic
-            current.partition, current.run = self.partition, records
+            current.partition, current.run = partition, records
             stream_time = task.stream_time_ms
-            newest = self.partition_time_ms
-            for record in records:
-                timestamp, key, value, current.origin = record
-                current.timestamp = timestamp
-                try:
-                    if decode_key is not None and key is not None:
-                        key = decode_key(key)
-                    if decode_value is not None and value is not None:
-                        value = decode_value(value)
-                except Exception as error:
-                    self._undecodable(record, error)
-                    continue
-                if timestamp > newest:
-                    self.partition_time_ms = newest = timestamp
-                    if timestamp > stream_time:
-                        task.stream_time_ms = stream_time = timestamp
-                elif timestamp < 0:
-                    self._reject_timestamp(timestamp)
-                    continue
-                if changes:
-                    new, old = value or (None, None)
-                    process(key, new, old, timestamp)
-                else:
-                    process(key, value, timestamp)
-                if stream_time >= punctuations.next_due_ms:
-                    task.punctuate_stream_time()
+            newest = offsets.times[place]
+            try:
+                for record in records:
+                    timestamp, key, value, current.origin = record
+                    current.timestamp = timestamp
+                    try:
+                        if decode_key is not None and key is not None:
+                            key = decode_key(key)
+                        if decode_value is not None and value is not None:
+                            value = decode_value(value)
+                    except Exception as error:
+                        self._undecodable(record, error)
+                        continue
+                    if timestamp > newest:
+                        newest = timestamp
+                        if timestamp > stream_time:
+                            task.stream_time_ms = stream_time = timestamp
+                    elif timestamp < 0:
+                        self._reject_timestamp(timestamp)
+                        continue
+                    if changes:
+                        new, old = value or (None, None)
+                        process(key, new, old, timestamp)
+                    else:
+                        process(key, value, timestamp)
+                    if stream_time >= punctuations.next_due_ms:
+                        task.punctuate_stream_time()
+            finally:
+                offsets.move_time(place, newest)
 
         return run
 

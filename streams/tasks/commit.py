@@ -103,7 +103,7 @@ class Committer:
 
     def _fitting(self, task: ActiveTask) -> Mapping[str, int]:
         """Returns what the task's operators keep, as much of it as a broker takes."""
-        kept = task.kept()
+        kept = task.offsets.kept()
         left_out = []
         while len(encode_partition_metadata(0, kept)) > METADATA_CHARS_MAX:
             left_out.append(max(kept))

@@ -288,7 +288,7 @@ class GlobalTask:
     def commit(self) -> None:
         """Lets the stores write what they hold back, and notes how far they are."""
         task = self._task
-        if not task.uncommitted_offsets():
+        if not task.offsets.uncommitted():
             return
         positions = {
             name: {at: self._positions[at] for at in self._kept if at.topic == topic}

@@ -112,11 +112,11 @@ class Refill:
             store.apply_pending(note=self._note() if name == self._store.name else None)
 
     def _note(self) -> bytes | None:
-        at, (source,) = self._partition, self._task.sources
-        offset = self._task.next_offsets.get(at)
+        at, offsets = self._partition, self._task.offsets
+        offset = offsets.next.get(at)
         if offset is None:
             return None
-        return RefillNote(at.topic, offset, source.partition_time_ms).packed()
+        return RefillNote(at.topic, offset, offsets.times[at]).packed()
 
     def close(self) -> None:
         """Closes the nodes; the store stays open.

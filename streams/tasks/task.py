@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from thalweg.stores.record import CurrentRecord
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.tasks.drops import DropReason
+from thalweg.streams.tasks.offsets import Offsets
 from thalweg.streams.tasks.partition_group import PartitionGroup
 from thalweg.streams.tasks.punctuation import PunctuationQueue
 
@@ -48,6 +49,7 @@ class TaskFace(Protocol):
     current: CurrentRecord
     group: PartitionGroup
     directory: Path
+    offsets: Offsets
     stream_time_ms: int
     shows_time: bool
     commit_requested: bool

@@ -91,8 +91,8 @@ class _Start:
         A source that begins at the end of the log would do so anew at each start, and pass over
         what came in between.
         """
-        task.next_offsets.update(self.positions)
-        task.committed_offsets.update({at: one.offset for at, one in self.committed.items()})
+        committed = {at: one.offset for at, one in self.committed.items()}
+        task.offsets.begin(self.positions, committed)
         task.commit_requested |= self.is_passing
 
 

@@ -296,7 +296,7 @@ class Worker:
         reader, lags = self._manager.reader, {}
         # What is processed is looked at, not what is read: a run of records in hand is in
         # neither the log's rest nor a queue.
-        for partition, processed in list(task.next_offsets.items()):
+        for partition, processed in list(task.offsets.next.items()):
             try:
                 end = reader.last_end_offset(partition)
             except StreamsError:  # the partition was just taken away
@@ -639,7 +639,7 @@ class Worker:
             raise error
         position = self._manager.reset_position(task, partition)
         _log.warning("%s; going on at offset %d", error, position)
-        task.next_offsets[partition] = position
+        task.offsets.move(partition, position)
         self._manager.reader.add({partition: position})
 
     def _goes_on_without(self, error: TransportError) -> bool:
@@ -678,7 +678,7 @@ class Worker:
                 break
         for task in tasks:
             task.note_positions()
-            manager.reader.processed(task.uncommitted_offsets())
+            manager.reader.processed(task.offsets.uncommitted())
         if self._paused_partitions:
             self._resume_drained()
         return processed
