@@ -277,7 +277,7 @@ class TopologyTestDriver:
             global_store=lambda name: None if globals_ is None else globals_.stores.get(name),
         )
         try:
-            task.open_stores()
+            task.stores.open_all()
         except BaseException:
             task.close()
             raise

@@ -1,8 +1,7 @@
 """An active task: one subtopology on one partition, processing.
 
-Owns the task's stores, its compiled chains, its buffered records, its stream time and its
-punctuations, and knows which offsets it has consumed. It is the scope nodes are compiled in
-and the host its stores live with. It must not know when to commit or what else the worker
+Owns the task's compiled chains, its buffered records, its stream time and its punctuations. Its
+stores (`TaskStores`) and its offsets (`Offsets`) are objects of their own. It must not know when to commit or what else the worker
 does, and it reads no clock: `now_ms` is handed in.
 
 Source: JVM `StreamTask`, `ProcessorStateManager`.
@@ -11,14 +10,12 @@ Source: JVM `StreamTask`, `ProcessorStateManager`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from thalweg.stores.api import Log, StateStore
-from thalweg.stores.builders import StoreBuilder
+from thalweg.stores.api import StateStore
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.errors import StreamsError
 from thalweg.stores.record import CurrentRecord, RawRecord, offset_of
@@ -39,8 +36,8 @@ from thalweg.streams.tasks.offsets import Offsets
 from thalweg.streams.tasks.partition_group import PartitionGroup, RecordQueue
 from thalweg.streams.tasks.plan import TaskPlan
 from thalweg.streams.tasks.punctuation import PunctuationQueue, Schedule
-from thalweg.streams.tasks.store_notes import RefillNote, packed_offsets
 from thalweg.streams.tasks.task import TaskId
+from thalweg.streams.tasks.task_stores import TaskStores
 from thalweg.streams.transport.port import TopicPartition
 from thalweg.topology.compiler import Chain, compile_chains
 from thalweg.topology.operators.operator import (
@@ -72,6 +69,7 @@ class ActiveTask:
         directory: where its stores keep their files.
         now_ms: wall clock, asked when user code wants to know.
         global_store: finds a global store by name, None where there is none.
+        current: the cell of the current record, where it is shared with another task.
     """
 
     def __init__(
@@ -87,14 +85,13 @@ class ActiveTask:
         directory: Path,
         now_ms: Callable[[], int],
         global_store: Callable[[str], StateStore | None] = lambda _name: None,
+        current: CurrentRecord | None = None,
     ) -> None:
         self.id = id
         self.task_id = str(id)
-        self.application_id: str = config.application_id
         self.config = config
         self.directory = directory
-        self.current = CurrentRecord()
-        self.record_cache = cache
+        self.current = CurrentRecord() if current is None else current
         self.propagation = Propagation(cache)
         self.plan = plan
         self.stream_time_ms = -1
@@ -104,12 +101,20 @@ class ActiveTask:
         self.restored_records_total = 0
         self.commit_requested = False
         self.now_ms = now_ms
-        self.stores: dict[str, StateStore] = {}
         self.stream_punctuations = PunctuationQueue()
         self.wall_punctuations = PunctuationQueue()
         self.offsets = Offsets()
+        self.stores = TaskStores(
+            id,
+            plan,
+            config=config,
+            directory=directory,
+            current=self.current,
+            cache=cache,
+            changelog=collector.changelog,
+            drop_expired=lambda name: self.drop(f"store {name}", "expired"),
+        )
         self._partitions = list(partitions)
-        self._positions: dict[TopicPartition, int] = {}
         self._collector = collector
         self._policy = policy
         self.global_store = global_store
@@ -124,20 +129,6 @@ class ActiveTask:
         self.is_torn = False
 
     # -- life cycle ----------------------------------------------------------------------
-
-    def open_stores(self) -> None:
-        """Opens every store of the task; they are restored before `start`."""
-        for name in self.plan.store_names:
-            self.open_store(name)
-
-    def open_store(self, name: str) -> None:
-        """Opens one store of the task."""
-        topology = self.plan.topology
-        builder: StoreBuilder = topology.stores.get(name) or topology.global_stores[name]
-        builder = builder.with_default_serdes(
-            self.config.default_key_serde, self.config.default_value_serde
-        )
-        self.stores[name] = builder.build(self)
 
     def compile(self, kept: Mapping[str, int] | None = None) -> None:
         """Compiles the chains; where that failed, it may be called again.
@@ -236,8 +227,7 @@ class ActiveTask:
                 first = first or self._of_node(node, "failed while it was closed", error)
                 first.__cause__ = first.__cause__ or error
         self._closers.clear()
-        for store in self.stores.values():
-            store.close()
+        self.stores.close()
         if first is not None:
             raise first
 
@@ -355,20 +345,9 @@ class ActiveTask:
     # -- commit --------------------------------------------------------------------------
 
     def flush_caches(self) -> None:
-        """Pushes what caches hold downstream, in the order the stores were opened.
-
-        Flushing one store may update another that was flushed already, where user code writes
-        to a store that nodes further up use, too: it is flushed again.
-        """
+        """Pushes what caches hold downstream, see `TaskStores.flush_caches`."""
         self.is_torn = True
-        stores = self.stores.values()
-        with self._named():
-            # As often as there are stores at most: user code may write in circles.
-            for _ in stores:
-                for store in stores:
-                    store.flush_cache()
-                if not any(store.has_unflushed for store in stores):
-                    break
+        self.stores.flush_caches()
         self.is_torn = False
 
     def committable(self) -> dict[TopicPartition, tuple[int, int]]:
@@ -381,18 +360,10 @@ class ActiveTask:
         self.offsets.note_positions(self.group.empty_partitions())
 
     def prepare(self) -> None:
-        """Keeps rows that nothing could restore aside, before the commit that makes them right.
-
-        A crash behind the commit would lose them else.
-        """
-        stores = [self.stores[name] for name in self.plan.lasting_stores]
-        if not stores:
-            return
-        offsets = {partition: offset for partition, (offset, _) in self.committable().items()}
-        note = packed_offsets(offsets)
-        with self._named():
-            for store in stores:
-                store.prepare(note)
+        """Keeps rows aside that nothing could restore, see `TaskStores.prepare`."""
+        if self.stores.prepares:
+            offsets = {at: offset for at, (offset, _) in self.committable().items()}
+            self.stores.prepare(offsets)
 
     def committed(self, *, durable: bool = False, notes: Mapping[str, bytes] | None = None) -> None:
         """Notes that the log holds everything up to now, and lets the stores write it.
@@ -401,74 +372,12 @@ class ActiveTask:
             durable: return only when the stores would survive a loss of power.
             notes: what stores keep beside their rows, in place of the task's own notes.
         """
-        for name, partition in self.changelog_partitions().items():
-            # A store restored from its source topic is as far as that was read.
-            if partition in self.offsets.next and name in self.plan.unlogged_stores:
-                self._positions[partition] = self.offsets.next[partition]
-        notes = self._notes_of_refills() if notes is None else notes
+        # A store restored from its source topic is as far as that was read.
+        self.stores.note_processed(self.offsets.next)
+        notes = self.stores.notes_of_refills(self.offsets) if notes is None else notes
         self.offsets.committed()
         self.commit_requested = False
-        with self._named():
-            for name, store in self.stores.items():
-                store.apply_pending(durable=durable, note=notes.get(name))
-
-    def _notes_of_refills(self) -> dict[str, bytes]:
-        """Returns what stores that are filled from a source topic note of how far that is."""
-        if not self.plan.refills:
-            return {}
-        topics, number = self.plan.changelog_topics, self.id.partition
-        places = {name: TopicPartition(topics[name], number) for name in self.plan.refills}
-        offsets = self.offsets.uncommitted()
-        return {
-            name: RefillNote(at.topic, offsets[at], self.offsets.times[at]).packed()
-            for name, at in places.items()
-            if at in offsets
-        }
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Lets errors of the task's stores say whose they are."""
-        try:
-            with out_of_carriers():
-                yield
-        except StreamsError as error:
-            error.task_id = error.task_id or self.task_id
-            raise
-
-    # -- changelogs ----------------------------------------------------------------------
-
-    def changelog_partitions(self) -> dict[str, TopicPartition]:
-        """Returns store -> changelog partition, for every store that has one."""
-        topics, partition = self.plan.changelog_topics, self.id.partition
-        return {
-            name: TopicPartition(topics[name], partition)
-            for name in self.plan.store_names
-            if name in topics
-        }
-
-    def set_store_position(self, partition: TopicPartition, position: int) -> None:
-        """Notes that the store of a changelog partition holds all before `position`."""
-        self._positions[partition] = position
-
-    def note_written(self, written: Mapping[TopicPartition, int]) -> None:
-        """Takes over where the log says the changelogs of this task end now."""
-        positions = self._positions
-        for partition in self.changelog_partitions().values():
-            if partition in written:
-                positions[partition] = written[partition]
-
-    def store_positions(self) -> dict[TopicPartition, int]:
-        """Returns changelog partition -> what its store holds, for stores kept on disk."""
-        return {
-            partition: self._positions[partition]
-            for name, partition in self.changelog_partitions().items()
-            if partition in self._positions and self.stores[name].persistent
-        }
-
-    @property
-    def changelog_records_total(self) -> int:
-        """How far the changelogs of the task have grown, all together."""
-        return sum(self._positions.values())
+        self.stores.apply(durable=durable, notes=notes)
 
     # -- the scope nodes are compiled in -------------------------------------------------
 
@@ -570,21 +479,3 @@ class ActiveTask:
     def on_close(self, node: str, action: Callable[[], None]) -> None:
         """Runs `action` of `node` when the task closes."""
         self._closers.append((node, action))
-
-    # -- the host its stores live with ---------------------------------------------------
-
-    def changelog_topic(self, store_name: str) -> str:
-        """Names the topic a store is restored from."""
-        return self.plan.changelog_topics.get(
-            store_name, f"{self.application_id}-{store_name}-changelog"
-        )
-
-    def changelog(self, store_name: str) -> Log | None:
-        """Returns the function that logs a change of a store."""
-        if store_name in self.plan.unlogged_stores:
-            return None
-        return self._collector.changelog(self.changelog_topic(store_name), self.id.partition)
-
-    def drop_expired(self, store_name: str) -> None:
-        """Counts a window put that came after its store's retention."""
-        self.drop(f"store {store_name}", "expired")

@@ -95,7 +95,7 @@ class Committer:
         self.commits_total += 1
         written = self._log.written_offsets()
         for task in tasks:
-            task.note_written(written)
+            task.stores.note_written(written)
             if self._is_due(task):
                 self.checkpoint(task)
             else:
@@ -135,7 +135,7 @@ class Committer:
             self.checkpoint(task)
 
     def _is_due(self, task: ActiveTask) -> bool:
-        came = task.changelog_records_total - self._checkpointed.get(task.task_id, 0)
+        came = task.stores.changelog_records_total - self._checkpointed.get(task.task_id, 0)
         return came >= CHECKPOINT_RECORDS
 
     def forget(self, task: ActiveTask) -> None:
@@ -143,8 +143,8 @@ class Committer:
         self._checkpointed.pop(task.task_id, None)
 
     def _write_checkpoint(self, task: ActiveTask) -> None:
-        self._checkpointed[task.task_id] = task.changelog_records_total
-        offsets = checkpoint_of(task.store_positions())
+        self._checkpointed[task.task_id] = task.stores.changelog_records_total
+        offsets = checkpoint_of(task.stores.positions())
         if offsets:
             write_checkpoint(task.directory / CHECKPOINT_FILE, offsets)
 

@@ -184,11 +184,11 @@ class GlobalTask:
             begins = self._transport.begin_offsets(task.partitions)
             known = self._known(begins, ends)
             try:
-                task.open_stores()
+                task.stores.open_all()
             except CorruptDataError as error:
                 task.close()
                 known = self._wiped(error)
-                task.open_stores()
+                task.stores.open_all()
             self._positions = {**begins, **known, **self._noted(known, ends)}
             task.compile()
             task.start()
@@ -262,7 +262,7 @@ class GlobalTask:
         if reason is not None:
             _log.warning("global stores: %s; their topics are read again", reason)
         self._directory.remove_task(GLOBAL_DIRECTORY)
-        self._task.directory = self._directory.task_directory(GLOBAL_DIRECTORY)
+        self._directory.task_directory(GLOBAL_DIRECTORY)  # makes it anew
         return {}
 
     def update(self, timeout_ms: float = 0) -> int:

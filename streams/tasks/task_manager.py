@@ -291,7 +291,7 @@ class TaskManager:
     def _note_restored(self, task: ActiveTask, restored: Iterable[StoreRestoration]) -> None:
         """Notes how far the stores of a task were restored."""
         for one in restored:
-            task.set_store_position(one.partition, one.position)
+            task.stores.set_position(one.partition, one.position)
 
     def _create(self, task_id: TaskId) -> None:
         self.created_total += 1
@@ -331,7 +331,7 @@ class TaskManager:
                 if (task.directory / STORES_DIRECTORY / name).is_dir()
             }
             try:
-                task.open_stores()
+                task.stores.open_all()
             except CorruptDataError as error:
                 damaged = next(
                     name
@@ -358,7 +358,7 @@ class TaskManager:
 
     def _noted(self, task: ActiveTask) -> dict[TopicPartition, str]:
         """Returns source topic -> store on disk that is filled from it, and notes how far."""
-        plan, changelogs = task.plan, task.changelog_partitions()
+        plan, changelogs = task.plan, task.stores.changelog_partitions()
         return {
             changelogs[name]: name
             for name in plan.refills
@@ -392,7 +392,7 @@ class TaskManager:
             vouched.pop(at, None)
             task.stores[name].close()
             self._directory.remove_stores(task.task_id, (name,), checkpoint_of(vouched))
-            task.open_store(name)
+            task.stores.open(name)
 
     def _settle(self, task: ActiveTask) -> None:
         """Decides about rows without a changelog that were kept aside for a commit."""
@@ -408,7 +408,7 @@ class TaskManager:
             )
             store.settle(is_committed=is_committed)
             store.close()  # it may have looked at its rows when it was opened
-            task.open_store(name)
+            task.stores.open(name)
 
     def _wipe(
         self,
@@ -418,7 +418,7 @@ class TaskManager:
         error: CorruptDataError,
     ) -> None:
         """Deletes a store whose files cannot be read."""
-        partition = task.changelog_partitions().get(store)
+        partition = task.stores.changelog_partitions().get(store)
         if partition is None:
             _log.error(
                 "task %s: %s. Store %r has no changelog: its rows are lost, it begins empty",
@@ -463,7 +463,7 @@ class TaskManager:
         vouched: Mapping[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
     ) -> None:
-        changelogs = task.changelog_partitions()
+        changelogs = task.stores.changelog_partitions()
         begins = self._transport.begin_offsets(set(changelogs.values()))
         follows = restorer is self.follower
         restorations: list[StoreRestoration] = []
@@ -594,7 +594,7 @@ class TaskManager:
         noted = self._noted(task)
         kept = {
             partition: name
-            for name, partition in task.changelog_partitions().items()
+            for name, partition in task.stores.changelog_partitions().items()
             if name in task.plan.persistent_stores
         }
         try:
@@ -644,7 +644,7 @@ class TaskManager:
 
         A commit just before, of a task that moved here, may be on its way to the changelog.
         """
-        changelogs = set(task.changelog_partitions().values())
+        changelogs = set(task.stores.changelog_partitions().values())
         ends = self._transport.high_watermarks(changelogs)
         return {**ends, **self._processed(_source_changelogs(task))}
 
@@ -682,7 +682,7 @@ class TaskManager:
         # Whatever asks the log or writes a file comes first: where that fails, the task is found
         # complete once more, and this is done again.
         self._note_restored(task, self.restorer.of_task(task.task_id))
-        if task.store_positions():
+        if task.stores.positions():
             self.committer.checkpoint(task)
         task.compile(start.kept)
         self.reader.add(start.positions)
@@ -824,13 +824,15 @@ def _close_appliers(restorations: Collection[StoreRestoration]) -> None:
 def _source_changelogs(task: ActiveTask) -> list[TopicPartition]:
     """Returns the changelogs of a task that it reads as sources as well."""
     sources = set(task.partitions)
-    return [one for one in task.changelog_partitions().values() if one in sources]
+    return [one for one in task.stores.changelog_partitions().values() if one in sources]
 
 
 def _store_of(task: ActiveTask, error: OffsetOutOfRangeError) -> str | None:
     """Returns the store of a task whose changelog an error is about, None if it has none."""
     place = (error.topic, error.partition)
-    return next((name for name, at in task.changelog_partitions().items() if at == place), None)
+    return next(
+        (name for name, at in task.stores.changelog_partitions().items() if at == place), None
+    )
 
 
 def _kept(committed: Iterable[OffsetAndMetadata]) -> dict[str, int]:
