@@ -503,7 +503,7 @@ class TopologyTestDriver:
             try:
                 if not task.process(self.clock.now_ms(), 1):
                     return
-                if self._commits or task.commit_requested:
+                if self._commits or task.scope.commit_requested:
                     self._commit()
             finally:
                 self._capture_outputs()
@@ -651,7 +651,7 @@ class TopologyTestDriver:
 
     def dropped_records_total(self) -> int:
         """Returns how many records were dropped so far."""
-        return sum(task.dropped_records_total for task in self._tasks)
+        return sum(task.scope.dropped_records_total for task in self._tasks)
 
     def committed_metadata(self) -> Mapping[str, str]:
         """Returns source topic -> metadata the consumer committed last with its offset."""
@@ -672,7 +672,7 @@ class TopologyTestDriver:
             stack.callback(self._directory.cleanup)
             for task in self._tasks:
                 stack.callback(task.close)
-                stack.callback(task.drops.tell, None)
+                stack.callback(task.scope.drops.tell, None)
 
     def _refuse_closed(self) -> None:
         if self._is_closed:

@@ -1,7 +1,7 @@
 """An active task: one subtopology on one partition, processing.
 
-Owns the task's compiled chains, its buffered records, its stream time and its punctuations. Its
-stores (`TaskStores`) and its offsets (`Offsets`) are objects of their own. It must not know when to commit or what else the worker
+Owns the scope its operators are compiled in (`OperatorScope`), its stores (`TaskStores`) and its
+offsets (`Offsets`), and feeds its buffered records to the compiled chains. It must not know when to commit or what else the worker
 does, and it reads no clock: `now_ms` is handed in.
 
 Source: JVM `StreamTask`, `ProcessorStateManager`.
@@ -9,11 +9,8 @@ Source: JVM `StreamTask`, `ProcessorStateManager`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from thalweg.stores.api import StateStore
 from thalweg.stores.cache.budget import RecordCache
@@ -24,31 +21,16 @@ from thalweg.streams.error_handlers import error_name
 from thalweg.streams.errors import ProcessingError
 from thalweg.streams.tasks.chain import SourceRun
 from thalweg.streams.tasks.collector import RecordCollector
-from thalweg.streams.tasks.context import TaskProcessorContext
-from thalweg.streams.tasks.drops import (
-    UNCOUNTED_BY_JVM,
-    DropReason,
-    Drops,
-    shown_key,
-)
 from thalweg.streams.tasks.failures import FailurePolicy, carried_by, out_of_carriers
 from thalweg.streams.tasks.offsets import Offsets
 from thalweg.streams.tasks.partition_group import PartitionGroup, RecordQueue
 from thalweg.streams.tasks.plan import TaskPlan
-from thalweg.streams.tasks.punctuation import PunctuationQueue, Schedule
+from thalweg.streams.tasks.scope import OperatorScope
 from thalweg.streams.tasks.task import TaskId
 from thalweg.streams.tasks.task_stores import TaskStores
 from thalweg.streams.transport.port import TopicPartition
 from thalweg.topology.compiler import Chain, compile_chains
-from thalweg.topology.operators.operator import (
-    Failed,
-    Late,
-    Process,
-    StreamProcess,
-)
-from thalweg.topology.operators.propagation import Propagation
-from thalweg.topology.operators.returned import refuse_result
-from thalweg.topology.physical import SinkNode, SourceNode
+from thalweg.topology.physical import SourceNode
 
 RUN_RECORDS = 1000
 """Most records taken from one partition before the choice is made anew: bounds how long a
@@ -92,17 +74,10 @@ class ActiveTask:
         self.config = config
         self.directory = directory
         self.current = CurrentRecord() if current is None else current
-        self.propagation = Propagation(cache)
         self.plan = plan
-        self.stream_time_ms = -1
-        self.shows_time = False
-        self.dropped_records: Counter[DropReason] = Counter()
         self.processed_records_total = 0
         self.restored_records_total = 0
-        self.commit_requested = False
         self.now_ms = now_ms
-        self.stream_punctuations = PunctuationQueue()
-        self.wall_punctuations = PunctuationQueue()
         self.offsets = Offsets()
         self.stores = TaskStores(
             id,
@@ -112,14 +87,24 @@ class ActiveTask:
             current=self.current,
             cache=cache,
             changelog=collector.changelog,
-            drop_expired=lambda name: self.drop(f"store {name}", "expired"),
+            drop_expired=lambda name: self.scope.drop(f"store {name}", "expired"),
+        )
+        self.scope = OperatorScope(
+            id,
+            config=config,
+            directory=directory,
+            current=self.current,
+            now_ms=now_ms,
+            cache=cache,
+            collector=collector,
+            policy=policy,
+            stores=self.stores,
+            offsets=self.offsets,
+            global_store=global_store,
         )
         self._partitions = list(partitions)
-        self._collector = collector
         self._policy = policy
         self.global_store = global_store
-        self._starters: list[tuple[str, Callable[[], None]]] = []
-        self._closers: list[tuple[str, Callable[[], None]]] = []
         self._runs: dict[TopicPartition, SourceRun] = {}
         self._chains: Mapping[str, Chain] = {}
         self.group = PartitionGroup((), config.max_task_idle_ms)
@@ -137,10 +122,9 @@ class ActiveTask:
             kept: what the task's operators kept with the last commit, see `Offsets.kept`.
         """
         self.offsets.keep(kept or {})
-        self._starters.clear()
-        self._closers.clear()
+        self.scope.begin()
         try:
-            self._chains = compile_chains(self.plan.topology, self.plan.node_names, self)
+            self._chains = compile_chains(self.plan.topology, self.plan.node_names, self.scope)
         except StreamsError as error:
             error.task_id = error.task_id or self.task_id
             raise
@@ -172,7 +156,7 @@ class ActiveTask:
             self._open_queue(partition, times.get(partition, -1))
         self.current.topic, self.current.partition, self.current.origin = None, -1, None
         self._is_set_up = True
-        for node, starter in self._starters:
+        for node, starter in self.scope.starters:
             try:
                 with out_of_carriers():
                     starter()
@@ -203,8 +187,8 @@ class ActiveTask:
         chains = sorted(self._chains.values(), key=lambda one: one.source.pattern is not None)
         chain = next(one for one in chains if self._reads(one.source, partition.topic))
         self.offsets.move_time(partition, partition_time_ms)
-        run = SourceRun(self, chain, partition, self._policy)
-        self.stream_time_ms = max(self.stream_time_ms, partition_time_ms)
+        run = SourceRun(self.scope, chain, partition, self._policy)
+        self.scope.stream_time_ms = max(self.scope.stream_time_ms, partition_time_ms)
         self._runs[partition] = run
         self.group.open(RecordQueue(partition, run))
 
@@ -219,14 +203,14 @@ class ActiveTask:
         self.is_running = False
         self.group.clear()
         first: Exception | None = None
-        for node, closer in self._closers if self._is_set_up else ():
+        for node, closer in self.scope.closers if self._is_set_up else ():
             try:
                 with out_of_carriers():
                     closer()
             except Exception as error:  # every processor gets its close
                 first = first or self._of_node(node, "failed while it was closed", error)
                 first.__cause__ = first.__cause__ or error
-        self._closers.clear()
+        self.scope.closers.clear()
         self.stores.close()
         if first is not None:
             raise first
@@ -303,31 +287,14 @@ class ActiveTask:
         """The sources' entries, one per partition, for metrics."""
         return list(self._runs.values())
 
-    def punctuate_stream_time(self) -> bool:
-        """Runs the stream-time punctuations that are due."""
-        if self.stream_time_ms < self.stream_punctuations.next_due_ms:
-            return False
-        return self.stream_punctuations.run_due(self.stream_time_ms, self._punctuate)
-
     def punctuate_wall_clock(self, now_ms: int) -> bool:
         """Runs the wall-clock punctuations that are due."""
-        if now_ms < self.wall_punctuations.next_due_ms:
+        if now_ms < self.scope.wall_punctuations.next_due_ms:
             return False
         self.is_torn = True
-        has_run = self.wall_punctuations.run_due(now_ms, self._punctuate)
+        has_run = self.scope.punctuate_wall_clock(now_ms)
         self.is_torn = False
         return has_run
-
-    def _punctuate(self, schedule: Schedule, now_ms: int) -> None:
-        with self.current.saved():
-            self.current.leave(now_ms)
-            try:
-                result: object = schedule.callback(now_ms)
-                if result is not None:
-                    refuse_result("a punctuator", result)
-            except Exception as error:
-                with out_of_carriers():
-                    self._policy.processing_failed(self, schedule.node, error, None, None, now_ms)
 
     def _locate(self, error: StreamsError) -> None:
         current = self.current
@@ -376,106 +343,5 @@ class ActiveTask:
         self.stores.note_processed(self.offsets.next)
         notes = self.stores.notes_of_refills(self.offsets) if notes is None else notes
         self.offsets.committed()
-        self.commit_requested = False
+        self.scope.commit_requested = False
         self.stores.apply(durable=durable, notes=notes)
-
-    # -- the scope nodes are compiled in -------------------------------------------------
-
-    def store(self, name: str) -> Any:
-        """Returns a store of this task, or a global one."""
-        found = self.stores.get(name) or self.global_store(name)
-        if found is None:
-            known = ", ".join(sorted(self.stores)) or "none"
-            message = f"task {self.task_id} has no store {name!r}; its stores: {known}"
-            raise StreamsError(message, task_id=self.task_id)
-        return found
-
-    def failure_handler(self, node: str) -> Failed:
-        """Returns what nodes call when user code raised."""
-        return partial(self._policy.processing_failed, self, node)
-
-    def drop_counter(self, node: str) -> StreamProcess:
-        """Returns a function that counts a record dropped for a key or value of None."""
-        no_key, no_value = self._dropper(node, "null-key"), self._dropper(node, "null-value")
-
-        def drop(key: Any, _value: Any, timestamp: int) -> None:
-            if key is None:
-                no_key(key, timestamp)
-            else:
-                no_value(key, timestamp)
-
-        return drop
-
-    def ungrouped_counter(self, node: str) -> StreamProcess:
-        """Returns a function that counts a record dropped because its group key is None."""
-        drop = self._dropper(node, "null-group-key")
-        return lambda key, _value, timestamp: drop(key, timestamp)
-
-    def late_counter(self, node: str) -> Late:
-        """Returns a function that counts a record which came after its window was closed."""
-        return self._dropper(node, "late")
-
-    def _dropper(self, node: str, reason: DropReason) -> Callable[..., None]:
-        """Returns drop(key, timestamp, window end, stream time), all but the first two optional."""
-        drops, counts = self._policy.drops, self.dropped_records
-        site = drops.site(node, reason)
-
-        def drop(key: Any, timestamp: int, end: int = -1, stream_time: int = -1) -> None:
-            counts[reason] += 1
-            site.count += 1
-            if site.sample is None:
-                told = [f"key {shown_key(key)}", f"timestamp {timestamp}"]
-                if end >= 0:
-                    told += [f"window end {end}", f"stream time {stream_time}"]
-                drops.keep_sample(site, self.task_id, self.current, told)
-
-        return drop
-
-    def drop(self, node: str, reason: DropReason, *told: str) -> None:
-        """Counts the current record as left out.
-
-        Args:
-            node: who leaves it out.
-            reason: why.
-            told: what to tell of it, beside where it came from.
-        """
-        drops = self._policy.drops
-        self.dropped_records[reason] += 1
-        site = drops.site(node, reason)
-        site.count += 1
-        if site.sample is None:
-            drops.keep_sample(site, self.task_id, self.current, told)
-
-    @property
-    def dropped_records_total(self) -> int:
-        """Records left out, as the JVM counts them: without those that a grouping leaves out."""
-        counts = self.dropped_records
-        return sum(counts.values()) - counts[UNCOUNTED_BY_JVM]
-
-    @property
-    def drops(self) -> Drops:
-        """What all tasks of the worker left out."""
-        return self._policy.drops
-
-    def sink(self, node: SinkNode, *, takes_changes: bool) -> Process:
-        """Returns the function that sends what reaches a sink."""
-        return self._collector.sink(self, node, takes_changes=takes_changes)
-
-    def processor_context(
-        self, node: str, children: Mapping[str, Process], stores: Sequence[str]
-    ) -> TaskProcessorContext:
-        """Returns the Processor API context of one node."""
-        self.shows_time = True
-        return TaskProcessorContext(self, node, children, stores)
-
-    def keep_time(self, name: str, read: Callable[[], int]) -> int:
-        """Keeps an operator's own stream time over restarts, and where the task moves."""
-        return self.offsets.keep_time(name, read)
-
-    def on_start(self, node: str, action: Callable[[], None]) -> None:
-        """Runs `action` of `node` when all nodes are compiled."""
-        self._starters.append((node, action))
-
-    def on_close(self, node: str, action: Callable[[], None]) -> None:
-        """Runs `action` of `node` when the task closes."""
-        self._closers.append((node, action))

@@ -200,7 +200,7 @@ class SourceRun:
 
     def _loop(self) -> Callable[[Sequence[RawRecord]], None]:
         """Returns the hot loop: with the time kept up to date for user code that sees it."""
-        if self._task.shows_time or self._chain.takes_changes:
+        if self._task.keeps_stream_time or self._chain.takes_changes:
             return self._timed_loop()
         task, current = self._task, self._task.current
         process: Any = self._chain.process

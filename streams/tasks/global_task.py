@@ -163,7 +163,7 @@ class GlobalTask:
     @property
     def drops(self) -> Drops:
         """What was left out."""
-        return self._task.drops
+        return self._task.scope.drops
 
     @property
     def stores(self) -> Mapping[str, StateStore]:

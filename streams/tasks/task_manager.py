@@ -93,7 +93,7 @@ class _Start:
         """
         committed = {at: one.offset for at, one in self.committed.items()}
         task.offsets.begin(self.positions, committed)
-        task.commit_requested |= self.is_passing
+        task.scope.commit_requested |= self.is_passing
 
 
 class TaskManager:

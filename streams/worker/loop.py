@@ -672,7 +672,9 @@ class Worker:
                     break
             now_ms = clock.now_ms()
             self._punctuate(tasks, now_ms)
-            if clock.monotonic_ms() >= deadline_ms or any(task.commit_requested for task in tasks):
+            if clock.monotonic_ms() >= deadline_ms or any(
+                task.scope.commit_requested for task in tasks
+            ):
                 break
             if self._stop_asked.is_set():
                 break
@@ -701,7 +703,7 @@ class Worker:
         if has_run:
             self.measures.punctuate.note(self._clock.monotonic_ms() - began_ms, now_ms)
         self._next_wall_due_ms = min(
-            (task.wall_punctuations.next_due_ms for task in tasks), default=now_ms + 1_000
+            (task.scope.wall_punctuations.next_due_ms for task in tasks), default=now_ms + 1_000
         )
 
     def _resume_drained(self) -> None:
@@ -725,7 +727,7 @@ class Worker:
             now_ms - self._last_commit_ms >= self.config.commit_interval_ms
             # Only a commit shows that what failed is over.
             or self._failing_since_ms is not None
-            or any(task.commit_requested for task in running)
+            or any(task.scope.commit_requested for task in running)
         ):
             with self._timed(self.measures.commit):
                 self._commit()
