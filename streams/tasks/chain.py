@@ -1,8 +1,9 @@
 """The entry of a chain: from raw records of one partition to calls of plain functions.
 
-Owns decoding, timestamp extraction and the hot loop. Per record it does what no batch can
-do: decode, note where the record came from, call the chain. It must not choose records or
-know what the chain does.
+Owns decoding, timestamp extraction and the hot loop. A record whose timestamp is extracted is
+decoded once, when it is buffered. Per record the loop does what no batch can do: decode, note
+where the record came from, call the chain. It must not choose records or know what the chain
+does.
 
 Source: JVM `RecordDeserializer`, `RecordQueue.updateHead`, `SourceNode`; design, a record's
 way 3.
@@ -41,6 +42,9 @@ from thalweg.topology.processor import (
 
 Decode = Callable[[bytes], Any]
 
+_NEED_NO_VALUES = (None, log_and_skip_on_invalid_timestamp, wallclock_timestamp)
+"""The extractors for which nothing is decoded; None stands for a record's own timestamp."""
+
 _LATEST_MS = 2**63 - 1
 """The latest time that a record can carry."""
 
@@ -58,6 +62,7 @@ class SourceRun:
 
     __slots__ = (
         "_chain",
+        "_decoded",
         "_extract",
         "_newest_stamped_ms",
         "_place",
@@ -84,6 +89,8 @@ class SourceRun:
         self.records_total = 0
         self.latency = Measure()
         self._newest_stamped_ms = -1
+        # Offset -> key and value of a record that was decoded for the extractor and waits.
+        self._decoded: dict[int, tuple[Any, Any]] = {}
         extract = chain.source.timestamp_extractor or task.config.default_timestamp_extractor
         # Taking the record's own timestamp needs no call; a negative one fails in the loop.
         self._extract = None if extract is fail_on_invalid_timestamp else extract
@@ -143,7 +150,8 @@ class SourceRun:
         """Puts the extractor's timestamps in place of the records' own.
 
         The default extractor takes the record's own timestamp: nothing is done then. Nor where
-        records with a negative one are skipped: the hot loop leaves them out.
+        records with a negative one are skipped: the hot loop leaves them out. Any other extractor
+        sees key and value; the hot loop takes over what was decoded for it.
         """
         extract = self._extract
         if extract is None or extract is log_and_skip_on_invalid_timestamp or not records:
@@ -153,26 +161,28 @@ class SourceRun:
             return [
                 (now_ms, raw_key, raw_value, origin) for _, raw_key, raw_value, origin in records
             ]
-        decode_key, decode_value = self.decoders()
+        decode_key, decode_value = self._bare_decoders()
         seen = max(self._task.offsets.times[self._place], self._newest_stamped_ms)
-        stamped = []
+        stamped, decoded = [], self._decoded
         current = self._task.current
         before = current.origin
         for timestamp, raw_key, raw_value, origin in records:
-            current.origin = origin  # serdes that see headers look there
+            current.origin = origin  # serdes that see headers look there, and may change them
+            key: Any = raw_key
+            value: Any = raw_value
             try:
-                record = ConsumedRecord(
-                    None if raw_key is None else decode_key(raw_key),
-                    None if raw_value is None else decode_value(raw_value),
-                    timestamp,
-                    self.topic,
-                    self.partition,
-                    offset_of(origin),
-                    Headers(current.headers() or ()),
-                )
+                if decode_key is not None and raw_key is not None:
+                    key = decode_key(raw_key)
+                if decode_value is not None and raw_value is not None:
+                    value = decode_value(raw_value)
             except Exception:  # the hot loop meets the record again and asks the handler
                 stamped.append((timestamp, raw_key, raw_value, origin))
                 continue
+            offset = offset_of(origin)
+            record = ConsumedRecord(
+                *(key, value, timestamp, self.topic, self.partition, offset),
+                Headers(current.headers() or ()),
+            )
             try:
                 extracted: Any = extract(record, seen)
                 if extracted.__class__ is not int or extracted > _LATEST_MS:
@@ -181,7 +191,8 @@ class SourceRun:
             except Exception as error:
                 current.origin = before
                 raise self._unstamped(record, error) from error
-            stamped.append((extracted, raw_key, raw_value, origin))
+            decoded[offset] = key, value
+            stamped.append((extracted, raw_key, raw_value, current.origin))
         current.origin = before
         self._newest_stamped_ms = seen
         return stamped
@@ -199,8 +210,9 @@ class SourceRun:
         )
 
     def _loop(self) -> Callable[[Sequence[RawRecord]], None]:
-        """Returns the hot loop: with the time kept up to date for user code that sees it."""
-        if self._task.keeps_stream_time or self._chain.takes_changes:
+        """Returns the hot loop: with the time kept up to date for operators that asked for it."""
+        decodes_before = self._extract not in _NEED_NO_VALUES
+        if self._task.keeps_stream_time or self._chain.takes_changes or decodes_before:
             return self._timed_loop()
         task, current = self._task, self._task.current
         process: Any = self._chain.process
@@ -247,7 +259,7 @@ class SourceRun:
         process: Any = self._chain.process
         changes = self._chain.takes_changes
         decode_key, decode_value = self._bare_decoders()
-        punctuations, offsets = task.stream_punctuations, task.offsets
+        punctuations, offsets, decoded = task.stream_punctuations, task.offsets, self._decoded
         topic, partition, place = self.topic, self.partition, self._place
 
         def run(records: Sequence[RawRecord]) -> None:
@@ -260,10 +272,14 @@ class SourceRun:
                     timestamp, key, value, current.origin = record
                     current.timestamp = timestamp
                     try:
-                        if decode_key is not None and key is not None:
-                            key = decode_key(key)
-                        if decode_value is not None and value is not None:
-                            value = decode_value(value)
+                        known = decoded and decoded.pop(offset_of(current.origin), None)
+                        if known:
+                            key, value = known
+                        else:
+                            if decode_key is not None and key is not None:
+                                key = decode_key(key)
+                            if decode_value is not None and value is not None:
+                                value = decode_value(value)
                     except Exception as error:
                         self._undecodable(record, error)
                         continue
