@@ -62,7 +62,6 @@ class SourceRun:
 
     __slots__ = (
         "_chain",
-        "_decoded",
         "_extract",
         "_newest_stamped_ms",
         "_place",
@@ -89,8 +88,6 @@ class SourceRun:
         self.records_total = 0
         self.latency = Measure()
         self._newest_stamped_ms = -1
-        # Offset -> key and value of a record that was decoded for the extractor and waits.
-        self._decoded: dict[int, tuple[Any, Any]] = {}
         extract = chain.source.timestamp_extractor or task.config.default_timestamp_extractor
         # Taking the record's own timestamp needs no call; a negative one fails in the loop.
         self._extract = None if extract is fail_on_invalid_timestamp else extract
@@ -151,7 +148,7 @@ class SourceRun:
 
         The default extractor takes the record's own timestamp: nothing is done then. Nor where
         records with a negative one are skipped: the hot loop leaves them out. Any other extractor
-        sees key and value; the hot loop takes over what was decoded for it.
+        sees key and value: what was decoded for it goes on with the record, as a fifth field.
         """
         extract = self._extract
         if extract is None or extract is log_and_skip_on_invalid_timestamp or not records:
@@ -163,7 +160,7 @@ class SourceRun:
             ]
         decode_key, decode_value = self._bare_decoders()
         seen = max(self._task.offsets.times[self._place], self._newest_stamped_ms)
-        stamped, decoded = [], self._decoded
+        stamped: list[Any] = []
         current = self._task.current
         before = current.origin
         for timestamp, raw_key, raw_value, origin in records:
@@ -176,7 +173,7 @@ class SourceRun:
                 if decode_value is not None and raw_value is not None:
                     value = decode_value(raw_value)
             except Exception:  # the hot loop meets the record again and asks the handler
-                stamped.append((timestamp, raw_key, raw_value, origin))
+                stamped.append((timestamp, raw_key, raw_value, origin, None))
                 continue
             offset = offset_of(origin)
             record = ConsumedRecord(
@@ -191,8 +188,7 @@ class SourceRun:
             except Exception as error:
                 current.origin = before
                 raise self._unstamped(record, error) from error
-            decoded[offset] = key, value
-            stamped.append((extracted, raw_key, raw_value, current.origin))
+            stamped.append((extracted, raw_key, raw_value, current.origin, (key, value)))
         current.origin = before
         self._newest_stamped_ms = seen
         return stamped
@@ -211,8 +207,9 @@ class SourceRun:
 
     def _loop(self) -> Callable[[Sequence[RawRecord]], None]:
         """Returns the hot loop: with the time kept up to date for operators that asked for it."""
-        decodes_before = self._extract not in _NEED_NO_VALUES
-        if self._task.keeps_stream_time or self._chain.takes_changes or decodes_before:
+        if self._extract not in _NEED_NO_VALUES:
+            return self._stamped_loop()
+        if self._task.keeps_stream_time or self._chain.takes_changes:
             return self._timed_loop()
         task, current = self._task, self._task.current
         process: Any = self._chain.process
@@ -259,7 +256,7 @@ class SourceRun:
         process: Any = self._chain.process
         changes = self._chain.takes_changes
         decode_key, decode_value = self._bare_decoders()
-        punctuations, offsets, decoded = task.stream_punctuations, task.offsets, self._decoded
+        punctuations, offsets = task.stream_punctuations, task.offsets
         topic, partition, place = self.topic, self.partition, self._place
 
         def run(records: Sequence[RawRecord]) -> None:
@@ -272,17 +269,59 @@ class SourceRun:
                     timestamp, key, value, current.origin = record
                     current.timestamp = timestamp
                     try:
-                        known = decoded and decoded.pop(offset_of(current.origin), None)
-                        if known:
-                            key, value = known
-                        else:
-                            if decode_key is not None and key is not None:
-                                key = decode_key(key)
-                            if decode_value is not None and value is not None:
-                                value = decode_value(value)
+                        if decode_key is not None and key is not None:
+                            key = decode_key(key)
+                        if decode_value is not None and value is not None:
+                            value = decode_value(value)
                     except Exception as error:
                         self._undecodable(record, error)
                         continue
+                    if timestamp > newest:
+                        newest = timestamp
+                        if timestamp > stream_time:
+                            task.stream_time_ms = stream_time = timestamp
+                    elif timestamp < 0:
+                        self._reject_timestamp(timestamp)
+                        continue
+                    if changes:
+                        new, old = value or (None, None)
+                        process(key, new, old, timestamp)
+                    else:
+                        process(key, value, timestamp)
+                    if stream_time >= punctuations.next_due_ms:
+                        task.punctuate_stream_time()
+            finally:
+                offsets.move_time(place, newest)
+
+        return run
+
+    def _stamped_loop(self) -> Callable[[Sequence[RawRecord]], None]:
+        """Returns the loop for records that were decoded when they were stamped."""
+        task, current = self._task, self._task.current
+        process: Any = self._chain.process
+        changes = self._chain.takes_changes
+        decode_key, decode_value = self.decoders()
+        punctuations, offsets = task.stream_punctuations, task.offsets
+        topic, partition, place = self.topic, self.partition, self._place
+
+        def run(records: Sequence[Any]) -> None:
+            current.topic = topic
+            current.partition, current.run = partition, records
+            stream_time = task.stream_time_ms
+            newest = offsets.times[place]
+            try:
+                for record in records:
+                    timestamp, key, value, current.origin, decoded = record
+                    current.timestamp = timestamp
+                    if decoded is not None:
+                        key, value = decoded
+                    else:  # it could not be decoded: the fault is found once more, and told
+                        try:
+                            key = None if key is None else decode_key(key)
+                            value = None if value is None else decode_value(value)
+                        except Exception as error:
+                            self._undecodable(record, error)
+                            continue
                     if timestamp > newest:
                         newest = timestamp
                         if timestamp > stream_time:
