@@ -186,7 +186,7 @@ class ActiveTask:
         # A topic that a source names is its own, whatever a pattern matches.
         chains = sorted(self._chains.values(), key=lambda one: one.source.pattern is not None)
         chain = next(one for one in chains if self._reads(one.source, partition.topic))
-        self.offsets.move_time(partition, partition_time_ms)
+        self.offsets.open_time(partition, partition_time_ms)
         run = SourceRun(self.scope, chain, partition, self._policy)
         self.scope.stream_time_ms = max(self.scope.stream_time_ms, partition_time_ms)
         self._runs[partition] = run
@@ -245,7 +245,7 @@ class ActiveTask:
                 partition, offset and node.
         """
         self.is_torn = True
-        group, done = self.group, 0
+        group, move, done = self.group, self.offsets.move, 0
         ran: dict[SourceRun, Sequence[RawRecord]] = {}
         while done < most and group.is_ready(now_ms):
             taken = group.next_run(most - done)
@@ -260,7 +260,7 @@ class ActiveTask:
                 raise failure  # noqa: B904 - it may be the same one; its cause stands in it
             except Exception as error:
                 raise self._located(error) from error
-            self.offsets.move(queue.partition, offset_of(records[-1][3]) + 1)
+            move(queue.partition, offset_of(records[-1][3]) + 1)
             count = len(records)
             source.records_total += count
             ran[source] = records

@@ -64,9 +64,9 @@ class SourceRun:
         "_chain",
         "_extract",
         "_newest_stamped_ms",
-        "_place",
         "_policy",
         "_task",
+        "_time",
         "latency",
         "partition",
         "records_total",
@@ -83,7 +83,7 @@ class SourceRun:
         self._policy = policy
         self.topic = partition.topic
         self.partition = partition.partition
-        self._place = partition
+        self._time = task.offsets.times[partition]
         self.source_name = chain.source.name
         self.records_total = 0
         self.latency = Measure()
@@ -159,7 +159,7 @@ class SourceRun:
                 (now_ms, raw_key, raw_value, origin) for _, raw_key, raw_value, origin in records
             ]
         decode_key, decode_value = self._bare_decoders()
-        seen = max(self._task.offsets.times[self._place], self._newest_stamped_ms)
+        seen = max(self._time.ms, self._newest_stamped_ms)
         stamped: list[Any] = []
         current = self._task.current
         before = current.origin
@@ -216,12 +216,12 @@ class SourceRun:
         decode_key, decode_value = self._bare_decoders()
         # A record this worker sent itself may have one object as key and value.
         is_one_serde = decode_key is decode_value
-        topic, partition, place, offsets = self.topic, self.partition, self._place, task.offsets
+        topic, partition, time = self.topic, self.partition, self._time
 
         def run(records: Sequence[RawRecord]) -> None:
             current.topic = topic
             current.partition, current.run = partition, records
-            newest = offsets.times[place]
+            newest = time.ms
             try:
                 for record in records:
                     timestamp, key, value, current.origin = record
@@ -245,7 +245,7 @@ class SourceRun:
                         continue
                     process(key, value, timestamp)
             finally:
-                offsets.move_time(place, newest)
+                time.ms = newest
                 if newest > task.stream_time_ms:
                     task.stream_time_ms = newest
 
@@ -256,14 +256,14 @@ class SourceRun:
         process: Any = self._chain.process
         changes = self._chain.takes_changes
         decode_key, decode_value = self._bare_decoders()
-        punctuations, offsets = task.stream_punctuations, task.offsets
-        topic, partition, place = self.topic, self.partition, self._place
+        punctuations = task.stream_punctuations
+        topic, partition, time = self.topic, self.partition, self._time
 
         def run(records: Sequence[RawRecord]) -> None:
             current.topic = topic
             current.partition, current.run = partition, records
             stream_time = task.stream_time_ms
-            newest = offsets.times[place]
+            newest = time.ms
             try:
                 for record in records:
                     timestamp, key, value, current.origin = record
@@ -291,7 +291,7 @@ class SourceRun:
                     if stream_time >= punctuations.next_due_ms:
                         task.punctuate_stream_time()
             finally:
-                offsets.move_time(place, newest)
+                time.ms = newest
 
         return run
 
@@ -301,14 +301,14 @@ class SourceRun:
         process: Any = self._chain.process
         changes = self._chain.takes_changes
         decode_key, decode_value = self.decoders()
-        punctuations, offsets = task.stream_punctuations, task.offsets
-        topic, partition, place = self.topic, self.partition, self._place
+        punctuations = task.stream_punctuations
+        topic, partition, time = self.topic, self.partition, self._time
 
         def run(records: Sequence[Any]) -> None:
             current.topic = topic
             current.partition, current.run = partition, records
             stream_time = task.stream_time_ms
-            newest = offsets.times[place]
+            newest = time.ms
             try:
                 for record in records:
                     timestamp, key, value, current.origin, decoded = record
@@ -337,7 +337,7 @@ class SourceRun:
                     if stream_time >= punctuations.next_due_ms:
                         task.punctuate_stream_time()
             finally:
-                offsets.move_time(place, newest)
+                time.ms = newest
 
         return run
 

@@ -20,20 +20,32 @@ TIME_PREFIX: Final = "stream-time/"
 under its bare name the JVM keeps what it has emitted."""
 
 
+class PartitionTime:
+    """The highest timestamp of a partition that was processed; its source moves it.
+
+    A cell, because two short runs of records may follow each other at once: a look into a
+    dictionary for each of them would show in joins.
+    """
+
+    __slots__ = ("ms",)
+
+    def __init__(self, ms: int = -1) -> None:
+        self.ms = ms
+
+
 class Offsets:
     """The offsets of one task. Not thread-safe, but for reading `next`.
 
     Attributes:
         next: partition -> the offset behind all that was processed. For reading only.
-        times: partition -> the highest timestamp that was processed, -1 before any. For reading
-            only.
+        times: partition -> the highest timestamp that was processed, -1 before any.
     """
 
     __slots__ = ("_committed", "_kept", "_operator_times", "_position", "next", "times")
 
     def __init__(self) -> None:
         self.next: dict[TopicPartition, int] = {}
-        self.times: dict[TopicPartition, int] = {}
+        self.times: dict[TopicPartition, PartitionTime] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._kept: dict[str, int] = {}
         self._operator_times: dict[str, list[Callable[[], int]]] = {}
@@ -77,9 +89,9 @@ class Offsets:
         """Notes that everything of a partition before `offset` is processed, or passed over."""
         self.next[partition] = offset
 
-    def move_time(self, partition: TopicPartition, time_ms: int) -> None:
-        """Notes the highest timestamp of a partition that was processed."""
-        self.times[partition] = time_ms
+    def open_time(self, partition: TopicPartition, time_ms: int) -> None:
+        """Takes over the highest timestamp of a partition that was processed before."""
+        self.times[partition] = PartitionTime(time_ms)
 
     def note_positions(self, empty: Iterable[TopicPartition]) -> None:
         """Counts offsets that are no records, where all that was read is processed.
@@ -142,7 +154,7 @@ class Offsets:
         if not offsets and self.kept() != self._kept:
             offsets = self.next
         times = self.times
-        return {partition: (offset, times[partition]) for partition, offset in offsets.items()}
+        return {partition: (offset, times[partition].ms) for partition, offset in offsets.items()}
 
     def committed(self) -> None:
         """Notes that the group has all of this."""

@@ -109,7 +109,7 @@ class Refill:
         offset = offsets.next.get(at)
         if offset is None:
             return None
-        return RefillNote(at.topic, offset, offsets.times[at]).packed()
+        return RefillNote(at.topic, offset, offsets.times[at].ms).packed()
 
     def close(self) -> None:
         """Closes the nodes; the store stays open.

@@ -171,7 +171,7 @@ class TaskStores(Mapping[str, StateStore]):
         places = {name: TopicPartition(topics[name], self._number) for name in self._plan.refills}
         uncommitted, times = offsets.uncommitted(), offsets.times
         return {
-            name: RefillNote(at.topic, uncommitted[at], times[at]).packed()
+            name: RefillNote(at.topic, uncommitted[at], times[at].ms).packed()
             for name, at in places.items()
             if at in uncommitted
         }
