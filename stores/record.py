@@ -17,6 +17,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
@@ -341,6 +342,20 @@ class CurrentRecord:
         self.origin: Origin = None
         self.timestamp = -1
         self.run: Sequence[RawRecord] = ()
+
+    def leave(self, timestamp: int) -> None:
+        """Notes that no record is being processed, as in a punctuation of that time."""
+        self.topic, self.partition, self.origin = None, -1, None
+        self.timestamp, self.run = timestamp, ()
+
+    @contextmanager
+    def saved(self) -> Iterator[None]:
+        """Puts the cell back, at the end of the block, to what it is now."""
+        before = self.topic, self.partition, self.origin, self.timestamp, self.run
+        try:
+            yield
+        finally:
+            self.topic, self.partition, self.origin, self.timestamp, self.run = before
 
     def raw(self) -> tuple[bytes | None, bytes | None]:
         """Returns key and value as read, for dead letters; looks the record up."""

@@ -46,7 +46,7 @@ from thalweg.stores.api import StateStore
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.callables import shown
 from thalweg.stores.durations import to_ms
-from thalweg.stores.formats import encode_partition_metadata
+from thalweg.stores.formats import decode_partition_metadata, encode_partition_metadata
 from thalweg.stores.record import (
     HeaderList,
     Headers,
@@ -75,11 +75,12 @@ from thalweg.streams.errors import (
 from thalweg.streams.observe.metrics import Metric, of_task
 from thalweg.streams.tasks.active_task import ActiveTask
 from thalweg.streams.tasks.collector import RecordCollector
+from thalweg.streams.tasks.commit import Committer, commit_positions
 from thalweg.streams.tasks.failures import FailurePolicy
 from thalweg.streams.tasks.global_task import NoLetters
 from thalweg.streams.tasks.plan import whole_plan
 from thalweg.streams.tasks.task import TaskId
-from thalweg.streams.transport.port import Send, TopicPartition
+from thalweg.streams.transport.port import OffsetAndMetadata, Send, TopicPartition
 from thalweg.topology.dsl.builder import StreamsBuilder
 from thalweg.topology.physical import SinkNode, Topology
 from thalweg.topology.subtopologies import Subtopology, subtopologies, topic_names
@@ -132,10 +133,17 @@ class TestRecord(Generic[K, V]):
 
 
 class _Capture:
-    """Where the driver's task sends to: a list, in order."""
+    """Where the driver's task sends to: a list, in order. Offsets are kept as metadata only.
 
-    def __init__(self) -> None:
+    Args:
+        is_exactly_once: offsets go into the producer's transaction then. As in the JVM's driver,
+            the consumer, whose commits are reported, hears nothing of them.
+    """
+
+    def __init__(self, *, is_exactly_once: bool) -> None:
         self.records: list[ProducedRecord] = []
+        self.metadata: dict[str, str] = {}
+        self._is_exactly_once = is_exactly_once
 
     def sender(self, topic: str, *, track_offsets: bool = False) -> Send:
         records = self.records
@@ -158,6 +166,20 @@ class _Capture:
 
     def partition_count(self, topic: str) -> int | None:
         return 1
+
+    def flush(self) -> None:
+        """Does nothing: what was sent is in the list."""
+
+    def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        """Notes the metadata beside the offsets: the partition times, as the JVM's driver has them."""
+        if not self._is_exactly_once:
+            for partition, (_, metadata) in offsets.items():
+                time_ms = decode_partition_metadata(metadata)
+                self.metadata[partition.topic] = encode_partition_metadata(time_ms)
+
+    def written_offsets(self) -> Mapping[TopicPartition, int]:
+        """Returns nothing: changelogs have no offsets here."""
+        return {}
 
 
 class TopologyTestDriver:
@@ -201,13 +223,13 @@ class TopologyTestDriver:
         self.clock = ManualClock(_moment_ms(wall_clock_ms, "wall_clock_ms"))
         self._topology = topology
         self._commits = commit == "every-record"
-        self._capture = _Capture()
+        self._capture = _Capture(is_exactly_once=config.is_exactly_once)
+        self._committer = Committer(self._capture)
         self._scanned = 0
         self._taken = 0
         self._read: dict[str, deque[ProducedRecord]] = {}
         self._produced_topics: dict[str, None] = {}
         self._offsets: dict[str, int] = {}
-        self._metadata: dict[str, str] = {}
         self._parts = subtopologies(topology, config.topology_config)
         self._directory = tempfile.TemporaryDirectory(prefix="thalweg-test-")
         self._is_closed = False
@@ -219,6 +241,7 @@ class TopologyTestDriver:
             self._global = self._open_task([p for p in self._parts if p.is_global], cache)
             self._task = self._open_task([p for p in self._parts if not p.is_global], cache)
             for task in self._tasks:
+                task.compile()
                 task.start()
         except BaseException:
             with suppress(Exception):  # what went wrong first is what counts
@@ -255,7 +278,7 @@ class TopologyTestDriver:
             global_store=lambda name: None if globals_ is None else globals_.stores.get(name),
         )
         try:
-            task.open_stores()
+            task.stores.open_all()
         except BaseException:
             task.close()
             raise
@@ -423,8 +446,7 @@ class TopologyTestDriver:
             self._offsets[topic] = offset + 1
             self._global.add(partition, [record])
             self._global.process(self.clock.now_ms())
-            self._global.flush_caches()
-            self._global.committed()
+            commit_positions(self._global, {})
             is_read = True
         return is_read
 
@@ -482,22 +504,14 @@ class TopologyTestDriver:
             try:
                 if not task.process(self.clock.now_ms(), 1):
                     return
-                if self._commits or task.commit_requested:
+                if self._commits or task.scope.commit_requested:
                     self._commit()
             finally:
                 self._capture_outputs()
 
     def _commit(self) -> None:
-        task = self._task
-        if task is None:
-            return
-        task.flush_caches()
-        # With exactly-once offsets go into the producer's transaction: as in the JVM's driver,
-        # the consumer, whose commits are reported, hears nothing of them.
-        if not self.config.is_exactly_once:
-            for partition, (_, partition_time_ms) in task.committable().items():
-                self._metadata[partition.topic] = encode_partition_metadata(partition_time_ms)
-        task.committed()
+        if self._task is not None:
+            self._committer.commit((self._task,))
 
     def _capture_outputs(self) -> None:
         """Takes over what was sent, and queues what the topology itself reads."""
@@ -638,11 +652,11 @@ class TopologyTestDriver:
 
     def dropped_records_total(self) -> int:
         """Returns how many records were dropped so far."""
-        return sum(task.dropped_records_total for task in self._tasks)
+        return sum(task.scope.dropped_records_total for task in self._tasks)
 
     def committed_metadata(self) -> Mapping[str, str]:
         """Returns source topic -> metadata the consumer committed last with its offset."""
-        return dict(self._metadata)
+        return dict(self._capture.metadata)
 
     def metrics(self) -> list[Metric]:
         """Returns the task's metrics."""
@@ -659,7 +673,7 @@ class TopologyTestDriver:
             stack.callback(self._directory.cleanup)
             for task in self._tasks:
                 stack.callback(task.close)
-                stack.callback(task.drops.tell, None)
+                stack.callback(task.scope.drops.tell, None)
 
     def _refuse_closed(self) -> None:
         if self._is_closed:

@@ -349,28 +349,23 @@ class EntryTable:
         if evicted is not None:
             self._remove(evicted)
         current = self._current
-        before = (
-            current.topic, current.partition, current.origin, current.timestamp, current.run,
-        )  # fmt: skip
         try:
-            current.run = ()
-            write_down = self.write_down
-            for entry in flushed:
-                current.topic, current.partition = entry.topic, entry.partition
-                current.origin, current.timestamp = entry.origin, entry.context_timestamp
-                # Not before its turn: until then listeners have not heard of it. And not after
-                # it: what is forwarded may come back and update the row anew.
-                entry.dirty = False
-                write_down(entry)
+            with current.saved():
+                current.run = ()
+                write_down = self.write_down
+                for entry in flushed:
+                    current.topic, current.partition = entry.topic, entry.partition
+                    current.origin, current.timestamp = entry.origin, entry.context_timestamp
+                    # Not before its turn: until then listeners have not heard of it. And not
+                    # after it: what is forwarded may come back and update the row anew.
+                    entry.dirty = False
+                    write_down(entry)
         except BaseException:
             known = set(map(id, self.dirty))
             self.dirty += [one for one in flushed if one.dirty and id(one) not in known]
             raise
         finally:
             self.flushing = []
-            (
-                current.topic, current.partition, current.origin, current.timestamp, current.run,
-            ) = before  # fmt: skip
         rows = self.rows
         for entry in flushed:
             if entry.pair[0] is None and not entry.dirty and rows.get(entry.key) is entry:

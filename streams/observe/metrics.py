@@ -260,7 +260,7 @@ def of_task(task: ActiveTask, client: Mapping[str, str] | None = None) -> Iterat
     ):
         yield Metric(name, TASK_GROUP, value, tags, description)
     for reason in REASONS:
-        tagged, count = {**tags, "reason": reason}, task.dropped_records[reason]
+        tagged, count = {**tags, "reason": reason}, task.scope.dropped_records[reason]
         yield Metric(
             "dropped-records-total", TASK_GROUP, count, tagged, "records dropped, by reason"
         )

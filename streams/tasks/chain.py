@@ -1,8 +1,9 @@
 """The entry of a chain: from raw records of one partition to calls of plain functions.
 
-Owns decoding, timestamp extraction and the hot loop. Per record it does what no batch can
-do: decode, note where the record came from, call the chain. It must not choose records or
-know what the chain does.
+Owns decoding, timestamp extraction and the hot loop. A record whose timestamp is extracted is
+decoded once, when it is buffered. Per record the loop does what no batch can do: decode, note
+where the record came from, call the chain. It must not choose records or know what the chain
+does.
 
 Source: JVM `RecordDeserializer`, `RecordQueue.updateHead`, `SourceNode`; design, a record's
 way 3.
@@ -41,6 +42,9 @@ from thalweg.topology.processor import (
 
 Decode = Callable[[bytes], Any]
 
+_NEED_NO_VALUES = (None, log_and_skip_on_invalid_timestamp, wallclock_timestamp)
+"""The extractors for which nothing is decoded; None stands for a record's own timestamp."""
+
 _LATEST_MS = 2**63 - 1
 """The latest time that a record can carry."""
 
@@ -50,7 +54,6 @@ class SourceRun:
 
     Attributes:
         run: the hot loop, a closure bound to task, chain and decoders.
-        partition_time_ms: highest timestamp of the partition that was processed, -1 before.
         source_name: the source node.
         records_total: records fed so far; its task counts.
         latency: from a record's timestamp to its turn; its task notes the first and the last
@@ -63,9 +66,9 @@ class SourceRun:
         "_newest_stamped_ms",
         "_policy",
         "_task",
+        "_time",
         "latency",
         "partition",
-        "partition_time_ms",
         "records_total",
         "run",
         "source_name",
@@ -80,7 +83,7 @@ class SourceRun:
         self._policy = policy
         self.topic = partition.topic
         self.partition = partition.partition
-        self.partition_time_ms = -1
+        self._time = task.offsets.times[partition]
         self.source_name = chain.source.name
         self.records_total = 0
         self.latency = Measure()
@@ -144,7 +147,8 @@ class SourceRun:
         """Puts the extractor's timestamps in place of the records' own.
 
         The default extractor takes the record's own timestamp: nothing is done then. Nor where
-        records with a negative one are skipped: the hot loop leaves them out.
+        records with a negative one are skipped: the hot loop leaves them out. Any other extractor
+        sees key and value: what was decoded for it goes on with the record, as a fifth field.
         """
         extract = self._extract
         if extract is None or extract is log_and_skip_on_invalid_timestamp or not records:
@@ -154,26 +158,28 @@ class SourceRun:
             return [
                 (now_ms, raw_key, raw_value, origin) for _, raw_key, raw_value, origin in records
             ]
-        decode_key, decode_value = self.decoders()
-        seen = max(self.partition_time_ms, self._newest_stamped_ms)
-        stamped = []
+        decode_key, decode_value = self._bare_decoders()
+        seen = max(self._time.ms, self._newest_stamped_ms)
+        stamped: list[Any] = []
         current = self._task.current
         before = current.origin
         for timestamp, raw_key, raw_value, origin in records:
-            current.origin = origin  # serdes that see headers look there
+            current.origin = origin  # serdes that see headers look there, and may change them
+            key: Any = raw_key
+            value: Any = raw_value
             try:
-                record = ConsumedRecord(
-                    None if raw_key is None else decode_key(raw_key),
-                    None if raw_value is None else decode_value(raw_value),
-                    timestamp,
-                    self.topic,
-                    self.partition,
-                    offset_of(origin),
-                    Headers(current.headers() or ()),
-                )
+                if decode_key is not None and raw_key is not None:
+                    key = decode_key(raw_key)
+                if decode_value is not None and raw_value is not None:
+                    value = decode_value(raw_value)
             except Exception:  # the hot loop meets the record again and asks the handler
-                stamped.append((timestamp, raw_key, raw_value, origin))
+                stamped.append((timestamp, raw_key, raw_value, origin, None))
                 continue
+            offset = offset_of(origin)
+            record = ConsumedRecord(
+                *(key, value, timestamp, self.topic, self.partition, offset),
+                Headers(current.headers() or ()),
+            )
             try:
                 extracted: Any = extract(record, seen)
                 if extracted.__class__ is not int or extracted > _LATEST_MS:
@@ -182,7 +188,7 @@ class SourceRun:
             except Exception as error:
                 current.origin = before
                 raise self._unstamped(record, error) from error
-            stamped.append((extracted, raw_key, raw_value, origin))
+            stamped.append((extracted, raw_key, raw_value, current.origin, (key, value)))
         current.origin = before
         self._newest_stamped_ms = seen
         return stamped
@@ -200,20 +206,22 @@ class SourceRun:
         )
 
     def _loop(self) -> Callable[[Sequence[RawRecord]], None]:
-        """Returns the hot loop: with the time kept up to date for user code that sees it."""
-        if self._task.shows_time or self._chain.takes_changes:
+        """Returns the hot loop: with the time kept up to date for operators that asked for it."""
+        if self._extract not in _NEED_NO_VALUES:
+            return self._stamped_loop()
+        if self._task.keeps_stream_time or self._chain.takes_changes:
             return self._timed_loop()
         task, current = self._task, self._task.current
         process: Any = self._chain.process
         decode_key, decode_value = self._bare_decoders()
         # A record this worker sent itself may have one object as key and value.
         is_one_serde = decode_key is decode_value
-        topic = self.topic
+        topic, partition, time = self.topic, self.partition, self._time
 
         def run(records: Sequence[RawRecord]) -> None:
             current.topic = topic
-            current.partition, current.run = self.partition, records
-            newest = self.partition_time_ms
+            current.partition, current.run = partition, records
+            newest = time.ms
             try:
                 for record in records:
                     timestamp, key, value, current.origin = record
@@ -237,7 +245,7 @@ class SourceRun:
                         continue
                     process(key, value, timestamp)
             finally:
-                self.partition_time_ms = newest
+                time.ms = newest
                 if newest > task.stream_time_ms:
                     task.stream_time_ms = newest
 
@@ -248,38 +256,88 @@ class SourceRun:
         process: Any = self._chain.process
         changes = self._chain.takes_changes
         decode_key, decode_value = self._bare_decoders()
-        punctuations, topic = task.stream_punctuations, self.topic
+        punctuations = task.stream_punctuations
+        topic, partition, time = self.topic, self.partition, self._time
 
         def run(records: Sequence[RawRecord]) -> None:
             current.topic = topic
-            current.partition, current.run = self.partition, records
+            current.partition, current.run = partition, records
             stream_time = task.stream_time_ms
-            newest = self.partition_time_ms
-            for record in records:
-                timestamp, key, value, current.origin = record
-                current.timestamp = timestamp
-                try:
-                    if decode_key is not None and key is not None:
-                        key = decode_key(key)
-                    if decode_value is not None and value is not None:
-                        value = decode_value(value)
-                except Exception as error:
-                    self._undecodable(record, error)
-                    continue
-                if timestamp > newest:
-                    self.partition_time_ms = newest = timestamp
-                    if timestamp > stream_time:
-                        task.stream_time_ms = stream_time = timestamp
-                elif timestamp < 0:
-                    self._reject_timestamp(timestamp)
-                    continue
-                if changes:
-                    new, old = value or (None, None)
-                    process(key, new, old, timestamp)
-                else:
-                    process(key, value, timestamp)
-                if stream_time >= punctuations.next_due_ms:
-                    task.punctuate_stream_time()
+            newest = time.ms
+            try:
+                for record in records:
+                    timestamp, key, value, current.origin = record
+                    current.timestamp = timestamp
+                    try:
+                        if decode_key is not None and key is not None:
+                            key = decode_key(key)
+                        if decode_value is not None and value is not None:
+                            value = decode_value(value)
+                    except Exception as error:
+                        self._undecodable(record, error)
+                        continue
+                    if timestamp > newest:
+                        newest = timestamp
+                        if timestamp > stream_time:
+                            task.stream_time_ms = stream_time = timestamp
+                    elif timestamp < 0:
+                        self._reject_timestamp(timestamp)
+                        continue
+                    if changes:
+                        new, old = value or (None, None)
+                        process(key, new, old, timestamp)
+                    else:
+                        process(key, value, timestamp)
+                    if stream_time >= punctuations.next_due_ms:
+                        task.punctuate_stream_time()
+            finally:
+                time.ms = newest
+
+        return run
+
+    def _stamped_loop(self) -> Callable[[Sequence[RawRecord]], None]:
+        """Returns the loop for records that were decoded when they were stamped."""
+        task, current = self._task, self._task.current
+        process: Any = self._chain.process
+        changes = self._chain.takes_changes
+        decode_key, decode_value = self.decoders()
+        punctuations = task.stream_punctuations
+        topic, partition, time = self.topic, self.partition, self._time
+
+        def run(records: Sequence[Any]) -> None:
+            current.topic = topic
+            current.partition, current.run = partition, records
+            stream_time = task.stream_time_ms
+            newest = time.ms
+            try:
+                for record in records:
+                    timestamp, key, value, current.origin, decoded = record
+                    current.timestamp = timestamp
+                    if decoded is not None:
+                        key, value = decoded
+                    else:  # it could not be decoded: the fault is found once more, and told
+                        try:
+                            key = None if key is None else decode_key(key)
+                            value = None if value is None else decode_value(value)
+                        except Exception as error:
+                            self._undecodable(record, error)
+                            continue
+                    if timestamp > newest:
+                        newest = timestamp
+                        if timestamp > stream_time:
+                            task.stream_time_ms = stream_time = timestamp
+                    elif timestamp < 0:
+                        self._reject_timestamp(timestamp)
+                        continue
+                    if changes:
+                        new, old = value or (None, None)
+                        process(key, new, old, timestamp)
+                    else:
+                        process(key, value, timestamp)
+                    if stream_time >= punctuations.next_due_ms:
+                        task.punctuate_stream_time()
+            finally:
+                time.ms = newest
 
         return run
 

@@ -3,6 +3,10 @@
     flush caches ──► flush the log ──► offsets + all that was sent ──► stores ──► checkpoint
     (may send more)  (first error)     (one step, where the log can)   (pending)  (now and then)
 
+The worker's tasks, its global task and the test driver commit by this file alone. A log without
+commits, such as the test driver's, answers each step with nothing; a task that sends nothing
+goes from its caches to its stores at once, see `commit_positions`.
+
 Rows of stores without a changelog are kept aside before the offsets are committed: after a crash
 between that and the stores, the committed offsets tell whether they count.
 
@@ -19,12 +23,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from thalweg.stores.directory import CHECKPOINT_FILE, write_checkpoint
 from thalweg.stores.formats import encode_partition_metadata
 from thalweg.streams.tasks.active_task import ActiveTask
-from thalweg.streams.transport.port import OffsetAndMetadata, TopicPartition, Transport
+from thalweg.streams.tasks.failures import out_of_carriers
+from thalweg.streams.tasks.store_notes import packed_offsets
+from thalweg.streams.transport.port import OffsetAndMetadata, TopicPartition
 
 CHECKPOINT_RECORDS: Final = 10_000
 """A checkpoint is written once so many changelog records came since the last one: bounds
@@ -37,15 +43,31 @@ METADATA_CHARS_MAX: Final = 4_000
 _log = logging.getLogger(__name__)
 
 
+class CommitLog(Protocol):
+    """What a commit asks of a log; every transport is one."""
+
+    def flush(self) -> None:
+        """Waits until everything that was sent is in the log."""
+        ...
+
+    def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        """Commits offsets, and everything that was sent, in one step."""
+        ...
+
+    def written_offsets(self) -> Mapping[TopicPartition, int]:
+        """Returns where the changelogs that were written end."""
+        ...
+
+
 class Committer:
     """Commits the tasks of one worker.
 
     Args:
-        transport: the worker's log.
+        log: the worker's log.
     """
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
+    def __init__(self, log: CommitLog) -> None:
+        self._log = log
         self._checkpointed: dict[str, int] = {}
         self._told: set[str] = set()
         self.commits_total = 0
@@ -68,11 +90,12 @@ class Committer:
                 offsets[partition] = OffsetAndMetadata(offset, metadata)
         for task in tasks:
             task.prepare()
-        self._transport.commit(offsets)
+        with out_of_carriers():
+            self._log.commit(offsets)
         self.commits_total += 1
-        written = self._transport.written_offsets()
+        written = self._log.written_offsets()
         for task in tasks:
-            task.note_written(written)
+            task.stores.note_written(written)
             if self._is_due(task):
                 self.checkpoint(task)
             else:
@@ -80,7 +103,7 @@ class Committer:
 
     def _fitting(self, task: ActiveTask) -> Mapping[str, int]:
         """Returns what the task's operators keep, as much of it as a broker takes."""
-        kept = task.kept()
+        kept = task.offsets.kept()
         left_out = []
         while len(encode_partition_metadata(0, kept)) > METADATA_CHARS_MAX:
             left_out.append(max(kept))
@@ -98,7 +121,8 @@ class Committer:
         """Pushes everything the tasks have done into the log, without a commit."""
         for task in tasks:
             task.flush_caches()
-        self._transport.flush()
+        with out_of_carriers():
+            self._log.flush()
 
     def checkpoint(self, task: ActiveTask) -> None:
         """Makes a task's stores durable and notes how far they are; after a commit only."""
@@ -111,7 +135,7 @@ class Committer:
             self.checkpoint(task)
 
     def _is_due(self, task: ActiveTask) -> bool:
-        came = task.changelog_records_total - self._checkpointed.get(task.task_id, 0)
+        came = task.stores.changelog_records_total - self._checkpointed.get(task.task_id, 0)
         return came >= CHECKPOINT_RECORDS
 
     def forget(self, task: ActiveTask) -> None:
@@ -119,10 +143,30 @@ class Committer:
         self._checkpointed.pop(task.task_id, None)
 
     def _write_checkpoint(self, task: ActiveTask) -> None:
-        self._checkpointed[task.task_id] = task.changelog_records_total
-        offsets = checkpoint_of(task.store_positions())
+        self._checkpointed[task.task_id] = task.stores.changelog_records_total
+        offsets = checkpoint_of(task.stores.positions())
         if offsets:
             write_checkpoint(task.directory / CHECKPOINT_FILE, offsets)
+
+
+def commit_positions(
+    task: ActiveTask, positions: Mapping[str, Mapping[TopicPartition, int]]
+) -> None:
+    """Commits a task that sends nothing and whose offsets no group keeps.
+
+    Args:
+        task: the task, for example one of global stores.
+        positions: store -> how far it is in each partition of its topic, for the stores that
+            are kept on disk.
+    """
+    task.flush_caches()
+    # With the rows in one step: the checkpoint is behind them after a crash, and a processor
+    # that makes a row from the one before would do so twice.
+    notes = {name: packed_offsets(offsets) for name, offsets in positions.items()}
+    task.committed(durable=bool(positions), notes=notes)
+    if positions:
+        every = {at: one for offsets in positions.values() for at, one in offsets.items()}
+        write_checkpoint(task.directory / CHECKPOINT_FILE, checkpoint_of(every))
 
 
 def checkpoint_of(positions: Mapping[TopicPartition, int]) -> dict[tuple[str, int], int]:

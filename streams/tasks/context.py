@@ -23,7 +23,7 @@ from thalweg.stores.record import (
     checked_headers,
     wrong_timestamp,
 )
-from thalweg.streams.tasks.punctuation import Punctuator, Schedule
+from thalweg.streams.tasks.punctuation import Punctuator
 from thalweg.streams.tasks.task import TaskFace
 from thalweg.topology.operators.operator import Process
 from thalweg.topology.processor import Cancellable, FixedKeyRecord, PunctuationType
@@ -40,6 +40,8 @@ class TaskProcessorContext:
         self._children = dict(children)
         self._every = tuple(children.values())
         self._stores = frozenset(stores)
+        # User code may ask for it at any time.
+        self._stream_time = task.stream_time()
 
     @property
     def application_id(self) -> str:
@@ -160,19 +162,7 @@ class TaskProcessorContext:
             if start_ms < 0:
                 message = f"a punctuation cannot start before 1970, got {start_time!r}"
                 raise ValueError(message)
-        if type is PunctuationType.STREAM_TIME:
-            queue, due_ms = self._task.stream_punctuations, start_ms or 0
-        else:
-            queue, now_ms = self._task.wall_punctuations, self._task.now_ms()
-            if start_ms is None:
-                due_ms = now_ms + interval_ms
-            elif start_ms >= now_ms:
-                due_ms = start_ms
-            else:
-                due_ms = start_ms + -(-(now_ms - start_ms) // interval_ms) * interval_ms
-        schedule = Schedule(self._node, due_ms, interval_ms, callback)
-        queue.add(schedule)
-        return schedule
+        return self._task.schedule(self._node, interval_ms, type, callback, start_ms)
 
     def get_state_store(self, name: str) -> Any:
         """Returns a store the node is connected to, or a global store.
@@ -205,7 +195,7 @@ class TaskProcessorContext:
 
     def current_stream_time_ms(self) -> int:
         """Returns the highest timestamp the task has processed, -1 before the first."""
-        return self._task.stream_time_ms
+        return self._stream_time()
 
     def current_system_time_ms(self) -> int:
         """Returns the wall clock in epoch milliseconds."""

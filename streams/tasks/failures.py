@@ -1,11 +1,11 @@
 """What happens when a record fails: the handler is asked, its answer is acted on.
 
-Owns the asking of the three handlers, the sending of dead letters, and what an error looks
-like when it goes up. An error that a handler let stop the application passes through every
-node above it untouched, and so does one that is no fault of the record: a full disk, a lost
-task, a log that cannot be reached. But a record at which a passing reason does not pass within
-`task_timeout_ms` is to blame itself: the handler is asked. It must not know what the handlers
-decide by.
+Owns the asking of the three handlers, the sending of dead letters, and the carrier in which an
+error goes up. An error that a handler let stop the application travels in a `StoppingError`:
+no operator above asks about it again, and the task takes it out. Nobody is asked about an error
+that is no fault of the record: a full disk, a lost task, a log that cannot be reached. But a
+record at which a passing reason does not pass within `task_timeout_ms` is to blame itself: the
+handler is asked. It must not know what the handlers decide by.
 
 Source: JVM `ProcessorNode.process`, `RecordDeserializer`, `RecordCollectorImpl`,
 `AbstractTask.maybeInitTaskTimeoutOrThrow`, KIP-572, KIP-1033, KIP-1034.
@@ -13,7 +13,8 @@ Source: JVM `ProcessorNode.process`, `RecordDeserializer`, `RecordCollectorImpl`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol, TypeAlias
 
@@ -56,6 +57,42 @@ _FORGOTTEN_MS: Final = 60_000
 
 _Place: TypeAlias = tuple[str, str | None, int, int, str]
 """Task, topic, partition, offset, and for a punctuation its node."""
+
+
+class StoppingError(ProcessingError):
+    """Carries an error that stops the application up to the task in which it happened.
+
+    Operators hand on whatever reaches them; by its class they know that it was asked about.
+    User code that catches it on the way, around `forward`, sees message and place of the error.
+
+    Attributes:
+        error: the error; its cause is what user code or a serde raised.
+    """
+
+    def __init__(self, error: StreamsError) -> None:
+        super().__init__(
+            error.message,
+            task_id=error.task_id,
+            topic=error.topic,
+            partition=error.partition,
+            offset=error.offset,
+            node=error.node,
+        )
+        self.error = error
+
+
+def carried_by(error: StreamsError) -> StreamsError:
+    """Returns the error that a carrier has brought up, or the error itself."""
+    return error.error if isinstance(error, StoppingError) else error
+
+
+@contextmanager
+def out_of_carriers() -> Iterator[None]:
+    """Raises an error that comes up in a carrier without the carrier."""
+    try:
+        yield
+    except StoppingError as carrier:
+        raise carrier.error  # noqa: B904 - its cause stands in it
 
 
 @dataclass(slots=True)
@@ -117,7 +154,6 @@ class FailurePolicy:
         self._tried: dict[_Place, _Trying] = {}
         self._senders: dict[str, Send] = {}
         self._sinks: dict[str, str] = {}
-        self._going_up: BaseException | None = None
         self.refused_records_total = 0
         self.drops = Drops()
 
@@ -129,7 +165,7 @@ class FailurePolicy:
         """Asks about a record that cannot be decoded.
 
         Raises:
-            DeserializationError: the handler stops the application.
+            StoppingError: the handler stops the application; carries a DeserializationError.
         """
         current = task.current
         record = ConsumedRecord(
@@ -162,9 +198,10 @@ class FailurePolicy:
         """Asks about user code that raised, in a record or (key, value None) a punctuation.
 
         Raises:
-            ProcessingError: the handler stops the application; the error is its cause.
+            StoppingError: the handler stops the application; carries a ProcessingError, whose
+                cause is the error.
         """
-        if error is self._going_up:
+        if isinstance(error, StoppingError):
             raise error
         if isinstance(error, _NOT_THE_RECORDS_FAULT) and not self._is_stuck(task, node, error):
             _place(error, self._context(task, node, timestamp))
@@ -216,7 +253,7 @@ class FailurePolicy:
         """Asks about a record that a sink cannot encode.
 
         Raises:
-            SerializationError: the handler stops the application.
+            StoppingError: the handler stops the application; carries a SerializationError.
         """
         current = task.current
         context = self._context(task, node, current.timestamp)
@@ -236,7 +273,7 @@ class FailurePolicy:
             Whether to go on without it.
 
         Raises:
-            ProcessingError: the handler raised, or returned nonsense.
+            StoppingError: the handler raised, or returned nonsense; carries a ProcessingError.
         """
         if record.topic in self._senders:
             return False  # a dead letter, about which nobody is to be asked again
@@ -318,13 +355,12 @@ class FailurePolicy:
             send(letter.key, letter.value, letter.timestamp, headers, letter.partition)
         return response.decision
 
-    def _raise(
-        self, error: StreamsError, context: ErrorContext, cause: BaseException | None
-    ) -> NoReturn:
+    @staticmethod
+    def _raise(error: StreamsError, context: ErrorContext, cause: BaseException | None) -> NoReturn:
         error.topic = error.partition = error.offset = None
         _place(error, context)
-        self._going_up = error
-        raise error from cause
+        error.__cause__ = cause
+        raise StoppingError(error) from cause
 
 
 def _place(error: StreamsError, context: ErrorContext) -> None:

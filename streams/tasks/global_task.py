@@ -27,7 +27,6 @@ from thalweg.stores.directory import (
     GLOBAL_DIRECTORY,
     StateDirectory,
     read_checkpoint,
-    write_checkpoint,
 )
 from thalweg.stores.errors import CorruptDataError
 from thalweg.stores.record import HeaderList
@@ -37,11 +36,11 @@ from thalweg.streams.errors import MissingTopicsError
 from thalweg.streams.restore_listener import RestoreListener, tell
 from thalweg.streams.tasks.active_task import ActiveTask
 from thalweg.streams.tasks.collector import RecordCollector
-from thalweg.streams.tasks.commit import checkpoint_of, positions_of
+from thalweg.streams.tasks.commit import commit_positions, positions_of
 from thalweg.streams.tasks.drops import Drops
 from thalweg.streams.tasks.failures import FailurePolicy
 from thalweg.streams.tasks.plan import whole_plan
-from thalweg.streams.tasks.store_notes import packed_offsets, unpacked_offsets
+from thalweg.streams.tasks.store_notes import unpacked_offsets
 from thalweg.streams.tasks.task import TaskId
 from thalweg.streams.transport.port import (
     Reader,
@@ -164,7 +163,7 @@ class GlobalTask:
     @property
     def drops(self) -> Drops:
         """What was left out."""
-        return self._task.drops
+        return self._task.scope.drops
 
     @property
     def stores(self) -> Mapping[str, StateStore]:
@@ -185,12 +184,13 @@ class GlobalTask:
             begins = self._transport.begin_offsets(task.partitions)
             known = self._known(begins, ends)
             try:
-                task.open_stores()
+                task.stores.open_all()
             except CorruptDataError as error:
                 task.close()
                 known = self._wiped(error)
-                task.open_stores()
+                task.stores.open_all()
             self._positions = {**begins, **known, **self._noted(known, ends)}
+            task.compile()
             task.start()
             self._is_open = True
         self._reader.add(self._positions)
@@ -262,7 +262,7 @@ class GlobalTask:
         if reason is not None:
             _log.warning("global stores: %s; their topics are read again", reason)
         self._directory.remove_task(GLOBAL_DIRECTORY)
-        self._task.directory = self._directory.task_directory(GLOBAL_DIRECTORY)
+        self._directory.task_directory(GLOBAL_DIRECTORY)  # makes it anew
         return {}
 
     def update(self, timeout_ms: float = 0) -> int:
@@ -288,22 +288,14 @@ class GlobalTask:
     def commit(self) -> None:
         """Lets the stores write what they hold back, and notes how far they are."""
         task = self._task
-        if not task.uncommitted_offsets():
+        if not task.offsets.uncommitted():
             return
-        task.flush_caches()
-        # With the rows in one step: the checkpoint is behind them after a crash, and a processor
-        # that makes a row from the one before would do so twice.
-        notes = {
-            name: packed_offsets(
-                {at: self._positions[at] for at in self._kept if at.topic == topic}
-            )
+        positions = {
+            name: {at: self._positions[at] for at in self._kept if at.topic == topic}
             for name, topic in task.plan.changelog_topics.items()
             if name in task.plan.persistent_stores
         }
-        task.committed(durable=bool(self._kept), notes=notes)
-        if self._kept:
-            kept = {partition: self._positions[partition] for partition in self._kept}
-            write_checkpoint(task.directory / CHECKPOINT_FILE, checkpoint_of(kept))
+        commit_positions(task, positions if self._kept else {})
 
     def close(self, *, clean: bool) -> None:
         """Closes the stores; clean leaves a checkpoint."""

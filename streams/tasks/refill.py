@@ -20,7 +20,6 @@ from dataclasses import replace
 from typing import Final
 
 from thalweg.stores.api import StateStore
-from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.record import RawRecord
 from thalweg.stores.serde import serdes
 from thalweg.streams.config import StreamsConfig
@@ -68,29 +67,24 @@ class Refill:
             directory=task.directory,
             now_ms=task.now_ms,
             global_store=task.global_store,
+            # The store has the cell of the task that it was opened for.
+            current=task.current,
         )
-        # Stores have the cell of the task they were opened for.
-        self._task.current = task.current
-        self._task.stores[store] = self._store
+        self._task.stores.adopt(store, self._store)
         for name in others(plan, store):
-            self._task.stores[name] = self._copy(name)
+            self._task.stores.adopt(name, self._copy(name))
         source = plan.topology.nodes[nodes[0]]
         assert isinstance(source, SourceNode)
         self._keeps_times = _extractor(source, config) is wallclock_timestamp
         self._now_ms: Callable[[], int] = task.now_ms
+        self._task.compile()
         self._task.start({partition: partition_time_ms})
 
     def _copy(self, name: str) -> StateStore:
-        builder: StoreBuilder = self._task.plan.topology.stores[name]
+        builder = self._task.stores.builder(name)
         if builder.backend == "rocks":
             builder = replace(builder, backend="memory")
-        config = self._task.config
-        return (
-            builder.without_logging()
-            .without_caching()
-            .with_default_serdes(config.default_key_serde, config.default_value_serde)
-            .build(self._task)
-        )
+        return builder.without_logging().without_caching().build(self._task.stores)
 
     def apply(self, records: Sequence[RawRecord]) -> None:
         """Fills the store from records of its source topic; they are in it on return.
@@ -107,15 +101,15 @@ class Refill:
             task.add(self._partition, list(records))
         while task.group.buffered_count():
             task.process(self._now_ms(), _AT_ONCE)
-        for name, store in task.stores.items():
-            store.apply_pending(note=self._note() if name == self._store.name else None)
+        note = self._note()
+        task.stores.apply(notes={} if note is None else {self._store.name: note})
 
     def _note(self) -> bytes | None:
-        at, (source,) = self._partition, self._task.sources
-        offset = self._task.next_offsets.get(at)
+        at, offsets = self._partition, self._task.offsets
+        offset = offsets.next.get(at)
         if offset is None:
             return None
-        return RefillNote(at.topic, offset, source.partition_time_ms).packed()
+        return RefillNote(at.topic, offset, offsets.times[at].ms).packed()
 
     def close(self) -> None:
         """Closes the nodes; the store stays open.
@@ -123,7 +117,7 @@ class Refill:
         Raises:
             ProcessingError: a processor's `close` raised.
         """
-        self._task.stores.pop(self._store.name, None)
+        self._task.stores.release(self._store.name)
         self._task.close()
 
 

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from thalweg.stores.api import StateStore
 from thalweg.stores.record import CurrentRecord
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.tasks.drops import DropReason
-from thalweg.streams.tasks.partition_group import PartitionGroup
-from thalweg.streams.tasks.punctuation import PunctuationQueue
+from thalweg.streams.tasks.offsets import Offsets
+from thalweg.streams.tasks.punctuation import PunctuationQueue, Punctuator, Schedule
+from thalweg.topology.processor import PunctuationType
 
 
 class TaskId(NamedTuple):
@@ -40,21 +42,19 @@ class TaskId(NamedTuple):
 
 
 class TaskFace(Protocol):
-    """A task as its chain, its sinks, its contexts and its failure policy see it."""
+    """A task as its chain, its sinks, its contexts and its failure policy see it: its scope."""
 
-    id: TaskId
     task_id: str
     config: StreamsConfig
     current: CurrentRecord
-    group: PartitionGroup
     directory: Path
+    offsets: Offsets
     stream_time_ms: int
-    shows_time: bool
+    keeps_stream_time: bool
     commit_requested: bool
     now_ms: Callable[[], int]
-    global_store: Callable[[str], Any]
+    global_store: Callable[[str], StateStore | None]
     stream_punctuations: PunctuationQueue
-    wall_punctuations: PunctuationQueue
 
     def store(self, name: str) -> Any:
         """Returns a store of the task, or a global one."""
@@ -62,6 +62,21 @@ class TaskFace(Protocol):
 
     def drop(self, node: str, reason: DropReason, *told: str) -> None:
         """Counts the current record as left out by a node."""
+        ...
+
+    def stream_time(self) -> Callable[[], int]:
+        """Returns the function that reads stream time, which the task keeps from now on."""
+        ...
+
+    def schedule(
+        self,
+        node: str,
+        interval_ms: int,
+        type: PunctuationType,
+        callback: Punctuator,
+        start_ms: int | None = None,
+    ) -> Schedule:
+        """Calls `callback` every `interval_ms` of stream time or wall clock."""
         ...
 
     def punctuate_stream_time(self) -> bool:

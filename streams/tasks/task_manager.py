@@ -91,9 +91,9 @@ class _Start:
         A source that begins at the end of the log would do so anew at each start, and pass over
         what came in between.
         """
-        task.next_offsets.update(self.positions)
-        task.committed_offsets.update({at: one.offset for at, one in self.committed.items()})
-        task.commit_requested |= self.is_passing
+        committed = {at: one.offset for at, one in self.committed.items()}
+        task.offsets.begin(self.positions, committed)
+        task.scope.commit_requested |= self.is_passing
 
 
 class TaskManager:
@@ -284,10 +284,14 @@ class TaskManager:
     def _take_restored(self, task: ActiveTask, restorer: Restorer) -> None:
         """Ends the restoring of a task's stores and notes how far they are."""
         restored = restorer.remove(task.task_id)
-        for one in restored:
-            task.set_store_position(one.partition, one.position)
-            task.restored_records_total += one.restored
+        self._note_restored(task, restored)
+        task.restored_records_total += sum(one.restored for one in restored)
         _close_appliers(restored)
+
+    def _note_restored(self, task: ActiveTask, restored: Iterable[StoreRestoration]) -> None:
+        """Notes how far the stores of a task were restored."""
+        for one in restored:
+            task.stores.set_position(one.partition, one.position)
 
     def _create(self, task_id: TaskId) -> None:
         self.created_total += 1
@@ -327,7 +331,7 @@ class TaskManager:
                 if (task.directory / STORES_DIRECTORY / name).is_dir()
             }
             try:
-                task.open_stores()
+                task.stores.open_all()
             except CorruptDataError as error:
                 damaged = next(
                     name
@@ -354,7 +358,7 @@ class TaskManager:
 
     def _noted(self, task: ActiveTask) -> dict[TopicPartition, str]:
         """Returns source topic -> store on disk that is filled from it, and notes how far."""
-        plan, changelogs = task.plan, task.changelog_partitions()
+        plan, changelogs = task.plan, task.stores.changelog_partitions()
         return {
             changelogs[name]: name
             for name in plan.refills
@@ -388,7 +392,7 @@ class TaskManager:
             vouched.pop(at, None)
             task.stores[name].close()
             self._directory.remove_stores(task.task_id, (name,), checkpoint_of(vouched))
-            task.open_store(name)
+            task.stores.open(name)
 
     def _settle(self, task: ActiveTask) -> None:
         """Decides about rows without a changelog that were kept aside for a commit."""
@@ -404,7 +408,7 @@ class TaskManager:
             )
             store.settle(is_committed=is_committed)
             store.close()  # it may have looked at its rows when it was opened
-            task.open_store(name)
+            task.stores.open(name)
 
     def _wipe(
         self,
@@ -414,7 +418,7 @@ class TaskManager:
         error: CorruptDataError,
     ) -> None:
         """Deletes a store whose files cannot be read."""
-        partition = task.changelog_partitions().get(store)
+        partition = task.stores.changelog_partitions().get(store)
         if partition is None:
             _log.error(
                 "task %s: %s. Store %r has no changelog: its rows are lost, it begins empty",
@@ -459,7 +463,7 @@ class TaskManager:
         vouched: Mapping[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
     ) -> None:
-        changelogs = task.changelog_partitions()
+        changelogs = task.stores.changelog_partitions()
         begins = self._transport.begin_offsets(set(changelogs.values()))
         follows = restorer is self.follower
         restorations: list[StoreRestoration] = []
@@ -550,8 +554,7 @@ class TaskManager:
     def checkpoint_standby(self) -> None:
         """Notes how far standby tasks are, where enough came to make that worth while."""
         for task in self.standby.values():
-            for one in self.follower.of_task(task.task_id):
-                task.set_store_position(one.partition, one.position)
+            self._note_restored(task, self.follower.of_task(task.task_id))
             self.committer.checkpoint_if_due(task)
 
     def _plan(self, subtopology: int) -> TaskPlan:
@@ -591,7 +594,7 @@ class TaskManager:
         noted = self._noted(task)
         kept = {
             partition: name
-            for name, partition in task.changelog_partitions().items()
+            for name, partition in task.stores.changelog_partitions().items()
             if name in task.plan.persistent_stores
         }
         try:
@@ -641,7 +644,7 @@ class TaskManager:
 
         A commit just before, of a task that moved here, may be on its way to the changelog.
         """
-        changelogs = set(task.changelog_partitions().values())
+        changelogs = set(task.stores.changelog_partitions().values())
         ends = self._transport.high_watermarks(changelogs)
         return {**ends, **self._processed(_source_changelogs(task))}
 
@@ -676,16 +679,20 @@ class TaskManager:
         start = self._start_of(task, task.partitions)
         if self._is_outrun(task, start.committed):
             return
-        self._take_restored(task, self.restorer)
-        if task.store_positions():
+        # Whatever asks the log or writes a file comes first: where that fails, the task is found
+        # complete once more, and this is done again.
+        self._note_restored(task, self.restorer.of_task(task.task_id))
+        if task.stores.positions():
             self.committer.checkpoint(task)
+        task.compile(start.kept)
+        self.reader.add(start.positions)
+        self.by_partition.update(dict.fromkeys(task.partitions, task))
         start.note(task)
-        task.start(start.times, self._has_more, self.reader.position, start.kept)
+        self._take_restored(task, self.restorer)
+        task.start(start.times, self._has_more, self.reader.position)
         # A query that comes in between must find the task, if only as one that is not ready.
         self.running[task_id] = task
         del self.restoring[task_id]
-        self.by_partition.update(dict.fromkeys(task.partitions, task))
-        self.reader.add(start.positions)
         _log.info("task %s is running", task_id)
 
     def _is_outrun(
@@ -817,13 +824,15 @@ def _close_appliers(restorations: Collection[StoreRestoration]) -> None:
 def _source_changelogs(task: ActiveTask) -> list[TopicPartition]:
     """Returns the changelogs of a task that it reads as sources as well."""
     sources = set(task.partitions)
-    return [one for one in task.changelog_partitions().values() if one in sources]
+    return [one for one in task.stores.changelog_partitions().values() if one in sources]
 
 
 def _store_of(task: ActiveTask, error: OffsetOutOfRangeError) -> str | None:
     """Returns the store of a task whose changelog an error is about, None if it has none."""
     place = (error.topic, error.partition)
-    return next((name for name, at in task.changelog_partitions().items() if at == place), None)
+    return next(
+        (name for name, at in task.stores.changelog_partitions().items() if at == place), None
+    )
 
 
 def _kept(committed: Iterable[OffsetAndMetadata]) -> dict[str, int]:

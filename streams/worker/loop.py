@@ -258,7 +258,7 @@ class Worker:
         reader, lags = self._manager.reader, {}
         # What is processed is looked at, not what is read: a run of records in hand is in
         # neither the log's rest nor a queue.
-        for partition, processed in list(task.next_offsets.items()):
+        for partition, processed in list(task.offsets.next.items()):
             try:
                 end = reader.last_end_offset(partition)
             except StreamsError:  # the partition was just taken away
@@ -580,7 +580,7 @@ class Worker:
             raise error
         position = self._manager.reset_position(task, partition)
         _log.warning("%s; going on at offset %d", error, position)
-        task.next_offsets[partition] = position
+        task.offsets.move(partition, position)
         self._manager.reader.add({partition: position})
 
     def _goes_on_without(self, error: TransportError) -> bool:
@@ -601,7 +601,7 @@ class Worker:
             pacing.commit.is_due(now_ms)
             # Only a commit shows that what failed is over.
             or self._assignment.failing_since_ms is not None
-            or any(task.commit_requested for task in self._manager.running.values())
+            or any(task.scope.commit_requested for task in self._manager.running.values())
         ):
             with self._timed(self.measures.commit):
                 self._commit()

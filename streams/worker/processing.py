@@ -118,13 +118,15 @@ class Processing:
                     break
             now_ms = clock.now_ms()
             self._punctuate(tasks, now_ms)
-            if clock.monotonic_ms() >= deadline_ms or any(task.commit_requested for task in tasks):
+            if clock.monotonic_ms() >= deadline_ms or any(
+                task.scope.commit_requested for task in tasks
+            ):
                 break
             if self._stop_asked.is_set():
                 break
         for task in tasks:
             task.note_positions()
-            self._tasks.reader.processed(task.uncommitted_offsets())
+            self._tasks.reader.processed(task.offsets.uncommitted())
         if self._paused:
             self._resume_drained()
         return processed
@@ -143,7 +145,7 @@ class Processing:
         if has_run:
             self._measures.punctuate.note(self._clock.monotonic_ms() - began_ms, now_ms)
         self._pacing.next_punctuation_ms = min(
-            (task.wall_punctuations.next_due_ms for task in tasks), default=now_ms + 1_000
+            (task.scope.wall_punctuations.next_due_ms for task in tasks), default=now_ms + 1_000
         )
 
     def _resume_drained(self) -> None:

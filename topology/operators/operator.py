@@ -13,13 +13,15 @@ Source: JVM `ProcessorNode`, `ProcessorContextImpl`; design, a record's way 3.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from thalweg.stores.record import CurrentRecord
 from thalweg.topology.operators.propagation import Propagation
-from thalweg.topology.processor import ProcessorContext
+from thalweg.topology.processor import Cancellable, ProcessorContext, PunctuationType
+
+T = TypeVar("T")
 
 StreamProcess = Callable[[Any, Any, int], None]
 TableProcess = Callable[[Any, Any, Any, int], None]
@@ -66,6 +68,47 @@ class TaskScope(Protocol):
         self, node: str, children: Mapping[str, Process], stores: Sequence[str]
     ) -> ProcessorContext[Any, Any]:
         """Returns the Processor API context of one node."""
+        ...
+
+    @property
+    def now_ms(self) -> Callable[[], int]:
+        """The wall clock, in epoch milliseconds."""
+        ...
+
+    def stream_time(self) -> Callable[[], int]:
+        """Returns the function that reads the task's stream time, -1 before any record.
+
+        Asking makes the task keep it record by record, which is slower. Ask while you are compiled.
+        """
+        ...
+
+    def schedule(
+        self,
+        node: str,
+        interval_ms: int,
+        type: PunctuationType,
+        callback: Callable[[int], None],
+        start_ms: int | None = None,
+    ) -> Cancellable:
+        """Calls `callback` with the current time, every `interval_ms` of stream time or wall clock.
+
+        Args:
+            node: the operator that asks, while it is compiled; handlers are told its name.
+            interval_ms: at least 1.
+            type: which time drives it.
+            callback: gets the current time of that kind, not the planned one.
+            start_ms: when the first call is due, and where the grid begins. Without it that is 0
+                of stream time, or one interval from now.
+        """
+        ...
+
+    def shared(self, name: Hashable, make: Callable[[], T]) -> T:
+        """Returns what operators of a task share, such as the two sides of a join.
+
+        Args:
+            name: any value by which they all know it.
+            make: makes it for the first that asks.
+        """
         ...
 
     def keep_time(self, name: str, read: Callable[[], int]) -> int:

@@ -60,7 +60,7 @@ def stepped(
 
 
 def dropped(steps: Steps) -> int:
-    return sum(task.dropped_records_total for task in steps.running)
+    return sum(task.scope.dropped_records_total for task in steps.running)
 
 
 @pytest.mark.parametrize("build", [counts, hopping, reduced, aggregated, repartitioned])

@@ -157,11 +157,11 @@ def test_only_what_was_consumed_since_the_last_commit_is_committed(tmp_path: Pat
     with steps:
         task = steps.task()
         steps.process()
-        task.commit_requested = True
+        task.scope.commit_requested = True
         steps.commit()
         steps.commit()
         assert [len(offsets) for offsets in commits] == [1, 0]
-        assert not task.commit_requested
+        assert not task.scope.commit_requested
         assert steps.manager.committer.commits_total == 2
 
 

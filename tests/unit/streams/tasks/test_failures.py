@@ -359,6 +359,31 @@ def test_nodes_above_the_one_that_failed_are_not_asked_again() -> None:
     assert [context.node for context, _, _ in handler.asked] == ["deep"]
 
 
+def test_user_code_may_catch_on_its_way_what_stops_the_application() -> None:
+    caught: list[StreamsError] = []
+
+    class Catching(Processor[Any, Any, Any, Any]):
+        def process(self, record: Record[Any, Any]) -> None:
+            try:
+                self.context.forward(record)
+            except ProcessingError as error:
+                caught.append(error)
+                if record.value == "raise":
+                    raise
+
+    builder, handler = StreamsBuilder(), failing()
+    builder.stream("in").process(Catching).map_values(explode, name="deep").to("out")
+    with driver(builder, processing_handler=handler) as piped:
+        piped.pipe_raw("in", b"k", b"pass", 1)
+        with pytest.raises(ProcessingError) as raised:
+            piped.pipe_raw("in", b"k", b"raise", 2)
+    assert type(raised.value) is ProcessingError
+    assert isinstance(raised.value.__cause__, ValueError)
+    assert [error.offset for error in caught] == [0, 1]
+    assert str(caught[1]) == str(raised.value)
+    assert [context.node for context, _, _ in handler.asked] == ["deep", "deep"]
+
+
 def test_siblings_of_a_dropped_record_go_on() -> None:
     builder = StreamsBuilder()
     records = builder.stream("in").flat_map_values(str.split)

@@ -77,7 +77,7 @@ def test_a_position_that_moves_without_records_keeps_the_time(tmp_path: Path) ->
     with Steps(passing(), log, tmp_path).start() as steps:
         steps.process()
         steps.commit()
-        steps.task().next_offsets[TopicPartition("in", 0)] = 0  # as if it had stood before
+        steps.task().offsets.move(TopicPartition("in", 0), 0)  # as if it had stood before
         steps.commit()
         with log.transport("app") as transport:
             at = TopicPartition("in", 0)

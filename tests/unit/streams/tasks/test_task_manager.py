@@ -14,14 +14,18 @@ from tests.unit.streams.running import Log
 from tests.unit.streams.tasks.steps import Steps
 from thalweg import (
     AutoOffsetReset,
+    Materialized,
     Processor,
     Record,
     StreamsBuilder,
     StreamsError,
+    serdes,
 )
+from thalweg.stores.api import KeyValueStore
 from thalweg.stores.bytes.rocks import RocksByteStore, process_budget
 from thalweg.stores.errors import StoreMovedError
 from thalweg.streams.config import StreamsConfig
+from thalweg.streams.errors import BrokerError
 from thalweg.streams.tasks.task import TaskId
 from thalweg.streams.transport.port import TopicPartition
 
@@ -32,6 +36,14 @@ def passing() -> StreamsBuilder:
     """Passes records on."""
     builder = StreamsBuilder()
     builder.stream("in").to("out")
+    return builder
+
+
+def counting() -> StreamsBuilder:
+    """Counts the records of each key."""
+    builder = StreamsBuilder()
+    counts = builder.stream("in").group_by_key().count(materialized=Materialized("counts"))
+    counts.to_stream().to("out", value_serde=serdes.int64)
     return builder
 
 
@@ -57,6 +69,41 @@ def test_the_settings_bound_the_memory_of_all_rocksdb_stores(tmp_path: Path, bud
         with RocksByteStore("rows", tmp_path / "rows") as store:
             assert len(list(store.range())) == 40_000
             assert budget.block_cache_used_bytes > 3 * MIB
+
+
+@pytest.mark.parametrize("where", ["checkpoint", "compile", "read"])
+def test_a_task_whose_start_met_a_passing_fault_is_started_later(
+    tmp_path: Path, where: str
+) -> None:
+    log = Log()
+    log.send("in", ("a", "1"))
+    with Steps(counting(), log, tmp_path).start() as steps:
+        assert steps.process() == 1
+        steps.close()
+    log.send("in", ("a", "2"))
+    steps = Steps(counting(), log, tmp_path).create()
+    with steps, pytest.MonkeyPatch.context() as patch:
+
+        def away(*_arguments: Any, **_more: Any) -> Any:
+            raise BrokerError("the log is away", retriable=True)
+
+        if where == "checkpoint":
+            patch.setattr(steps.manager.committer, "checkpoint", away)
+        elif where == "compile":
+            patch.setattr(steps.transport, "sender", away)
+        else:
+            patch.setattr(steps.manager.reader, "add", away)
+        with pytest.raises(BrokerError):
+            steps.restore()
+        assert not steps.running
+        patch.undo()
+        steps.restore()
+        assert steps.process() == 1
+        steps.commit()
+        assert steps.manager.by_partition.keys() == {TopicPartition("in", 0)}
+        store = steps.task().stores["counts"]
+        assert isinstance(store, KeyValueStore)
+        assert store.get("a").value == 2
 
 
 # -- topics that a pattern comes to match --------------------------------------------------
