@@ -22,7 +22,6 @@ from thalweg.topology.operators.operator import (
     join_children,
     nowhere,
 )
-from thalweg.topology.operators.table import ChangeSerde
 from thalweg.topology.physical import (
     ProcessorNode,
     SinkNode,
@@ -34,7 +33,7 @@ from thalweg.topology.physical import (
 class CompileScope(TaskScope, Protocol):
     """A task that can also make the end of a chain."""
 
-    def sink(self, node: SinkNode, *, takes_changes: bool) -> Process:
+    def sink(self, node: SinkNode) -> Process:
         """Returns the function that encodes and sends what reaches a sink."""
         ...
 
@@ -45,7 +44,6 @@ class Chain:
 
     source: SourceNode
     process: Process
-    takes_changes: bool
 
 
 def compile_chains(
@@ -63,17 +61,14 @@ def compile_chains(
     for name in reversed(list(node_names)):
         node = topology.nodes[name]
         if isinstance(node, SinkNode):
-            compiled[name] = scope.sink(
-                node, takes_changes=isinstance(node.value_serde, ChangeSerde)
-            )
+            compiled[name] = scope.sink(node)
             continue
         children = {child: compiled.get(child, nowhere) for child in topology.children(name)}
-        changes = any(_takes_changes(topology, child) for child in children)
-        forward = join_children(list(children.values()), changes=changes)
+        gives = node.node.gives if isinstance(node, ProcessorNode) else node.gives
+        forward = join_children(list(children.values()), gives)
         if isinstance(node, SourceNode):
-            chains[name] = Chain(node, forward, isinstance(node.value_serde, ChangeSerde))
+            chains[name] = Chain(node, forward)
             continue
-        assert isinstance(node, ProcessorNode)
         if node.node.begins_propagation:
             assert node.node.store_name is not None
             forward = scope.propagation.begins_at(node.node.store_name, forward)
@@ -89,10 +84,3 @@ def compile_chains(
         selections[name] = node.node.selection(place)
         compiled[name] = node.node.compile(place)
     return dict(reversed(chains.items()))
-
-
-def _takes_changes(topology: Topology, name: str) -> bool:
-    node = topology.nodes[name]
-    if isinstance(node, ProcessorNode):
-        return bool(node.node.takes_changes)
-    return isinstance(node, SinkNode) and isinstance(node.value_serde, ChangeSerde)

@@ -21,11 +21,12 @@ from typing import Any
 
 from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.serde import Serde, SerdeHint
+from thalweg.topology.edges import Edge
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.operators.operator import Node
 from thalweg.topology.operators.process import ProcessorApiNode
 from thalweg.topology.operators.stateless import NullKeyFilter, PassThrough
-from thalweg.topology.operators.table import TableNode, change_serde
+from thalweg.topology.operators.table import TableNode
 from thalweg.topology.physical import Topology, store_named_twice
 from thalweg.topology.processor import fail_on_invalid_timestamp
 from thalweg.topology.self_joins import settle_self_joins
@@ -116,9 +117,6 @@ class GraphNode(ABC):
         self.parents: dict[GraphNode, None] = {}
         self.children: dict[GraphNode, None] = {}
         self.priority = 0
-        self.changes_key = False
-        self.changes_value = False
-        self.is_merge = False
         self.takes_null_keys = False
         """Whether it is a left join, for which records without a key must arrive."""
 
@@ -395,7 +393,6 @@ class RepartitionGraphNode(GraphNode):
         partitions: partition count of the topic; None leaves it to the runtime.
         partitioner: chooses partitions; None for the default one.
         hint: where its serdes are given.
-        mergeable: whether it came about by itself, not by `repartition()`.
     """
 
     def __init__(
@@ -407,7 +404,6 @@ class RepartitionGraphNode(GraphNode):
         partitions: int | None = None,
         partitioner: Any = None,
         hint: SerdeHint,
-        mergeable: bool = True,
     ) -> None:
         super().__init__(names.source)
         self.hint = hint
@@ -416,7 +412,6 @@ class RepartitionGraphNode(GraphNode):
         self.value_serde = value_serde
         self.partitions = partitions
         self.partitioner = partitioner
-        self.mergeable = mergeable
         self.drops_null_keys = False
 
     def write(self, topology: Topology, options: BuildOptions) -> None:
@@ -469,23 +464,24 @@ class GroupedTableRepartitionGraphNode(GraphNode):
 
     def write(self, topology: Topology, options: BuildOptions) -> None:
         """Adds topic, sink and source."""
-        changes = change_serde(self.value_serde, options.legacy_changes)
         topology.add_internal_topic(self.topic, None)
         topology.add_sink(
             self.sink_name,
             self.topic,
             *self.parent_names(),
             key_serde=self.key_serde,
-            value_serde=changes,
+            value_serde=self.value_serde,
             hint=self.hint,
+            takes=Edge.CHANGE,
         )
         topology.add_source(
             self.name,
             [self.topic],
             key_serde=self.key_serde,
-            value_serde=changes,
+            value_serde=self.value_serde,
             timestamp_extractor=fail_on_invalid_timestamp,
             hint=self.hint,
+            gives=Edge.CHANGE,
         )
 
     def generated_names(self, is_generated: Callable[[str], bool]) -> Iterable[str]:

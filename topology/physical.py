@@ -26,11 +26,11 @@ from thalweg.topology.description import (
     TopologyDescription,
     bracketed,
 )
+from thalweg.topology.edges import Edge
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.java_order import set_order
 from thalweg.topology.operators.operator import Node
 from thalweg.topology.operators.process import ProcessorApiNode, check_supplier
-from thalweg.topology.operators.table import ChangeSerde
 from thalweg.topology.processor import (
     AutoOffsetReset,
     FixedKeyProcessor,
@@ -45,9 +45,6 @@ from thalweg.topology.processor import (
 
 Topics: TypeAlias = str | Sequence[str] | re.Pattern[str]
 """What a source reads: a topic, several, or all whose whole name matches a pattern."""
-
-ValueSerde: TypeAlias = Serde[Any] | ChangeSerde
-"""How values of a topic are written; changes of a table take two at a time."""
 
 AnySupplier: TypeAlias = (
     ProcessorSupplier[Any, Any, Any, Any] | FixedKeyProcessorSupplier[Any, Any, Any]
@@ -72,16 +69,19 @@ class SourceNode:
         timestamp_extractor: None for the application's default.
         offset_reset: None for the application's default.
         hint: where its serdes are given, for messages.
+        gives: what its children are called with; CHANGE where the topic carries both values of
+            each change, and `value_serde` reads one of them.
     """
 
     name: str
     topics: tuple[str, ...]
     pattern: re.Pattern[str] | None = None
     key_serde: Serde[Any] | None = None
-    value_serde: ValueSerde | None = None
+    value_serde: Serde[Any] | None = None
     timestamp_extractor: TimestampExtractor | None = None
     offset_reset: AutoOffsetReset | None = None
     hint: SerdeHint = _BY_ADD_SOURCE
+    gives: Edge = Edge.RECORD
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -134,16 +134,19 @@ class SinkNode:
         partitioner: chooses partitions; None for the default one, by the key's bytes.
         parents: where its records come from.
         hint: where its serdes are given, for messages.
+        takes: what it is called with; CHANGE where the topic carries both values of each change,
+            and `value_serde` writes one of them.
     """
 
     name: str
     topic: str | None
     extractor: TopicNameExtractor | None = None
     key_serde: Serde[Any] | None = None
-    value_serde: ValueSerde | None = None
+    value_serde: Serde[Any] | None = None
     partitioner: StreamPartitioner | None = None
     parents: tuple[str, ...] = ()
     hint: SerdeHint = _BY_ADD_SINK
+    takes: Edge = Edge.RECORD
 
     def describe(self) -> NodeDescription:
         """Returns what is printed about it."""
@@ -210,10 +213,11 @@ class Topology:
         topics: Topics,
         *,
         key_serde: Serde[Any] | None = None,
-        value_serde: ValueSerde | None = None,
+        value_serde: Serde[Any] | None = None,
         timestamp_extractor: TimestampExtractor | None = None,
         offset_reset: str | AutoOffsetReset | None = None,
         hint: SerdeHint = _BY_ADD_SOURCE,
+        gives: Edge = Edge.RECORD,
     ) -> Self:
         """Adds a node that reads topics.
 
@@ -226,6 +230,7 @@ class Topology:
             offset_reset: where to start without a committed offset: "earliest", "latest",
                 "none" or an `AutoOffsetReset`.
             hint: where its serdes are given; for messages.
+            gives: whether the topic carries records, or both values of changes.
 
         Raises:
             TopologyError: a name or topic is taken.
@@ -245,10 +250,11 @@ class Topology:
                 names,
                 pattern,
                 serde_of(key_serde, f"key_serde of source {name!r}"),
-                _value_serde(value_serde, f"source {name!r}"),
+                serde_of(value_serde, f"value_serde of source {name!r}"),
                 timestamp_extractor,
                 AutoOffsetReset.of(offset_reset),
                 hint,
+                gives,
             )
         )
         return self
@@ -285,9 +291,10 @@ class Topology:
         topic: str | TopicNameExtractor,
         *parents: str,
         key_serde: Serde[Any] | None = None,
-        value_serde: ValueSerde | None = None,
+        value_serde: Serde[Any] | None = None,
         partitioner: StreamPartitioner | None = None,
         hint: SerdeHint = _BY_ADD_SINK,
+        takes: Edge = Edge.RECORD,
     ) -> Self:
         """Adds a node that writes records.
 
@@ -299,6 +306,7 @@ class Topology:
             value_serde: how values are written; the application's default if not given.
             partitioner: chooses partitions; the default is by the key's bytes.
             hint: where its serdes are given; for messages.
+            takes: whether the topic carries records, or both values of changes.
 
         Raises:
             TopologyError: the name is taken or a parent is missing.
@@ -320,10 +328,11 @@ class Topology:
                 topic if isinstance(topic, str) else None,
                 extractor,
                 serde_of(key_serde, f"key_serde of sink {name!r}"),
-                _value_serde(value_serde, f"sink {name!r}"),
+                serde_of(value_serde, f"value_serde of sink {name!r}"),
                 partitioner,
                 parents,
                 hint,
+                takes,
             )
         )
         return self
@@ -368,7 +377,7 @@ class Topology:
         supplier: AnySupplier | Node,
         *,
         key_serde: Serde[Any] | None = None,
-        value_serde: ValueSerde | None = None,
+        value_serde: Serde[Any] | None = None,
         timestamp_extractor: TimestampExtractor | None = None,
     ) -> Self:
         """Adds a store that every worker fills from all partitions of a topic.
@@ -416,7 +425,7 @@ class Topology:
                 (topic,),
                 None,
                 serde_of(key_serde, f"key_serde of source {source_name!r}"),
-                _value_serde(value_serde, f"source {source_name!r}"),
+                serde_of(value_serde, f"value_serde of source {source_name!r}"),
                 timestamp_extractor,
                 hint=_BY_ADD_GLOBAL_STORE,
             )
@@ -437,7 +446,7 @@ class Topology:
         supplier: AnySupplier | Node,
         *,
         key_serde: Serde[Any] | None = None,
-        value_serde: ValueSerde | None = None,
+        value_serde: Serde[Any] | None = None,
         timestamp_extractor: TimestampExtractor | None = None,
     ) -> Self:
         """Adds a store that is filled from a topic, and restored from it.
@@ -750,13 +759,6 @@ def _checked_topics(name: str, topics: object) -> tuple[str, ...]:
     if not given or not all(given):
         raise ValueError(f"source {name!r} needs the name of at least one topic, got {topics!r}")
     return tuple(given)
-
-
-def _value_serde(given: Any, of_what: str) -> Any:
-    """Returns what was given as the serde of values; changes of a table have a mark of their own."""
-    if isinstance(given, ChangeSerde):
-        return given
-    return serde_of(given, f"value_serde of {of_what}")
 
 
 def _check_builder(builder: object) -> None:

@@ -31,7 +31,7 @@ from thalweg.streams.tasks.failures import FailurePolicy
 from thalweg.streams.tasks.task import TaskFace
 from thalweg.streams.transport.port import TopicPartition
 from thalweg.topology.compiler import Chain
-from thalweg.topology.operators.table import ChangeSerde
+from thalweg.topology.edges import Edge
 from thalweg.topology.processor import (
     ConsumedRecord,
     fail_on_invalid_timestamp,
@@ -94,10 +94,8 @@ class SourceRun:
         """Returns the serdes of keys and of values, and whether values come two at a time."""
         source, config = self._chain.source, self._task.config
         key_serde = source.key_serde or config.default_key_serde
-        value_serde: Any = source.value_serde or config.default_value_serde
-        if isinstance(value_serde, ChangeSerde):
-            return key_serde, value_serde.inner or config.default_value_serde, True
-        return key_serde, value_serde, False
+        value_serde = source.value_serde or config.default_value_serde
+        return key_serde, value_serde, source.gives is Edge.CHANGE
 
     def decoders(self) -> tuple[Decode, Decode]:
         """Returns the functions that decode keys and values of this topic.
@@ -201,7 +199,7 @@ class SourceRun:
 
     def _loop(self) -> Callable[[Sequence[RawRecord]], None]:
         """Returns the hot loop: with the time kept up to date for user code that sees it."""
-        if self._task.shows_time or self._chain.takes_changes:
+        if self._task.shows_time or self._chain.source.gives is Edge.CHANGE:
             return self._timed_loop()
         task, current = self._task, self._task.current
         process: Any = self._chain.process
@@ -246,7 +244,7 @@ class SourceRun:
     def _timed_loop(self) -> Callable[[Sequence[RawRecord]], None]:
         task, current = self._task, self._task.current
         process: Any = self._chain.process
-        changes = self._chain.takes_changes
+        changes = self._chain.source.gives is Edge.CHANGE
         decode_key, decode_value = self._bare_decoders()
         punctuations, topic = task.stream_punctuations, self.topic
 

@@ -115,7 +115,7 @@ class KStream(Generic[K, V]):
         The key may have changed: an aggregation or join that follows repartitions first.
         """
         arity(fn, _KEY_VALUE, "map")
-        place = self._then("KSTREAM-MAP-", name, Map(fn), changes_key=True)
+        place = self._then("KSTREAM-MAP-", name, Map(fn))
         return KStream(place, None, None, True)
 
     @overload
@@ -131,7 +131,7 @@ class KStream(Generic[K, V]):
     def map_values(self, fn: Callable[..., Any], *, name: str | None = None) -> KStream[K, Any]:
         """Replaces the value by `fn(value)` or `fn(key, value)`."""
         with_key = arity(fn, _VALUE_OR_BOTH, "map_values") == 2
-        place = self._then("KSTREAM-MAPVALUES-", name, MapValues(fn, with_key), changes_value=True)
+        place = self._then("KSTREAM-MAPVALUES-", name, MapValues(fn, with_key))
         return KStream(place, self._key_serde, None, self._repartition_required)
 
     def flat_map(
@@ -142,7 +142,7 @@ class KStream(Generic[K, V]):
     ) -> KStream[KR, VR]:
         """Replaces a record by the pairs of `fn(key, value)`, possibly none; see `map`."""
         arity(fn, _KEY_VALUE, "flat_map")
-        place = self._then("KSTREAM-FLATMAP-", name, FlatMap(fn), changes_key=True)
+        place = self._then("KSTREAM-FLATMAP-", name, FlatMap(fn))
         return KStream(place, None, None, True)
 
     @overload
@@ -160,9 +160,7 @@ class KStream(Generic[K, V]):
     ) -> KStream[K, Any]:
         """Replaces the value by each of `fn(value)` or `fn(key, value)`, possibly none."""
         with_key = arity(fn, _VALUE_OR_BOTH, "flat_map_values") == 2
-        place = self._then(
-            "KSTREAM-FLATMAPVALUES-", name, FlatMapValues(fn, with_key), changes_value=True
-        )
+        place = self._then("KSTREAM-FLATMAPVALUES-", name, FlatMapValues(fn, with_key))
         return KStream(place, self._key_serde, None, self._repartition_required)
 
     def select_key(
@@ -220,7 +218,6 @@ class KStream(Generic[K, V]):
             raise TopologyError("streams of different builders cannot be merged", node=name)
         node_name = graph.name_or_new(check_name(name), "KSTREAM-MERGE-")
         node = ProcessorGraphNode(node_name, PassThrough())
-        node.is_merge = True
         graph.add(node, self._place.node, other.place.node)
         sources = tuple(dict.fromkeys(self._place.sources + other.place.sources))
         place = Place(graph, node_name, node, sources)
@@ -260,7 +257,6 @@ class KStream(Generic[K, V]):
             partitions=partitions,
             partitioner=partitioner,
             hint=SerdeHint.of("repartition"),
-            mergeable=False,
         )
         graph.add(node, self._place.node)
         return KStream(Place(graph, node.name, node, (node.name,)), key_serde, value_serde)
@@ -576,7 +572,7 @@ class KStream(Generic[K, V]):
 
     def _select_key(self, fn: Callable[[K, V], Any], name: str | None, operator: str) -> Place:
         arity(fn, _KEY_VALUE, operator)
-        return self._then("KSTREAM-KEY-SELECT-", name, SelectKey(fn), changes_key=True)
+        return self._then("KSTREAM-KEY-SELECT-", name, SelectKey(fn))
 
     def _process(self, prefix: str, name: str | None, node: Node, stores: tuple[str, ...]) -> Place:
         if not all(isinstance(store, str) for store in stores):
@@ -590,14 +586,9 @@ class KStream(Generic[K, V]):
         prefix: str,
         name: str | None,
         node: Node,
-        *,
-        changes_key: bool = False,
-        changes_value: bool = False,
     ) -> Place:
         """Puts an operation below this stream."""
         child = ProcessorGraphNode(self._place.graph.name_or_new(check_name(name), prefix), node)
-        child.changes_key = changes_key
-        child.changes_value = changes_value
         return self._place.then(child)
 
     def _same(self, place: Place) -> KStream[K, V]:

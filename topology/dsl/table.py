@@ -35,12 +35,9 @@ from thalweg.topology.graph import (
     TableJoinGraphNode,
 )
 from thalweg.topology.operators.aggregate import TableGroupBySelect
-from thalweg.topology.operators.operator import NodeScope
 from thalweg.topology.operators.table import (
     FilterView,
     MapView,
-    Read,
-    Rows,
     StoreView,
     TableFilter,
     TableMapValues,
@@ -203,21 +200,6 @@ class JoinLogic(TableLogic):
         return True
 
 
-class _ParentView(TableView):
-    """A parent's view, asked for only on use: asking forces the parent into a store."""
-
-    def __init__(self, parent: KTable[Any, Any]) -> None:
-        self.parent = parent
-
-    def store_names(self) -> tuple[str, ...]:
-        """Returns the parent's stores."""
-        return self.parent.view().store_names()
-
-    def bind(self, scope: NodeScope, rows: Rows) -> Read:
-        """Returns the parent's read."""
-        return self.parent.view().bind(scope, rows)
-
-
 class KTable(Generic[K, V]):
     """A table of the latest value per key; made by a builder or an operation."""
 
@@ -302,7 +284,7 @@ class KTable(Generic[K, V]):
         materialized = with_name(materialized, name)
         self._burn_store_name(materialized, "KTABLE-FILTER-")
         store_name = materialized and materialized.name
-        node = TableFilter(_ParentView(self), predicate, negate, store_name)
+        node = TableFilter(predicate, negate, store_name)
         # If the table above is in a store already, its old values spare needless tombstones.
         node.send_old_values = self.send_old_values(False)
         logic = DerivedLogic(self, node, lambda view: FilterView(view, predicate, negate))
@@ -343,7 +325,7 @@ class KTable(Generic[K, V]):
         materialized = with_name(materialized, name)
         self._burn_store_name(materialized, "KTABLE-MAPVALUES-")
         store_name = materialized and materialized.name
-        node = TableMapValues(_ParentView(self), fn, with_key, store_name)
+        node = TableMapValues(fn, with_key, store_name)
         logic = DerivedLogic(self, node, lambda view: MapView(view, fn, with_key))
         return self._then("KTABLE-MAPVALUES-", named, node, logic, "map_values", materialized)
 
@@ -367,7 +349,7 @@ class KTable(Generic[K, V]):
         _check_transformers(supplier)
         materialized = with_name(materialized, name)
         store_name = materialized and materialized.name
-        node = TableTransformValues(_ParentView(self), supplier, store_name)
+        node = TableTransformValues(supplier, store_name)
         logic = DerivedLogic(self, node, lambda view: TransformView(view, supplier))
         return self._then(
             "KTABLE-TRANSFORMVALUES-",

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from thalweg.stores.errors import StreamsError
+from thalweg.topology.edges import Edge
 from thalweg.topology.operators.operator import (
     Failed,
     Node,
@@ -63,6 +64,8 @@ class KeyedAggregate(Node):
 
     `send_old_values` is set while the topology is built, by nodes downstream that need them.
     """
+
+    gives = Edge.CHANGE
 
     def __init__(self, store_name: str) -> None:
         self.store_name: str = store_name
@@ -198,7 +201,8 @@ class TableGroupBySelect(Node):
         legacy: send two records even when both halves go to one group (`upgrade.from` up to 3.4).
     """
 
-    takes_changes = True
+    takes = Edge.CHANGE
+    gives = Edge.CHANGE
 
     def __init__(self, mapper: Callable[[Any, Any], tuple[Any, Any]], legacy: bool = False) -> None:
         self.mapper = mapper
@@ -240,7 +244,8 @@ class TableGroupBySelect(Node):
 class GroupedTableAggregate(Node):
     """Common part of the aggregations of a grouped table: subtract old, add new."""
 
-    takes_changes = True
+    takes = Edge.CHANGE
+    gives = Edge.CHANGE
 
     def __init__(self, store_name: str) -> None:
         self.store_name: str = store_name

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from thalweg.stores.record import CurrentRecord
+from thalweg.topology.edges import Edge
 from thalweg.topology.operators.propagation import Propagation
 from thalweg.topology.processor import ProcessorContext
 
@@ -144,8 +145,10 @@ class NodeScope:
 class Node(ABC):
     """A processor of the graph: immutable once the topology is built, shared by its tasks."""
 
-    takes_changes = False
-    """Whether `process` has the table signature (key, new, old, timestamp)."""
+    takes: Edge = Edge.RECORD
+    """What it is called with."""
+    gives: Edge = Edge.RECORD
+    """What it calls its children with."""
     drops_null_keys = False
     """Whether leaving out records without a key is all it does."""
     can_drop_null_keys = False
@@ -171,14 +174,14 @@ class Node(ABC):
         return None
 
 
-def join_children(children: Sequence[Process], *, changes: bool) -> Process:
+def join_children(children: Sequence[Process], edge: Edge) -> Process:
     """Makes one function out of a node's children: none, the only one, or each in turn."""
     if len(children) == 1:
         return children[0]
     if not children:
         return nowhere
     every = tuple(children)
-    if changes:
+    if edge is Edge.CHANGE:
 
         def forward_change(key: Any, new: Any, old: Any, timestamp: int) -> None:
             for child in every:

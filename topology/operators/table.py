@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+from thalweg.topology.edges import Edge
 from thalweg.topology.operators.operator import (
     Node,
     NodeScope,
@@ -183,7 +184,8 @@ class TableNode(Node):
     old half of a change; `store_name` is the store that materialises the result, or None.
     """
 
-    takes_changes = True
+    takes = Edge.CHANGE
+    gives = Edge.CHANGE
 
     def __init__(self, store_name: str | None) -> None:
         self.store_name = store_name
@@ -198,7 +200,7 @@ class TableNode(Node):
 class TableSource(TableNode):
     """Reads a topic as a table: the latest value per key, None deletes."""
 
-    takes_changes = False
+    takes = Edge.RECORD
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -245,14 +247,9 @@ class TableFilter(TableNode):
     """
 
     def __init__(
-        self,
-        parent: TableView,
-        predicate: Callable[[Any, Any], Any],
-        negate: bool,
-        store_name: str | None,
+        self, predicate: Callable[[Any, Any], Any], negate: bool, store_name: str | None
     ) -> None:
         super().__init__(store_name)
-        self.parent = parent
         self.predicate = predicate
         self.negate = negate
 
@@ -298,11 +295,8 @@ class TableFilter(TableNode):
 class TableMapValues(TableNode):
     """Maps the value of each row; tombstones pass unmapped."""
 
-    def __init__(
-        self, parent: TableView, fn: Callable[..., Any], with_key: bool, store_name: str | None
-    ) -> None:
+    def __init__(self, fn: Callable[..., Any], with_key: bool, store_name: str | None) -> None:
         super().__init__(store_name)
-        self.parent = parent
         self.fn = fn
         self.with_key = with_key
 
@@ -341,11 +335,8 @@ class TableMapValues(TableNode):
 class TableTransformValues(TableNode):
     """Maps rows by a stateful transformer, tombstones too."""
 
-    def __init__(
-        self, parent: TableView, supplier: Callable[[], Any], store_name: str | None
-    ) -> None:
+    def __init__(self, supplier: Callable[[], Any], store_name: str | None) -> None:
         super().__init__(store_name)
-        self.parent = parent
         self.supplier = supplier
 
     def compile(self, scope: NodeScope) -> Process:
@@ -382,7 +373,7 @@ class TableTransformValues(TableNode):
 class ToStream(Node):
     """Turns changes into records: the new value, None for a deleted row."""
 
-    takes_changes = True
+    takes = Edge.CHANGE
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -392,26 +383,3 @@ class ToStream(Node):
             forward(key, new, timestamp)
 
         return to_stream
-
-
-class ChangeSerde:
-    """Marks a repartition topic that carries changes: old and new value of one row.
-
-    The sink in front of it takes (key, new, old, timestamp), and so do the children of the
-    source behind it. The layout is `stores.formats`' affair.
-
-    Args:
-        inner: serde of one value, None for the application's default.
-        legacy: write the layout readers up to 3.4 know: old and new in records of their own.
-    """
-
-    __slots__ = ("inner", "legacy")
-
-    def __init__(self, inner: Any | None, legacy: bool = False) -> None:
-        self.inner = inner
-        self.legacy = legacy
-
-
-def change_serde(inner: Any | None, legacy: bool = False) -> ChangeSerde:
-    """Returns the marker for a repartition topic of a grouped table."""
-    return ChangeSerde(inner, legacy)

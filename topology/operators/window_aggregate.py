@@ -24,6 +24,7 @@ from thalweg.stores.windowed import (
     Window,
     Windowed,
 )
+from thalweg.topology.edges import Edge
 from thalweg.topology.operators.aggregate import (
     MissingResult,
     Step,
@@ -58,6 +59,8 @@ class Windows(Protocol):
 
 class WindowedAggregate(Node):
     """Common part of the windowed aggregations: a window store and a step."""
+
+    gives = Edge.CHANGE
 
     def __init__(self, store_name: str, windows: Windows) -> None:
         self.store_name: str = store_name
