@@ -1,7 +1,7 @@
 """Turns the nodes of one subtopology into chains of plain function calls for one task.
 
-Owns the order of compilation (children first) and the joining of children; every node
-compiles itself. It must not know how records are read, sent or stored: sinks and stores
+Owns the order of compilation (children first) and the joining of children; every operator
+compiles itself, but for chains that `topology.fusion` compiles into one function. It must not know how records are read, sent or stored: sinks and stores
 come from the task's scope.
 
 Source: design, a record's way 3; JVM `InternalTopologyBuilder.buildProcessorNode` has the
@@ -10,14 +10,15 @@ same order but builds objects that call each other through a context.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from thalweg.topology.fusion import Stage, fused
 from thalweg.topology.operators.operator import (
     NodeScope,
+    Operator,
     Process,
-    Selection,
     TaskScope,
     join_children,
     nowhere,
@@ -55,8 +56,7 @@ def compile_chains(
     open: nodes bind their methods now.
     """
     compiled: dict[str, Process] = {}
-    past_filter: dict[str, Process] = {}
-    selections: dict[str, Selection | None] = {}
+    stages: dict[str, Stage[Operator]] = {}
     chains: dict[str, Chain] = {}
     for name in reversed(list(node_names)):
         node = topology.nodes[name]
@@ -64,23 +64,28 @@ def compile_chains(
             compiled[name] = scope.sink(node)
             continue
         children = {child: compiled.get(child, nowhere) for child in topology.children(name)}
-        gives = node.node.gives if isinstance(node, ProcessorNode) else node.gives
+        gives = node.operator.gives if isinstance(node, ProcessorNode) else node.gives
         forward = join_children(list(children.values()), gives)
         if isinstance(node, SourceNode):
             chains[name] = Chain(node, forward)
             continue
-        if node.node.begins_propagation:
-            assert node.node.store_name is not None
-            forward = scope.propagation.begins_at(node.node.store_name, forward)
-        place = NodeScope(name, scope, forward, children, node.stores)
-        if len(children) == 1:
-            (child,) = children
-            place.selection = selections.get(child)
-            if node.node.can_drop_null_keys:
-                place.drops_null_keys = child in past_filter
-                place.forward = past_filter.get(child, forward)
-        if node.node.drops_null_keys:
-            past_filter[name] = forward
-        selections[name] = node.node.selection(place)
-        compiled[name] = node.node.compile(place)
+        if node.operator.begins_propagation:
+            assert node.operator.store_name is not None
+            forward = scope.propagation.begins_at(node.operator.store_name, forward)
+        operator = node.operator
+        stages[name] = Stage(operator, NodeScope(name, scope, forward, children, node.stores))
+        process = fused(_chain_from(topology, name, stages))
+        compiled[name] = process or operator.compile(stages[name].scope)
     return dict(reversed(chains.items()))
+
+
+def _chain_from(
+    topology: Topology, name: str, stages: Mapping[str, Stage[Operator]]
+) -> Iterator[Stage[Operator]]:
+    """Yields the stage of a node, that of its only child, and so on."""
+    while name in stages:
+        yield stages[name]
+        children = topology.children(name)
+        if len(children) != 1:
+            return
+        (name,) = children

@@ -23,10 +23,10 @@ from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.serde import Serde, SerdeHint
 from thalweg.topology.edges import Edge
 from thalweg.topology.errors import TopologyError
-from thalweg.topology.operators.operator import Node
-from thalweg.topology.operators.process import ProcessorApiNode
+from thalweg.topology.operators.operator import Operator
+from thalweg.topology.operators.process import ProcessorApiOperator
 from thalweg.topology.operators.stateless import NullKeyFilter, PassThrough
-from thalweg.topology.operators.table import TableNode
+from thalweg.topology.operators.table import TableOperator
 from thalweg.topology.physical import Topology, store_named_twice
 from thalweg.topology.processor import fail_on_invalid_timestamp
 from thalweg.topology.self_joins import settle_self_joins
@@ -218,7 +218,7 @@ class TableSourceGraphNode(SourceGraphNode):
         name: str,
         source_name: str,
         topic: str,
-        node: TableNode,
+        node: TableOperator,
         store: StoreBuilder,
         **source: Any,
     ) -> None:
@@ -272,7 +272,7 @@ class ProcessorGraphNode(GraphNode):
     def __init__(
         self,
         name: str,
-        node: Node,
+        node: Operator,
         *,
         store: StoreBuilder | None = None,
         stores: Sequence[str] = (),
@@ -297,7 +297,11 @@ class ProcessorGraphNode(GraphNode):
 
     def written_store(self) -> StoreBuilder | None:
         """Returns the processor's own store if the topology is to have it."""
-        if self.lazy_store and isinstance(self.node, TableNode) and self.node.store_name is None:
+        if (
+            self.lazy_store
+            and isinstance(self.node, TableOperator)
+            and self.node.store_name is None
+        ):
             return None
         return self.store
 
@@ -313,9 +317,9 @@ class ProcessorGraphNode(GraphNode):
         return (*_supplied_stores(self.node), *(() if store is None else (store,)))
 
 
-def _supplied_stores(node: Node) -> Iterable[StoreBuilder]:
+def _supplied_stores(node: Operator) -> Iterable[StoreBuilder]:
     """Returns the stores that a user's processor supplier brings along (KIP-401)."""
-    if not isinstance(node, ProcessorApiNode):
+    if not isinstance(node, ProcessorApiOperator):
         return ()
     stores: Any = getattr(node.supplier, "stores", None)
     if callable(stores):
@@ -331,7 +335,7 @@ class GroupedTableSelectGraphNode(GraphNode):
         make: makes the processor, given whether changes are written the legacy way.
     """
 
-    def __init__(self, name: str, make: Callable[[bool], Node]) -> None:
+    def __init__(self, name: str, make: Callable[[bool], Operator]) -> None:
         super().__init__(name)
         self.make = make
 
@@ -418,7 +422,7 @@ class RepartitionGraphNode(GraphNode):
         """Adds topic, filter, sink and source."""
         names = self.names
         topology.add_internal_topic(names.topic, self.partitions)
-        keep: Node = NullKeyFilter() if self.drops_null_keys else PassThrough()
+        keep: Operator = NullKeyFilter() if self.drops_null_keys else PassThrough()
         topology.add_processor(names.filter, keep, *self.parent_names())
         topology.add_sink(
             names.sink,
@@ -495,7 +499,7 @@ class JoinSide:
     """One side of a table-table join: its processor, the table it follows, what it reads."""
 
     name: str
-    node: Node
+    node: Operator
     parent: str
     stores: tuple[str, ...]
 
@@ -504,7 +508,12 @@ class TableJoinGraphNode(GraphNode):
     """A join of two tables: a processor per side, and the one that brings them together."""
 
     def __init__(
-        self, name: str, this: JoinSide, other: JoinSide, merge: Node, store: StoreBuilder | None
+        self,
+        name: str,
+        this: JoinSide,
+        other: JoinSide,
+        merge: Operator,
+        store: StoreBuilder | None,
     ) -> None:
         super().__init__(name)
         self.sides = (this, other)

@@ -29,8 +29,8 @@ from thalweg.topology.description import (
 from thalweg.topology.edges import Edge
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.java_order import set_order
-from thalweg.topology.operators.operator import Node
-from thalweg.topology.operators.process import ProcessorApiNode, check_supplier
+from thalweg.topology.operators.operator import Operator
+from thalweg.topology.operators.process import ProcessorApiOperator, check_supplier
 from thalweg.topology.processor import (
     AutoOffsetReset,
     FixedKeyProcessor,
@@ -104,13 +104,13 @@ class ProcessorNode:
 
     Attributes:
         name: its name.
-        node: what it does.
+        operator: what it does.
         parents: where its records come from.
         stores: the stores it may use, in the order they were connected.
     """
 
     name: str
-    node: Node
+    operator: Operator
     parents: tuple[str, ...]
     stores: list[str] = field(default_factory=list)
 
@@ -259,7 +259,7 @@ class Topology:
         )
         return self
 
-    def add_processor(self, name: str, supplier: AnySupplier | Node, *parents: str) -> Self:
+    def add_processor(self, name: str, supplier: AnySupplier | Operator, *parents: str) -> Self:
         """Adds a node that handles records.
 
         Args:
@@ -274,10 +274,10 @@ class Topology:
         """
         self._check_new(name)
         self._check_parents(name, parents)
-        if isinstance(supplier, Node):
+        if isinstance(supplier, Operator):
             self._put(ProcessorNode(name, supplier, parents))
             return self
-        self._put(ProcessorNode(name, _processor_node(name, supplier), parents))
+        self._put(ProcessorNode(name, _processor_operator(name, supplier), parents))
         for builder in supplied_stores(supplier):
             _check_builder(builder)
             self._note_store(builder, f"processor {name!r}", exact=True)
@@ -374,7 +374,7 @@ class Topology:
         source_name: str,
         topic: str,
         processor_name: str,
-        supplier: AnySupplier | Node,
+        supplier: AnySupplier | Operator,
         *,
         key_serde: Serde[Any] | None = None,
         value_serde: Serde[Any] | None = None,
@@ -417,7 +417,11 @@ class Topology:
             )
         (topic,) = _checked_topics(source_name, topic)
         self._check_unread(source_name, (topic,))
-        node = supplier if isinstance(supplier, Node) else _processor_node(processor_name, supplier)
+        operator = (
+            supplier
+            if isinstance(supplier, Operator)
+            else _processor_operator(processor_name, supplier)
+        )
         check_extractor(timestamp_extractor, f"source {source_name!r}")
         self._put(
             SourceNode(
@@ -430,7 +434,7 @@ class Topology:
                 hint=_BY_ADD_GLOBAL_STORE,
             )
         )
-        self._put(ProcessorNode(processor_name, node, (source_name,), [builder.name]))
+        self._put(ProcessorNode(processor_name, operator, (source_name,), [builder.name]))
         self._global_nodes.update((source_name, processor_name))
         self._note_store(builder, place)
         self.global_stores[builder.name] = builder
@@ -443,7 +447,7 @@ class Topology:
         source_name: str,
         topic: str,
         processor_name: str,
-        supplier: AnySupplier | Node,
+        supplier: AnySupplier | Operator,
         *,
         key_serde: Serde[Any] | None = None,
         value_serde: Serde[Any] | None = None,
@@ -740,14 +744,14 @@ def supplied_stores(supplier: object) -> Sequence[StoreBuilder]:
     return tuple(stores or ())
 
 
-def _processor_node(name: str, supplier: Any) -> ProcessorApiNode:
+def _processor_operator(name: str, supplier: Any) -> ProcessorApiOperator:
     """Wraps a supplier, after a look at two of its processors."""
     try:
         first = check_supplier(f"processor {name!r}", supplier)
     except TopologyError as error:
         error.node = name
         raise
-    return ProcessorApiNode(supplier, isinstance(first, FixedKeyProcessor))
+    return ProcessorApiOperator(supplier, isinstance(first, FixedKeyProcessor))
 
 
 def _checked_topics(name: str, topics: object) -> tuple[str, ...]:

@@ -33,8 +33,8 @@ from thalweg.topology.graph import (
     RepartitionGraphNode,
     SinkGraphNode,
 )
-from thalweg.topology.operators.operator import Node
-from thalweg.topology.operators.process import ProcessorApiNode, check_supplier
+from thalweg.topology.operators.operator import Operator
+from thalweg.topology.operators.process import ProcessorApiOperator, check_supplier
 from thalweg.topology.operators.stateless import (
     Branch,
     Filter,
@@ -406,7 +406,7 @@ class KStream(Generic[K, V]):
             name: name of the processor.
         """
         check_supplier("process()", supplier, may_raise=True)
-        place = self._process("KSTREAM-PROCESSOR-", name, ProcessorApiNode(supplier), stores)
+        place = self._process("KSTREAM-PROCESSOR-", name, ProcessorApiOperator(supplier), stores)
         return KStream(place, None, None, True)
 
     def process_values(
@@ -417,7 +417,7 @@ class KStream(Generic[K, V]):
     ) -> KStream[K, VR]:
         """Runs a processor that cannot change keys, so nothing is repartitioned; see `process`."""
         check_supplier("process_values()", supplier, may_raise=True)
-        node = ProcessorApiNode(supplier, fixed_key=True)
+        node = ProcessorApiOperator(supplier, fixed_key=True)
         place = self._process("KSTREAM-PROCESSVALUES-", name, node, stores)
         return KStream(place, self._key_serde, None, self._repartition_required)
 
@@ -574,7 +574,9 @@ class KStream(Generic[K, V]):
         arity(fn, _KEY_VALUE, operator)
         return self._then("KSTREAM-KEY-SELECT-", name, SelectKey(fn))
 
-    def _process(self, prefix: str, name: str | None, node: Node, stores: tuple[str, ...]) -> Place:
+    def _process(
+        self, prefix: str, name: str | None, node: Operator, stores: tuple[str, ...]
+    ) -> Place:
         if not all(isinstance(store, str) for store in stores):
             raise TypeError(f"process() takes names of stores behind the supplier, got {stores!r}")
         # A given name uses up no number here.
@@ -585,7 +587,7 @@ class KStream(Generic[K, V]):
         self,
         prefix: str,
         name: str | None,
-        node: Node,
+        node: Operator,
     ) -> Place:
         """Puts an operation below this stream."""
         child = ProcessorGraphNode(self._place.graph.name_or_new(check_name(name), prefix), node)

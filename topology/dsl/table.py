@@ -41,7 +41,7 @@ from thalweg.topology.operators.table import (
     StoreView,
     TableFilter,
     TableMapValues,
-    TableNode,
+    TableOperator,
     TableSource,
     TableTransformValues,
     TableView,
@@ -149,7 +149,7 @@ class DerivedLogic(TableLogic):
     def __init__(
         self,
         parent: KTable[Any, Any],
-        node: TableNode,
+        node: TableOperator,
         derive: Callable[[TableView], TableView],
     ) -> None:
         self.parent = parent
@@ -175,7 +175,7 @@ class JoinLogic(TableLogic):
     def __init__(
         self,
         tables: tuple[KTable[Any, Any], KTable[Any, Any]],
-        nodes: tuple[TableNode, TableNode, TableNode],
+        nodes: tuple[TableOperator, TableOperator, TableOperator],
         store_name: str | None,
         derive: Callable[[TableView, TableView], TableView],
     ) -> None:
@@ -527,7 +527,7 @@ class KTable(Generic[K, V]):
         self,
         prefix: str,
         named: str | None,
-        node: TableNode,
+        node: TableOperator,
         logic: TableLogic,
         operator: str,
         materialized: Materialized[Any, Any] | None,

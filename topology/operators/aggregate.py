@@ -19,8 +19,8 @@ from thalweg.stores.errors import StreamsError
 from thalweg.topology.edges import Edge
 from thalweg.topology.operators.operator import (
     Failed,
-    Node,
     NodeScope,
+    Operator,
     Process,
 )
 from thalweg.topology.operators.returned import pair_of
@@ -59,7 +59,7 @@ class MissingResult:
         return warn
 
 
-class KeyedAggregate(Node):
+class KeyedAggregate(Operator):
     """Common part of the stream-side aggregations: a store and a step.
 
     `send_old_values` is set while the topology is built, by nodes downstream that need them.
@@ -193,7 +193,7 @@ def aggregate_step(initializer: Callable[[], Any], fn: Step, warn: Warn) -> Step
     return fold
 
 
-class TableGroupBySelect(Node):
+class TableGroupBySelect(Operator):
     """Sends both halves of a table change to the group each belongs to.
 
     Args:
@@ -241,7 +241,7 @@ class TableGroupBySelect(Node):
         return select
 
 
-class GroupedTableAggregate(Node):
+class GroupedTableAggregate(Operator):
     """Common part of the aggregations of a grouped table: subtract old, add new."""
 
     takes = Edge.CHANGE

@@ -1,4 +1,4 @@
-"""What every processor node is made of: a description that compiles itself for a task.
+"""What every processor node is made of: an operator that compiles itself for a task.
 
 Owns the two call signatures of a chain and the faces through which a node sees its task.
 A *stream* node is called with (key, value, timestamp); a *table* node with (key, new, old,
@@ -90,23 +90,6 @@ class TaskScope(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What a key selector does, for the node before it to do in its own loop.
-
-    Attributes:
-        select: (key, value) -> new key.
-        forward: takes the record with its new key.
-        failed: what to call with the record as it came when `select` or `forward` raised.
-        drop: takes a record whose new key is None, where such are left out.
-    """
-
-    select: Callable[[Any, Any], Any]
-    forward: Process
-    failed: Failed
-    drop: StreamProcess | None
-
-
 @dataclass(slots=True)
 class NodeScope:
     """One node's place in its task: its name, its children and the task around it."""
@@ -116,10 +99,6 @@ class NodeScope:
     forward: Process
     children: Mapping[str, Process]
     stores: Sequence[str]
-    drops_null_keys: bool = False
-    """`forward` leads past a filter of null keys: the node has to leave them out itself."""
-    selection: Selection | None = None
-    """What the only child does, where that is a key selector."""
 
     @property
     def failed(self) -> Failed:
@@ -142,17 +121,13 @@ class NodeScope:
         return self.task.late_counter(self.name)
 
 
-class Node(ABC):
-    """A processor of the graph: immutable once the topology is built, shared by its tasks."""
+class Operator(ABC):
+    """What a processor node does: immutable once the topology is built, shared by its tasks."""
 
     takes: Edge = Edge.RECORD
     """What it is called with."""
     gives: Edge = Edge.RECORD
     """What it calls its children with."""
-    drops_null_keys = False
-    """Whether leaving out records without a key is all it does."""
-    can_drop_null_keys = False
-    """Whether it does that for its only child, which saves a call per record."""
     store_name: str | None = None
     """The store that keeps what it makes, if it makes a table."""
     send_old_values = False
@@ -167,11 +142,7 @@ class Node(ABC):
 
     @abstractmethod
     def compile(self, scope: NodeScope) -> Process:
-        """Returns the plain function that does this node's work in one task."""
-
-    def selection(self, scope: NodeScope) -> Selection | None:
-        """Returns what a key selector does, None for any other node."""
-        return None
+        """Returns the plain function that does the work in one task."""
 
 
 def join_children(children: Sequence[Process], edge: Edge) -> Process:

@@ -15,7 +15,7 @@ from typing import Any
 from thalweg.stores.callables import arity, shown
 from thalweg.stores.record import Headers, Record
 from thalweg.topology.errors import TopologyError
-from thalweg.topology.operators.operator import Node, NodeScope, Process
+from thalweg.topology.operators.operator import NodeScope, Operator, Process
 from thalweg.topology.operators.returned import refuse_result
 from thalweg.topology.processor import (
     FixedKeyProcessor,
@@ -35,7 +35,7 @@ def _set_up(processor: Any, context: Any) -> None:
         init(context)
 
 
-class ProcessorApiNode(Node):
+class ProcessorApiOperator(Operator):
     """Runs a user's processor, one instance per task.
 
     Args:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from thalweg.topology.operators.operator import (
-    Node,
     NodeScope,
+    Operator,
     Process,
-    Selection,
 )
 from thalweg.topology.operators.returned import (
     ITERABLES,
@@ -27,7 +26,7 @@ from thalweg.topology.operators.returned import (
 Predicate = Callable[[Any, Any], Any]
 
 
-class Filter(Node):
+class Filter(Operator):
     """Lets the records through for which `predicate(key, value)` holds (or does not)."""
 
     def __init__(self, predicate: Predicate, negate: bool = False) -> None:
@@ -61,10 +60,8 @@ class Filter(Node):
         return filter_
 
 
-class NullKeyFilter(Node):
+class NullKeyFilter(Operator):
     """Keeps records without a key from a repartition topic; the JVM does not count them."""
-
-    drops_null_keys = True
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -79,7 +76,7 @@ class NullKeyFilter(Node):
         return not_null
 
 
-class Map(Node):
+class Map(Operator):
     """Replaces key and value by the pair `fn(key, value)`."""
 
     def __init__(self, fn: Callable[[Any, Any], tuple[Any, Any]]) -> None:
@@ -105,7 +102,7 @@ class Map(Node):
         return map_
 
 
-class FlatMap(Node):
+class FlatMap(Operator):
     """Replaces a record by the pairs of `fn(key, value)`, possibly none."""
 
     def __init__(self, fn: Callable[[Any, Any], Iterable[tuple[Any, Any]]]) -> None:
@@ -136,7 +133,7 @@ class FlatMap(Node):
         return flat_map
 
 
-class MapValues(Node):
+class MapValues(Operator):
     """Replaces the value by `fn(value)`, or `fn(key, value)` when `with_key`."""
 
     def __init__(self, fn: Callable[..., Any], with_key: bool = False) -> None:
@@ -165,7 +162,7 @@ class MapValues(Node):
         return map_values
 
 
-class FlatMapValues(Node):
+class FlatMapValues(Operator):
     """Replaces the value by each of `fn(value)`, or `fn(key, value)` when `with_key`."""
 
     def __init__(self, fn: Callable[..., Iterable[Any]], with_key: bool = False) -> None:
@@ -189,10 +186,6 @@ class FlatMapValues(Node):
 
             return flat_map_values_with_key
 
-        selection = scope.selection
-        if selection is not None:
-            return self._compile_selecting(scope, selection)
-
         def flat_map_values(key: Any, value: Any, timestamp: int) -> None:
             try:
                 values = fn(value)
@@ -205,36 +198,9 @@ class FlatMapValues(Node):
 
         return flat_map_values
 
-    def _compile_selecting(self, scope: NodeScope, selection: Selection) -> Process:
-        """Returns the closure that selects the keys of what it yields, which saves a call each."""
-        fn, failed = self.fn, scope.failed
-        select, forward, select_failed = selection.select, selection.forward, selection.failed
-        drop = selection.drop
 
-        def flat_map_values_and_select(key: Any, value: Any, timestamp: int) -> None:
-            try:
-                values = fn(value)
-                if values.__class__ not in ITERABLES:
-                    values = iterable_of("flat_map_values", values, "values")
-                for new_value in values:
-                    try:
-                        new_key = select(key, new_value)
-                        if new_key is not None or drop is None:
-                            forward(new_key, new_value, timestamp)
-                        else:
-                            drop(new_key, new_value, timestamp)
-                    except Exception as error:
-                        select_failed(error, key, new_value, timestamp)
-            except Exception as error:
-                failed(error, key, value, timestamp)
-
-        return flat_map_values_and_select
-
-
-class SelectKey(Node):
+class SelectKey(Operator):
     """Replaces the key by `fn(key, value)`."""
-
-    can_drop_null_keys = True
 
     def __init__(self, fn: Callable[[Any, Any], Any]) -> None:
         self.fn = fn
@@ -242,20 +208,6 @@ class SelectKey(Node):
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         fn, forward, failed = self.fn, scope.forward, scope.failed
-        if scope.drops_null_keys:
-            drop = scope.ungrouped
-
-            def select_key_or_drop(key: Any, value: Any, timestamp: int) -> None:
-                try:
-                    new_key = fn(key, value)
-                    if new_key is not None:
-                        forward(new_key, value, timestamp)
-                    else:
-                        drop(new_key, value, timestamp)
-                except Exception as error:
-                    failed(error, key, value, timestamp)
-
-            return select_key_or_drop
 
         def select_key(key: Any, value: Any, timestamp: int) -> None:
             try:
@@ -265,13 +217,8 @@ class SelectKey(Node):
 
         return select_key
 
-    def selection(self, scope: NodeScope) -> Selection | None:
-        """Returns what this node does."""
-        drop = scope.ungrouped if scope.drops_null_keys else None
-        return Selection(self.fn, scope.forward, scope.failed, drop)
 
-
-class Peek(Node):
+class Peek(Operator):
     """Calls `fn(key, value)` and passes the record on, or ends the stream (`for_each`)."""
 
     def __init__(self, fn: Callable[[Any, Any], Any], forward: bool) -> None:
@@ -292,7 +239,7 @@ class Peek(Node):
         return peek
 
 
-class Branch(Node):
+class Branch(Operator):
     """Hands a record to the child of the first predicate that holds.
 
     Child i belongs to predicate i; one child more than predicates is the default branch.
@@ -323,7 +270,7 @@ class Branch(Node):
         return branch
 
 
-class PassThrough(Node):
+class PassThrough(Operator):
     """Hands every record on: merge, and the heads of branches. Costs no call."""
 
     def compile(self, scope: NodeScope) -> Process:

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from thalweg.topology.operators.operator import Node, NodeScope, Process
+from thalweg.topology.operators.operator import NodeScope, Operator, Process
 from thalweg.topology.operators.table import TableView, newest_rows
 
 
-class StreamTableJoin(Node):
+class StreamTableJoin(Operator):
     """Joins each stream record with the row its key has in the table.
 
     Args:

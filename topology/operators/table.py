@@ -16,8 +16,8 @@ from typing import Any
 
 from thalweg.topology.edges import Edge
 from thalweg.topology.operators.operator import (
-    Node,
     NodeScope,
+    Operator,
     Process,
     TaskScope,
 )
@@ -177,7 +177,7 @@ def bind_transformer(supplier: Callable[[], Any], scope: NodeScope) -> Callable[
     return transform
 
 
-class TableNode(Node):
+class TableOperator(Operator):
     """Common part of the operators of a table.
 
     `send_old_values` is set while the topology is built, by nodes downstream that need the
@@ -197,7 +197,7 @@ class TableNode(Node):
         return store, store.set_flush_listener(scope.forward, self.tells_old_values)
 
 
-class TableSource(TableNode):
+class TableSource(TableOperator):
     """Reads a topic as a table: the latest value per key, None deletes."""
 
     takes = Edge.RECORD
@@ -239,7 +239,7 @@ class StreamToTable(TableSource):
     """Turns a stream into a table: the same as a table source, in the middle of a chain."""
 
 
-class TableFilter(TableNode):
+class TableFilter(TableOperator):
     """Keeps the rows for which `predicate(key, value)` holds (or does not).
 
     A rejected row is forwarded as a tombstone, even one never seen, unless old values are
@@ -292,7 +292,7 @@ class TableFilter(TableNode):
         return filter_
 
 
-class TableMapValues(TableNode):
+class TableMapValues(TableOperator):
     """Maps the value of each row; tombstones pass unmapped."""
 
     def __init__(self, fn: Callable[..., Any], with_key: bool, store_name: str | None) -> None:
@@ -332,7 +332,7 @@ class TableMapValues(TableNode):
         return map_values
 
 
-class TableTransformValues(TableNode):
+class TableTransformValues(TableOperator):
     """Maps rows by a stateful transformer, tombstones too."""
 
     def __init__(self, supplier: Callable[[], Any], store_name: str | None) -> None:
@@ -370,7 +370,7 @@ class TableTransformValues(TableNode):
         return transform_values
 
 
-class ToStream(Node):
+class ToStream(Operator):
     """Turns changes into records: the new value, None for a deleted row."""
 
     takes = Edge.CHANGE

@@ -24,7 +24,7 @@ from thalweg.topology.operators.table import (
     Pair,
     Read,
     Rows,
-    TableNode,
+    TableOperator,
     TableView,
     forwarded_rows,
 )
@@ -70,7 +70,7 @@ class JoinView(TableView):
         return joined
 
 
-class TableJoin(TableNode):
+class TableJoin(TableOperator):
     """One side of a table-table join.
 
     Args:
@@ -159,7 +159,7 @@ class TableJoin(TableNode):
         return join
 
 
-class TableJoinMerge(TableNode):
+class TableJoinMerge(TableOperator):
     """Brings both sides' results together, into a store where the join is materialised."""
 
     def compile(self, scope: NodeScope) -> Process:

@@ -33,7 +33,7 @@ from thalweg.topology.operators.aggregate import (
     count_step,
     reduce_step,
 )
-from thalweg.topology.operators.operator import Node, NodeScope, Process
+from thalweg.topology.operators.operator import NodeScope, Operator, Process
 
 _RECENT_WINDOWS: Final = 64
 """How many windows are kept to be the keys of many rows."""
@@ -57,7 +57,7 @@ class Windows(Protocol):
         ...
 
 
-class WindowedAggregate(Node):
+class WindowedAggregate(Operator):
     """Common part of the windowed aggregations: a window store and a step."""
 
     gives = Edge.CHANGE

@@ -46,7 +46,7 @@ def table(builder: StreamsBuilder, topic: str = "in") -> KTable[str, str]:
 def processor(topology: Topology, name: str) -> Any:
     node = topology.nodes[name]
     assert isinstance(node, ProcessorNode)
-    return node.node
+    return node.operator
 
 
 def sends_old_values(topology: Topology, name: str) -> bool:
