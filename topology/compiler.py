@@ -1,8 +1,8 @@
 """Turns the nodes of one subtopology into chains of plain function calls for one task.
 
-Owns the order of compilation (children first) and the joining of children; every operator
-compiles itself, but for chains that `topology.fusion` compiles into one function. It must not know how records are read, sent or stored: sinks and stores
-come from the task's scope.
+Owns the order of compilation (children first) and the joining of children. Every operator compiles
+itself, but for chains that `topology.fusion` compiles into one function. It must not know how
+records are read, sent or stored: sinks and stores come from the task's scope.
 
 Source: design, a record's way 3; JVM `InternalTopologyBuilder.buildProcessorNode` has the
 same order but builds objects that call each other through a context.
@@ -19,6 +19,7 @@ from thalweg.topology.operators.operator import (
     NodeScope,
     Operator,
     Process,
+    TableMaker,
     TaskScope,
     join_children,
     nowhere,
@@ -53,7 +54,7 @@ def compile_chains(
     """Compiles the named nodes, given parents first, and returns source name -> chain.
 
     What nodes forward to others than the named ones goes nowhere. Stores of the scope must be
-    open: nodes bind their methods now.
+    open: operators bind their methods now.
     """
     compiled: dict[str, Process] = {}
     stages: dict[str, Stage[Operator]] = {}
@@ -69,10 +70,10 @@ def compile_chains(
         if isinstance(node, SourceNode):
             chains[name] = Chain(node, forward)
             continue
-        if node.operator.begins_propagation:
-            assert node.operator.store_name is not None
-            forward = scope.propagation.begins_at(node.operator.store_name, forward)
         operator = node.operator
+        if isinstance(operator, TableMaker) and operator.begins_propagation:
+            assert operator.store_name is not None
+            forward = scope.propagation.begins_at(operator.store_name, forward)
         stages[name] = Stage(operator, NodeScope(name, scope, forward, children, node.stores))
         process = fused(_chain_from(topology, name, stages))
         compiled[name] = process or operator.compile(stages[name].scope)

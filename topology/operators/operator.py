@@ -1,8 +1,8 @@
-"""What every processor node is made of: an operator that compiles itself for a task.
+"""What a processor node does: an operator, which compiles itself for a task.
 
-Owns the two call signatures of a chain and the faces through which a node sees its task.
-A *stream* node is called with (key, value, timestamp); a *table* node with (key, new, old,
-timestamp), so that a change costs no object. Everything else about the record being
+Owns the faces through which an operator sees its task. It is called with what its edge carries
+(`topology.edges`): (key, value, timestamp) of a record, or (key, new, old, timestamp) of a change,
+so that a change costs no object. Everything else about the record being
 processed (headers, offset, topic) stands in the task's current-record cell.
 
 It must not know how tasks, stores or transports are made.
@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
 from thalweg.stores.record import CurrentRecord
 from thalweg.topology.edges import Edge
@@ -121,28 +121,41 @@ class NodeScope:
         return self.task.late_counter(self.name)
 
 
+@dataclass(frozen=True, eq=False)
 class Operator(ABC):
-    """What a processor node does: immutable once the topology is built, shared by its tasks."""
+    """What a processor node does: made when a topology is built, and shared by its tasks."""
 
-    takes: Edge = Edge.RECORD
+    takes: ClassVar[Edge] = Edge.RECORD
     """What it is called with."""
-    gives: Edge = Edge.RECORD
+    gives: ClassVar[Edge] = Edge.RECORD
     """What it calls its children with."""
-    store_name: str | None = None
-    """The store that keeps what it makes, if it makes a table."""
-    send_old_values = False
-    """Whether nodes downstream need the old half of its changes."""
-    begins_propagation = False
-    """Whether its changes reach both sides of a join of tables (`topology.self_joins`)."""
+
+    @abstractmethod
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the plain function that does the work in one task."""
+
+
+@dataclass(frozen=True, eq=False)
+class TableMaker(Operator):
+    """An operator whose results are a table.
+
+    Attributes:
+        store_name: the store that keeps the table, None where it is not kept.
+        send_old_values: whether nodes downstream need the old half of its changes.
+        begins_propagation: whether its changes reach both sides of a join of tables
+            (`topology.self_joins`).
+    """
+
+    gives = Edge.CHANGE
+
+    store_name: str | None
+    send_old_values: bool = field(default=False, kw_only=True)
+    begins_propagation: bool = field(default=False, kw_only=True)
 
     @property
     def tells_old_values(self) -> bool:
         """Whether its changes carry the old half, for whatever reason."""
         return self.send_old_values or self.begins_propagation
-
-    @abstractmethod
-    def compile(self, scope: NodeScope) -> Process:
-        """Returns the plain function that does the work in one task."""
 
 
 def join_children(children: Sequence[Process], edge: Edge) -> Process:

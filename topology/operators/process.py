@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from thalweg.stores.callables import arity, shown
@@ -35,6 +36,7 @@ def _set_up(processor: Any, context: Any) -> None:
         init(context)
 
 
+@dataclass(frozen=True, eq=False)
 class ProcessorApiOperator(Operator):
     """Runs a user's processor, one instance per task.
 
@@ -43,9 +45,8 @@ class ProcessorApiOperator(Operator):
         fixed_key: whether it is a `FixedKeyProcessor`, whose records keep their key.
     """
 
-    def __init__(self, supplier: Callable[[], Any], fixed_key: bool = False) -> None:
-        self.supplier = supplier
-        self.fixed_key = fixed_key
+    supplier: Callable[[], Any]
+    fixed_key: bool = False
 
     def compile(self, scope: NodeScope) -> Process:
         """Makes the processor and returns the closure that feeds it."""

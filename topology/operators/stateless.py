@@ -8,7 +8,8 @@ Source: JVM `KStreamFilter`, `KStreamMap`, `KStreamFlatMap`, `KStreamBranch`, â€
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from thalweg.topology.operators.operator import (
@@ -26,12 +27,12 @@ from thalweg.topology.operators.returned import (
 Predicate = Callable[[Any, Any], Any]
 
 
+@dataclass(frozen=True, eq=False)
 class Filter(Operator):
     """Lets the records through for which `predicate(key, value)` holds (or does not)."""
 
-    def __init__(self, predicate: Predicate, negate: bool = False) -> None:
-        self.predicate = predicate
-        self.negate = negate
+    predicate: Predicate
+    negate: bool = False
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -60,6 +61,7 @@ class Filter(Operator):
         return filter_
 
 
+@dataclass(frozen=True, eq=False)
 class NullKeyFilter(Operator):
     """Keeps records without a key from a repartition topic; the JVM does not count them."""
 
@@ -76,11 +78,11 @@ class NullKeyFilter(Operator):
         return not_null
 
 
+@dataclass(frozen=True, eq=False)
 class Map(Operator):
     """Replaces key and value by the pair `fn(key, value)`."""
 
-    def __init__(self, fn: Callable[[Any, Any], tuple[Any, Any]]) -> None:
-        self.fn = fn
+    fn: Callable[[Any, Any], tuple[Any, Any]]
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -102,11 +104,11 @@ class Map(Operator):
         return map_
 
 
+@dataclass(frozen=True, eq=False)
 class FlatMap(Operator):
     """Replaces a record by the pairs of `fn(key, value)`, possibly none."""
 
-    def __init__(self, fn: Callable[[Any, Any], Iterable[tuple[Any, Any]]]) -> None:
-        self.fn = fn
+    fn: Callable[[Any, Any], Iterable[tuple[Any, Any]]]
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -133,12 +135,12 @@ class FlatMap(Operator):
         return flat_map
 
 
+@dataclass(frozen=True, eq=False)
 class MapValues(Operator):
     """Replaces the value by `fn(value)`, or `fn(key, value)` when `with_key`."""
 
-    def __init__(self, fn: Callable[..., Any], with_key: bool = False) -> None:
-        self.fn = fn
-        self.with_key = with_key
+    fn: Callable[..., Any]
+    with_key: bool = False
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -162,12 +164,12 @@ class MapValues(Operator):
         return map_values
 
 
+@dataclass(frozen=True, eq=False)
 class FlatMapValues(Operator):
     """Replaces the value by each of `fn(value)`, or `fn(key, value)` when `with_key`."""
 
-    def __init__(self, fn: Callable[..., Iterable[Any]], with_key: bool = False) -> None:
-        self.fn = fn
-        self.with_key = with_key
+    fn: Callable[..., Iterable[Any]]
+    with_key: bool = False
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -199,11 +201,11 @@ class FlatMapValues(Operator):
         return flat_map_values
 
 
+@dataclass(frozen=True, eq=False)
 class SelectKey(Operator):
     """Replaces the key by `fn(key, value)`."""
 
-    def __init__(self, fn: Callable[[Any, Any], Any]) -> None:
-        self.fn = fn
+    fn: Callable[[Any, Any], Any]
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -218,12 +220,12 @@ class SelectKey(Operator):
         return select_key
 
 
+@dataclass(frozen=True, eq=False)
 class Peek(Operator):
     """Calls `fn(key, value)` and passes the record on, or ends the stream (`for_each`)."""
 
-    def __init__(self, fn: Callable[[Any, Any], Any], forward: bool) -> None:
-        self.fn = fn
-        self.forward = forward
+    fn: Callable[[Any, Any], Any]
+    forward: bool
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -239,14 +241,14 @@ class Peek(Operator):
         return peek
 
 
+@dataclass(frozen=True, eq=False)
 class Branch(Operator):
     """Hands a record to the child of the first predicate that holds.
 
     Child i belongs to predicate i; one child more than predicates is the default branch.
     """
 
-    def __init__(self, predicates: Sequence[Predicate]) -> None:
-        self.predicates = list(predicates)
+    predicates: tuple[Predicate, ...]
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -270,6 +272,7 @@ class Branch(Operator):
         return branch
 
 
+@dataclass(frozen=True, eq=False)
 class PassThrough(Operator):
     """Hands every record on: merge, and the heads of branches. Costs no call."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from thalweg.topology.edges import Edge
@@ -19,6 +20,7 @@ from thalweg.topology.operators.operator import (
     NodeScope,
     Operator,
     Process,
+    TableMaker,
     TaskScope,
 )
 from thalweg.topology.operators.returned import truth_of
@@ -177,18 +179,11 @@ def bind_transformer(supplier: Callable[[], Any], scope: NodeScope) -> Callable[
     return transform
 
 
-class TableOperator(Operator):
-    """Common part of the operators of a table.
-
-    `send_old_values` is set while the topology is built, by nodes downstream that need the
-    old half of a change; `store_name` is the store that materialises the result, or None.
-    """
+@dataclass(frozen=True, eq=False)
+class TableOperator(TableMaker):
+    """Common part of the operators of a table."""
 
     takes = Edge.CHANGE
-    gives = Edge.CHANGE
-
-    def __init__(self, store_name: str | None) -> None:
-        self.store_name = store_name
 
     def bind_store(self, scope: NodeScope) -> tuple[Any, bool]:
         """Returns the node's store and whether its cache forwards in the node's place."""
@@ -197,6 +192,7 @@ class TableOperator(Operator):
         return store, store.set_flush_listener(scope.forward, self.tells_old_values)
 
 
+@dataclass(frozen=True, eq=False)
 class TableSource(TableOperator):
     """Reads a topic as a table: the latest value per key, None deletes."""
 
@@ -235,10 +231,12 @@ class TableSource(TableOperator):
         return stored_source
 
 
+@dataclass(frozen=True, eq=False)
 class StreamToTable(TableSource):
     """Turns a stream into a table: the same as a table source, in the middle of a chain."""
 
 
+@dataclass(frozen=True, eq=False)
 class TableFilter(TableOperator):
     """Keeps the rows for which `predicate(key, value)` holds (or does not).
 
@@ -246,12 +244,8 @@ class TableFilter(TableOperator):
     known and the old row was rejected too.
     """
 
-    def __init__(
-        self, predicate: Callable[[Any, Any], Any], negate: bool, store_name: str | None
-    ) -> None:
-        super().__init__(store_name)
-        self.predicate = predicate
-        self.negate = negate
+    predicate: Callable[[Any, Any], Any]
+    negate: bool
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -292,13 +286,12 @@ class TableFilter(TableOperator):
         return filter_
 
 
+@dataclass(frozen=True, eq=False)
 class TableMapValues(TableOperator):
     """Maps the value of each row; tombstones pass unmapped."""
 
-    def __init__(self, fn: Callable[..., Any], with_key: bool, store_name: str | None) -> None:
-        super().__init__(store_name)
-        self.fn = fn
-        self.with_key = with_key
+    fn: Callable[..., Any]
+    with_key: bool
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -332,12 +325,11 @@ class TableMapValues(TableOperator):
         return map_values
 
 
+@dataclass(frozen=True, eq=False)
 class TableTransformValues(TableOperator):
     """Maps rows by a stateful transformer, tombstones too."""
 
-    def __init__(self, supplier: Callable[[], Any], store_name: str | None) -> None:
-        super().__init__(store_name)
-        self.supplier = supplier
+    supplier: Callable[[], Any]
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -370,6 +362,7 @@ class TableTransformValues(TableOperator):
         return transform_values
 
 
+@dataclass(frozen=True, eq=False)
 class ToStream(Operator):
     """Turns changes into records: the new value, None for a deleted row."""
 

@@ -17,7 +17,7 @@ from thalweg.topology.dsl import (
 )
 from thalweg.topology.dsl.windows import WindowedStreamPartitioner
 from thalweg.topology.errors import TopologyError
-from thalweg.topology.graph import BuildOptions
+from thalweg.topology.graph.options import BuildOptions
 from thalweg.topology.operators.stateless import NullKeyFilter
 from thalweg.topology.physical import (
     ProcessorNode,
