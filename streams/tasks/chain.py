@@ -204,8 +204,6 @@ class SourceRun:
         task, current = self._task, self._task.current
         process: Any = self._chain.process
         decode_key, decode_value = self._bare_decoders()
-        # A record this worker sent itself may have one object as key and value.
-        is_one_serde = decode_key is decode_value
         topic = self.topic
 
         def run(records: Sequence[RawRecord]) -> None:
@@ -217,14 +215,10 @@ class SourceRun:
                     timestamp, key, value, current.origin = record
                     current.timestamp = timestamp
                     try:
-                        if value is key and is_one_serde:
-                            if key is not None and decode_key is not None:
-                                key = value = decode_key(key)
-                        else:
-                            if decode_key is not None and key is not None:
-                                key = decode_key(key)
-                            if decode_value is not None and value is not None:
-                                value = decode_value(value)
+                        if decode_key is not None and key is not None:
+                            key = decode_key(key)
+                        if decode_value is not None and value is not None:
+                            value = decode_value(value)
                     except Exception as error:
                         self._undecodable(record, error)
                         continue

@@ -79,7 +79,6 @@ class RecordCollector:
         if node.partitioner is not None:
             return self._partitioned_sink(task, node, topic)
         encode_key, encode_value = self._bare_encoders(task, node, topic)
-        is_one_serde = encode_key is encode_value
         send, ends = self._transport.sender(topic), self._transport.ends(topic)
         end = ends if ends is not None and len(ends) == 1 else None
         failed, current = self._failed(task, node, topic), task.current
@@ -91,11 +90,7 @@ class RecordCollector:
                 if key is not None and (encode_key is not None or key.__class__ is not bytes):
                     raw_key = encode_key(key)  # type: ignore[misc]
                 raw_value = value
-                if value is key and is_one_serde:
-                    raw_value = raw_key  # grouped by the value itself, as words are
-                elif value is not None and (
-                    encode_value is not None or value.__class__ is not bytes
-                ):
+                if value is not None and (encode_value is not None or value.__class__ is not bytes):
                     raw_value = encode_value(value)  # type: ignore[misc]
             except Exception as error:
                 failed(error, key, value)
