@@ -332,9 +332,11 @@ class CurrentRecord:
         timestamp: event time as read, epoch milliseconds.
         run: the records being processed, by offset, one of them this; none in a punctuation
             and while a cache is flushed.
+        is_latest: whether a change under way is the latest of its key. A versioned table also
+            changes rows of the past, and says so here.
     """
 
-    __slots__ = ("origin", "partition", "run", "timestamp", "topic")
+    __slots__ = ("is_latest", "origin", "partition", "run", "timestamp", "topic")
 
     def __init__(self) -> None:
         self.topic: str | None = None
@@ -342,6 +344,7 @@ class CurrentRecord:
         self.origin: Origin = None
         self.timestamp = -1
         self.run: Sequence[RawRecord] = ()
+        self.is_latest = True
 
     def leave(self, timestamp: int) -> None:
         """Notes that no record is being processed, as in a punctuation of that time."""

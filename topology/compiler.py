@@ -1,8 +1,8 @@
 """Turns the nodes of one subtopology into chains of plain function calls for one task.
 
-Owns the order of compilation (children first) and the joining of children; every node
-compiles itself. It must not know how records are read, sent or stored: sinks and stores
-come from the task's scope.
+Owns the order of compilation (children first) and the joining of children. Every operator compiles
+itself, but for chains that `topology.fusion` compiles into one function. It must not know how
+records are read, sent or stored: sinks and stores come from the task's scope.
 
 Source: design, a record's way 3; JVM `InternalTopologyBuilder.buildProcessorNode` has the
 same order but builds objects that call each other through a context.
@@ -10,19 +10,20 @@ same order but builds objects that call each other through a context.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from thalweg.topology.fusion import Stage, fused
 from thalweg.topology.operators.operator import (
     NodeScope,
+    Operator,
     Process,
-    Selection,
+    TableMaker,
     TaskScope,
     join_children,
     nowhere,
 )
-from thalweg.topology.operators.table import ChangeSerde
 from thalweg.topology.physical import (
     ProcessorNode,
     SinkNode,
@@ -34,7 +35,7 @@ from thalweg.topology.physical import (
 class CompileScope(TaskScope, Protocol):
     """A task that can also make the end of a chain."""
 
-    def sink(self, node: SinkNode, *, takes_changes: bool) -> Process:
+    def sink(self, node: SinkNode) -> Process:
         """Returns the function that encodes and sends what reaches a sink."""
         ...
 
@@ -45,7 +46,6 @@ class Chain:
 
     source: SourceNode
     process: Process
-    takes_changes: bool
 
 
 def compile_chains(
@@ -54,45 +54,39 @@ def compile_chains(
     """Compiles the named nodes, given parents first, and returns source name -> chain.
 
     What nodes forward to others than the named ones goes nowhere. Stores of the scope must be
-    open: nodes bind their methods now.
+    open: operators bind their methods now.
     """
     compiled: dict[str, Process] = {}
-    past_filter: dict[str, Process] = {}
-    selections: dict[str, Selection | None] = {}
+    stages: dict[str, Stage[Operator]] = {}
     chains: dict[str, Chain] = {}
     for name in reversed(list(node_names)):
         node = topology.nodes[name]
         if isinstance(node, SinkNode):
-            compiled[name] = scope.sink(
-                node, takes_changes=isinstance(node.value_serde, ChangeSerde)
-            )
+            compiled[name] = scope.sink(node)
             continue
         children = {child: compiled.get(child, nowhere) for child in topology.children(name)}
-        changes = any(_takes_changes(topology, child) for child in children)
-        forward = join_children(list(children.values()), changes=changes)
+        gives = node.operator.gives if isinstance(node, ProcessorNode) else node.gives
+        forward = join_children(list(children.values()), gives)
         if isinstance(node, SourceNode):
-            chains[name] = Chain(node, forward, isinstance(node.value_serde, ChangeSerde))
+            chains[name] = Chain(node, forward)
             continue
-        assert isinstance(node, ProcessorNode)
-        if node.node.begins_propagation:
-            assert node.node.store_name is not None
-            forward = scope.propagation.begins_at(node.node.store_name, forward)
-        place = NodeScope(name, scope, forward, children, node.stores)
-        if len(children) == 1:
-            (child,) = children
-            place.selection = selections.get(child)
-            if node.node.can_drop_null_keys:
-                place.drops_null_keys = child in past_filter
-                place.forward = past_filter.get(child, forward)
-        if node.node.drops_null_keys:
-            past_filter[name] = forward
-        selections[name] = node.node.selection(place)
-        compiled[name] = node.node.compile(place)
+        operator = node.operator
+        if isinstance(operator, TableMaker) and operator.begins_propagation:
+            assert operator.store_name is not None
+            forward = scope.propagation.begins_at(operator.store_name, forward)
+        stages[name] = Stage(operator, NodeScope(name, scope, forward, children, node.stores))
+        process = fused(_chain_from(topology, name, stages))
+        compiled[name] = process or operator.compile(stages[name].scope)
     return dict(reversed(chains.items()))
 
 
-def _takes_changes(topology: Topology, name: str) -> bool:
-    node = topology.nodes[name]
-    if isinstance(node, ProcessorNode):
-        return bool(node.node.takes_changes)
-    return isinstance(node, SinkNode) and isinstance(node.value_serde, ChangeSerde)
+def _chain_from(
+    topology: Topology, name: str, stages: Mapping[str, Stage[Operator]]
+) -> Iterator[Stage[Operator]]:
+    """Yields the stage of a node, that of its only child, and so on."""
+    while name in stages:
+        yield stages[name]
+        children = topology.children(name)
+        if len(children) != 1:
+            return
+        (name,) = children

@@ -182,3 +182,14 @@ def _styled(topics: Iterable[str], stores: Iterable[str]) -> list[str]:
 
 def _quoted(text: str) -> str:
     return '"' + text.replace('"', "#quot;") + '"'
+
+
+def shown_function(extractor: object) -> str:
+    """Returns the text of a function, without the address Python would put in."""
+    kind = type(extractor)
+    name = getattr(extractor, "__qualname__", None)
+    if isinstance(name, str):
+        return name
+    if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
+        return kind.__qualname__
+    return str(extractor)

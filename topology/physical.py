@@ -1,10 +1,9 @@
 """The physical graph: sources, processors, sinks and the stores they share.
 
-Owns what a legal graph is: unique names, known parents, topics read by one source only,
-stores of one meaning; and which nodes belong together in a subtopology. Nodes are kept in
-the order they were added, which decides subtopology numbers and the order of children. It
-must not know application ids or partition counts of topics that exist: names of internal
-topics are bare here.
+Owns how a graph grows node by node, and which nodes belong together in a subtopology. What a
+legal graph is stands in `topology.checks`. Nodes are kept in the order they were added, which
+decides subtopology numbers and the order of children. It must not know application ids or
+partition counts of topics that exist: names of internal topics are bare here.
 
 Source: JVM `Topology`, `InternalTopologyBuilder`; kafka-streams reference A1, A7, A8.
 """
@@ -14,23 +13,33 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.callables import arity
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
+from thalweg.topology.checks import (
+    check_builder,
+    check_new,
+    check_parents,
+    check_unmatched,
+    check_unread,
+    checked_topics,
+    store_named_twice,
+)
 from thalweg.topology.description import (
     NodeDescription,
     NodeKind,
     SubtopologyDescription,
     TopologyDescription,
     bracketed,
+    shown_function,
 )
+from thalweg.topology.edges import Edge
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.java_order import set_order
-from thalweg.topology.operators.operator import Node
-from thalweg.topology.operators.process import ProcessorApiNode, check_supplier
-from thalweg.topology.operators.table import ChangeSerde
+from thalweg.topology.operators.operator import Operator
+from thalweg.topology.operators.process import ProcessorApiOperator, check_supplier
 from thalweg.topology.processor import (
     AutoOffsetReset,
     FixedKeyProcessor,
@@ -42,12 +51,10 @@ from thalweg.topology.processor import (
     check_extractor,
     check_partitioner,
 )
+from thalweg.topology.unions import Unions
 
 Topics: TypeAlias = str | Sequence[str] | re.Pattern[str]
 """What a source reads: a topic, several, or all whose whole name matches a pattern."""
-
-ValueSerde: TypeAlias = Serde[Any] | ChangeSerde
-"""How values of a topic are written; changes of a table take two at a time."""
 
 AnySupplier: TypeAlias = (
     ProcessorSupplier[Any, Any, Any, Any] | FixedKeyProcessorSupplier[Any, Any, Any]
@@ -72,16 +79,20 @@ class SourceNode:
         timestamp_extractor: None for the application's default.
         offset_reset: None for the application's default.
         hint: where its serdes are given, for messages.
+        gives: what its children are called with; CHANGE where the topic carries both values of
+            each change, and `value_serde` reads one of them.
     """
 
+    kind: ClassVar[NodeKind] = NodeKind.SOURCE
     name: str
     topics: tuple[str, ...]
     pattern: re.Pattern[str] | None = None
     key_serde: Serde[Any] | None = None
-    value_serde: ValueSerde | None = None
+    value_serde: Serde[Any] | None = None
     timestamp_extractor: TimestampExtractor | None = None
     offset_reset: AutoOffsetReset | None = None
     hint: SerdeHint = _BY_ADD_SOURCE
+    gives: Edge = Edge.RECORD
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -91,11 +102,9 @@ class SourceNode:
     def describe(self) -> NodeDescription:
         """Returns what is printed about it."""
         if self.pattern is not None:
-            return NodeDescription(NodeKind.SOURCE, self.name, f"topics: {self.pattern.pattern}")
+            return NodeDescription(self.kind, self.name, f"topics: {self.pattern.pattern}")
         topics = tuple(set_order(self.topics, copied=True))
-        return NodeDescription(
-            NodeKind.SOURCE, self.name, f"topics: {bracketed(topics)}", topics=topics
-        )
+        return NodeDescription(self.kind, self.name, f"topics: {bracketed(topics)}", topics=topics)
 
 
 @dataclass(slots=True)
@@ -104,22 +113,21 @@ class ProcessorNode:
 
     Attributes:
         name: its name.
-        node: what it does.
+        operator: what it does.
         parents: where its records come from.
         stores: the stores it may use, in the order they were connected.
     """
 
+    kind: ClassVar[NodeKind] = NodeKind.PROCESSOR
     name: str
-    node: Node
+    operator: Operator
     parents: tuple[str, ...]
     stores: list[str] = field(default_factory=list)
 
     def describe(self) -> NodeDescription:
         """Returns what is printed about it."""
         stores = tuple(set_order(set_order(self.stores), copied=True))
-        return NodeDescription(
-            NodeKind.PROCESSOR, self.name, f"stores: {bracketed(stores)}", stores=stores
-        )
+        return NodeDescription(self.kind, self.name, f"stores: {bracketed(stores)}", stores=stores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,25 +142,27 @@ class SinkNode:
         partitioner: chooses partitions; None for the default one, by the key's bytes.
         parents: where its records come from.
         hint: where its serdes are given, for messages.
+        takes: what it is called with; CHANGE where the topic carries both values of each change,
+            and `value_serde` writes one of them.
     """
 
+    kind: ClassVar[NodeKind] = NodeKind.SINK
     name: str
     topic: str | None
     extractor: TopicNameExtractor | None = None
     key_serde: Serde[Any] | None = None
-    value_serde: ValueSerde | None = None
+    value_serde: Serde[Any] | None = None
     partitioner: StreamPartitioner | None = None
     parents: tuple[str, ...] = ()
     hint: SerdeHint = _BY_ADD_SINK
+    takes: Edge = Edge.RECORD
 
     def describe(self) -> NodeDescription:
         """Returns what is printed about it."""
         if self.topic is None:
-            detail = f"extractor class: {_shown(self.extractor)}"
-            return NodeDescription(NodeKind.SINK, self.name, detail)
-        return NodeDescription(
-            NodeKind.SINK, self.name, f"topic: {self.topic}", topics=(self.topic,)
-        )
+            detail = f"extractor class: {shown_function(self.extractor)}"
+            return NodeDescription(self.kind, self.name, detail)
+        return NodeDescription(self.kind, self.name, f"topic: {self.topic}", topics=(self.topic,))
 
 
 PhysicalNode: TypeAlias = SourceNode | ProcessorNode | SinkNode
@@ -180,12 +190,14 @@ class Topology:
         self.store_fillers: dict[str, str] = {}
         self.copartitioned: list[tuple[str, ...]] = []
         self._children: dict[str, list[str]] = {}
+        self._kinds: dict[str, NodeKind] = {}
         self._readers: dict[str, str] = {}
+        self._patterns: dict[str, re.Pattern[str]] = {}
         self._global_nodes: set[str] = set()
         self._users: dict[str, str] = {}
         # Store -> the object it was added as, by whom, and whether no other object will do.
         self._added: dict[str, tuple[StoreBuilder, str, bool]] = {}
-        self._unions = _Unions()
+        self._unions = Unions()
 
     def __repr__(self) -> str:
         topics = [
@@ -210,10 +222,11 @@ class Topology:
         topics: Topics,
         *,
         key_serde: Serde[Any] | None = None,
-        value_serde: ValueSerde | None = None,
+        value_serde: Serde[Any] | None = None,
         timestamp_extractor: TimestampExtractor | None = None,
         offset_reset: str | AutoOffsetReset | None = None,
         hint: SerdeHint = _BY_ADD_SOURCE,
+        gives: Edge = Edge.RECORD,
     ) -> Self:
         """Adds a node that reads topics.
 
@@ -226,34 +239,36 @@ class Topology:
             offset_reset: where to start without a committed offset: "earliest", "latest",
                 "none" or an `AutoOffsetReset`.
             hint: where its serdes are given; for messages.
+            gives: whether the topic carries records, or both values of changes.
 
         Raises:
             TopologyError: a name or topic is taken.
             TypeError: a serde or the extractor is none.
         """
-        self._check_new(name)
+        check_new(name, self.nodes)
         check_extractor(timestamp_extractor, f"source {name!r}")
         pattern = topics if isinstance(topics, re.Pattern) else None
-        names = () if isinstance(topics, re.Pattern) else _checked_topics(name, topics)
+        names = () if isinstance(topics, re.Pattern) else checked_topics(name, topics)
         if pattern is None:
-            self._check_unread(name, names)
+            check_unread(name, names, self._readers, self._patterns, self.internal_topics)
         else:
-            self._check_unmatched(name, pattern)
+            check_unmatched(name, pattern, self._readers, self.internal_topics)
         self._put(
             SourceNode(
                 name,
                 names,
                 pattern,
                 serde_of(key_serde, f"key_serde of source {name!r}"),
-                _value_serde(value_serde, f"source {name!r}"),
+                serde_of(value_serde, f"value_serde of source {name!r}"),
                 timestamp_extractor,
                 AutoOffsetReset.of(offset_reset),
                 hint,
+                gives,
             )
         )
         return self
 
-    def add_processor(self, name: str, supplier: AnySupplier | Node, *parents: str) -> Self:
+    def add_processor(self, name: str, supplier: AnySupplier | Operator, *parents: str) -> Self:
         """Adds a node that handles records.
 
         Args:
@@ -266,14 +281,14 @@ class Topology:
             TopologyError: the name is taken, a parent is missing, or the supplier returns
                 one object twice.
         """
-        self._check_new(name)
-        self._check_parents(name, parents)
-        if isinstance(supplier, Node):
+        check_new(name, self.nodes)
+        check_parents(name, parents, self._kinds, self._global_nodes)
+        if isinstance(supplier, Operator):
             self._put(ProcessorNode(name, supplier, parents))
             return self
-        self._put(ProcessorNode(name, _processor_node(name, supplier), parents))
+        self._put(ProcessorNode(name, _processor_operator(name, supplier), parents))
         for builder in supplied_stores(supplier):
-            _check_builder(builder)
+            check_builder(builder)
             self._note_store(builder, f"processor {name!r}", exact=True)
             self.stores[builder.name] = builder
             self._connect(name, builder.name)
@@ -285,9 +300,10 @@ class Topology:
         topic: str | TopicNameExtractor,
         *parents: str,
         key_serde: Serde[Any] | None = None,
-        value_serde: ValueSerde | None = None,
+        value_serde: Serde[Any] | None = None,
         partitioner: StreamPartitioner | None = None,
         hint: SerdeHint = _BY_ADD_SINK,
+        takes: Edge = Edge.RECORD,
     ) -> Self:
         """Adds a node that writes records.
 
@@ -299,13 +315,14 @@ class Topology:
             value_serde: how values are written; the application's default if not given.
             partitioner: chooses partitions; the default is by the key's bytes.
             hint: where its serdes are given; for messages.
+            takes: whether the topic carries records, or both values of changes.
 
         Raises:
             TopologyError: the name is taken or a parent is missing.
             TypeError: a serde, the partitioner or the topic is none.
         """
-        self._check_new(name)
-        self._check_parents(name, parents)
+        check_new(name, self.nodes)
+        check_parents(name, parents, self._kinds, self._global_nodes)
         extractor = None if isinstance(topic, str) else topic
         if extractor is not None and not callable(extractor):
             raise TypeError(f"sink {name!r} needs a topic or a function choosing one: {topic!r}")
@@ -320,10 +337,11 @@ class Topology:
                 topic if isinstance(topic, str) else None,
                 extractor,
                 serde_of(key_serde, f"key_serde of sink {name!r}"),
-                _value_serde(value_serde, f"sink {name!r}"),
+                serde_of(value_serde, f"value_serde of sink {name!r}"),
                 partitioner,
                 parents,
                 hint,
+                takes,
             )
         )
         return self
@@ -336,7 +354,7 @@ class Topology:
         Raises:
             TopologyError: another store has this name, or a processor is missing.
         """
-        _check_builder(builder)
+        check_builder(builder)
         users = " and ".join(repr(processor) for processor in processors)
         self._note_store(builder, f"processor {users}" if users else "add_state_store()")
         self.stores[builder.name] = builder
@@ -365,10 +383,10 @@ class Topology:
         source_name: str,
         topic: str,
         processor_name: str,
-        supplier: AnySupplier | Node,
+        supplier: AnySupplier | Operator,
         *,
         key_serde: Serde[Any] | None = None,
-        value_serde: ValueSerde | None = None,
+        value_serde: Serde[Any] | None = None,
         timestamp_extractor: TimestampExtractor | None = None,
     ) -> Self:
         """Adds a store that every worker fills from all partitions of a topic.
@@ -388,9 +406,9 @@ class Topology:
         Raises:
             TopologyError: a name or the topic is taken, or the store is logged.
         """
-        _check_builder(builder)
-        self._check_new(source_name)
-        self._check_new(processor_name)
+        check_builder(builder)
+        check_new(source_name, self.nodes)
+        check_new(processor_name, self.nodes)
         if source_name == processor_name:
             raise TopologyError(
                 f"source and processor of global store {builder.name!r} are both named "
@@ -406,9 +424,13 @@ class Topology:
                 "changelog; add it with without_logging()",
                 topic=topic,
             )
-        (topic,) = _checked_topics(source_name, topic)
-        self._check_unread(source_name, (topic,))
-        node = supplier if isinstance(supplier, Node) else _processor_node(processor_name, supplier)
+        (topic,) = checked_topics(source_name, topic)
+        check_unread(source_name, (topic,), self._readers, self._patterns, self.internal_topics)
+        operator = (
+            supplier
+            if isinstance(supplier, Operator)
+            else _processor_operator(processor_name, supplier)
+        )
         check_extractor(timestamp_extractor, f"source {source_name!r}")
         self._put(
             SourceNode(
@@ -416,12 +438,12 @@ class Topology:
                 (topic,),
                 None,
                 serde_of(key_serde, f"key_serde of source {source_name!r}"),
-                _value_serde(value_serde, f"source {source_name!r}"),
+                serde_of(value_serde, f"value_serde of source {source_name!r}"),
                 timestamp_extractor,
                 hint=_BY_ADD_GLOBAL_STORE,
             )
         )
-        self._put(ProcessorNode(processor_name, node, (source_name,), [builder.name]))
+        self._put(ProcessorNode(processor_name, operator, (source_name,), [builder.name]))
         self._global_nodes.update((source_name, processor_name))
         self._note_store(builder, place)
         self.global_stores[builder.name] = builder
@@ -434,10 +456,10 @@ class Topology:
         source_name: str,
         topic: str,
         processor_name: str,
-        supplier: AnySupplier | Node,
+        supplier: AnySupplier | Operator,
         *,
         key_serde: Serde[Any] | None = None,
-        value_serde: ValueSerde | None = None,
+        value_serde: Serde[Any] | None = None,
         timestamp_extractor: TimestampExtractor | None = None,
     ) -> Self:
         """Adds a store that is filled from a topic, and restored from it.
@@ -446,7 +468,7 @@ class Topology:
         processor handles the records again: what it forwards goes nowhere then, and other
         stores it is connected with are not changed. See `add_global_store` for the arguments.
         """
-        _check_builder(builder)
+        check_builder(builder)
         self.add_source(
             source_name,
             topic,
@@ -600,6 +622,7 @@ class Topology:
     def _put(self, node: PhysicalNode) -> None:
         name = node.name
         self.nodes[name] = node
+        self._kinds[name] = node.kind
         self._children[name] = []
         self._unions.add(name)
         for parent in node.parents:
@@ -607,6 +630,8 @@ class Topology:
             self._unions.unite(name, parent)
         if isinstance(node, SourceNode):
             self._readers.update(dict.fromkeys(node.topics, name))
+            if node.pattern is not None:
+                self._patterns[name] = node.pattern
 
     def _connect(self, processor: str, store: str) -> None:
         if store in self.global_stores:
@@ -637,91 +662,6 @@ class Topology:
             node.stores.append(store)
         self._unions.unite(self._users.setdefault(store, processor), processor)
 
-    def _check_new(self, name: str) -> None:
-        if not isinstance(name, str):
-            raise TypeError(f"a node needs a name, got {name!r}")
-        if not name:
-            raise ValueError("a node needs a name, got an empty one")
-        if name in self.nodes:
-            raise TopologyError(
-                f"a node named {name!r} is already added; give each node a name of its own",
-                node=name,
-            )
-
-    def _check_parents(self, name: str, parents: Sequence[str]) -> None:
-        if not parents:
-            raise TopologyError(
-                f"node {name!r} has no parent; name the nodes its records come from", node=name
-            )
-        for parent in parents:
-            if parent == name:
-                raise TopologyError(f"node {name!r} cannot be its own parent", node=name)
-            node = self.nodes.get(parent)
-            if node is None:
-                raise TopologyError(
-                    f"parent {parent!r} of node {name!r} is not added yet; add parents first",
-                    node=name,
-                )
-            if isinstance(node, SinkNode):
-                raise TopologyError(
-                    f"sink {parent!r} cannot be the parent of node {name!r}, nothing leaves a "
-                    f"sink; read its topic with a source",
-                    node=name,
-                )
-            if self.is_global(parent):
-                raise TopologyError(
-                    f"{parent!r} feeds a global store and cannot be the parent of node {name!r}; "
-                    "read the store from the processor instead",
-                    node=name,
-                )
-        if len(set(parents)) < len(parents):
-            raise TopologyError(
-                f"node {name!r} names a parent twice: {', '.join(parents)}; name each once",
-                node=name,
-            )
-
-    def _check_unread(self, name: str, topics: Sequence[str]) -> None:
-        for at, topic in enumerate(topics):
-            reader = name if topic in topics[:at] else self._readers.get(topic)
-            # Patterns never match an internal topic, whose whole name is longer.
-            others = () if topic in self.internal_topics else self.nodes.values()
-            for other in others:
-                if isinstance(other, SourceNode) and other.pattern is not None:
-                    reader = other.name if other.pattern.fullmatch(topic) else reader
-            if reader is not None:
-                raise TopologyError(
-                    f"topic {topic!r} of source {name!r} is already read by source {reader!r}; "
-                    "read the topic once and use that stream or table as often as you like (with "
-                    f"add_processor: name {reader!r} as the parent)",
-                    node=name,
-                    topic=topic,
-                )
-
-    def _check_unmatched(self, name: str, pattern: re.Pattern[str]) -> None:
-        for topic, reader in self._readers.items():
-            if topic not in self.internal_topics and pattern.fullmatch(topic):
-                raise TopologyError(
-                    f"pattern {pattern.pattern!r} of source {name!r} matches topic {topic!r}, "
-                    f"which source {reader!r} already reads; narrow the pattern",
-                    node=name,
-                    topic=topic,
-                )
-
-
-def store_named_twice(name: str, first: str, second: str) -> TopologyError:
-    """Returns what to raise when two stores have one name.
-
-    Args:
-        name: the name.
-        first: who has added it.
-        second: who would add it, too.
-    """
-    return TopologyError(
-        f"a store named {name!r} has already been added by {first}, and {second} names another one "
-        "so; give each store a name of its own, or, to share a store of the Processor API, "
-        "give both the same store builder object"
-    )
-
 
 def supplied_stores(supplier: object) -> Sequence[StoreBuilder]:
     """Returns the stores that a processor supplier brings along (KIP-401)."""
@@ -731,69 +671,15 @@ def supplied_stores(supplier: object) -> Sequence[StoreBuilder]:
     return tuple(stores or ())
 
 
-def _processor_node(name: str, supplier: Any) -> ProcessorApiNode:
+def _processor_operator(name: str, supplier: Any) -> ProcessorApiOperator:
     """Wraps a supplier, after a look at two of its processors."""
     try:
         first = check_supplier(f"processor {name!r}", supplier)
     except TopologyError as error:
         error.node = name
         raise
-    return ProcessorApiNode(supplier, isinstance(first, FixedKeyProcessor))
-
-
-def _checked_topics(name: str, topics: object) -> tuple[str, ...]:
-    given = (topics,) if isinstance(topics, str) else topics
-    if not isinstance(given, Sequence) or not all(isinstance(topic, str) for topic in given):
-        raise TypeError(
-            f"source {name!r} reads topics by name or by a compiled pattern, got {topics!r}"
-        )
-    if not given or not all(given):
-        raise ValueError(f"source {name!r} needs the name of at least one topic, got {topics!r}")
-    return tuple(given)
-
-
-def _value_serde(given: Any, of_what: str) -> Any:
-    """Returns what was given as the serde of values; changes of a table have a mark of their own."""
-    if isinstance(given, ChangeSerde):
-        return given
-    return serde_of(given, f"value_serde of {of_what}")
-
-
-def _check_builder(builder: object) -> None:
-    if not isinstance(builder, StoreBuilder):
-        raise TypeError(f"a store is described by a builder of stores.builders, got {builder!r}")
+    return ProcessorApiOperator(supplier, isinstance(first, FixedKeyProcessor))
 
 
 def _count(partitions: int | None) -> str:
     return "no fixed partition count" if partitions is None else f"{partitions} partitions"
-
-
-def _shown(extractor: object) -> str:
-    """Returns the text of a function, without the address Python would put in."""
-    kind = type(extractor)
-    name = getattr(extractor, "__qualname__", None)
-    if isinstance(name, str):
-        return name
-    if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
-        return kind.__qualname__
-    return str(extractor)
-
-
-class _Unions:
-    """Sets of names that only ever grow together."""
-
-    def __init__(self) -> None:
-        self._above: dict[str, str] = {}
-
-    def add(self, name: str) -> None:
-        self._above[name] = name
-
-    def root(self, name: str) -> str:
-        above = self._above
-        while above[name] != name:
-            above[name] = above[above[name]]
-            name = above[name]
-        return name
-
-    def unite(self, one: str, other: str) -> None:
-        self._above[self.root(one)] = self.root(other)

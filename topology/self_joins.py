@@ -10,8 +10,10 @@ Source: none, the JVM treats such joins as any other (docs/differences.md).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from thalweg.topology.operators.process import ProcessorApiNode
+from thalweg.topology.operators.operator import TableMaker
+from thalweg.topology.operators.process import ProcessorApiOperator
 from thalweg.topology.operators.table import TableTransformValues
 from thalweg.topology.operators.table_join import TableJoin
 from thalweg.topology.physical import ProcessorNode, Topology
@@ -20,24 +22,24 @@ from thalweg.topology.physical import ProcessorNode, Topology
 def settle_self_joins(topology: Topology) -> None:
     """Tells joins and tables of a complete topology whether one change reaches both sides."""
     owners = {
-        node.node.store_name: node
+        node.operator.store_name: node
         for node in _processors(topology)
-        if node.node.store_name is not None
+        if isinstance(node.operator, TableMaker) and node.operator.store_name is not None
     }
     writers = _writers(topology, owners)
-    sides: dict[object, list[ProcessorNode]] = {}
+    sides: dict[str, list[tuple[ProcessorNode, TableJoin]]] = {}
     for node in _processors(topology):
-        if isinstance(node.node, TableJoin):
-            sides.setdefault(node.node.join, []).append(node)
+        if isinstance(node.operator, TableJoin):
+            sides.setdefault(node.operator.join, []).append((node, node.operator))
     for both in sides.values():
-        joins = [node.node for node in both if isinstance(node.node, TableJoin)]
-        tables = {name for join in joins for name in join.other_view.store_names()}
-        common = set.intersection(*(_ancestors(topology, node.name, writers) for node in both))
+        tables = {name for _, join in both for name in join.other_view.store_names()}
+        common = set.intersection(*(_ancestors(topology, node.name, writers) for node, _ in both))
         if any(owners[table].name in common for table in tables):
-            for join in joins:
-                join.is_self_join = True
-            for table in tables:
-                owners[table].node.begins_propagation = True
+            for node, join in both:
+                node.operator = replace(join, is_self_join=True)
+            for owner in (owners[table] for table in tables):
+                assert isinstance(owner.operator, TableMaker)
+                owner.operator = replace(owner.operator, begins_propagation=True)
 
 
 def _processors(topology: Topology) -> Iterator[ProcessorNode]:
@@ -48,7 +50,7 @@ def _writers(topology: Topology, owners: Mapping[str, ProcessorNode]) -> dict[st
     """Returns table -> nodes of user code that may write into its store, or have it flushed."""
     writers: dict[str, list[str]] = {}
     for node in _processors(topology):
-        if isinstance(node.node, (ProcessorApiNode, TableTransformValues)):
+        if isinstance(node.operator, (ProcessorApiOperator, TableTransformValues)):
             for store in node.stores:
                 if store in owners and owners[store] is not node:
                     writers.setdefault(owners[store].name, []).append(node.name)

@@ -32,7 +32,7 @@ from thalweg.streams.tasks.failures import FailurePolicy
 from thalweg.streams.tasks.task import TaskFace
 from thalweg.streams.transport.port import TopicPartition
 from thalweg.topology.compiler import Chain
-from thalweg.topology.operators.table import ChangeSerde
+from thalweg.topology.edges import Edge
 from thalweg.topology.processor import (
     ConsumedRecord,
     fail_on_invalid_timestamp,
@@ -97,10 +97,8 @@ class SourceRun:
         """Returns the serdes of keys and of values, and whether values come two at a time."""
         source, config = self._chain.source, self._task.config
         key_serde = source.key_serde or config.default_key_serde
-        value_serde: Any = source.value_serde or config.default_value_serde
-        if isinstance(value_serde, ChangeSerde):
-            return key_serde, value_serde.inner or config.default_value_serde, True
-        return key_serde, value_serde, False
+        value_serde = source.value_serde or config.default_value_serde
+        return key_serde, value_serde, source.gives is Edge.CHANGE
 
     def decoders(self) -> tuple[Decode, Decode]:
         """Returns the functions that decode keys and values of this topic.
@@ -209,13 +207,11 @@ class SourceRun:
         """Returns the hot loop: with the time kept up to date for operators that asked for it."""
         if self._extract not in _NEED_NO_VALUES:
             return self._stamped_loop()
-        if self._task.keeps_stream_time or self._chain.takes_changes:
+        if self._task.keeps_stream_time or self._chain.source.gives is Edge.CHANGE:
             return self._timed_loop()
         task, current = self._task, self._task.current
         process: Any = self._chain.process
         decode_key, decode_value = self._bare_decoders()
-        # A record this worker sent itself may have one object as key and value.
-        is_one_serde = decode_key is decode_value
         topic, partition, time = self.topic, self.partition, self._time
 
         def run(records: Sequence[RawRecord]) -> None:
@@ -227,14 +223,10 @@ class SourceRun:
                     timestamp, key, value, current.origin = record
                     current.timestamp = timestamp
                     try:
-                        if value is key and is_one_serde:
-                            if key is not None and decode_key is not None:
-                                key = value = decode_key(key)
-                        else:
-                            if decode_key is not None and key is not None:
-                                key = decode_key(key)
-                            if decode_value is not None and value is not None:
-                                value = decode_value(value)
+                        if decode_key is not None and key is not None:
+                            key = decode_key(key)
+                        if decode_value is not None and value is not None:
+                            value = decode_value(value)
                     except Exception as error:
                         self._undecodable(record, error)
                         continue
@@ -254,7 +246,7 @@ class SourceRun:
     def _timed_loop(self) -> Callable[[Sequence[RawRecord]], None]:
         task, current = self._task, self._task.current
         process: Any = self._chain.process
-        changes = self._chain.takes_changes
+        changes = self._chain.source.gives is Edge.CHANGE
         decode_key, decode_value = self._bare_decoders()
         punctuations = task.stream_punctuations
         topic, partition, time = self.topic, self.partition, self._time
@@ -299,7 +291,7 @@ class SourceRun:
         """Returns the loop for records that were decoded when they were stamped."""
         task, current = self._task, self._task.current
         process: Any = self._chain.process
-        changes = self._chain.takes_changes
+        changes = self._chain.source.gives is Edge.CHANGE
         decode_key, decode_value = self.decoders()
         punctuations = task.stream_punctuations
         topic, partition, time = self.topic, self.partition, self._time

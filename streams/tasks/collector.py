@@ -29,8 +29,8 @@ from thalweg.streams.tasks.failures import FailurePolicy, Outlet
 from thalweg.streams.tasks.task import TaskFace
 from thalweg.streams.transport.partitioning import partition_of
 from thalweg.topology.dsl.windows import WindowedStreamPartitioner
+from thalweg.topology.edges import Edge
 from thalweg.topology.operators.operator import Process
-from thalweg.topology.operators.table import ChangeSerde
 from thalweg.topology.physical import SinkNode
 
 
@@ -66,20 +66,19 @@ class RecordCollector:
 
         return log
 
-    def sink(self, task: TaskFace, node: SinkNode, *, takes_changes: bool) -> Process:
+    def sink(self, task: TaskFace, node: SinkNode) -> Process:
         """Returns what a chain calls at a sink."""
         if node.topic is None:
             return self._dynamic_sink(task, node)
         topic = self._topic_names.get(node.topic, node.topic)
         self._policy.note_sink(topic, node.name)
         if any(serde.sees_headers for serde in self._serdes(task, node)):
-            return self._header_sink(task, node, topic, takes_changes=takes_changes)
-        if takes_changes:
+            return self._header_sink(task, node, topic)
+        if node.takes is Edge.CHANGE:
             return self._change_sink(task, node, topic)
         if node.partitioner is not None:
             return self._partitioned_sink(task, node, topic)
         encode_key, encode_value = self._bare_encoders(task, node, topic)
-        is_one_serde = encode_key is encode_value
         send, slots = self._transport.sender(topic), self._transport.direct_slots(topic)
         only = slots if slots is not None and len(slots) == 1 else None
         failed, current = self._failed(task, node, topic), task.current
@@ -91,11 +90,7 @@ class RecordCollector:
                 if key is not None and (encode_key is not None or key.__class__ is not bytes):
                     raw_key = encode_key(key)  # type: ignore[misc]
                 raw_value = value
-                if value is key and is_one_serde:
-                    raw_value = raw_key  # grouped by the value itself, as words are
-                elif value is not None and (
-                    encode_value is not None or value.__class__ is not bytes
-                ):
+                if value is not None and (encode_value is not None or value.__class__ is not bytes):
                     raw_value = encode_value(value)  # type: ignore[misc]
             except Exception as error:
                 failed(error, key, value)
@@ -112,8 +107,6 @@ class RecordCollector:
         return sink
 
     def _change_sink(self, task: TaskFace, node: SinkNode, topic: str) -> Process:
-        serde = node.value_serde
-        assert isinstance(serde, ChangeSerde)
         key_serde, value_serde = self._serdes(task, node)
         encode_key, inner = key_serde.bare_serializer(topic), value_serde.bare_serializer(topic)
         send, failed, current = (
@@ -135,9 +128,7 @@ class RecordCollector:
 
         return sink
 
-    def _header_sink(
-        self, task: TaskFace, node: SinkNode, topic: str, *, takes_changes: bool
-    ) -> Process:
+    def _header_sink(self, task: TaskFace, node: SinkNode, topic: str) -> Process:
         """Returns the sink of serdes that see headers, for each kind of sink.
 
         What a serde sets goes with the record it writes: other children do not see it.
@@ -175,7 +166,7 @@ class RecordCollector:
             for partition in chosen:
                 send(raw_key, raw_value, timestamp, headers.raw() or None, partition)
 
-        if takes_changes:
+        if node.takes is Edge.CHANGE:
 
             def change_sink(key: Any, new: Any, old: Any, timestamp: int) -> None:
                 def make(headers: Headers) -> bytes:
@@ -324,16 +315,13 @@ class RecordCollector:
             parents=node.parents,
             hint=node.hint,
         )
-        return self.sink(task, named, takes_changes=False)
+        return self.sink(task, named)
 
     @staticmethod
     def _serdes(task: TaskFace, node: SinkNode) -> tuple[Serde[Any], Serde[Any]]:
         """Returns the serdes of keys and of values, of one value where they come as a change."""
         key_serde = node.key_serde or task.config.default_key_serde
-        value_serde = node.value_serde
-        if isinstance(value_serde, ChangeSerde):
-            value_serde = value_serde.inner
-        return key_serde, value_serde or task.config.default_value_serde
+        return key_serde, node.value_serde or task.config.default_value_serde
 
     def _encoders(
         self, task: TaskFace, node: SinkNode, topic: str

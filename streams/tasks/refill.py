@@ -140,7 +140,7 @@ def needs_refill(plan: TaskPlan, store: str, config: StreamsConfig) -> bool:
     )
     return (
         bool(between)
-        or not (isinstance(last, ProcessorNode) and isinstance(last.node, TableSource))
+        or not (isinstance(last, ProcessorNode) and isinstance(last.operator, TableSource))
         or _extractor(source, config) is not fail_on_invalid_timestamp
         or any(serde is not serdes.bytes for serde in read)
         or any(serde is not serdes.bytes for serde in (builder.key_serde, builder.value_serde))

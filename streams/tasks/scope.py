@@ -275,6 +275,6 @@ class OperatorScope:
         """What all tasks of the worker left out."""
         return self._policy.drops
 
-    def sink(self, node: SinkNode, *, takes_changes: bool) -> Process:
+    def sink(self, node: SinkNode) -> Process:
         """Returns the function that sends what reaches a sink."""
-        return self._collector.sink(self, node, takes_changes=takes_changes)
+        return self._collector.sink(self, node)

@@ -22,17 +22,18 @@ from thalweg.topology.dsl.options import (
 )
 from thalweg.topology.dsl.stream import KStream
 from thalweg.topology.dsl.table import KTable, SourceLogic
-from thalweg.topology.graph import (
-    BuildOptions,
-    GlobalStoreGraphNode,
-    LogicalGraph,
-    Place,
-    SourceGraphNode,
-    StateStoreGraphNode,
-    TableSourceGraphNode,
+from thalweg.topology.graph import writer
+from thalweg.topology.graph.logical import ROOT, LogicalGraph, Place
+from thalweg.topology.graph.options import BuildOptions
+from thalweg.topology.graph.steps import (
+    AddGlobalStore,
+    AddProcessor,
+    AddSource,
+    AddStore,
+    SourceStep,
+    Step,
 )
 from thalweg.topology.operators.process import check_supplier
-from thalweg.topology.operators.table import TableSource
 from thalweg.topology.physical import Topology
 from thalweg.topology.processor import (
     AutoOffsetReset,
@@ -59,13 +60,15 @@ class StreamsBuilder:
         self._graph = LogicalGraph()
 
     def __repr__(self) -> str:
+        graph = self._graph.snapshot()
         seen: dict[str, None] = {}
-        nodes = list(self._graph.root.children)
-        while nodes:
-            node = nodes.pop(0)
-            if node.name not in seen:
-                seen[node.name] = None
-                nodes += node.children
+        steps = list(graph.children[ROOT])
+        while steps:
+            step = steps.pop(0)
+            name = graph.steps[step].name
+            if name not in seen:
+                seen[name] = None
+                steps += graph.children[step]
         return f"<StreamsBuilder: {', '.join(seen) or 'nothing yet'}>"
 
     @overload
@@ -141,17 +144,18 @@ class StreamsBuilder:
         key_serde = serde_of(key_serde, "key_serde of stream()")
         value_serde = serde_of(value_serde, "value_serde of stream()")
         check_extractor(timestamp_extractor, "stream()")
-        node = SourceGraphNode(
-            self._graph.name_or_new(check_name(name), "KSTREAM-SOURCE-"),
-            _checked(topics),
+        name = self._graph.names.name_or_new(check_name(name), "KSTREAM-SOURCE-")
+        source = AddSource(
+            name=name,
+            topics=_checked(topics),
             key_serde=key_serde,
             value_serde=value_serde,
             timestamp_extractor=timestamp_extractor,
             offset_reset=offset_reset,
             hint=SerdeHint.of("stream"),
         )
-        self._graph.add(node)
-        return KStream(Place(self._graph, node.name, node, (node.name,)), key_serde, value_serde)
+        step = self._graph.add(SourceStep(source))
+        return KStream(Place(self._graph, name, step, (name,)), key_serde, value_serde)
 
     @overload
     def table(
@@ -257,39 +261,45 @@ class StreamsBuilder:
         check_extractor(timestamp_extractor, "table()")
         materialized = with_name(materialized, store)
         hint = SerdeHint.of("table")
-        settled = settle(graph, materialized, topic + "-", hint=hint)
+        settled = settle(graph.names, materialized, topic + "-", hint=hint)
         settled = settled.with_serdes(
             key_serde or settled.key_serde, value_serde or settled.value_serde
         )
-        source_name = graph.name_or_new(name, "KSTREAM-SOURCE-", "-source")
-        table_name = graph.name_or_new(name, "KTABLE-SOURCE-")
-        processor = TableSource(settled.queryable_name)
-        node = TableSourceGraphNode(
-            table_name,
-            source_name,
-            topic,
-            processor,
-            settled.key_value(),
+        source_name = graph.names.name_or_new(name, "KSTREAM-SOURCE-", "-source")
+        table_name = graph.names.name_or_new(name, "KTABLE-SOURCE-")
+        if settled.queryable_name is not None:
+            graph.facts.kept.add(table_name)
+        logic = SourceLogic(graph.facts, table_name, settled.name)
+        source = AddSource(
+            name=source_name,
+            topics=(topic,),
             key_serde=settled.key_serde,
             value_serde=settled.value_serde,
             timestamp_extractor=timestamp_extractor,
             offset_reset=offset_reset,
             hint=hint,
         )
-        graph.add(node)
+        processor = AddProcessor(
+            table_name,
+            logic.make,
+            parents=(source_name,),
+            store=settled.key_value(),
+            topic=topic,
+        )
+        step = graph.add(Step(table_name, (source, processor)))
         return KTable(
-            Place(graph, table_name, node, (source_name,)),
+            Place(graph, table_name, step, (source_name,)),
             settled.key_serde,
             settled.value_serde,
             settled.queryable_name,
-            SourceLogic(processor, settled.name),
+            logic,
         )
 
     def add_state_store(self, store: StoreBuilder) -> StreamsBuilder:
         """Adds a store for processors to use by its name."""
         if not isinstance(store, StoreBuilder):
             raise TypeError(f"add_state_store() needs a store of stores.builders, got {store!r}")
-        self._graph.add(StateStoreGraphNode(store))
+        self._graph.add(Step(store.name, (AddStore(store),)))
         return self
 
     def add_global_store(
@@ -322,20 +332,19 @@ class StreamsBuilder:
         check_supplier("add_global_store()", supplier, may_raise=True)
         (topic,) = _checked(topic)
         name = check_name(name)
-        source_name = self._graph.name_or_new(name, "KSTREAM-SOURCE-", "-source")
-        processor_name = self._graph.name_or_new(name, "KTABLE-SOURCE-")
-        self._graph.add(
-            GlobalStoreGraphNode(
-                store,
-                source_name,
-                topic,
-                processor_name,
-                supplier,
-                key_serde=key_serde,
-                value_serde=value_serde,
-                timestamp_extractor=timestamp_extractor,
-            )
+        source_name = self._graph.names.name_or_new(name, "KSTREAM-SOURCE-", "-source")
+        processor_name = self._graph.names.name_or_new(name, "KTABLE-SOURCE-")
+        added = AddGlobalStore(
+            store=store.without_logging(),
+            source_name=source_name,
+            topic=topic,
+            processor_name=processor_name,
+            supplier=supplier,
+            key_serde=key_serde,
+            value_serde=value_serde,
+            timestamp_extractor=timestamp_extractor,
         )
+        self._graph.add(Step(store.name, (added,)))
         return self
 
     def build(
@@ -352,7 +361,7 @@ class StreamsBuilder:
         Raises:
             TopologyError: if the result is not a legal topology.
         """
-        return self._graph.build(BuildOptions.of(config, optimize))
+        return writer.build(self._graph, BuildOptions.of(config, optimize))
 
 
 def _checked(topics: Topics) -> Any:

@@ -10,6 +10,7 @@ Source: JVM `KGroupedStreamImpl`, `GroupedStreamAggregateBuilder`, `TimeWindowed
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from thalweg.stores.builders import StoreBuilder
@@ -30,11 +31,12 @@ from thalweg.topology.dsl.options import (
 )
 from thalweg.topology.dsl.table import AggregateLogic, KTable
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows
-from thalweg.topology.graph import (
-    GroupedTableRepartitionGraphNode,
-    Place,
-    ProcessorGraphNode,
-    RepartitionGraphNode,
+from thalweg.topology.graph.logical import Place, StepId
+from thalweg.topology.graph.steps import (
+    Make,
+    RepartitionStep,
+    change_repartition_step,
+    processor_step,
 )
 from thalweg.topology.operators.aggregate import (
     Aggregate,
@@ -46,6 +48,7 @@ from thalweg.topology.operators.aggregate import (
     TableCount,
     TableReduce,
 )
+from thalweg.topology.operators.operator import TableMaker
 from thalweg.topology.operators.window_aggregate import (
     WindowAggregate,
     WindowCount,
@@ -94,25 +97,30 @@ class StreamGrouping:
         self.value_serde = value_serde
         self.name = name
         self.repartition_required = repartition_required
-        self._repartition: RepartitionGraphNode | None = None
+        self._repartition: StepId | None = None
 
-    def aggregate(
-        self, name: str, node: KeyedAggregate | WindowedAggregate, store: StoreBuilder
-    ) -> Place:
+    def aggregate(self, name: str, operator: TableMaker, store: StoreBuilder) -> Place:
         """Puts an aggregation and, if required, a repartition into the graph."""
         place = self.place
         if self.repartition_required:
-            names = place.graph.repartition_names(self.name or store.name)
+            names = place.names.repartition_names(self.name or store.name)
             if self._repartition is None or self.name is None:
-                self._repartition = RepartitionGraphNode(
-                    names,
+                step = RepartitionStep(
+                    names=names,
                     key_serde=self.key_serde,
                     value_serde=self.value_serde,
                     hint=self.hint,
                 )
-            place.graph.add(self._repartition, place.node)
+                self._repartition = place.graph.add(step, place.step)
+            else:
+                place.graph.put_below(self._repartition, place.step)
             place = Place(place.graph, names.source, self._repartition, (names.source,))
-        return place.then(ProcessorGraphNode(name, node, store=store))
+        return place.then(processor_step(name, aggregating(name, operator), store=store))
+
+
+def aggregating(name: str, operator: TableMaker) -> Make:
+    """Returns what makes an aggregation: with old values if they are wanted by then."""
+    return lambda facts: replace(operator, send_old_values=name in facts.old_values)
 
 
 def _aggregate_serde(given: object, materialized: Materialized[Any, Any] | None) -> Any:
@@ -163,11 +171,11 @@ class KGroupedStream(Generic[K, V]):
             materialized: how to keep the result.
             named: name of the processor.
         """
-        grouping, graph = self._grouping, self._grouping.place.graph
+        grouping, names = self._grouping, self._grouping.place.names
         materialized = with_name(materialized, name)
         _burn_for_count(grouping, materialized)
         store = settle(
-            graph,
+            names,
             materialized,
             _AGGREGATE,
             key_serde=grouping.key_serde,
@@ -193,9 +201,9 @@ class KGroupedStream(Generic[K, V]):
             named: name of the processor.
         """
         arity(fn, _REDUCER, "reduce")
-        grouping, graph = self._grouping, self._grouping.place.graph
+        grouping, names = self._grouping, self._grouping.place.names
         store = settle(
-            graph,
+            names,
             with_name(materialized, name),
             _REDUCE,
             key_serde=grouping.key_serde,
@@ -226,9 +234,9 @@ class KGroupedStream(Generic[K, V]):
         """
         arity(initializer, {0: ""}, "aggregate")
         arity(fn, _AGGREGATOR, "aggregate")
-        grouping, graph = self._grouping, self._grouping.place.graph
+        grouping, names = self._grouping, self._grouping.place.names
         store = settle(
-            graph,
+            names,
             with_name(materialized, name),
             _AGGREGATE,
             key_serde=grouping.key_serde,
@@ -244,17 +252,17 @@ class KGroupedStream(Generic[K, V]):
         return TimeWindowedKStream(self._grouping, windows)
 
     def _table(
-        self, store: Store, prefix: str, named: str | None, node: KeyedAggregate
+        self, store: Store, prefix: str, named: str | None, operator: KeyedAggregate
     ) -> KTable[K, Any]:
         grouping = self._grouping
-        name = grouping.place.graph.name_or_new(check_name(named), prefix)
-        place = grouping.aggregate(name, node, store.key_value())
+        name = grouping.place.names.name_or_new(check_name(named), prefix)
+        place = grouping.aggregate(name, operator, store.key_value())
         return KTable(
             place,
             store.key_serde,
             store.value_serde,
             store.queryable_name,
-            AggregateLogic(node, store.name),
+            AggregateLogic(place.graph.facts, name, store.name),
         )
 
 
@@ -276,11 +284,11 @@ class TimeWindowedKStream(Generic[K, V]):
         named: str | None = None,
     ) -> KTable[Windowed[K], int]:
         """Counts the records of each key and window; see `KGroupedStream.count`."""
-        grouping, graph = self._grouping, self._grouping.place.graph
+        grouping, names = self._grouping, self._grouping.place.names
         materialized = with_name(materialized, name)
         _burn_for_count(grouping, materialized)
         store = settle(
-            graph,
+            names,
             materialized,
             _AGGREGATE,
             key_serde=grouping.key_serde,
@@ -299,9 +307,9 @@ class TimeWindowedKStream(Generic[K, V]):
     ) -> KTable[Windowed[K], V]:
         """Combines the values of each key and window; see `KGroupedStream.reduce`."""
         arity(fn, _REDUCER, "reduce")
-        grouping, graph = self._grouping, self._grouping.place.graph
+        grouping, names = self._grouping, self._grouping.place.names
         store = settle(
-            graph,
+            names,
             with_name(materialized, name),
             _REDUCE,
             key_serde=grouping.key_serde,
@@ -323,38 +331,38 @@ class TimeWindowedKStream(Generic[K, V]):
         """Folds the values of each key and window; see `KGroupedStream.aggregate`."""
         arity(initializer, {0: ""}, "aggregate")
         arity(fn, _AGGREGATOR, "aggregate")
-        grouping, graph = self._grouping, self._grouping.place.graph
+        grouping, names = self._grouping, self._grouping.place.names
         store = settle(
-            graph,
+            names,
             with_name(materialized, name),
             _AGGREGATE,
             key_serde=grouping.key_serde,
             value_serde=_aggregate_serde(value_serde, materialized),
             hint=_hint_of("aggregate", grouping.hint),
         )
-        node = WindowAggregate(store.name, self._windows, initializer, fn)
-        return self._table(store, _AGGREGATE, named, node)
+        operator = WindowAggregate(store.name, self._windows, initializer, fn)
+        return self._table(store, _AGGREGATE, named, operator)
 
     def _table(
-        self, store: Store, prefix: str, named: str | None, node: WindowedAggregate
+        self, store: Store, prefix: str, named: str | None, operator: WindowedAggregate
     ) -> KTable[Windowed[K], Any]:
         grouping = self._grouping
-        name = grouping.place.graph.name_or_new(check_name(named), prefix)
-        place = grouping.aggregate(name, node, store.window(self._windows))
+        name = grouping.place.names.name_or_new(check_name(named), prefix)
+        place = grouping.aggregate(name, operator, store.window(self._windows))
         key_serde = store.key_serde
         return KTable(
             place,
             None if key_serde is None else serdes.windowed(key_serde, self._windows.size_ms),
             store.value_serde,
             store.queryable_name,
-            AggregateLogic(node, store.name),
+            AggregateLogic(place.graph.facts, name, store.name),
         )
 
 
 def _burn_for_count(grouping: StreamGrouping, materialized: Materialized[Any, Any] | None) -> None:
     """Uses up the number that counting into an unnamed materialisation takes in the JVM."""
     if materialized is not None and materialized.name is None:
-        grouping.place.graph.new_store_name(_AGGREGATE)
+        grouping.place.names.new_store_name(_AGGREGATE)
 
 
 class KGroupedTable(Generic[K, V]):
@@ -371,7 +379,7 @@ class KGroupedTable(Generic[K, V]):
         self._key_serde = key_serde
         self._value_serde = value_serde
         self._name = name
-        self._repartition: GroupedTableRepartitionGraphNode | None = None
+        self._repartition: StepId | None = None
 
     def __repr__(self) -> str:
         return f"<KGroupedTable of {self._place.name}>"
@@ -385,7 +393,7 @@ class KGroupedTable(Generic[K, V]):
     ) -> KTable[K, int]:
         """Counts the rows of each group; see `KGroupedStream.count`."""
         store = settle(
-            self._place.graph,
+            self._place.names,
             with_name(materialized, name),
             _TABLE_AGGREGATE,
             key_serde=self._key_serde,
@@ -415,7 +423,7 @@ class KGroupedTable(Generic[K, V]):
         arity(adder, _REDUCER, "reduce")
         arity(subtractor, _REDUCER, "reduce")
         store = settle(
-            self._place.graph,
+            self._place.names,
             with_name(materialized, name),
             _TABLE_AGGREGATE,
             key_serde=self._key_serde,
@@ -450,40 +458,42 @@ class KGroupedTable(Generic[K, V]):
         arity(adder, _AGGREGATOR, "aggregate")
         arity(subtractor, _AGGREGATOR, "aggregate")
         store = settle(
-            self._place.graph,
+            self._place.names,
             with_name(materialized, name),
             _TABLE_AGGREGATE,
             key_serde=self._key_serde,
             value_serde=_aggregate_serde(value_serde, materialized),
             hint=_hint_of("aggregate", _GROUP_BY),
         )
-        node = TableAggregate(store.name, initializer, adder, subtractor)
-        return self._table(store, _TABLE_AGGREGATE, named, node)
+        operator = TableAggregate(store.name, initializer, adder, subtractor)
+        return self._table(store, _TABLE_AGGREGATE, named, operator)
 
     def _table(
-        self, store: Store, prefix: str, named: str | None, node: GroupedTableAggregate
+        self, store: Store, prefix: str, named: str | None, operator: GroupedTableAggregate
     ) -> KTable[K, Any]:
-        graph = self._place.graph
+        graph, names = self._place.graph, self._place.names
         named = check_name(named)
-        sink = graph.name_or_new(named, "KSTREAM-SINK-", "-sink")
-        source = graph.name_or_new(named, "KSTREAM-SOURCE-", "-source")
-        name = graph.name_or_new(named, prefix)
+        sink = names.name_or_new(named, "KSTREAM-SINK-", "-sink")
+        source = names.name_or_new(named, "KSTREAM-SOURCE-", "-source")
+        name = names.name_or_new(named, prefix)
         if self._repartition is None or self._name is None:
-            self._repartition = GroupedTableRepartitionGraphNode(
+            step = change_repartition_step(
                 f"{self._name or store.name}-repartition",
                 sink,
                 source,
                 self._key_serde,
                 self._value_serde,
             )
-        graph.add(self._repartition, self._place.node)
+            self._repartition = graph.add(step, self._place.step)
+        else:
+            graph.put_below(self._repartition, self._place.step)
         place = Place(graph, source, self._repartition, (source,)).then(
-            ProcessorGraphNode(name, node, store=store.key_value())
+            processor_step(name, aggregating(name, operator), store=store.key_value())
         )
         return KTable(
             place,
             store.key_serde,
             store.value_serde,
             store.queryable_name,
-            AggregateLogic(node, store.name),
+            AggregateLogic(place.graph.facts, name, store.name),
         )

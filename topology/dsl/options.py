@@ -21,7 +21,7 @@ from thalweg.stores.builders import StoreBuilder, default_segment_interval_ms
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, duration_ms
 from thalweg.topology.errors import TopologyError
-from thalweg.topology.graph import LogicalGraph
+from thalweg.topology.graph.names import Names
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -153,7 +153,7 @@ def with_name(
 
 
 def settle(
-    graph: LogicalGraph,
+    names: Names,
     materialized: Materialized[Any, Any] | None,
     prefix: str,
     *,
@@ -164,7 +164,7 @@ def settle(
     """Settles the name of a store, making one if needed, and its serdes.
 
     Args:
-        graph: makes the name.
+        names: makes the name.
         materialized: what the user asked for.
         prefix: of a generated name.
         key_serde: for a materialisation that has none.
@@ -178,7 +178,7 @@ def settle(
     if given.value_serde is not None:
         hint = hint._replace(value="Materialized(..., value_serde=...)")
     return Store(
-        given.name or graph.new_store_name(prefix),
+        given.name or names.new_store_name(prefix),
         given.name,
         given.key_serde or key_serde,
         given.value_serde or value_serde,

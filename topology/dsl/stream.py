@@ -27,14 +27,17 @@ from thalweg.topology.dsl.options import (
 from thalweg.topology.dsl.table import KTable, SourceLogic
 from thalweg.topology.dsl.windows import WindowedStreamPartitioner
 from thalweg.topology.errors import TopologyError
-from thalweg.topology.graph import (
-    Place,
-    ProcessorGraphNode,
-    RepartitionGraphNode,
-    SinkGraphNode,
+from thalweg.topology.graph.logical import Place, StepId
+from thalweg.topology.graph.steps import (
+    AddSink,
+    Make,
+    RepartitionStep,
+    Step,
+    always,
+    processor_step,
 )
-from thalweg.topology.operators.operator import Node
-from thalweg.topology.operators.process import ProcessorApiNode, check_supplier
+from thalweg.topology.operators.operator import Operator
+from thalweg.topology.operators.process import ProcessorApiOperator, check_supplier
 from thalweg.topology.operators.stateless import (
     Branch,
     Filter,
@@ -80,7 +83,7 @@ class KStream(Generic[K, V]):
         self._key_serde = key_serde
         self._value_serde = value_serde
         self._repartition_required = repartition_required
-        self._join_repartition: RepartitionGraphNode | None = None
+        self._join_repartition: StepId | None = None
 
     def __repr__(self) -> str:
         return f"<KStream {self._place.name}>"
@@ -115,7 +118,7 @@ class KStream(Generic[K, V]):
         The key may have changed: an aggregation or join that follows repartitions first.
         """
         arity(fn, _KEY_VALUE, "map")
-        place = self._then("KSTREAM-MAP-", name, Map(fn), changes_key=True)
+        place = self._then("KSTREAM-MAP-", name, Map(fn))
         return KStream(place, None, None, True)
 
     @overload
@@ -131,7 +134,7 @@ class KStream(Generic[K, V]):
     def map_values(self, fn: Callable[..., Any], *, name: str | None = None) -> KStream[K, Any]:
         """Replaces the value by `fn(value)` or `fn(key, value)`."""
         with_key = arity(fn, _VALUE_OR_BOTH, "map_values") == 2
-        place = self._then("KSTREAM-MAPVALUES-", name, MapValues(fn, with_key), changes_value=True)
+        place = self._then("KSTREAM-MAPVALUES-", name, MapValues(fn, with_key))
         return KStream(place, self._key_serde, None, self._repartition_required)
 
     def flat_map(
@@ -142,7 +145,7 @@ class KStream(Generic[K, V]):
     ) -> KStream[KR, VR]:
         """Replaces a record by the pairs of `fn(key, value)`, possibly none; see `map`."""
         arity(fn, _KEY_VALUE, "flat_map")
-        place = self._then("KSTREAM-FLATMAP-", name, FlatMap(fn), changes_key=True)
+        place = self._then("KSTREAM-FLATMAP-", name, FlatMap(fn))
         return KStream(place, None, None, True)
 
     @overload
@@ -160,9 +163,7 @@ class KStream(Generic[K, V]):
     ) -> KStream[K, Any]:
         """Replaces the value by each of `fn(value)` or `fn(key, value)`, possibly none."""
         with_key = arity(fn, _VALUE_OR_BOTH, "flat_map_values") == 2
-        place = self._then(
-            "KSTREAM-FLATMAPVALUES-", name, FlatMapValues(fn, with_key), changes_value=True
-        )
+        place = self._then("KSTREAM-FLATMAPVALUES-", name, FlatMapValues(fn, with_key))
         return KStream(place, self._key_serde, None, self._repartition_required)
 
     def select_key(
@@ -218,12 +219,11 @@ class KStream(Generic[K, V]):
         graph = self._place.graph
         if other.place.graph is not graph:
             raise TopologyError("streams of different builders cannot be merged", node=name)
-        node_name = graph.name_or_new(check_name(name), "KSTREAM-MERGE-")
-        node = ProcessorGraphNode(node_name, PassThrough())
-        node.is_merge = True
-        graph.add(node, self._place.node, other.place.node)
+        node_name = graph.names.name_or_new(check_name(name), "KSTREAM-MERGE-")
+        merge = processor_step(node_name, always(PassThrough()))
+        step = graph.add(merge, self._place.step, other.place.step)
         sources = tuple(dict.fromkeys(self._place.sources + other.place.sources))
-        place = Place(graph, node_name, node, sources)
+        place = Place(graph, node_name, step, sources)
         required = self._repartition_required or other._repartition_required
         return KStream(place, None, None, required)
 
@@ -247,23 +247,22 @@ class KStream(Generic[K, V]):
         """
         if partitions is not None and partitions < 1:
             raise ValueError(f"a topic has at least 1 partition, got {partitions}")
-        graph = self._place.graph
+        names = self._place.names
         # Unlike elsewhere a given name uses up no number here.
-        base = check_name(name) or graph.new_name("KSTREAM-REPARTITION-")
+        base = check_name(name) or names.new_name("KSTREAM-REPARTITION-")
         key_serde = serde_of(key_serde, "key_serde of repartition()") or self._key_serde
         value_serde = serde_of(value_serde, "value_serde of repartition()") or self._value_serde
         check_partitioner(partitioner, "repartition()")
-        node = RepartitionGraphNode(
-            graph.repartition_names(base),
+        step = RepartitionStep(
+            names=names.repartition_names(base),
             key_serde=key_serde,
             value_serde=value_serde,
             partitions=partitions,
             partitioner=partitioner,
             hint=SerdeHint.of("repartition"),
-            mergeable=False,
         )
-        graph.add(node, self._place.node)
-        return KStream(Place(graph, node.name, node, (node.name,)), key_serde, value_serde)
+        place = _behind(self._place, step)
+        return KStream(place, key_serde, value_serde)
 
     def to(
         self,
@@ -293,17 +292,15 @@ class KStream(Generic[K, V]):
         inner = _inner_of_windowed(key_serde)
         if partitioner is None and inner is not None:
             partitioner = WindowedStreamPartitioner(inner)
-        graph = self._place.graph
-        self._place.then(
-            SinkGraphNode(
-                graph.name_or_new(check_name(name), "KSTREAM-SINK-"),
-                topic,
-                key_serde=key_serde,
-                value_serde=value_serde or self._value_serde,
-                partitioner=partitioner,
-                hint=SerdeHint.of("to"),
-            )
+        sink = AddSink(
+            name=self._place.names.name_or_new(check_name(name), "KSTREAM-SINK-"),
+            topic=topic,
+            key_serde=key_serde,
+            value_serde=value_serde or self._value_serde,
+            partitioner=partitioner,
+            hint=SerdeHint.of("to"),
         )
+        self._place.then(Step(sink.name, (sink,)))
 
     def to_table(
         self,
@@ -319,11 +316,11 @@ class KStream(Generic[K, V]):
             materialized: how to keep the table.
             named: name of the processor.
         """
-        graph, place = self._place.graph, self._place
-        node_name = graph.name_or_new(check_name(named), "KSTREAM-TOTABLE-")
+        place, names, facts = self._place, self._place.names, self._place.graph.facts
+        node_name = names.name_or_new(check_name(named), "KSTREAM-TOTABLE-")
         materialized = with_name(materialized, name)
         store = settle(
-            graph,
+            names,
             materialized,
             "KSTREAM-TOTABLE-",
             key_serde=self._key_serde,
@@ -332,19 +329,17 @@ class KStream(Generic[K, V]):
         )
         key_serde, value_serde = store.key_serde, store.value_serde
         if self._repartition_required:
-            repartition = RepartitionGraphNode(
-                graph.repartition_names(node_name),
+            repartition = RepartitionStep(
+                names=names.repartition_names(node_name),
                 key_serde=key_serde,
                 value_serde=value_serde,
                 hint=store.hint,
             )
-            graph.add(repartition, place.node)
-            place = Place(graph, repartition.name, repartition, (repartition.name,))
-        node = StreamToTable(store.queryable_name)
-        place = place.then(
-            ProcessorGraphNode(node_name, node, store=store.key_value(), lazy_store=True)
-        )
-        logic = SourceLogic(node, store.name)
+            place = _behind(place, repartition)
+        if store.queryable_name is not None:
+            facts.kept.add(node_name)
+        logic = SourceLogic(facts, node_name, store.name, StreamToTable)
+        place = place.then(processor_step(node_name, logic.make, store=store.key_value()))
         return KTable(place, key_serde, value_serde, store.queryable_name, logic)
 
     def group_by(
@@ -410,7 +405,7 @@ class KStream(Generic[K, V]):
             name: name of the processor.
         """
         check_supplier("process()", supplier, may_raise=True)
-        place = self._process("KSTREAM-PROCESSOR-", name, ProcessorApiNode(supplier), stores)
+        place = self._process("KSTREAM-PROCESSOR-", name, ProcessorApiOperator(supplier), stores)
         return KStream(place, None, None, True)
 
     def process_values(
@@ -421,8 +416,8 @@ class KStream(Generic[K, V]):
     ) -> KStream[K, VR]:
         """Runs a processor that cannot change keys, so nothing is repartitioned; see `process`."""
         check_supplier("process_values()", supplier, may_raise=True)
-        node = ProcessorApiNode(supplier, fixed_key=True)
-        place = self._process("KSTREAM-PROCESSVALUES-", name, node, stores)
+        operator = ProcessorApiOperator(supplier, fixed_key=True)
+        place = self._process("KSTREAM-PROCESSVALUES-", name, operator, stores)
         return KStream(place, self._key_serde, None, self._repartition_required)
 
     @overload
@@ -540,16 +535,15 @@ class KStream(Generic[K, V]):
             )
         graph = self._place.graph
         sources = stream.place.copartition_with(table.place)
-        node_name = graph.name_or_new(name, "KSTREAM-LEFTJOIN-" if left else "KSTREAM-JOIN-")
+        node_name = graph.names.name_or_new(name, "KSTREAM-LEFTJOIN-" if left else "KSTREAM-JOIN-")
         view = table.view()
-        node = ProcessorGraphNode(
+        step = processor_step(
             node_name,
-            StreamTableJoin(view, joiner, with_key, left),
+            always(StreamTableJoin(view, joiner, with_key, left)),
             stores=tuple(dict.fromkeys(view.store_names())),
+            takes_null_keys=left,
         )
-        node.takes_null_keys = left
-        graph.add(node, stream.place.node)
-        place = Place(graph, node_name, node, sources)
+        place = Place(graph, node_name, graph.add(step, stream.place.step), sources)
         return KStream(place, key_serde or stream._key_serde, None)
 
     def _repartition_for_join(
@@ -565,40 +559,36 @@ class KStream(Generic[K, V]):
         used up each time, and the name made of them is the source even if it is not added.
         """
         graph = self._place.graph
-        names = graph.repartition_names(base)
+        names = graph.names.repartition_names(base)
         if self._join_repartition is None or base != self._place.name:
-            self._join_repartition = RepartitionGraphNode(
-                names, key_serde=key_serde, value_serde=value_serde, hint=hint
+            step = RepartitionStep(
+                names=names, key_serde=key_serde, value_serde=value_serde, hint=hint
             )
-            graph.add(self._join_repartition, self._place.node)
+            self._join_repartition = graph.add(step, self._place.step)
         place = Place(graph, names.source, self._join_repartition, (names.source,))
         return KStream(place, key_serde, value_serde)
 
     def _select_key(self, fn: Callable[[K, V], Any], name: str | None, operator: str) -> Place:
         arity(fn, _KEY_VALUE, operator)
-        return self._then("KSTREAM-KEY-SELECT-", name, SelectKey(fn), changes_key=True)
+        return self._then("KSTREAM-KEY-SELECT-", name, SelectKey(fn))
 
-    def _process(self, prefix: str, name: str | None, node: Node, stores: tuple[str, ...]) -> Place:
+    def _process(
+        self, prefix: str, name: str | None, operator: Operator, stores: tuple[str, ...]
+    ) -> Place:
         if not all(isinstance(store, str) for store in stores):
             raise TypeError(f"process() takes names of stores behind the supplier, got {stores!r}")
         # A given name uses up no number here.
-        node_name = check_name(name) or self._place.graph.new_name(prefix)
-        return self._place.then(ProcessorGraphNode(node_name, node, stores=stores))
+        node_name = check_name(name) or self._place.names.new_name(prefix)
+        return self._place.then(processor_step(node_name, always(operator), stores=stores))
 
-    def _then(
-        self,
-        prefix: str,
-        name: str | None,
-        node: Node,
-        *,
-        changes_key: bool = False,
-        changes_value: bool = False,
-    ) -> Place:
+    def _then(self, prefix: str, name: str | None, operator: Operator) -> Place:
         """Puts an operation below this stream."""
-        child = ProcessorGraphNode(self._place.graph.name_or_new(check_name(name), prefix), node)
-        child.changes_key = changes_key
-        child.changes_value = changes_value
-        return self._place.then(child)
+        return self._then_made(prefix, name, always(operator))
+
+    def _then_made(self, prefix: str, name: str | None, make: Make) -> Place:
+        """Puts an operation below this stream whose operator is made later."""
+        node_name = self._place.names.name_or_new(check_name(name), prefix)
+        return self._place.then(processor_step(node_name, make))
 
     def _same(self, place: Place) -> KStream[K, V]:
         """Makes the stream of an operation that changes neither type."""
@@ -612,8 +602,11 @@ class BranchedKStream(Generic[K, V]):
         self._stream = stream
         self._branches: dict[str, KStream[K, V]] = {}
         self._is_closed = False
-        self._node = Branch([])
-        self._splitter = stream._then("KSTREAM-BRANCH-", name, self._node)
+        predicates: list[Callable[[K, V], object]] = []
+        self._predicates = predicates
+        self._splitter = stream._then_made(
+            "KSTREAM-BRANCH-", name, lambda _facts: Branch(tuple(predicates))
+        )
 
     def __repr__(self) -> str:
         branches = ", ".join(self._branches) or "none yet"
@@ -637,8 +630,8 @@ class BranchedKStream(Generic[K, V]):
         """
         arity(predicate, _KEY_VALUE, "branch")
         self._refuse_if_closed()
-        self._node.predicates.append(predicate)
-        self._add(len(self._node.predicates), name, to, then)
+        self._predicates.append(predicate)
+        self._add(len(self._predicates), name, to, then)
         return self
 
     def default_branch(
@@ -676,8 +669,8 @@ class BranchedKStream(Generic[K, V]):
             raise TypeError("a branch takes either `to` or `then`, not both")
         own = str(position) if name is None else name
         full_name = str(check_name(self._splitter.name + own))
-        self._splitter.graph.new_name(full_name)
-        place = self._splitter.then(ProcessorGraphNode(full_name, PassThrough()))
+        self._splitter.names.new_name(full_name)
+        place = self._splitter.then(processor_step(full_name, always(PassThrough())))
         stream = self._stream._same(place)
         if to is not None:
             to(stream)
@@ -691,3 +684,9 @@ def _inner_of_windowed(serde: Serde[Any] | None) -> Serde[Any] | None:
     """Returns the serde of the key inside a windowed key, None for any other serde."""
     inner = getattr(serde, "inner", None)
     return inner if isinstance(inner, Serde) else None
+
+
+def _behind(place: Place, repartition: RepartitionStep) -> Place:
+    """Puts a repartition below a place and returns the place behind it."""
+    step = place.graph.add(repartition, place.step)
+    return Place(place.graph, repartition.name, step, (repartition.name,))

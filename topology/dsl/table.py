@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
 from thalweg.stores.callables import arity as arity_of
@@ -26,25 +27,17 @@ from thalweg.topology.dsl.options import (
     settle,
     with_name,
 )
-from thalweg.topology.graph import (
-    GraphNode,
-    GroupedTableSelectGraphNode,
-    JoinSide,
-    Place,
-    ProcessorGraphNode,
-    TableJoinGraphNode,
-)
+from thalweg.topology.graph.facts import Facts, NotedFacts
+from thalweg.topology.graph.logical import Place
+from thalweg.topology.graph.steps import AddProcessor, Step, always, processor_step
 from thalweg.topology.operators.aggregate import TableGroupBySelect
-from thalweg.topology.operators.operator import NodeScope
 from thalweg.topology.operators.table import (
     FilterView,
     MapView,
-    Read,
-    Rows,
     StoreView,
     TableFilter,
     TableMapValues,
-    TableNode,
+    TableOperator,
     TableSource,
     TableTransformValues,
     TableView,
@@ -54,6 +47,7 @@ from thalweg.topology.operators.table import (
 from thalweg.topology.operators.table_join import (
     JoinView,
     Kind,
+    Side,
     TableJoin,
     TableJoinMerge,
 )
@@ -103,46 +97,63 @@ class TableLogic(ABC):
 
 
 class SourceLogic(TableLogic):
-    """A table made of a topic or a stream; a store only once somebody needs it."""
+    """A table made of a topic or a stream; a store only once somebody needs it.
 
-    def __init__(self, node: TableSource, store_name: str) -> None:
-        self.node = node
-        self.store_name = store_name
+    Args:
+        facts: where what is settled of it is noted.
+        name: its processor.
+        store_name: its store, if it is kept.
+        operator: the class of its operator.
+    """
+
+    def __init__(
+        self,
+        facts: NotedFacts,
+        name: str,
+        store_name: str,
+        operator: type[TableSource] = TableSource,
+    ) -> None:
+        self._facts = facts
+        self._name = name
+        self._store_name = store_name
+        self._operator = operator
+
+    def make(self, facts: Facts) -> TableSource:
+        """Makes the operator."""
+        return self._operator(
+            self._store_name if self._name in facts.kept else None,
+            send_old_values=self._name in facts.old_values,
+        )
 
     def view(self) -> TableView:
         """Puts the table into its store and reads that."""
-        self.node.store_name = self.store_name
-        return StoreView(self.store_name)
+        self._facts.kept.add(self._name)
+        return StoreView(self._store_name)
 
     def send_old_values(self, force: bool) -> bool:
         """Reads old values from the store, which is there already or forced."""
-        if not force and self.node.store_name is None:
+        if not force and self._name not in self._facts.kept:
             return False
-        self.node.store_name = self.store_name
-        self.node.send_old_values = True
+        self._facts.kept.add(self._name)
+        self._facts.old_values.add(self._name)
         return True
-
-
-class SendsOldValues(Protocol):
-    """A processor that can be told to send old values."""
-
-    send_old_values: bool
 
 
 class AggregateLogic(TableLogic):
     """A table made by an aggregation, always in a store."""
 
-    def __init__(self, node: SendsOldValues, store_name: str) -> None:
-        self.node = node
-        self.store_name = store_name
+    def __init__(self, facts: NotedFacts, name: str, store_name: str) -> None:
+        self._facts = facts
+        self._name = name
+        self._store_name = store_name
 
     def view(self) -> TableView:
         """Reads the store."""
-        return StoreView(self.store_name)
+        return StoreView(self._store_name)
 
     def send_old_values(self, force: bool) -> bool:
         """Sends what the store held before."""
-        self.node.send_old_values = True
+        self._facts.old_values.add(self._name)
         return True
 
 
@@ -152,70 +163,64 @@ class DerivedLogic(TableLogic):
     def __init__(
         self,
         parent: KTable[Any, Any],
-        node: TableNode,
+        name: str,
+        store_name: str | None,
         derive: Callable[[TableView], TableView],
     ) -> None:
-        self.parent = parent
-        self.node = node
-        self.derive = derive
+        self._facts = parent.place.graph.facts
+        self._parent = parent
+        self._name = name
+        self._store_name = store_name
+        self._derive = derive
 
     def view(self) -> TableView:
         """Reads the store, or the parent's row through the operation."""
-        if self.node.store_name is not None:
-            return StoreView(self.node.store_name)
-        return self.derive(self.parent.view())
+        if self._store_name is not None:
+            return StoreView(self._store_name)
+        return self._derive(self._parent.view())
 
     def send_old_values(self, force: bool) -> bool:
         """Takes old values from the store, or from the parent's changes."""
-        if self.node.store_name is not None or self.parent.send_old_values(force):
-            self.node.send_old_values = True
-        return self.node.send_old_values
+        if self._store_name is not None or self._parent.send_old_values(force):
+            self._facts.old_values.add(self._name)
+        return self._name in self._facts.old_values
 
 
 class JoinLogic(TableLogic):
-    """A table joined of two."""
+    """A table joined of two.
+
+    Args:
+        tables: the two.
+        names: the processors of both sides and of the merge.
+        store_name: the store of the result, if it is kept.
+        derive: makes the view of the result of both tables' views.
+    """
 
     def __init__(
         self,
         tables: tuple[KTable[Any, Any], KTable[Any, Any]],
-        nodes: tuple[TableNode, TableNode, TableNode],
+        names: tuple[str, str, str],
         store_name: str | None,
         derive: Callable[[TableView, TableView], TableView],
     ) -> None:
-        self.tables = tables
-        self.nodes = nodes
-        self.store_name = store_name
-        self.derive = derive
+        self._tables = tables
+        self._names = names
+        self._store_name = store_name
+        self._derive = derive
 
     def view(self) -> TableView:
         """Reads the store, or joins both sides' rows."""
-        if self.store_name is not None:
-            return StoreView(self.store_name)
-        left, right = self.tables
-        return self.derive(left.view(), right.view())
+        if self._store_name is not None:
+            return StoreView(self._store_name)
+        left, right = self._tables
+        return self._derive(left.view(), right.view())
 
     def send_old_values(self, force: bool) -> bool:
         """Takes old values from both sides, which are in stores anyway."""
-        for table in self.tables:
+        for table in self._tables:
             table.send_old_values(True)
-        for node in self.nodes:
-            node.send_old_values = True
+        self._tables[0].place.graph.facts.old_values.update(self._names)
         return True
-
-
-class _ParentView(TableView):
-    """A parent's view, asked for only on use: asking forces the parent into a store."""
-
-    def __init__(self, parent: KTable[Any, Any]) -> None:
-        self.parent = parent
-
-    def store_names(self) -> tuple[str, ...]:
-        """Returns the parent's stores."""
-        return self.parent.view().store_names()
-
-    def bind(self, scope: NodeScope, rows: Rows) -> Read:
-        """Returns the parent's read."""
-        return self.parent.view().bind(scope, rows)
 
 
 class KTable(Generic[K, V]):
@@ -301,14 +306,19 @@ class KTable(Generic[K, V]):
         arity(predicate, {2: "key, value"}, operator)
         materialized = with_name(materialized, name)
         self._burn_store_name(materialized, "KTABLE-FILTER-")
-        store_name = materialized and materialized.name
-        node = TableFilter(_ParentView(self), predicate, negate, store_name)
-        # If the table above is in a store already, its old values spare needless tombstones.
-        node.send_old_values = self.send_old_values(False)
-        logic = DerivedLogic(self, node, lambda view: FilterView(view, predicate, negate))
-        return self._then(
-            "KTABLE-FILTER-", named, node, logic, operator, materialized, self._value_serde
+        table = self._then(
+            "KTABLE-FILTER-",
+            named,
+            lambda store_name: TableFilter(store_name, predicate, negate),
+            lambda view: FilterView(view, predicate, negate),
+            operator,
+            materialized,
+            self._value_serde,
         )
+        # If the table above is in a store already, its old values spare needless tombstones.
+        if self.send_old_values(False):
+            self._place.graph.facts.old_values.add(table.place.name)
+        return table
 
     @overload
     def map_values(
@@ -342,10 +352,14 @@ class KTable(Generic[K, V]):
         with_key = arity(fn, {1: "value", 2: "key, value"}, "map_values") == 2
         materialized = with_name(materialized, name)
         self._burn_store_name(materialized, "KTABLE-MAPVALUES-")
-        store_name = materialized and materialized.name
-        node = TableMapValues(_ParentView(self), fn, with_key, store_name)
-        logic = DerivedLogic(self, node, lambda view: MapView(view, fn, with_key))
-        return self._then("KTABLE-MAPVALUES-", named, node, logic, "map_values", materialized)
+        return self._then(
+            "KTABLE-MAPVALUES-",
+            named,
+            lambda store_name: TableMapValues(store_name, fn, with_key),
+            lambda view: MapView(view, fn, with_key),
+            "map_values",
+            materialized,
+        )
 
     def transform_values(
         self,
@@ -366,14 +380,11 @@ class KTable(Generic[K, V]):
         """
         _check_transformers(supplier)
         materialized = with_name(materialized, name)
-        store_name = materialized and materialized.name
-        node = TableTransformValues(_ParentView(self), supplier, store_name)
-        logic = DerivedLogic(self, node, lambda view: TransformView(view, supplier))
         return self._then(
             "KTABLE-TRANSFORMVALUES-",
             named,
-            node,
-            logic,
+            lambda store_name: TableTransformValues(store_name, supplier),
+            lambda view: TransformView(view, supplier),
             "transform_values",
             materialized,
             stores=stores,
@@ -400,8 +411,8 @@ class KTable(Generic[K, V]):
 
         if mapper is not None:
             arity(mapper, {2: "key, value"}, "to_stream")
-        node_name = self._place.graph.name_or_new(check_name(name), "KTABLE-TOSTREAM-")
-        place = self._place.then(ProcessorGraphNode(node_name, ToStream()))
+        node_name = self._place.names.name_or_new(check_name(name), "KTABLE-TOSTREAM-")
+        place = self._place.then(processor_step(node_name, always(ToStream())))
         stream = KStream(place, self._key_serde, self._value_serde)
         return stream if mapper is None else stream.select_key(mapper)
 
@@ -426,10 +437,10 @@ class KTable(Generic[K, V]):
         arity(mapper, {2: "key, value"}, "group_by")
         key_serde = serde_of(key_serde, "key_serde of group_by()")
         value_serde = serde_of(value_serde, "value_serde of group_by()")
-        node_name = self._place.graph.name_or_new(check_name(name), "KTABLE-SELECT-")
+        node_name = self._place.names.name_or_new(check_name(name), "KTABLE-SELECT-")
         place = self._place.then(
-            GroupedTableSelectGraphNode(
-                node_name, lambda legacy: TableGroupBySelect(mapper, legacy)
+            processor_step(
+                node_name, lambda facts: TableGroupBySelect(mapper, facts.legacy_changes)
             )
         )
         self.send_old_values(True)
@@ -491,62 +502,79 @@ class KTable(Generic[K, V]):
             raise TypeError(f"a table can only be joined with a table, got {other!r}")
         operator = "join" if kind == "inner" else f"{kind}_join"
         arity(joiner, {2: "left, right"}, operator)
-        graph = self._place.graph
+        graph, names = self._place.graph, self._place.names
         named = check_name(named)
         store = None
         if materialized is not None:
             store = settle(
-                graph,
+                names,
                 materialized,
                 "KTABLE-MERGE-",
                 key_serde=self._key_serde,
                 hint=materialized_hint(operator),
             )
-        merge_name = graph.name_or_new(named, "KTABLE-MERGE-")
+        merge_name = names.name_or_new(named, "KTABLE-MERGE-")
         sources = self._place.copartition_with(other.place)
         if kind != "inner":
             self.send_old_values(True)
         if kind == "outer":
             other.send_old_values(True)
         left, right = self.view(), other.view()
-        merge = TableJoinMerge(store and store.name)
-        this_node = TableJoin(right, joiner, "this", kind, merge)
-        other_node = TableJoin(left, joiner, "other", kind, merge)
-        this_name = graph.name_or_new(named, "KTABLE-JOINTHIS-", "-join-this")
-        other_name = graph.name_or_new(named, "KTABLE-JOINOTHER-", "-join-other")
-        node = TableJoinGraphNode(
+        store_name = store and store.name
+        this_name = names.name_or_new(named, "KTABLE-JOINTHIS-", "-join-this")
+        other_name = names.name_or_new(named, "KTABLE-JOINOTHER-", "-join-other")
+
+        def side(name: str, side: Side, table: KTable[Any, Any], view: TableView) -> AddProcessor:
+            """Returns a side: it follows the changes of `table` and reads `view`."""
+            return AddProcessor(
+                name,
+                lambda facts: TableJoin(
+                    view,
+                    joiner,
+                    side,
+                    kind,
+                    merge_name,
+                    send_old_values=name in facts.old_values,
+                ),
+                parents=(table.place.name,),
+                stores=tuple(dict.fromkeys(view.store_names())),
+            )
+
+        merge = AddProcessor(
             merge_name,
-            JoinSide(this_name, this_node, self._place.name, _distinct(right.store_names())),
-            JoinSide(other_name, other_node, other.place.name, _distinct(left.store_names())),
-            merge,
-            store and store.key_value(),
+            lambda facts: TableJoinMerge(
+                store_name, send_old_values=merge_name in facts.old_values
+            ),
+            parents=(this_name, other_name),
+            store=store and store.key_value(),
         )
-        graph.add(node, self._place.node, other.place.node)
+        adds = (side(this_name, "this", self, right), side(other_name, "other", other, left), merge)
+        step = graph.add(Step(merge_name, adds), self._place.step, other.place.step)
         logic = JoinLogic(
             (self, other),
-            (this_node, other_node, merge),
-            store and store.name,
+            (this_name, other_name, merge_name),
+            store_name,
             lambda one, two: JoinView(one, two, joiner, kind),
         )
         return KTable(
-            Place(graph, merge_name, node, sources),
+            Place(graph, merge_name, step, sources),
             store.key_serde if store else self._key_serde,
             store and store.value_serde,
-            store and store.name,
+            store_name,
             logic,
         )
 
     def _burn_store_name(self, materialized: Materialized[Any, Any] | None, prefix: str) -> None:
         """Uses up the number of a store that is never made, as the JVM does."""
         if materialized is not None and materialized.name is None:
-            self._place.graph.new_store_name(prefix)
+            self._place.names.new_store_name(prefix)
 
     def _then(
         self,
         prefix: str,
         named: str | None,
-        node: TableNode,
-        logic: TableLogic,
+        make: Callable[[str | None], TableOperator],
+        derive: Callable[[TableView], TableView],
         operator: str,
         materialized: Materialized[Any, Any] | None,
         value_serde: Serde[Any] | None = None,
@@ -557,23 +585,40 @@ class KTable(Generic[K, V]):
 
         Keys keep their serde, and values too where `value_serde` is given: that of this table.
         Unlike in the JVM, a store that is only named has the serdes that the result has.
+
+        Args:
+            prefix: of a generated name.
+            named: name of the processor.
+            make: makes the operator, given the name of its store.
+            derive: makes the view of the result of this table's view.
+            operator: the operation, for messages.
+            materialized: how to keep the result.
+            value_serde: of the result, where `materialized` has none.
+            stores: stores that are added elsewhere, to connect it with.
         """
-        graph = self._place.graph
-        name = graph.name_or_new(check_name(named), prefix)
+        names = self._place.names
+        name = names.name_or_new(check_name(named), prefix)
         key_serde = (materialized and materialized.key_serde) or self._key_serde
         value_serde = (materialized and materialized.value_serde) or value_serde
+        store_name = materialized and materialized.name
         store = None
-        if node.store_name is not None:
+        if store_name is not None:
             store = settle(
-                graph,
+                names,
                 materialized,
                 prefix,
                 key_serde=key_serde,
                 value_serde=value_serde,
                 hint=materialized_hint(operator),
             ).key_value()
-        child: GraphNode = ProcessorGraphNode(name, node, store=store, stores=stores)
-        return KTable(self._place.then(child), key_serde, value_serde, node.store_name, logic)
+        step = processor_step(
+            name,
+            lambda facts: replace(make(store_name), send_old_values=name in facts.old_values),
+            store=store,
+            stores=stores,
+        )
+        logic = DerivedLogic(self, name, store_name, derive)
+        return KTable(self._place.then(step), key_serde, value_serde, store_name, logic)
 
 
 def _check_transformers(supplier: Any) -> None:
@@ -601,7 +646,3 @@ def _check_transformers(supplier: Any) -> None:
     arity_of(transform, {2: "key, value"}, "transform_values()")
     for method in ("init", "close"):
         refuse_async(getattr(made, method, None), f"transform_values(): {method}()")
-
-
-def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))

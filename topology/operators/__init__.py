@@ -1,5 +1,5 @@
-"""The processor nodes of the DSL and of the Processor API, one file per mechanism.
+"""Operators: what the processor nodes of the DSL and of the Processor API do, one file per family.
 
-Each node is a description made while a topology is built; `compile` turns it into one plain
-function per task. Nodes know the stores' faces and nothing of tasks, transports or clocks.
+An operator is made when a topology is built and never changed; `compile` turns it into one plain
+function per task. Operators know the stores' faces and nothing of tasks, transports or clocks.
 """

@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from thalweg.stores.errors import StreamsError
+from thalweg.topology.edges import Edge
 from thalweg.topology.operators.operator import (
     Failed,
-    Node,
     NodeScope,
+    Operator,
     Process,
+    TableMaker,
 )
 from thalweg.topology.operators.returned import pair_of
 
@@ -58,15 +61,12 @@ class MissingResult:
         return warn
 
 
-class KeyedAggregate(Node):
-    """Common part of the stream-side aggregations: a store and a step.
+@dataclass(frozen=True, eq=False)
+class KeyedAggregate(TableMaker):
+    """Common part of the stream-side aggregations: a store and a step."""
 
-    `send_old_values` is set while the topology is built, by nodes downstream that need them.
-    """
-
-    def __init__(self, store_name: str) -> None:
-        self.store_name: str = store_name
-        self.missing_result = MissingResult()
+    store_name: str
+    missing_result: MissingResult = field(default_factory=MissingResult, init=False)
 
     def step(self, warn: Warn) -> Step:
         """Returns the function (key, value, old aggregate or None) -> new aggregate or None.
@@ -109,6 +109,7 @@ class KeyedAggregate(Node):
         return aggregate
 
 
+@dataclass(frozen=True, eq=False)
 class Count(KeyedAggregate):
     """Counts the records of each key."""
 
@@ -122,25 +123,23 @@ class Count(KeyedAggregate):
         return process
 
 
+@dataclass(frozen=True, eq=False)
 class Reduce(KeyedAggregate):
     """Combines the values of each key with `fn(aggregate, value)`; the first stands as it is."""
 
-    def __init__(self, store_name: str, fn: Callable[[Any, Any], Any]) -> None:
-        super().__init__(store_name)
-        self.fn = fn
+    fn: Callable[[Any, Any], Any]
 
     def step(self, warn: Warn) -> Step:
         """Returns the reducing step."""
         return reduce_step(self.fn, warn)
 
 
+@dataclass(frozen=True, eq=False)
 class Aggregate(KeyedAggregate):
     """Folds the values of each key with `fn(key, value, aggregate)` from `initializer()`."""
 
-    def __init__(self, store_name: str, initializer: Callable[[], Any], fn: Step) -> None:
-        super().__init__(store_name)
-        self.initializer = initializer
-        self.fn = fn
+    initializer: Callable[[], Any]
+    fn: Step
 
     def step(self, warn: Warn) -> Step:
         """Returns the folding step."""
@@ -190,7 +189,8 @@ def aggregate_step(initializer: Callable[[], Any], fn: Step, warn: Warn) -> Step
     return fold
 
 
-class TableGroupBySelect(Node):
+@dataclass(frozen=True, eq=False)
+class TableGroupBySelect(Operator):
     """Sends both halves of a table change to the group each belongs to.
 
     Args:
@@ -198,11 +198,11 @@ class TableGroupBySelect(Node):
         legacy: send two records even when both halves go to one group (`upgrade.from` up to 3.4).
     """
 
-    takes_changes = True
+    takes = Edge.CHANGE
+    gives = Edge.CHANGE
 
-    def __init__(self, mapper: Callable[[Any, Any], tuple[Any, Any]], legacy: bool = False) -> None:
-        self.mapper = mapper
-        self.legacy = legacy
+    mapper: Callable[[Any, Any], tuple[Any, Any]]
+    legacy: bool = False
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -237,14 +237,14 @@ class TableGroupBySelect(Node):
         return select
 
 
-class GroupedTableAggregate(Node):
+@dataclass(frozen=True, eq=False)
+class GroupedTableAggregate(TableMaker):
     """Common part of the aggregations of a grouped table: subtract old, add new."""
 
-    takes_changes = True
+    takes = Edge.CHANGE
 
-    def __init__(self, store_name: str) -> None:
-        self.store_name: str = store_name
-        self.missing_result = MissingResult()
+    store_name: str
+    missing_result: MissingResult = field(default_factory=MissingResult, init=False)
 
     def steps(self, warn: Warn) -> tuple[Step, Step]:
         """Returns add(key, value, aggregate or None) and subtract(key, value, aggregate).
@@ -292,6 +292,7 @@ class GroupedTableAggregate(Node):
         return aggregate
 
 
+@dataclass(frozen=True, eq=False)
 class TableCount(GroupedTableAggregate):
     """Counts the rows of each group."""
 
@@ -300,18 +301,12 @@ class TableCount(GroupedTableAggregate):
         return count_step, lambda _key, _value, aggregate: aggregate - 1
 
 
+@dataclass(frozen=True, eq=False)
 class TableReduce(GroupedTableAggregate):
     """Keeps `adder(aggregate, new)` and `subtractor(aggregate, old)` of each group's rows."""
 
-    def __init__(
-        self,
-        store_name: str,
-        adder: Callable[[Any, Any], Any],
-        subtractor: Callable[[Any, Any], Any],
-    ) -> None:
-        super().__init__(store_name)
-        self.adder = adder
-        self.subtractor = subtractor
+    adder: Callable[[Any, Any], Any]
+    subtractor: Callable[[Any, Any], Any]
 
     def steps(self, warn: Warn) -> tuple[Step, Step]:
         """Returns the reducers as steps."""
@@ -320,16 +315,13 @@ class TableReduce(GroupedTableAggregate):
         return add, lambda _key, value, aggregate: subtractor(aggregate, value)
 
 
+@dataclass(frozen=True, eq=False)
 class TableAggregate(GroupedTableAggregate):
     """Folds each group's rows with `adder` and `subtractor` (key, value, aggregate)."""
 
-    def __init__(
-        self, store_name: str, initializer: Callable[[], Any], adder: Step, subtractor: Step
-    ) -> None:
-        super().__init__(store_name)
-        self.initializer = initializer
-        self.adder = adder
-        self.subtractor = subtractor
+    initializer: Callable[[], Any]
+    adder: Step
+    subtractor: Step
 
     def steps(self, warn: Warn) -> tuple[Step, Step]:
         """Returns the aggregators as steps."""

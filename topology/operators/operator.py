@@ -1,8 +1,8 @@
-"""What every processor node is made of: a description that compiles itself for a task.
+"""What a processor node does: an operator, which compiles itself for a task.
 
-Owns the two call signatures of a chain and the faces through which a node sees its task.
-A *stream* node is called with (key, value, timestamp); a *table* node with (key, new, old,
-timestamp), so that a change costs no object. Everything else about the record being
+Owns the faces through which an operator sees its task. It is called with what its edge carries
+(`topology.edges`): (key, value, timestamp) of a record, or (key, new, old, timestamp) of a change,
+so that a change costs no object. Everything else about the record being
 processed (headers, offset, topic) stands in the task's current-record cell.
 
 It must not know how tasks, stores or transports are made.
@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from thalweg.stores.record import CurrentRecord
+from thalweg.topology.edges import Edge
 from thalweg.topology.operators.propagation import Propagation
 from thalweg.topology.processor import Cancellable, ProcessorContext, PunctuationType
 
@@ -132,23 +133,6 @@ class TaskScope(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What a key selector does, for the node before it to do in its own loop.
-
-    Attributes:
-        select: (key, value) -> new key.
-        forward: takes the record with its new key.
-        failed: what to call with the record as it came when `select` or `forward` raised.
-        drop: takes a record whose new key is None, where such are left out.
-    """
-
-    select: Callable[[Any, Any], Any]
-    forward: Process
-    failed: Failed
-    drop: StreamProcess | None
-
-
 @dataclass(slots=True)
 class NodeScope:
     """One node's place in its task: its name, its children and the task around it."""
@@ -158,10 +142,6 @@ class NodeScope:
     forward: Process
     children: Mapping[str, Process]
     stores: Sequence[str]
-    drops_null_keys: bool = False
-    """`forward` leads past a filter of null keys: the node has to leave them out itself."""
-    selection: Selection | None = None
-    """What the only child does, where that is a key selector."""
 
     @property
     def failed(self) -> Failed:
@@ -184,44 +164,51 @@ class NodeScope:
         return self.task.late_counter(self.name)
 
 
-class Node(ABC):
-    """A processor of the graph: immutable once the topology is built, shared by its tasks."""
+@dataclass(frozen=True, eq=False)
+class Operator(ABC):
+    """What a processor node does: made when a topology is built, and shared by its tasks."""
 
-    takes_changes = False
-    """Whether `process` has the table signature (key, new, old, timestamp)."""
-    drops_null_keys = False
-    """Whether leaving out records without a key is all it does."""
-    can_drop_null_keys = False
-    """Whether it does that for its only child, which saves a call per record."""
-    store_name: str | None = None
-    """The store that keeps what it makes, if it makes a table."""
-    send_old_values = False
-    """Whether nodes downstream need the old half of its changes."""
-    begins_propagation = False
-    """Whether its changes reach both sides of a join of tables (`topology.self_joins`)."""
+    takes: ClassVar[Edge] = Edge.RECORD
+    """What it is called with."""
+    gives: ClassVar[Edge] = Edge.RECORD
+    """What it calls its children with."""
+
+    @abstractmethod
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns the plain function that does the work in one task."""
+
+
+@dataclass(frozen=True, eq=False)
+class TableMaker(Operator):
+    """An operator whose results are a table.
+
+    Attributes:
+        store_name: the store that keeps the table, None where it is not kept.
+        send_old_values: whether nodes downstream need the old half of its changes.
+        begins_propagation: whether its changes reach both sides of a join of tables
+            (`topology.self_joins`).
+    """
+
+    gives = Edge.CHANGE
+
+    store_name: str | None
+    send_old_values: bool = field(default=False, kw_only=True)
+    begins_propagation: bool = field(default=False, kw_only=True)
 
     @property
     def tells_old_values(self) -> bool:
         """Whether its changes carry the old half, for whatever reason."""
         return self.send_old_values or self.begins_propagation
 
-    @abstractmethod
-    def compile(self, scope: NodeScope) -> Process:
-        """Returns the plain function that does this node's work in one task."""
 
-    def selection(self, scope: NodeScope) -> Selection | None:
-        """Returns what a key selector does, None for any other node."""
-        return None
-
-
-def join_children(children: Sequence[Process], *, changes: bool) -> Process:
+def join_children(children: Sequence[Process], edge: Edge) -> Process:
     """Makes one function out of a node's children: none, the only one, or each in turn."""
     if len(children) == 1:
         return children[0]
     if not children:
         return nowhere
     every = tuple(children)
-    if changes:
+    if edge is Edge.CHANGE:
 
         def forward_change(key: Any, new: Any, old: Any, timestamp: int) -> None:
             for child in every:

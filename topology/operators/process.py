@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from thalweg.stores.callables import arity, shown
 from thalweg.stores.record import Headers, Record
 from thalweg.topology.errors import TopologyError
-from thalweg.topology.operators.operator import Node, NodeScope, Process
+from thalweg.topology.operators.operator import NodeScope, Operator, Process
 from thalweg.topology.operators.returned import refuse_result
 from thalweg.topology.processor import (
     FixedKeyProcessor,
@@ -35,7 +36,8 @@ def _set_up(processor: Any, context: Any) -> None:
         init(context)
 
 
-class ProcessorApiNode(Node):
+@dataclass(frozen=True, eq=False)
+class ProcessorApiOperator(Operator):
     """Runs a user's processor, one instance per task.
 
     Args:
@@ -43,9 +45,8 @@ class ProcessorApiNode(Node):
         fixed_key: whether it is a `FixedKeyProcessor`, whose records keep their key.
     """
 
-    def __init__(self, supplier: Callable[[], Any], fixed_key: bool = False) -> None:
-        self.supplier = supplier
-        self.fixed_key = fixed_key
+    supplier: Callable[[], Any]
+    fixed_key: bool = False
 
     def compile(self, scope: NodeScope) -> Process:
         """Makes the processor and returns the closure that feeds it."""

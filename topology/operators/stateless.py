@@ -8,14 +8,14 @@ Source: JVM `KStreamFilter`, `KStreamMap`, `KStreamFlatMap`, `KStreamBranch`, â€
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from thalweg.topology.operators.operator import (
-    Node,
     NodeScope,
+    Operator,
     Process,
-    Selection,
 )
 from thalweg.topology.operators.returned import (
     ITERABLES,
@@ -27,12 +27,12 @@ from thalweg.topology.operators.returned import (
 Predicate = Callable[[Any, Any], Any]
 
 
-class Filter(Node):
+@dataclass(frozen=True, eq=False)
+class Filter(Operator):
     """Lets the records through for which `predicate(key, value)` holds (or does not)."""
 
-    def __init__(self, predicate: Predicate, negate: bool = False) -> None:
-        self.predicate = predicate
-        self.negate = negate
+    predicate: Predicate
+    negate: bool = False
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -61,10 +61,9 @@ class Filter(Node):
         return filter_
 
 
-class NullKeyFilter(Node):
+@dataclass(frozen=True, eq=False)
+class NullKeyFilter(Operator):
     """Keeps records without a key from a repartition topic; the JVM does not count them."""
-
-    drops_null_keys = True
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -79,11 +78,11 @@ class NullKeyFilter(Node):
         return not_null
 
 
-class Map(Node):
+@dataclass(frozen=True, eq=False)
+class Map(Operator):
     """Replaces key and value by the pair `fn(key, value)`."""
 
-    def __init__(self, fn: Callable[[Any, Any], tuple[Any, Any]]) -> None:
-        self.fn = fn
+    fn: Callable[[Any, Any], tuple[Any, Any]]
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -105,11 +104,11 @@ class Map(Node):
         return map_
 
 
-class FlatMap(Node):
+@dataclass(frozen=True, eq=False)
+class FlatMap(Operator):
     """Replaces a record by the pairs of `fn(key, value)`, possibly none."""
 
-    def __init__(self, fn: Callable[[Any, Any], Iterable[tuple[Any, Any]]]) -> None:
-        self.fn = fn
+    fn: Callable[[Any, Any], Iterable[tuple[Any, Any]]]
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -136,12 +135,12 @@ class FlatMap(Node):
         return flat_map
 
 
-class MapValues(Node):
+@dataclass(frozen=True, eq=False)
+class MapValues(Operator):
     """Replaces the value by `fn(value)`, or `fn(key, value)` when `with_key`."""
 
-    def __init__(self, fn: Callable[..., Any], with_key: bool = False) -> None:
-        self.fn = fn
-        self.with_key = with_key
+    fn: Callable[..., Any]
+    with_key: bool = False
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -165,12 +164,12 @@ class MapValues(Node):
         return map_values
 
 
-class FlatMapValues(Node):
+@dataclass(frozen=True, eq=False)
+class FlatMapValues(Operator):
     """Replaces the value by each of `fn(value)`, or `fn(key, value)` when `with_key`."""
 
-    def __init__(self, fn: Callable[..., Iterable[Any]], with_key: bool = False) -> None:
-        self.fn = fn
-        self.with_key = with_key
+    fn: Callable[..., Iterable[Any]]
+    with_key: bool = False
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -189,10 +188,6 @@ class FlatMapValues(Node):
 
             return flat_map_values_with_key
 
-        selection = scope.selection
-        if selection is not None:
-            return self._compile_selecting(scope, selection)
-
         def flat_map_values(key: Any, value: Any, timestamp: int) -> None:
             try:
                 values = fn(value)
@@ -205,57 +200,16 @@ class FlatMapValues(Node):
 
         return flat_map_values
 
-    def _compile_selecting(self, scope: NodeScope, selection: Selection) -> Process:
-        """Returns the closure that selects the keys of what it yields, which saves a call each."""
-        fn, failed = self.fn, scope.failed
-        select, forward, select_failed = selection.select, selection.forward, selection.failed
-        drop = selection.drop
 
-        def flat_map_values_and_select(key: Any, value: Any, timestamp: int) -> None:
-            try:
-                values = fn(value)
-                if values.__class__ not in ITERABLES:
-                    values = iterable_of("flat_map_values", values, "values")
-                for new_value in values:
-                    try:
-                        new_key = select(key, new_value)
-                        if new_key is not None or drop is None:
-                            forward(new_key, new_value, timestamp)
-                        else:
-                            drop(new_key, new_value, timestamp)
-                    except Exception as error:
-                        select_failed(error, key, new_value, timestamp)
-            except Exception as error:
-                failed(error, key, value, timestamp)
-
-        return flat_map_values_and_select
-
-
-class SelectKey(Node):
+@dataclass(frozen=True, eq=False)
+class SelectKey(Operator):
     """Replaces the key by `fn(key, value)`."""
 
-    can_drop_null_keys = True
-
-    def __init__(self, fn: Callable[[Any, Any], Any]) -> None:
-        self.fn = fn
+    fn: Callable[[Any, Any], Any]
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         fn, forward, failed = self.fn, scope.forward, scope.failed
-        if scope.drops_null_keys:
-            drop = scope.ungrouped
-
-            def select_key_or_drop(key: Any, value: Any, timestamp: int) -> None:
-                try:
-                    new_key = fn(key, value)
-                    if new_key is not None:
-                        forward(new_key, value, timestamp)
-                    else:
-                        drop(new_key, value, timestamp)
-                except Exception as error:
-                    failed(error, key, value, timestamp)
-
-            return select_key_or_drop
 
         def select_key(key: Any, value: Any, timestamp: int) -> None:
             try:
@@ -265,18 +219,13 @@ class SelectKey(Node):
 
         return select_key
 
-    def selection(self, scope: NodeScope) -> Selection | None:
-        """Returns what this node does."""
-        drop = scope.ungrouped if scope.drops_null_keys else None
-        return Selection(self.fn, scope.forward, scope.failed, drop)
 
-
-class Peek(Node):
+@dataclass(frozen=True, eq=False)
+class Peek(Operator):
     """Calls `fn(key, value)` and passes the record on, or ends the stream (`for_each`)."""
 
-    def __init__(self, fn: Callable[[Any, Any], Any], forward: bool) -> None:
-        self.fn = fn
-        self.forward = forward
+    fn: Callable[[Any, Any], Any]
+    forward: bool
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -292,14 +241,14 @@ class Peek(Node):
         return peek
 
 
-class Branch(Node):
+@dataclass(frozen=True, eq=False)
+class Branch(Operator):
     """Hands a record to the child of the first predicate that holds.
 
     Child i belongs to predicate i; one child more than predicates is the default branch.
     """
 
-    def __init__(self, predicates: Sequence[Predicate]) -> None:
-        self.predicates = list(predicates)
+    predicates: tuple[Predicate, ...]
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -323,7 +272,8 @@ class Branch(Node):
         return branch
 
 
-class PassThrough(Node):
+@dataclass(frozen=True, eq=False)
+class PassThrough(Operator):
     """Hands every record on: merge, and the heads of branches. Costs no call."""
 
     def compile(self, scope: NodeScope) -> Process:

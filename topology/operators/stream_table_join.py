@@ -10,13 +10,15 @@ Source: JVM `KStreamKTableJoinProcessor`, KIP-962; kafka-streams semantics D9.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from thalweg.topology.operators.operator import Node, NodeScope, Process
+from thalweg.topology.operators.operator import NodeScope, Operator, Process
 from thalweg.topology.operators.table import TableView, newest_rows
 
 
-class StreamTableJoin(Node):
+@dataclass(frozen=True, eq=False)
+class StreamTableJoin(Operator):
     """Joins each stream record with the row its key has in the table.
 
     Args:
@@ -25,13 +27,10 @@ class StreamTableJoin(Node):
         left: whether a record without a row goes on, joined with None.
     """
 
-    def __init__(
-        self, view: TableView, joiner: Callable[..., Any], with_key: bool, left: bool
-    ) -> None:
-        self.view = view
-        self.joiner = joiner
-        self.with_key = with_key
-        self.left = left
+    view: TableView
+    joiner: Callable[..., Any]
+    with_key: bool
+    left: bool
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""

@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from thalweg.topology.edges import Edge
 from thalweg.topology.operators.operator import (
-    Node,
     NodeScope,
+    Operator,
     Process,
+    TableMaker,
     TaskScope,
 )
 from thalweg.topology.operators.returned import truth_of
@@ -176,17 +179,11 @@ def bind_transformer(supplier: Callable[[], Any], scope: NodeScope) -> Callable[
     return transform
 
 
-class TableNode(Node):
-    """Common part of the operators of a table.
+@dataclass(frozen=True, eq=False)
+class TableOperator(TableMaker):
+    """Common part of the operators of a table."""
 
-    `send_old_values` is set while the topology is built, by nodes downstream that need the
-    old half of a change; `store_name` is the store that materialises the result, or None.
-    """
-
-    takes_changes = True
-
-    def __init__(self, store_name: str | None) -> None:
-        self.store_name = store_name
+    takes = Edge.CHANGE
 
     def bind_store(self, scope: NodeScope) -> tuple[Any, bool]:
         """Returns the node's store and whether its cache forwards in the node's place."""
@@ -195,10 +192,11 @@ class TableNode(Node):
         return store, store.set_flush_listener(scope.forward, self.tells_old_values)
 
 
-class TableSource(TableNode):
+@dataclass(frozen=True, eq=False)
+class TableSource(TableOperator):
     """Reads a topic as a table: the latest value per key, None deletes."""
 
-    takes_changes = False
+    takes = Edge.RECORD
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -233,28 +231,21 @@ class TableSource(TableNode):
         return stored_source
 
 
+@dataclass(frozen=True, eq=False)
 class StreamToTable(TableSource):
     """Turns a stream into a table: the same as a table source, in the middle of a chain."""
 
 
-class TableFilter(TableNode):
+@dataclass(frozen=True, eq=False)
+class TableFilter(TableOperator):
     """Keeps the rows for which `predicate(key, value)` holds (or does not).
 
     A rejected row is forwarded as a tombstone, even one never seen, unless old values are
     known and the old row was rejected too.
     """
 
-    def __init__(
-        self,
-        parent: TableView,
-        predicate: Callable[[Any, Any], Any],
-        negate: bool,
-        store_name: str | None,
-    ) -> None:
-        super().__init__(store_name)
-        self.parent = parent
-        self.predicate = predicate
-        self.negate = negate
+    predicate: Callable[[Any, Any], Any]
+    negate: bool
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -295,16 +286,12 @@ class TableFilter(TableNode):
         return filter_
 
 
-class TableMapValues(TableNode):
+@dataclass(frozen=True, eq=False)
+class TableMapValues(TableOperator):
     """Maps the value of each row; tombstones pass unmapped."""
 
-    def __init__(
-        self, parent: TableView, fn: Callable[..., Any], with_key: bool, store_name: str | None
-    ) -> None:
-        super().__init__(store_name)
-        self.parent = parent
-        self.fn = fn
-        self.with_key = with_key
+    fn: Callable[..., Any]
+    with_key: bool
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -338,15 +325,11 @@ class TableMapValues(TableNode):
         return map_values
 
 
-class TableTransformValues(TableNode):
+@dataclass(frozen=True, eq=False)
+class TableTransformValues(TableOperator):
     """Maps rows by a stateful transformer, tombstones too."""
 
-    def __init__(
-        self, parent: TableView, supplier: Callable[[], Any], store_name: str | None
-    ) -> None:
-        super().__init__(store_name)
-        self.parent = parent
-        self.supplier = supplier
+    supplier: Callable[[], Any]
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -379,10 +362,11 @@ class TableTransformValues(TableNode):
         return transform_values
 
 
-class ToStream(Node):
+@dataclass(frozen=True, eq=False)
+class ToStream(Operator):
     """Turns changes into records: the new value, None for a deleted row."""
 
-    takes_changes = True
+    takes = Edge.CHANGE
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -392,26 +376,3 @@ class ToStream(Node):
             forward(key, new, timestamp)
 
         return to_stream
-
-
-class ChangeSerde:
-    """Marks a repartition topic that carries changes: old and new value of one row.
-
-    The sink in front of it takes (key, new, old, timestamp), and so do the children of the
-    source behind it. The layout is `stores.formats`' affair.
-
-    Args:
-        inner: serde of one value, None for the application's default.
-        legacy: write the layout readers up to 3.4 know: old and new in records of their own.
-    """
-
-    __slots__ = ("inner", "legacy")
-
-    def __init__(self, inner: Any | None, legacy: bool = False) -> None:
-        self.inner = inner
-        self.legacy = legacy
-
-
-def change_serde(inner: Any | None, legacy: bool = False) -> ChangeSerde:
-    """Returns the marker for a repartition topic of a grouped table."""
-    return ChangeSerde(inner, legacy)

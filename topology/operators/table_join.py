@@ -17,6 +17,7 @@ Source: JVM `KTableKTableInnerJoin`, `…LeftJoin`, `…RightJoin`, `…OuterJoi
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from thalweg.topology.operators.operator import NodeScope, Process
@@ -24,7 +25,7 @@ from thalweg.topology.operators.table import (
     Pair,
     Read,
     Rows,
-    TableNode,
+    TableOperator,
     TableView,
     forwarded_rows,
 )
@@ -70,34 +71,27 @@ class JoinView(TableView):
         return joined
 
 
-class TableJoin(TableNode):
+@dataclass(frozen=True, eq=False)
+class TableJoin(TableOperator):
     """One side of a table-table join.
 
-    Args:
+    Attributes:
         other_view: reads the other side's row.
         joiner: (left value, right value) -> joined value; either may be None where the kind
             of join allows an absent row.
         side: "this" for the left table's changes, "other" for the right table's.
         kind: which side may be absent.
-        join: what both sides belong to, the merge behind them.
+        join: what both sides belong to, the name of the merge behind them.
+        is_self_join: whether one change may reach both sides (`topology.self_joins`).
     """
 
-    def __init__(
-        self,
-        other_view: TableView,
-        joiner: Callable[[Any, Any], Any],
-        side: Side,
-        kind: Kind,
-        join: TableJoinMerge,
-    ) -> None:
-        super().__init__(None)
-        self.other_view = other_view
-        self.joiner = joiner
-        self.side = side
-        self.kind = kind
-        self.join = join
-        self.is_self_join = False
-        """Whether one change may reach both sides; set when the topology is built."""
+    store_name: None = field(default=None, init=False)
+    other_view: TableView
+    joiner: Callable[[Any, Any], Any]
+    side: Side
+    kind: Kind
+    join: str
+    is_self_join: bool = field(default=False, kw_only=True)
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -159,7 +153,8 @@ class TableJoin(TableNode):
         return join
 
 
-class TableJoinMerge(TableNode):
+@dataclass(frozen=True, eq=False)
+class TableJoinMerge(TableOperator):
     """Brings both sides' results together, into a store where the join is materialised."""
 
     def compile(self, scope: NodeScope) -> Process:

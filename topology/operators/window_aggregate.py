@@ -14,6 +14,7 @@ Source: JVM `KStreamWindowAggregate`; kafka-streams semantics D1, D2.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
@@ -32,7 +33,7 @@ from thalweg.topology.operators.aggregate import (
     count_step,
     reduce_step,
 )
-from thalweg.topology.operators.operator import Node, NodeScope, Process
+from thalweg.topology.operators.operator import NodeScope, Process, TableMaker
 
 _RECENT_WINDOWS: Final = 64
 """How many windows are kept to be the keys of many rows."""
@@ -56,13 +57,13 @@ class Windows(Protocol):
         ...
 
 
-class WindowedAggregate(Node):
+@dataclass(frozen=True, eq=False)
+class WindowedAggregate(TableMaker):
     """Common part of the windowed aggregations: a window store and a step."""
 
-    def __init__(self, store_name: str, windows: Windows) -> None:
-        self.store_name: str = store_name
-        self.windows = windows
-        self.missing_result = MissingResult()
+    store_name: str
+    windows: Windows
+    missing_result: MissingResult = field(default_factory=MissingResult, init=False)
 
     def step(self, warn: Warn) -> Step:
         """Returns the function (key, value, old aggregate or None) -> new aggregate or None.
@@ -141,6 +142,7 @@ def _sized(windows: Any) -> Callable[[int], Window]:
     return window
 
 
+@dataclass(frozen=True, eq=False)
 class WindowCount(WindowedAggregate):
     """Counts the records of each key and window."""
 
@@ -149,27 +151,23 @@ class WindowCount(WindowedAggregate):
         return count_step
 
 
+@dataclass(frozen=True, eq=False)
 class WindowReduce(WindowedAggregate):
     """Combines the values of each key and window with `fn(aggregate, value)`."""
 
-    def __init__(self, store_name: str, windows: Windows, fn: Callable[[Any, Any], Any]) -> None:
-        super().__init__(store_name, windows)
-        self.fn = fn
+    fn: Callable[[Any, Any], Any]
 
     def step(self, warn: Warn) -> Step:
         """Returns the reducing step."""
         return reduce_step(self.fn, warn)
 
 
+@dataclass(frozen=True, eq=False)
 class WindowAggregate(WindowedAggregate):
     """Folds the values of each key and window with `fn(key, value, aggregate)`."""
 
-    def __init__(
-        self, store_name: str, windows: Windows, initializer: Callable[[], Any], fn: Step
-    ) -> None:
-        super().__init__(store_name, windows)
-        self.initializer = initializer
-        self.fn = fn
+    initializer: Callable[[], Any]
+    fn: Step
 
     def step(self, warn: Warn) -> Step:
         """Returns the folding step."""

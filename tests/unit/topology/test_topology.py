@@ -12,7 +12,7 @@ from thalweg.stores.builders import StoreBuilder, key_value_store
 from thalweg.stores.record import Record, RecordContext
 from thalweg.stores.serde import serdes
 from thalweg.topology.errors import TopologyError
-from thalweg.topology.operators.process import ProcessorApiNode
+from thalweg.topology.operators.process import ProcessorApiOperator
 from thalweg.topology.operators.stateless import PassThrough
 from thalweg.topology.physical import (
     ProcessorNode,
@@ -86,10 +86,10 @@ def test_the_kind_of_a_users_processor_is_found_out() -> None:
     free, fixed = topology.nodes["free"], topology.nodes["fixed"]
     assert isinstance(free, ProcessorNode)
     assert isinstance(fixed, ProcessorNode)
-    assert isinstance(free.node, ProcessorApiNode)
-    assert isinstance(fixed.node, ProcessorApiNode)
-    assert not free.node.fixed_key
-    assert fixed.node.fixed_key
+    assert isinstance(free.operator, ProcessorApiOperator)
+    assert isinstance(fixed.operator, ProcessorApiOperator)
+    assert not free.operator.fixed_key
+    assert fixed.operator.fixed_key
 
 
 def test_a_supplier_brings_its_stores() -> None:

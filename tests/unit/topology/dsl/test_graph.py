@@ -17,7 +17,7 @@ from thalweg.topology.dsl import (
 )
 from thalweg.topology.dsl.windows import WindowedStreamPartitioner
 from thalweg.topology.errors import TopologyError
-from thalweg.topology.graph import BuildOptions
+from thalweg.topology.graph.options import BuildOptions
 from thalweg.topology.operators.stateless import NullKeyFilter
 from thalweg.topology.physical import (
     ProcessorNode,
@@ -46,7 +46,7 @@ def table(builder: StreamsBuilder, topic: str = "in") -> KTable[str, str]:
 def processor(topology: Topology, name: str) -> Any:
     node = topology.nodes[name]
     assert isinstance(node, ProcessorNode)
-    return node.node
+    return node.operator
 
 
 def sends_old_values(topology: Topology, name: str) -> bool:

@@ -18,7 +18,7 @@ from thalweg.topology.dsl.options import (
     with_name,
 )
 from thalweg.topology.errors import TopologyError
-from thalweg.topology.graph import LogicalGraph
+from thalweg.topology.graph.names import Names
 
 VALUE_OR_BOTH = {1: "value", 2: "key, value"}
 
@@ -87,7 +87,7 @@ def test_a_materialisation_describes_its_store() -> None:
         store="memory",
     )
 
-    store = settle(LogicalGraph(), given, "P-", value_serde=serdes.int64)
+    store = settle(Names(), given, "P-", value_serde=serdes.int64)
     builder = store.key_value()
 
     assert (builder.name, builder.kind, builder.backend) == (
@@ -105,7 +105,7 @@ def test_a_materialisation_describes_its_store() -> None:
 
 
 def test_a_store_of_its_own_gives_backend_and_name() -> None:
-    store = settle(LogicalGraph(), Materialized(store=lru_store("lru", 2), logging=False), "P-")
+    store = settle(Names(), Materialized(store=lru_store("lru", 2), logging=False), "P-")
     builder = store.key_value()
 
     assert (builder.name, builder.backend, builder.lru_max_entries) == ("lru", "lru", 2)
@@ -114,7 +114,7 @@ def test_a_store_of_its_own_gives_backend_and_name() -> None:
 
 
 def test_a_store_without_a_name_gets_one_but_cannot_be_queried() -> None:
-    store = settle(LogicalGraph(), None, "KSTREAM-REDUCE-")
+    store = settle(Names(), None, "KSTREAM-REDUCE-")
 
     assert store.name == "KSTREAM-REDUCE-STATE-STORE-0000000000"
     assert store.queryable_name is None
@@ -123,8 +123,8 @@ def test_a_store_without_a_name_gets_one_but_cannot_be_queried() -> None:
 def test_windows_are_kept_for_size_and_grace_or_longer() -> None:
     windows = TimeWindows.of_size(100_000, 40_000)
 
-    kept = settle(LogicalGraph(), None, "P-").window(windows)
-    longer = settle(LogicalGraph(), Materialized("w", retention=500_000), "P-").window(windows)
+    kept = settle(Names(), None, "P-").window(windows)
+    longer = settle(Names(), Materialized("w", retention=500_000), "P-").window(windows)
 
     assert (kept.retention_ms, kept.window_size_ms, kept.segment_interval_ms) == (
         140_000,
@@ -133,7 +133,7 @@ def test_windows_are_kept_for_size_and_grace_or_longer() -> None:
     )
     assert longer.retention_ms == 500_000
     with pytest.raises(TopologyError, match="retain at least 140000 ms"):
-        settle(LogicalGraph(), Materialized("w", retention=139_999), "P-").window(windows)
+        settle(Names(), Materialized("w", retention=139_999), "P-").window(windows)
 
 
 def test_an_unknown_kind_of_store_is_refused() -> None:

@@ -1,0 +1,7 @@
+"""The logical graph: what the DSL's calls add up to before there is a topology.
+
+Steps (`steps`) say what is added; a graph of them (`logical`) grows call by call; rewrites
+(`rewrites`) take a graph and give a graph; one writer (`writer`) turns it into a topology.
+
+Source: JVM `InternalStreamsBuilder`, `kstream.internals.graph`.
+"""
