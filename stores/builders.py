@@ -3,11 +3,12 @@
 Owns `StoreBuilder`: what a store is called, which kind it is, what keeps its bytes, whether
 it is logged and cached, and how long windows are kept. Building stacks, from the top::
 
-    typed store         decodes, counts; with a cache: holds updates back (layers.caching)
-    change logging      appends to the changelog (layers.changelog)
-    uncommitted writes  wait for the commit (layers.pending); window rows have their
-                        segments and retention there (segments)
-    backend             keeps bytes (backends)
+    typed store         what users and the task call (kinds)
+    cache               holds updates back, where the store is cached (cache.cached_store)
+    pairs               encode rows and append to the changelog (kinds, changelog)
+    uncommitted writes  wait for the commit (rows.pending); window rows have their
+                        segments and retention there (rows.segments)
+    byte store          keeps bytes (bytes)
 
 It must not know topologies or tasks; a task is a `StoreHost` here.
 
@@ -21,16 +22,18 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final, Literal, final
 
-from thalweg.stores.api import StateStore, StoreHost
+from thalweg.stores.api import StoreHost, TaskStore
 from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.bytes.memory import MemoryByteStore
 from thalweg.stores.bytes.rocks import RocksByteStore
-from thalweg.stores.cache.key_value import CachingKeyValueStore
-from thalweg.stores.cache.window import CachingWindowStore
+from thalweg.stores.cache.cached_store import CachedStore
+from thalweg.stores.codec import RowCodec
 from thalweg.stores.directory import STORES_DIRECTORY
-from thalweg.stores.kinds.metered import MeteredKeyValueStore, MeteredWindowStore
+from thalweg.stores.kinds.key_value import KeyValuePairs, TypedKeyValueStore
+from thalweg.stores.kinds.window import TypedWindowStore, WindowPairs
+from thalweg.stores.rows.contract import RowStore
 from thalweg.stores.rows.lru import LruRows
-from thalweg.stores.rows.pending import PendingByteStore, RowStore
+from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.rows.segments import SegmentedRows
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
 from thalweg.stores.windowed import FOREVER_MS
@@ -150,7 +153,7 @@ class StoreBuilder:
             "retention.ms": str(min(self.retention_ms + additional_ms, FOREVER_MS)),
         }
 
-    def build(self, host: StoreHost) -> StateStore:
+    def build(self, host: StoreHost) -> TaskStore:
         """Opens the store for a task.
 
         Args:
@@ -164,19 +167,21 @@ class StoreBuilder:
         cache = host.record_cache if self.cached else None
         if cache is not None and cache.max_bytes == 0:
             cache = None
+        codec = RowCodec(self, host)
         if self.is_window:
-            windows = MeteredWindowStore(self._segments(host), self, host)
+            windows = WindowPairs(self._segments(host), codec)
             # As in the JVM, duplicates are not cached: they would replace each other.
             if cache is None or self.retain_duplicates:
-                return windows
-            return CachingWindowStore(windows, host, cache)
+                return TypedWindowStore(windows, host)
+            return TypedWindowStore(windows, host, CachedStore(windows, cache))
         rows: RowStore
         if self.backend == "lru":
             rows = LruRows(self.name, self.lru_max_entries)
         else:
             rows = PendingByteStore(self._open_backend(host))
-        store = MeteredKeyValueStore(rows, self, host)
-        return store if cache is None else CachingKeyValueStore(store, host, cache)
+        pairs = KeyValuePairs(rows, codec)
+        cached = None if cache is None else CachedStore(pairs, cache)
+        return TypedKeyValueStore(pairs, host, cached)
 
     def _segments(self, host: StoreHost) -> SegmentedRows:
         if self.backend == "lru":

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from thalweg.stores.api import Log, StateStore
+from thalweg.stores.api import Log, TaskStore
 from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.errors import StreamsError
@@ -89,7 +89,7 @@ class ActiveTask:
         cache: RecordCache | None,
         directory: Path,
         now_ms: Callable[[], int],
-        global_store: Callable[[str], StateStore | None] = lambda _name: None,
+        global_store: Callable[[str], TaskStore | None] = lambda _name: None,
     ) -> None:
         self.id = id
         self.task_id = str(id)
@@ -107,7 +107,7 @@ class ActiveTask:
         self.restored_records_total = 0
         self.commit_requested = False
         self.now_ms = now_ms
-        self.stores: dict[str, StateStore] = {}
+        self.stores: dict[str, TaskStore] = {}
         self.stream_punctuations = PunctuationQueue()
         self.wall_punctuations = PunctuationQueue()
         # Partition -> the offset behind all that was processed, and the one the group has.

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from thalweg.stores.record import CurrentRecord
+from thalweg.stores.updates import Materialized
 from thalweg.topology.operators.propagation import Propagation
 from thalweg.topology.processor import ProcessorContext
 
@@ -39,7 +40,7 @@ class TaskScope(Protocol):
         """What is under way in the task."""
         ...
 
-    def store(self, name: str) -> Any:
+    def store(self, name: str) -> Materialized[Any]:
         """Returns the built store of that name."""
         ...
 
