@@ -73,6 +73,8 @@ class CachedStore(Pairs[Key, Span]):
         self._lookups = 0
         self._misses = 0
         self._puts = 0
+        # Rows that a fold made: each was looked up, missed and put.
+        self._new_rows = 0
 
     # -- reading and writing -------------------------------------------------------------
 
@@ -330,10 +332,10 @@ class CachedStore(Pairs[Key, Span]):
 
         def fold(key: Any, value: Any, timestamp: int) -> None:
             stored_key = stored_key_of(key)
-            self._lookups += 1
-            self._misses += 1
             pair = read_raw(key, stored_key)
             if pair is not None:
+                self._lookups += 1
+                self._misses += 1
                 if caches_reads:
                     self._insert_clean(CacheEntry(key, stored_key), pair)
                 result, newest = step(key, value, pair[0]), max(timestamp, pair[1])
@@ -342,11 +344,13 @@ class CachedStore(Pairs[Key, Span]):
                 return
             result = step(key, value, None)
             if result is None:
+                self._lookups += 1
+                self._misses += 1
                 put(key, None, timestamp, timestamp, absent)
                 return
             # What cannot be written is told now, not at the flush.
             size = prefix_bytes + len(encode(result)) + len(stored_key)
-            self._puts += 1
+            self._new_rows += 1
             entry = CacheEntry(key, stored_key)
             entry.stored = absent
             table.update(entry, (result, timestamp), timestamp, size)
@@ -493,14 +497,14 @@ class CachedStore(Pairs[Key, Span]):
     @property
     def misses(self) -> int:
         """Reads that went to the store below."""
-        return self._misses
+        return self._misses + self._new_rows
 
     @property
     def gets_total(self) -> int:
         """Reads, cached or not."""
-        return self._lookups + self._table.folds_total
+        return self._lookups + self._new_rows + self._table.folds_total
 
     @property
     def puts_total(self) -> int:
         """Writes into the cache."""
-        return self._puts + self._table.folds_total
+        return self._puts + self._new_rows + self._table.folds_total
