@@ -54,14 +54,6 @@ class Description(Protocol):
     def logged(self) -> bool:
         """Whether changes go to a changelog."""
 
-    @property
-    def window_size_ms(self) -> int:
-        """Length of the windows."""
-
-    @property
-    def retain_duplicates(self) -> bool:
-        """Whether every put of a key and start is kept."""
-
 
 class RowCodec:
     """Encodes and decodes the rows of one store.

@@ -1,6 +1,6 @@
 """Key-value stores, plain or timestamped: their rows, what users call, and their changelog.
 
-Owns the layout (a row stands at its encoded key), ranges and order of keys, how the changelog
+Owns what a store of this kind is made of (`KeyValueSpec`), the layout (a row stands at its encoded key), ranges and order of keys, how the changelog
 is restored, and the read face of other threads. It must not know what keeps the bytes.
 
 Source: JVM `MeteredKeyValueStore`, `MeteredTimestampedKeyValueStore`.
@@ -10,29 +10,74 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from thalweg.stores.api import (
+    CacheBudget,
     Dump,
     KeyValueIterator,
     KeyValueStore,
     ReadOnlyKeyValueStore,
     RestoreRecord,
+    StoreHost,
     StoreIterator,
 )
-from thalweg.stores.bytes.contract import prefix_end
+from thalweg.stores.bytes.contract import ByteStore, prefix_end
+from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.changelog import key_value_write, log_evictions
 from thalweg.stores.codec import RowCodec
 from thalweg.stores.kinds.typed import TypedStore, restored_by_key, restored_rows
 from thalweg.stores.pairs import StoredPairs
 from thalweg.stores.rows.contract import Row, RowStore, closed
 from thalweg.stores.rows.lru import LruRows
+from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.updates import Pair
 
 KeySpan: TypeAlias = tuple[bytes | None, bytes | None]
 """The stored keys of [lower, upper); None leaves a side open."""
 
 _EVERY_KEY: KeySpan = (None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValueSpec:
+    """A map from keys to values.
+
+    Attributes:
+        is_timestamped: whether rows carry the event time of their value.
+        max_entries: rows kept in memory by a store that forgets the least recently used one;
+            None for a store that keeps all rows.
+    """
+
+    is_timestamped: bool = False
+    max_entries: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """Its name, as users see it."""
+        return "timestamped-key-value" if self.is_timestamped else "key-value"
+
+    def changelog_config(self, additional_ms: int) -> dict[str, str]:
+        """Returns the settings its changelog topic needs, by Kafka's names."""
+        return {"cleanup.policy": "compact"}
+
+    def build(
+        self,
+        codec: RowCodec,
+        host: StoreHost,
+        cache: CacheBudget | None,
+        open_bytes: Callable[[], ByteStore],
+    ) -> TypedKeyValueStore:
+        """Stacks the layers of a store."""
+        rows: RowStore
+        if self.max_entries is None:
+            rows = PendingByteStore(open_bytes())
+        else:
+            rows = LruRows(codec.name, self.max_entries)
+        pairs = KeyValuePairs(rows, codec)
+        cached = None if cache is None else CachedStore(pairs, cache)
+        return TypedKeyValueStore(pairs, host, cached)
 
 
 class KeyValuePairs(StoredPairs[Any, KeySpan]):

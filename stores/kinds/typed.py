@@ -11,11 +11,12 @@ Source: JVM `MeteredKeyValueStore`, `MeteredWindowStore`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import concat
-from typing import Any, Generic
+from typing import Any, Generic, Protocol
 
-from thalweg.stores.api import RestoreRecord, StoreHost, StoreIterator, TaskStore
+from thalweg.stores.api import CacheBudget, RestoreRecord, StoreHost, StoreIterator, TaskStore
+from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.codec import RowCodec
 from thalweg.stores.formats import pack_int64
@@ -23,6 +24,45 @@ from thalweg.stores.pairs import Pairs, Span, StoredPairs
 from thalweg.stores.record import columns_by_key
 from thalweg.stores.rows.contract import Change, closed
 from thalweg.stores.updates import Forward, Key, Updates
+
+
+class StoreSpec(Protocol):
+    """What a store of one kind is: all that depends on the kind."""
+
+    @property
+    def kind(self) -> str:
+        """Its name, as users see it."""
+        ...
+
+    @property
+    def is_timestamped(self) -> bool:
+        """Whether rows carry the event time of their value."""
+        ...
+
+    def changelog_config(self, additional_ms: int) -> dict[str, str]:
+        """Returns the settings its changelog topic needs, by Kafka's names.
+
+        Args:
+            additional_ms: added to a retention, for clocks that drift.
+        """
+        ...
+
+    def build(
+        self,
+        codec: RowCodec,
+        host: StoreHost,
+        cache: CacheBudget | None,
+        open_bytes: Callable[[], ByteStore],
+    ) -> TaskStore:
+        """Stacks the layers of a store.
+
+        Args:
+            codec: encodes its rows.
+            host: the task it lives in.
+            cache: the budget of the worker's caches, None for a store without a cache.
+            open_bytes: opens the byte store that keeps its rows.
+        """
+        ...
 
 
 class TypedStore(TaskStore, Generic[Key, Span]):

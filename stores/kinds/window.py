@@ -1,6 +1,6 @@
 """Window stores, plain or timestamped: their rows, what users call, and their changelog.
 
-Owns how a row is found by key and window start, scans by key and time, how the changelog is
+Owns what a store of this kind is made of (`WindowSpec`), how a row is found by key and window start, scans by key and time, how the changelog is
 restored, and the read face of other threads. Where a row stands among the bytes, and which are
 expired, is told by `stores.rows.segments`. It must not know what keeps the bytes.
 
@@ -16,22 +16,28 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from thalweg.stores.api import (
+    CacheBudget,
     Dump,
     KeyValueIterator,
     ReadOnlyWindowStore,
     RestoreRecord,
+    StoreHost,
     StoreIterator,
     WindowStore,
     WindowStoreIterator,
 )
+from thalweg.stores.bytes.contract import ByteStore
+from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.changelog import duplicates_write, window_write
 from thalweg.stores.codec import RowCodec
 from thalweg.stores.kinds.typed import TypedStore, restored_rows
 from thalweg.stores.pairs import StoredPairs
 from thalweg.stores.rows.contract import Row, closed
+from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.rows.segments import SEGMENT_BYTES, SegmentedRows, window_key_of
 from thalweg.stores.updates import Pair
 from thalweg.stores.windowed import FOREVER_MS, TimeWindow, Windowed
@@ -58,19 +64,74 @@ class WindowSpan(NamedTuple):
     is_one_key: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class WindowSpec:
+    """Values by key and window start, kept for a retention time.
+
+    Attributes:
+        is_timestamped: whether rows carry the event time of their value.
+        retention_ms: how long windows are kept, by their start.
+        window_size_ms: length of the windows; rows keep only their start.
+        segment_interval_ms: span of time that expires at once.
+        retain_duplicates: keep every put of a key and start, not the last one only.
+    """
+
+    is_timestamped: bool
+    retention_ms: int
+    window_size_ms: int
+    segment_interval_ms: int
+    retain_duplicates: bool = False
+
+    @property
+    def kind(self) -> str:
+        """Its name, as users see it."""
+        return "timestamped-window" if self.is_timestamped else "window"
+
+    def changelog_config(self, additional_ms: int) -> dict[str, str]:
+        """Returns the settings its changelog topic needs, by Kafka's names."""
+        return {
+            # Rows that share key and start differ by a number: compaction would not help.
+            "cleanup.policy": "delete" if self.retain_duplicates else "compact,delete",
+            "retention.ms": str(min(self.retention_ms + additional_ms, FOREVER_MS)),
+        }
+
+    def build(
+        self,
+        codec: RowCodec,
+        host: StoreHost,
+        cache: CacheBudget | None,
+        open_bytes: Callable[[], ByteStore],
+    ) -> TypedWindowStore:
+        """Stacks the layers of a store."""
+        segments = SegmentedRows(
+            PendingByteStore(open_bytes()),
+            retention_ms=self.retention_ms,
+            segment_interval_ms=self.segment_interval_ms,
+            retain_duplicates=self.retain_duplicates,
+            expired=lambda: host.drop_expired(codec.name),
+        )
+        pairs = WindowPairs(segments, codec, self.window_size_ms)
+        # As in the JVM, duplicates are not cached: they would replace each other.
+        if cache is None or self.retain_duplicates:
+            return TypedWindowStore(pairs, host)
+        return TypedWindowStore(pairs, host, CachedStore(pairs, cache))
+
+
 class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
     """Rows of a window store by key and window start.
 
     Args:
         segments: keeps the bytes; closed with this.
         codec: encodes keys and values.
+        window_size_ms: length of the windows.
     """
 
     caches_reads = False
     keeps_rows = False  # they expire
 
-    def __init__(self, segments: SegmentedRows, codec: RowCodec) -> None:
+    def __init__(self, segments: SegmentedRows, codec: RowCodec, window_size_ms: int) -> None:
         super().__init__(segments.rows, codec)
+        self.window_size_ms = window_size_ms
         self.segments = segments
         self._encode_key = codec.encode_key
         self._row_key, self._get_row = segments.row_key, segments.get_row
@@ -166,6 +227,7 @@ class WindowReads(ReadOnlyWindowStore[Any, Any]):
     """All reads of a window store, over `_one` and `_scan`."""
 
     codec: RowCodec
+    window_size_ms: int
 
     @abstractmethod
     def _one(self, key: WindowKey) -> Pair | None:
@@ -244,7 +306,7 @@ class WindowReads(ReadOnlyWindowStore[Any, Any]):
         """Yields rows under their windowed key."""
         codec = self.codec
         decode_key, unpack, to_user = codec.decode_key, codec.unpack, codec.to_user
-        size_ms = codec.builder.window_size_ms
+        size_ms = self.window_size_ms
         for row_key, row in rows:
             raw_key, start = window_key_of(row_key)
             window = TimeWindow(start, min(start + size_ms, FOREVER_MS))
@@ -264,6 +326,11 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
     """
 
     _stored: WindowPairs
+
+    @property
+    def window_size_ms(self) -> int:  # type: ignore[override]  # read only here
+        """Length of the windows."""
+        return self._stored.window_size_ms
 
     def read_row(self, key: Windowed[Any]) -> Pair | None:
         """Reads the newest row of a key and window, for whoever does not fill the store."""
@@ -318,6 +385,7 @@ class WindowFace(WindowReads):
     def __init__(self, store: TypedWindowStore) -> None:
         self._store = store
         self.codec = store.codec
+        self.window_size_ms = store.window_size_ms
 
     @property
     def name(self) -> str:
