@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
 from thalweg.stores.record import CurrentRecord, RawRecord
+from thalweg.stores.updates import Materialized
 from thalweg.stores.windowed import Windowed, epoch_ms
 
 K = TypeVar("K")
@@ -25,11 +26,8 @@ V = TypeVar("V")
 T = TypeVar("T")
 D = TypeVar("D")
 
-FlushListener: TypeAlias = Callable[[Any, Any, Any, int], None]
-"""Hears of a flushed key-value change: (key, new, old, timestamp)."""
-
-WindowFlushListener: TypeAlias = Callable[[Any, int, Any, Any, int], None]
-"""Hears of a flushed window change: (key, start_ms, new, old, timestamp)."""
+Dump: TypeAlias = tuple[str, list[dict[str, Any]]]
+"""Kind and rows of a store, as the golden files write them."""
 
 Log: TypeAlias = Callable[
     [bytes, bytes | None, int | None, list[tuple[str, bytes | None]] | None], None
@@ -166,7 +164,7 @@ WindowStoreIterator: TypeAlias = StoreIterator[tuple[int, V]]
 class StateStore(ABC):
     """A named piece of a task's state.
 
-    The first part is for users. The rest is the runtime's: processors must not call it.
+    What its task does with it is told by `TaskStore`.
     """
 
     open_iterators: int = 0
@@ -190,18 +188,31 @@ class StateStore(ABC):
     def is_open(self) -> bool:
         """Whether the store can be used."""
 
-    @property
-    def uncached(self) -> StateStore:
-        """The same rows without the cache, which must be empty; for who fills the store."""
-        return self
-
+    @abstractmethod
     def flush(self) -> None:
         """Writes cached updates down and forwards them, as a commit would."""
-        self.flush_cache()
 
     @abstractmethod
     def close(self) -> None:
         """Releases what the store holds. Updates not yet committed are lost."""
+
+
+class TaskStore(StateStore, Materialized[Any]):
+    """A store as the task drives it that owns it. Processors must not call any of this."""
+
+    @property
+    @abstractmethod
+    def uncached(self) -> TaskStore:
+        """The same rows without the cache, which must be empty; for who fills the store."""
+
+    @property
+    @abstractmethod
+    def is_cached(self) -> bool:
+        """Whether updates wait in a cache for a flush."""
+
+    def flush(self) -> None:
+        """Writes cached updates down and forwards them, as a commit would."""
+        self.flush_cache()
 
     @property
     def has_unflushed(self) -> bool:
@@ -210,7 +221,7 @@ class StateStore(ABC):
 
     @abstractmethod
     def flush_cache(self) -> None:
-        """Pushes dirty cache entries to changelog and store, and tells the flush listener."""
+        """Pushes dirty cache entries to changelog and store, and forwards them."""
 
     @abstractmethod
     def apply_pending(self, *, durable: bool = False, note: bytes | None = None) -> None:
@@ -248,15 +259,11 @@ class StateStore(ABC):
         """Applies changelog records straight to the backend; of one key the last wins."""
 
     @abstractmethod
-    def set_flush_listener(self, listener: Callable[..., None], send_old_values: bool) -> bool:
-        """Offers a flush listener; False when the store has no cache and does not take it."""
-
-    @abstractmethod
     def read_only(self) -> Any:
         """Returns a read-only face that any thread may use while the worker writes."""
 
     @abstractmethod
-    def dump(self) -> tuple[str, list[dict[str, Any]]]:
+    def dump(self) -> Dump:
         """Returns kind and rows as the store keeps them, below its cache; for test drivers.
 
         Rows are dicts with bytes as hex: `key` and `value`, where a value's timestamp stands

@@ -3,11 +3,12 @@
 Owns `StoreBuilder`: what a store is called, which kind it is, what keeps its bytes, whether
 it is logged and cached, and how long windows are kept. Building stacks, from the top::
 
-    typed store         decodes, counts; with a cache: holds updates back (layers.caching)
-    change logging      appends to the changelog (layers.changelog)
-    uncommitted writes  wait for the commit (layers.pending); window rows have their
-                        segments and retention there (segments)
-    backend             keeps bytes (backends)
+    typed store         what users and the task call (kinds)
+    cache               holds updates back, where the store is cached (cache.cached_store)
+    pairs               encode rows and append to the changelog (kinds, changelog)
+    uncommitted writes  wait for the commit (rows.pending); window rows have their
+                        segments and retention there (rows.segments)
+    byte store          keeps bytes (bytes)
 
 It must not know topologies or tasks; a task is a `StoreHost` here.
 
@@ -18,22 +19,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final, Literal, final
 
-from thalweg.stores.api import StateStore, StoreHost
+from thalweg.stores.api import StoreHost, TaskStore
 from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.bytes.memory import MemoryByteStore
 from thalweg.stores.bytes.rocks import RocksByteStore
-from thalweg.stores.cache.key_value import CachingKeyValueStore
-from thalweg.stores.cache.window import CachingWindowStore
+from thalweg.stores.codec import RowCodec
 from thalweg.stores.directory import STORES_DIRECTORY
 from thalweg.stores.durations import Duration, to_ms
-from thalweg.stores.kinds.metered import MeteredKeyValueStore, MeteredWindowStore
-from thalweg.stores.rows.lru import LruRows
-from thalweg.stores.rows.pending import PendingByteStore, RowStore
-from thalweg.stores.rows.segments import SegmentedRows
+from thalweg.stores.kinds.key_value import KeyValueSpec
+from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
-from thalweg.stores.windowed import FOREVER_MS
 
 Kind = Literal["key-value", "timestamped-key-value", "window", "timestamped-window"]
 Backend = Literal["rocks", "memory", "lru"]
@@ -98,15 +96,31 @@ class StoreBuilder:
             )
             object.__setattr__(self, "hint", hint)
 
+    @cached_property
+    def spec(self) -> KeyValueSpec | WindowSpec:
+        """What a store of its kind is: all that depends on the kind."""
+        if self.kind in ("window", "timestamped-window"):
+            return WindowSpec(
+                self.kind == "timestamped-window",
+                self.retention_ms,
+                self.window_size_ms,
+                self.segment_interval_ms,
+                self.retain_duplicates,
+            )
+        return KeyValueSpec(
+            self.kind == "timestamped-key-value",
+            self.lru_max_entries if self.backend == "lru" else None,
+        )
+
     @property
     def is_window(self) -> bool:
         """Whether rows are found by key and window start."""
-        return self.kind in ("window", "timestamped-window")
+        return isinstance(self.spec, WindowSpec)
 
     @property
     def is_timestamped(self) -> bool:
         """Whether rows carry the event time of their value."""
-        return self.kind in ("timestamped-key-value", "timestamped-window")
+        return self.spec.is_timestamped
 
     def with_caching(self) -> StoreBuilder:
         """Returns the same with updates held in the record cache."""
@@ -142,15 +156,9 @@ class StoreBuilder:
         Args:
             additional_ms: added to the retention of windows, for clocks that drift.
         """
-        if not self.is_window:
-            return {"cleanup.policy": "compact"}
-        return {
-            # Rows that share key and start differ by a number: compaction would not help.
-            "cleanup.policy": "delete" if self.retain_duplicates else "compact,delete",
-            "retention.ms": str(min(self.retention_ms + additional_ms, FOREVER_MS)),
-        }
+        return self.spec.changelog_config(additional_ms)
 
-    def build(self, host: StoreHost) -> StateStore:
+    def build(self, host: StoreHost) -> TaskStore:
         """Opens the store for a task.
 
         Args:
@@ -164,33 +172,12 @@ class StoreBuilder:
         cache = host.record_cache if self.cached else None
         if cache is not None and cache.max_bytes == 0:
             cache = None
-        if self.is_window:
-            windows = MeteredWindowStore(self._segments(host), self, host)
-            # As in the JVM, duplicates are not cached: they would replace each other.
-            if cache is None or self.retain_duplicates:
-                return windows
-            return CachingWindowStore(windows, host, cache)
-        rows: RowStore
-        if self.backend == "lru":
-            rows = LruRows(self.name, self.lru_max_entries)
-        else:
-            rows = PendingByteStore(self._open_backend(host))
-        store = MeteredKeyValueStore(rows, self, host)
-        return store if cache is None else CachingKeyValueStore(store, host, cache)
+        return self.spec.build(RowCodec(self, host), host, cache, lambda: self._open_backend(host))
 
-    def _segments(self, host: StoreHost) -> SegmentedRows:
+    def _open_backend(self, host: StoreHost) -> ByteStore:
         if self.backend == "lru":
             message = f"window store '{self.name}' cannot be kept by an LRU store; use in_memory"
             raise ValueError(message)
-        return SegmentedRows(
-            PendingByteStore(self._open_backend(host)),
-            retention_ms=self.retention_ms,
-            segment_interval_ms=self.segment_interval_ms,
-            retain_duplicates=self.retain_duplicates,
-            expired=lambda: host.drop_expired(self.name),
-        )
-
-    def _open_backend(self, host: StoreHost) -> ByteStore:
         if self.backend == "memory":
             return MemoryByteStore(self.name)
         return RocksByteStore(self.name, host.directory / STORES_DIRECTORY / self.name)

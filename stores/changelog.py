@@ -19,21 +19,22 @@ Source: JVM `ChangeLoggingKeyValueBytesStore`, `ChangeLoggingTimestampedKeyValue
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from thalweg.stores.api import Log
 from thalweg.stores.formats import encode_window_key, pack_int64
 from thalweg.stores.record import CurrentRecord
 from thalweg.stores.rows.segments import SEGMENT_BYTES
 
-Write: TypeAlias = Callable[[bytes, bytes | None, int], None]
-"""Writes a row: (key, value or None to delete, timestamp)."""
+Write: TypeAlias = Callable[[Any, bytes, bytes | None, int], None]
+"""Writes a row: (entry key, stored key, value or None to delete, timestamp).
 
-WindowWrite: TypeAlias = Callable[[bytes, int, bytes | None, int], None]
-"""Writes a window row: (key, window start in ms, value or None to delete, timestamp).
-
-The key is that of the user or, of a store without duplicates, the row's.
+The entry key is what a cache finds the row by; of window stores its second part is the window's
+start. Other kinds do not look at it.
 """
+
+DuplicateWrite: TypeAlias = Callable[[bytes, int, bytes | None, int], None]
+"""Writes one more row of a window: (encoded key, window start in ms, value, timestamp)."""
 
 _LARGEST_SEQNUM: Final = 2**31 - 1
 
@@ -55,13 +56,17 @@ def key_value_write(
     """
     if timestamped:
 
-        def write_timestamped(key: bytes, value: bytes | None, timestamp: int) -> None:
+        def write_timestamped(
+            _entry_key: Any, key: bytes, value: bytes | None, timestamp: int
+        ) -> None:
             put(key, None if value is None else pack_int64(timestamp) + value)
 
         if log is None:
             return write_timestamped
 
-        def log_timestamped(key: bytes, value: bytes | None, timestamp: int) -> None:
+        def log_timestamped(
+            _entry_key: Any, key: bytes, value: bytes | None, timestamp: int
+        ) -> None:
             put(key, None if value is None else pack_int64(timestamp) + value)
             log(key, value, timestamp, None)
 
@@ -69,12 +74,12 @@ def key_value_write(
 
     if log is None:
 
-        def write_plain(key: bytes, value: bytes | None, _timestamp: int) -> None:
+        def write_plain(_entry_key: Any, key: bytes, value: bytes | None, _timestamp: int) -> None:
             put(key, value)
 
         return write_plain
 
-    def log_plain(key: bytes, value: bytes | None, _timestamp: int) -> None:
+    def log_plain(_entry_key: Any, key: bytes, value: bytes | None, _timestamp: int) -> None:
         put(key, value)
         log(key, value, current.timestamp, None)
 
@@ -98,7 +103,7 @@ def window_write(
     current: CurrentRecord,
     *,
     timestamped: bool,
-) -> WindowWrite:
+) -> Write:
     """Returns the write of a window store without duplicates, by the row's key.
 
     A write is logged even if the store below drops it because it came too late.
@@ -110,15 +115,16 @@ def window_write(
         timestamped: whether rows carry the timestamp of their value.
     """
 
-    def put_row(row_key: bytes, start_ms: int, value: bytes | None, timestamp: int) -> None:
+    def put_row(entry_key: Any, row_key: bytes, value: bytes | None, timestamp: int) -> None:
         if timestamped and value is not None:
             value = pack_int64(timestamp) + value
-        put(row_key, start_ms, value)
+        put(row_key, entry_key[1], value)
 
     if log is None:
         return put_row
 
-    def log_row(row_key: bytes, start_ms: int, value: bytes | None, timestamp: int) -> None:
+    def log_row(entry_key: Any, row_key: bytes, value: bytes | None, timestamp: int) -> None:
+        start_ms = entry_key[1]
         if timestamped:
             put(row_key, start_ms, None if value is None else pack_int64(timestamp) + value)
             log(row_key[SEGMENT_BYTES:], value, timestamp, None)
@@ -135,7 +141,7 @@ def duplicates_write(
     current: CurrentRecord,
     *,
     timestamped: bool,
-) -> WindowWrite:
+) -> DuplicateWrite:
     """Returns the write of a window store that keeps duplicates, by the user's key.
 
     They are numbered in the changelog apart from the store: deletions, which do nothing

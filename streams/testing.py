@@ -42,7 +42,7 @@ from typing import (
     overload,
 )
 
-from thalweg.stores.api import StateStore
+from thalweg.stores.api import TaskStore
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.callables import shown
 from thalweg.stores.durations import to_ms
@@ -628,13 +628,13 @@ class TopologyTestDriver:
             found.update(task.stores)
         return found
 
-    def _store(self, name: str) -> StateStore:
+    def _store(self, name: str) -> TaskStore:
         stores = self.get_all_state_stores()
         if name not in stores:
             known = ", ".join(sorted(stores)) or "none"
             message = f"there is no store {name!r}; the topology's stores: {known}"
             raise UnknownStoreError(message)
-        store: StateStore = stores[name]
+        store: TaskStore = stores[name]
         return store
 
     def store_entries(self, name: str) -> tuple[str, list[dict[str, Any]]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 
-from thalweg.stores.rows.pending import (
+from thalweg.stores.rows.contract import (
     Change,
     Row,
     closed,

@@ -41,7 +41,7 @@ from thalweg.stores.formats import (
     encode_window_key,
     pack_int64,
 )
-from thalweg.stores.rows.pending import Change, PendingByteStore, Row
+from thalweg.stores.rows.contract import Change, ExpiringRowStore, Row
 from thalweg.stores.windowed import FOREVER_MS
 
 SEGMENT_BYTES: Final = 8
@@ -74,7 +74,7 @@ class SegmentedRows:
 
     def __init__(
         self,
-        rows: PendingByteStore,
+        rows: ExpiringRowStore,
         *,
         retention_ms: int,
         segment_interval_ms: int,
@@ -85,7 +85,7 @@ class SegmentedRows:
         self.observed_ms = _NO_TIME_MS
         self._retention_ms = retention_ms
         self._interval_ms = segment_interval_ms if rows.persistent else 1
-        self._retain_duplicates = retain_duplicates
+        self.retain_duplicates = retain_duplicates
         self._expired = expired
         # No row starts later: the observed time, or more where that is not known exactly.
         self._rows_until_ms = _NO_TIME_MS
@@ -105,7 +105,7 @@ class SegmentedRows:
             newest_segment: int = _segment.unpack_from(row_key)[0]
             self._observe(newest_segment * self._interval_ms)
             self._rows_until_ms = (newest_segment + 1) * self._interval_ms - 1
-            self._may_collide = self._retain_duplicates
+            self._may_collide = self.retain_duplicates
             break
 
     # -- writing -------------------------------------------------------------------------
@@ -118,7 +118,7 @@ class SegmentedRows:
         Returns:
             The number the row has among its duplicates, 0 in stores that keep none.
         """
-        if self._retain_duplicates:
+        if self.retain_duplicates:
             return self._put_duplicate(key, start_ms, value)
         self.put_row(self.row_key(key, start_ms), start_ms, value)
         return 0
@@ -195,7 +195,7 @@ class SegmentedRows:
     def get(self, key: bytes, start_ms: int) -> bytes | None:
         """Reads one row unless it is expired; of duplicates the newest."""
         lower = self.row_key(key, start_ms)
-        if not self._retain_duplicates:
+        if not self.retain_duplicates:
             return self.get_row(lower, start_ms)
         if start_ms < self._live_from_ms:
             return None

@@ -242,7 +242,8 @@ class _Run:
         self.host = RecordingHost(self.directory / "store", self.suite.cache_bytes)
         self.host.changes = before.changes
         self.store = self.suite.open_store(self.host)
-        self.listens = self.store.set_flush_listener(self.flushed, True)
+        self.listens = self.store.is_cached
+        self.store.updates(self.flushed, send_old=True)
 
     def flushed(self, key: str, new: int | None, old: int | None, _timestamp: int) -> None:
         assert old == self.forwarded.get(key), f"{key} was forwarded with another old value"

@@ -236,12 +236,11 @@ class _Run:
         self.host = RecordingHost(self.directory / "store", self.suite.cache_bytes)
         self.host.changes = before.changes
         self.store = self.suite.open_store(self.host)
-        self.listens = self.store.set_flush_listener(self.flushed, True)
+        self.listens = self.store.is_cached
+        self.store.updates(self.flushed, send_old=True)
 
-    def flushed(
-        self, key: str, start: int, new: int | None, old: int | None, _timestamp: int
-    ) -> None:
-        row = (key, start)
+    def flushed(self, row: RowKey, new: int | None, old: int | None, _timestamp: int) -> None:
+        start = row[1]
         self.seen.discard(row)
         # An expired row below is not found, whatever was forwarded of it.
         assert old == self.forwarded.get(row) or (old is None and not self.is_live(start))

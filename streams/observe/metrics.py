@@ -304,7 +304,7 @@ def _counters(
 
 
 def _hit_ratio(store: Any, tags: Mapping[str, str]) -> Iterator[Metric]:
-    hits, misses = (getattr(store, attribute, 0) for attribute in _CACHE_COUNTERS)
+    hits, misses = (getattr(store, attribute, None) or 0 for attribute in _CACHE_COUNTERS)
     if hits + misses:
         ratio, description = hits / (hits + misses), "part of the reads the record cache answered"
         yield Metric("hit-ratio-avg", CACHE_GROUP, ratio, tags, description)

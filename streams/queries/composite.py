@@ -117,7 +117,7 @@ class QueryService:
         assert builder.key_serde is not None
         _refuse_type(name, "key", key, builder.key_serde)
         _refuse_type(name, "value", value, builder.value_serde)
-        unwrap = _value_of if builder.kind.startswith("timestamped") and not timestamped else _same
+        unwrap = _value_of if builder.is_timestamped and not timestamped else _same
 
         def faces() -> Sequence[Any]:
             return self._faces(name, partition)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from thalweg.stores.api import StateStore
+from thalweg.stores.api import TaskStore
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.errors import StreamsError
 from thalweg.stores.record import CurrentRecord, RawRecord, offset_of
@@ -66,7 +66,7 @@ class ActiveTask:
         cache: RecordCache | None,
         directory: Path,
         now_ms: Callable[[], int],
-        global_store: Callable[[str], StateStore | None] = lambda _name: None,
+        global_store: Callable[[str], TaskStore | None] = lambda _name: None,
         current: CurrentRecord | None = None,
     ) -> None:
         self.id = id

@@ -20,7 +20,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from thalweg.stores.api import StateStore
+from thalweg.stores.api import TaskStore
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.directory import (
     CHECKPOINT_FILE,
@@ -166,7 +166,7 @@ class GlobalTask:
         return self._task.scope.drops
 
     @property
-    def stores(self) -> Mapping[str, StateStore]:
+    def stores(self) -> Mapping[str, TaskStore]:
         """The global stores by name."""
         return self._task.stores
 

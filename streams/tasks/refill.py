@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from thalweg.stores.api import StateStore
+from thalweg.stores.api import TaskStore
 from thalweg.stores.record import RawRecord
 from thalweg.stores.serde import serdes
 from thalweg.streams.config import StreamsConfig
@@ -80,7 +80,7 @@ class Refill:
         self._task.compile()
         self._task.start({partition: partition_time_ms})
 
-    def _copy(self, name: str) -> StateStore:
+    def _copy(self, name: str) -> TaskStore:
         builder = self._task.stores.builder(name)
         if builder.backend == "rocks":
             builder = replace(builder, backend="memory")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
-from thalweg.stores.api import StateStore
+from thalweg.stores.api import TaskStore
 from thalweg.stores.errors import StreamsError
 from thalweg.stores.record import RawRecord, record_offset
 from thalweg.streams.restore_listener import NOBODY, RestoreListener, tell
@@ -58,7 +58,7 @@ class StoreRestoration:
     """
 
     task_id: str
-    store: StateStore
+    store: TaskStore
     partition: TopicPartition
     start_offset: int
     position: int

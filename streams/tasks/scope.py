@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from thalweg.stores.api import StateStore
+from thalweg.stores.api import TaskStore
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.errors import StreamsError
 from thalweg.stores.record import CurrentRecord
@@ -73,9 +73,9 @@ class OperatorScope:
         cache: RecordCache | None,
         collector: RecordCollector,
         policy: FailurePolicy,
-        stores: Mapping[str, StateStore],
+        stores: Mapping[str, TaskStore],
         offsets: Offsets,
-        global_store: Callable[[str], StateStore | None],
+        global_store: Callable[[str], TaskStore | None],
     ) -> None:
         self.task_id = str(id)
         self.config = config

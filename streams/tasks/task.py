@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from thalweg.stores.api import StateStore
+from thalweg.stores.api import TaskStore
 from thalweg.stores.record import CurrentRecord
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.tasks.drops import DropReason
@@ -53,7 +53,7 @@ class TaskFace(Protocol):
     keeps_stream_time: bool
     commit_requested: bool
     now_ms: Callable[[], int]
-    global_store: Callable[[str], StateStore | None]
+    global_store: Callable[[str], TaskStore | None]
     stream_punctuations: PunctuationQueue
 
     def store(self, name: str) -> Any:

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from thalweg.stores.api import StateStore
+from thalweg.stores.api import TaskStore
 from thalweg.stores.bytes.rocks import process_budget
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.directory import (
@@ -581,7 +581,7 @@ class TaskManager:
             if task_id.partition < counts.get(topic, 0)
         ]
 
-    def _global_store(self, name: str) -> StateStore | None:
+    def _global_store(self, name: str) -> TaskStore | None:
         return None if self.global_task is None else self.global_task.stores.get(name)
 
     # -- restoring -----------------------------------------------------------------------

@@ -13,7 +13,7 @@ from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
 from pathlib import Path
 
-from thalweg.stores.api import Log, StateStore
+from thalweg.stores.api import Log, TaskStore
 from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.errors import StreamsError
@@ -27,7 +27,7 @@ from thalweg.streams.tasks.task import TaskId
 from thalweg.streams.transport.port import TopicPartition
 
 
-class TaskStores(Mapping[str, StateStore]):
+class TaskStores(Mapping[str, TaskStore]):
     """The stores of one task, by name, in the order in which they were opened.
 
     Args:
@@ -63,12 +63,12 @@ class TaskStores(Mapping[str, StateStore]):
         self._plan = plan
         self._config = config
         self._changelog = changelog
-        self._by_name: dict[str, StateStore] = {}
+        self._by_name: dict[str, TaskStore] = {}
         self._positions: dict[TopicPartition, int] = {}
 
     # -- by name; any thread may read ----------------------------------------------------
 
-    def __getitem__(self, name: str) -> StateStore:
+    def __getitem__(self, name: str) -> TaskStore:
         return self._by_name[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -77,11 +77,11 @@ class TaskStores(Mapping[str, StateStore]):
     def __len__(self) -> int:
         return len(self._by_name)
 
-    def items(self) -> ItemsView[str, StateStore]:
+    def items(self) -> ItemsView[str, TaskStore]:
         """Returns name and store of each."""
         return self._by_name.items()
 
-    def values(self) -> ValuesView[StateStore]:
+    def values(self) -> ValuesView[TaskStore]:
         """Returns the stores."""
         return self._by_name.values()
 
@@ -104,7 +104,7 @@ class TaskStores(Mapping[str, StateStore]):
             self._config.default_key_serde, self._config.default_value_serde
         )
 
-    def adopt(self, name: str, store: StateStore) -> None:
+    def adopt(self, name: str, store: TaskStore) -> None:
         """Takes a store that was opened elsewhere for one of the task's own."""
         self._by_name[name] = store
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from thalweg.stores.errors import StreamsError
+from thalweg.stores.updates import Step, add_one
 from thalweg.topology.edges import Edge
 from thalweg.topology.operators.operator import (
-    Failed,
     NodeScope,
     Operator,
     Process,
@@ -27,7 +27,6 @@ from thalweg.topology.operators.operator import (
 )
 from thalweg.topology.operators.returned import pair_of
 
-Step = Callable[[Any, Any, Any], Any]
 Warn = Callable[[], None]
 
 _log = logging.getLogger(__name__)
@@ -76,37 +75,12 @@ class KeyedAggregate(TableMaker):
         """
         raise NotImplementedError
 
-    def bind(self, store: Any, step: Step, drop: Process, failed: Failed) -> Process:
-        """Returns the closure of a store whose cache forwards by itself."""
-        process: Process = store.fold(step, drop, failed)
-        return process
-
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         store = scope.task.store(self.store_name)
+        updates = store.updates(scope.forward, send_old=self.tells_old_values)
         step = self.step(self.missing_result.of(scope.name, self.store_name))
-        forward, failed, drop = scope.forward, scope.failed, scope.drop
-        if store.set_flush_listener(forward, self.tells_old_values):
-            return self.bind(store, step, drop, failed)
-        get, put, send_old = store.get_pair, store.put_pair, self.tells_old_values
-
-        def aggregate(key: Any, value: Any, timestamp: int) -> None:
-            if key is None or value is None:
-                drop(key, value, timestamp)
-                return
-            try:
-                pair = get(key)
-                if pair is None:
-                    old, newest = None, timestamp
-                else:
-                    old, newest = pair[0], max(timestamp, pair[1])
-                new = step(key, value, old)
-                put(key, new, timestamp if new is None else newest)
-                forward(key, new, old if send_old else None, newest)
-            except Exception as error:
-                failed(error, key, value, timestamp)
-
-        return aggregate
+        return updates.fold(step, scope.drop, scope.failed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,12 +89,7 @@ class Count(KeyedAggregate):
 
     def step(self, warn: Warn) -> Step:
         """Returns the counting step."""
-        return count_step
-
-    def bind(self, store: Any, step: Step, drop: Process, failed: Failed) -> Process:
-        """Returns the store's own counting, which saves the call of a step."""
-        process: Process = store.count(drop, failed)
-        return process
+        return add_one
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,11 +113,6 @@ class Aggregate(KeyedAggregate):
     def step(self, warn: Warn) -> Step:
         """Returns the folding step."""
         return aggregate_step(self.initializer, self.fn, warn)
-
-
-def count_step(_key: Any, _value: Any, old: Any) -> Any:
-    """Adds one."""
-    return 1 if old is None else old + 1
 
 
 def reduce_step(reducer: Callable[[Any, Any], Any], warn: Warn) -> Step:
@@ -259,33 +223,25 @@ class GroupedTableAggregate(TableMaker):
         """Returns the closure of one task."""
         store = scope.task.store(self.store_name)
         add, subtract = self.steps(self.missing_result.of(scope.name, self.store_name))
-        forward, failed, send_old, node = (
-            scope.forward,
-            scope.failed,
-            self.tells_old_values,
-            scope.name,
-        )
-        cached = store.set_flush_listener(forward, send_old)
-        get, put = store.get_pair, store.put_pair
+        updates = store.updates(scope.forward, send_old=self.tells_old_values)
+        read, write, failed, node = updates.read, updates.write, scope.failed, scope.name
 
         def aggregate(key: Any, new: Any, old: Any, timestamp: int) -> None:
             try:
                 if key is None:
                     message = "an aggregated table got a record without a key"
                     raise StreamsError(message, node=node)
-                pair = get(key)
+                pair = read(key)
                 before = after = None if pair is None else pair[0]
                 newest = timestamp
-                if old is not None and before is not None:
+                if pair is not None and old is not None:
                     after = subtract(key, old, before)
                     newest = max(timestamp, pair[1])
                 if new is not None:
                     after = add(key, new, after)
                     if pair is not None:
                         newest = max(timestamp, pair[1])
-                put(key, after, timestamp if after is None else newest)
-                if not cached:
-                    forward(key, after, before if send_old else None, newest)
+                write(key, after, before, newest, timestamp)
             except Exception as error:
                 failed(error, key, new, timestamp)
 
@@ -298,7 +254,7 @@ class TableCount(GroupedTableAggregate):
 
     def steps(self, warn: Warn) -> tuple[Step, Step]:
         """Returns adding and subtracting one."""
-        return count_step, lambda _key, _value, aggregate: aggregate - 1
+        return add_one, lambda _key, _value, aggregate: aggregate - 1
 
 
 @dataclass(frozen=True, eq=False)

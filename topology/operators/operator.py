@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from thalweg.stores.record import CurrentRecord
+from thalweg.stores.updates import Materialized
 from thalweg.topology.edges import Edge
 from thalweg.topology.operators.propagation import Propagation
 from thalweg.topology.processor import Cancellable, ProcessorContext, PunctuationType
@@ -42,7 +43,7 @@ class TaskScope(Protocol):
         """What is under way in the task."""
         ...
 
-    def store(self, name: str) -> Any:
+    def store(self, name: str) -> Materialized[Any]:
         """Returns the built store of that name."""
         ...
 

@@ -20,9 +20,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from thalweg.stores.api import CacheBudget
+from thalweg.stores.updates import Forward, Pair
 
-Pair = tuple[Any, int]
-TellChange = Callable[[Any, Any, Any, int], None]
+TellChange = Forward
 Read = Callable[[Any], Pair | None]
 
 NO_TIME: Final = -1

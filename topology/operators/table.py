@@ -15,17 +15,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from thalweg.stores.updates import Pair
 from thalweg.topology.edges import Edge
 from thalweg.topology.operators.operator import (
     NodeScope,
     Operator,
     Process,
     TableMaker,
+    TableProcess,
     TaskScope,
 )
 from thalweg.topology.operators.returned import truth_of
 
-Pair = tuple[Any, int]
 Read = Callable[[Any], Pair | None]
 Rows = Callable[[str], Read]
 """How to read a store by its name; which of its rows, the newest or others, is up to it."""
@@ -185,11 +186,16 @@ class TableOperator(TableMaker):
 
     takes = Edge.CHANGE
 
-    def bind_store(self, scope: NodeScope) -> tuple[Any, bool]:
-        """Returns the node's store and whether its cache forwards in the node's place."""
-        assert self.store_name is not None
+    def bind_updates(self, scope: NodeScope) -> tuple[Read | None, TableProcess]:
+        """Returns how the operator reads its own rows, and where its changes go.
+
+        Without a store there are no rows to read, and a change is forwarded.
+        """
+        if self.store_name is None:
+            return None, scope.forward
         store = scope.task.store(self.store_name)
-        return store, store.set_flush_listener(scope.forward, self.tells_old_values)
+        updates = store.updates(scope.forward, send_old=self.tells_old_values)
+        return updates.read, updates.write
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,8 +217,9 @@ class TableSource(TableOperator):
 
             return source
 
-        store, cached = self.bind_store(scope)
-        get, put, send_old = store.get_pair, store.put_pair, self.tells_old_values
+        store = scope.task.store(self.store_name)
+        updates = store.updates(forward, send_old=self.tells_old_values)
+        read, write = updates.read, updates.write
 
         def stored_source(key: Any, value: Any, timestamp: int) -> None:
             if key is None:
@@ -221,10 +228,8 @@ class TableSource(TableOperator):
             try:
                 # Read even where the old value is not asked for: the JVM does, and what its
                 # cache holds (so what it evicts) depends on it.
-                pair = get(key)
-                put(key, value, timestamp)
-                if not cached:
-                    forward(key, value, pair[0] if send_old and pair else None, timestamp)
+                pair = read(key)
+                write(key, value, pair and pair[0], timestamp)
             except Exception as error:
                 failed(error, key, value, timestamp)
 
@@ -249,37 +254,24 @@ class TableFilter(TableOperator):
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
-        predicate, negate, forward, failed = (
-            self.predicate,
-            self.negate,
-            scope.forward,
-            scope.failed,
-        )
+        predicate, negate, failed = self.predicate, self.negate, scope.failed
         send_old, is_quiet = self.tells_old_values, self.send_old_values
         truth = truth_of("filter_not" if negate else "filter")
-        get = put = None
-        cached = False
-        if self.store_name is not None:
-            store, cached = self.bind_store(scope)
-            get, put = store.get_pair, store.put_pair
+        read, change = self.bind_updates(scope)
 
         def filter_(key: Any, new: Any, old: Any, timestamp: int) -> None:
             try:
                 kept = new if new is not None and truth(predicate(key, new)) != negate else None
                 before = None
                 if send_old:
-                    if get is not None:
-                        pair = get(key)
+                    if read is not None:
+                        pair = read(key)
                         before = pair and pair[0]
                     elif old is not None and truth(predicate(key, old)) != negate:
                         before = old
                     if is_quiet and before is None and kept is None:
                         return
-                if put is not None:
-                    put(key, kept, timestamp)
-                    if cached:
-                        return
-                forward(key, kept, before, timestamp)
+                change(key, kept, before, timestamp)
             except Exception as error:
                 failed(error, key, new, timestamp)
 
@@ -295,13 +287,9 @@ class TableMapValues(TableOperator):
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
-        fn, forward, failed, send_old = self.fn, scope.forward, scope.failed, self.tells_old_values
+        fn, failed, send_old = self.fn, scope.failed, self.tells_old_values
         with_key = self.with_key
-        get = put = None
-        cached = False
-        if self.store_name is not None:
-            store, cached = self.bind_store(scope)
-            get, put = store.get_pair, store.put_pair
+        read, change = self.bind_updates(scope)
 
         def map_values(key: Any, new: Any, old: Any, timestamp: int) -> None:
             try:
@@ -309,16 +297,12 @@ class TableMapValues(TableOperator):
                     new = fn(key, new) if with_key else fn(new)
                 before = None
                 if send_old:
-                    if get is not None:
-                        pair = get(key)
+                    if read is not None:
+                        pair = read(key)
                         before = pair and pair[0]
                     elif old is not None:
                         before = fn(key, old) if with_key else fn(old)
-                if put is not None:
-                    put(key, new, timestamp)
-                    if cached:
-                        return
-                forward(key, new, before, timestamp)
+                change(key, new, before, timestamp)
             except Exception as error:
                 failed(error, key, new, timestamp)
 
@@ -334,28 +318,20 @@ class TableTransformValues(TableOperator):
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         transform = bind_transformer(self.supplier, scope)
-        forward, failed, send_old = scope.forward, scope.failed, self.tells_old_values
-        get = put = None
-        cached = False
-        if self.store_name is not None:
-            store, cached = self.bind_store(scope)
-            get, put = store.get_pair, store.put_pair
+        failed, send_old = scope.failed, self.tells_old_values
+        read, change = self.bind_updates(scope)
 
         def transform_values(key: Any, new: Any, old: Any, timestamp: int) -> None:
             try:
                 after = transform(key, new)
                 before = None
                 if send_old:
-                    if get is not None:
-                        pair = get(key)
+                    if read is not None:
+                        pair = read(key)
                         before = pair and pair[0]
                     else:
                         before = transform(key, old)
-                if put is not None:
-                    put(key, after, timestamp)
-                    if cached:
-                        return
-                forward(key, after, before, timestamp)
+                change(key, after, before, timestamp)
             except Exception as error:
                 failed(error, key, new, timestamp)
 

@@ -20,9 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from thalweg.stores.updates import UNREAD, Pair
 from thalweg.topology.operators.operator import NodeScope, Process
 from thalweg.topology.operators.table import (
-    Pair,
     Read,
     Rows,
     TableOperator,
@@ -169,19 +169,14 @@ class TableJoinMerge(TableOperator):
 
             return merge
 
-        store, cached = self.bind_store(scope)
-        get, put = store.get_pair, store.put_pair
-        # Its own rows are old values that the sides were not asked for.
-        reads_old = self.begins_propagation and not self.send_old_values and not cached
+        _, change = self.bind_updates(scope)
+        # The sides give old values only where they were asked for them. Where they were not and
+        # they are needed, the store reads its own rows.
+        gives_old = self.send_old_values or not self.begins_propagation
 
         def stored_merge(key: Any, new: Any, old: Any, timestamp: int) -> None:
             try:
-                if reads_old:
-                    pair = get(key)
-                    old = pair and pair[0]
-                put(key, new, timestamp)
-                if not cached:
-                    forward(key, new, old if send_old else None, timestamp)
+                change(key, new, old if gives_old else UNREAD, timestamp)
             except Exception as error:
                 failed(error, key, new, timestamp)
 

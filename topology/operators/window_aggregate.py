@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
-from thalweg.stores.api import WindowFlushListener
+from thalweg.stores.updates import Step, add_one, raise_error, read_and_write
 from thalweg.stores.windowed import (
     TimeWindow,
     UnlimitedWindow,
@@ -27,10 +27,7 @@ from thalweg.stores.windowed import (
 )
 from thalweg.topology.operators.aggregate import (
     MissingResult,
-    Step,
     Warn,
-    aggregate_step,
-    count_step,
     reduce_step,
 )
 from thalweg.topology.operators.operator import NodeScope, Process, TableMaker
@@ -66,7 +63,9 @@ class WindowedAggregate(TableMaker):
     missing_result: MissingResult = field(default_factory=MissingResult, init=False)
 
     def step(self, warn: Warn) -> Step:
-        """Returns the function (key, value, old aggregate or None) -> new aggregate or None.
+        """Returns the function (row, value, old aggregate or None) -> new aggregate or None.
+
+        A row is (key, window start).
 
         Args:
             warn: what to call when user code returned None where that is rarely meant.
@@ -84,13 +83,13 @@ class WindowedAggregate(TableMaker):
             UnlimitedWindow if window_of.is_unlimited else _sized(window_of)
         )
 
-        def flushed(key: Any, start: int, new: Any, old: Any, timestamp: int) -> None:
-            forward(Windowed(key, ends(start)), new, old, timestamp)
+        def forward_change(row: tuple[Any, int], new: Any, old: Any, timestamp: int) -> None:
+            forward(Windowed(row[0], ends(row[1])), new, old, timestamp)
 
-        if store.set_flush_listener(flushed, self.tells_old_values):
-            fold = store.fold(step)
-        else:
-            fold = self._fold_and_forward(store, step, flushed)
+        updates = store.updates(forward_change, send_old=self.tells_old_values)
+        # A value of None is folded as any other. An error ends the record, whatever windows
+        # are left, so it is dealt with below.
+        fold = updates.fold(step, read_and_write(updates, step), raise_error)
 
         def observed() -> int:
             return stream_time
@@ -110,26 +109,11 @@ class WindowedAggregate(TableMaker):
                     if end <= close_time:
                         late(key, timestamp, end, stream_time)
                     else:
-                        fold(key, start, value, timestamp)
+                        fold((key, start), value, timestamp)
             except Exception as error:
                 failed(error, key, value, timestamp)
 
         return aggregate
-
-    def _fold_and_forward(
-        self, store: Any, step: Step, forward: WindowFlushListener
-    ) -> Callable[[Any, int, Any, int], None]:
-        """Returns what a store does by itself that has a cache: fold, and forward each change."""
-        fetch, put, send_old = store.fetch_pair, store.put_pair, self.tells_old_values
-
-        def fold(key: Any, start: int, value: Any, timestamp: int) -> None:
-            pair = fetch(key, start)
-            old, newest = (None, timestamp) if pair is None else (pair[0], max(timestamp, pair[1]))
-            new = step(key, value, old)
-            put(key, start, new, timestamp if new is None else newest)
-            forward(key, start, new, old if send_old else None, newest)
-
-        return fold
 
 
 def _sized(windows: Any) -> Callable[[int], Window]:
@@ -148,7 +132,7 @@ class WindowCount(WindowedAggregate):
 
     def step(self, warn: Warn) -> Step:
         """Returns the counting step."""
-        return count_step
+        return add_one
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,4 +155,14 @@ class WindowAggregate(WindowedAggregate):
 
     def step(self, warn: Warn) -> Step:
         """Returns the folding step."""
-        return aggregate_step(self.initializer, self.fn, warn)
+        initializer, fn = self.initializer, self.fn
+
+        def fold(row: tuple[Any, int], value: Any, old: Any) -> Any:
+            if old is not None:
+                return fn(row[0], value, old)
+            new = fn(row[0], value, initializer())
+            if new is None:
+                warn()
+            return new
+
+        return fold

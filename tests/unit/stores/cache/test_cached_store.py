@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,11 +24,12 @@ from thalweg.stores.builders import (
     timestamped_window_store,
     window_store,
 )
-from thalweg.stores.cache.key_value import CachingKeyValueStore
-from thalweg.stores.cache.window import CachingWindowStore
+from thalweg.stores.cache import cached_store
+from thalweg.stores.cache.entry import HOT_AFTER, WRITTEN
 from thalweg.stores.errors import SerializationError, StoreClosedError
 from thalweg.stores.serde import Serde, serdes
 from thalweg.stores.testing import RecordingHost
+from thalweg.stores.updates import add_one, raise_error
 
 TEXT, LONG = serdes.string, serdes.int64
 PLENTY = 1_000_000
@@ -56,16 +58,49 @@ class Opened:
     ) -> None:
         self.host = RecordingHost(directory, cache_bytes)
         self.store: Any = builder.build(self.host)
+        self.is_window = builder.is_window
         self.forwarded: list[tuple[Any, ...]] = []
         if listens:
-            self.store.set_flush_listener(self.hear, send_old_values)
+            self.listen(self.hear, send_old_values)
+
+    def listen(self, listener: Callable[..., None], send_old_values: bool) -> None:
+        """Tells the store where changes go; a window change is heard with its start."""
+        if self.is_window:
+
+            def forward(key: tuple[Any, int], *change: Any) -> None:
+                listener(*key, *change)
+
+            self.store.updates(forward, send_old=send_old_values)
+        else:
+            self.store.updates(listener, send_old=send_old_values)
 
     def hear(self, *change: Any) -> None:
         self.forwarded.append(change)
 
+    def fold(self, *step: Callable[..., Any]) -> Any:
+        """Binds a step; of window stores it is called with key and start as two arguments."""
+        bound = self.store.pairs.fold
+        if not self.is_window:
+            return bound(*step)
+        fold = bound(lambda row, *value: step[0](row[0], *value), pytest.fail, raise_error)
+        return lambda key, start, value, timestamp: fold((key, start), value, timestamp)
+
+    def get_pair(self, key: str) -> Any:
+        return self.store.pairs.read(key)
+
+    def fetch_pair(self, key: str, start_ms: int) -> Any:
+        return self.store.pairs.read((key, start_ms))
+
+    def peek_pair(self, *key: Any) -> Any:
+        return self.store.pairs.peek(key if self.is_window else key[0])
+
+    def put_pair(self, *row: Any) -> None:
+        key, (value, timestamp) = row[:-2], row[-2:]
+        self.store.pairs.put(key if self.is_window else key[0], value, timestamp)
+
     def put(self, key: str, value: Any, timestamp: int) -> None:
         self.host.set_record(timestamp)
-        self.store.put_pair(key, value, timestamp)
+        self.put_pair(key, value, timestamp)
 
     def logged(self) -> list[tuple[bytes, bytes | None, int | None]]:
         return [(change.key, change.value, change.timestamp) for change in self.host.changes]
@@ -75,6 +110,14 @@ class Opened:
         cache = self.host.record_cache
         assert cache is not None
         return cache.size_bytes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _rows_become_hot_soon() -> Iterator[None]:
+    """Makes a row hot at its first fold after a write, so that short runs meet hot rows."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(cached_store, "HOT_AFTER", WRITTEN)
+        yield
 
 
 @pytest.fixture
@@ -126,7 +169,7 @@ def test_the_old_value_is_that_of_the_interval_before(opened: Any, send_old_valu
 def test_the_old_value_of_a_row_read_before_is_kept_up(opened: Any) -> None:
     one = opened(TEXTS, send_old_values=True)
     one.store.restore([(1, b"a", b"0", 0)])
-    assert one.store.get_pair("a") == ("0", 1)
+    assert one.get_pair("a") == ("0", 1)
     for value in ("1", "2"):
         one.put("a", value, 5)
         one.store.flush_cache()
@@ -173,11 +216,11 @@ def test_a_change_is_forwarded_in_the_context_of_its_last_record(opened: Any) ->
     def listen(key: str, _new: Any, _old: Any, timestamp: int) -> None:
         seen.append((key, current.topic, current.origin, current.timestamp, timestamp))
 
-    one.store.set_flush_listener(listen, False)
+    one.listen(listen, False)
     one.host.set_record(5, offset=1, topic="one")
-    one.store.put_pair("a", "1", 40)
+    one.put_pair("a", "1", 40)
     one.host.set_record(6, offset=2, topic="two", headers=[("h", b"1")])
-    one.store.put_pair("a", "2", 41)
+    one.put_pair("a", "2", 41)
     one.host.set_record(9, offset=3, topic="three")
     one.store.flush_cache()
 
@@ -192,9 +235,9 @@ def test_a_listener_may_write_to_the_store_it_hears_of(opened: Any) -> None:
     def listen(key: str, new: str | None, old: str | None, timestamp: int) -> None:
         one.hear(key, new, old, timestamp)
         if new is not None and len(new) < 3:
-            one.store.put_pair(key, new + new[0], timestamp)
+            one.put_pair(key, new + new[0], timestamp)
 
-    one.store.set_flush_listener(listen, True)
+    one.listen(listen, True)
     one.put("a", "x", 1)
     for _ in range(4):
         one.store.flush_cache()
@@ -213,7 +256,7 @@ def test_values_that_can_change_are_not_shared(opened: Any) -> None:
         aggregate.append(value)
         return aggregate
 
-    fold = one.store.fold(append, one.hear, one.hear)
+    fold = one.fold(append, one.hear, one.hear)
     for number in (1, 2, 3):
         fold("a", number, number)
         fold("a", number, number)
@@ -224,8 +267,8 @@ def test_values_that_can_change_are_not_shared(opened: Any) -> None:
         ([1, 1, 2, 2], [1, 1]),
         ([1, 1, 2, 2, 3, 3], [1, 1, 2, 2]),
     ]
-    one.store.get_pair("a")[0].append("not stored")
-    assert one.store.get_pair("a")[0] == [1, 1, 2, 2, 3, 3]
+    one.get_pair("a")[0].append("not stored")
+    assert one.get_pair("a")[0] == [1, 1, 2, 2, 3, 3]
 
 
 def test_what_cannot_be_written_leaves_the_row_as_it_was(opened: Any) -> None:
@@ -233,12 +276,12 @@ def test_what_cannot_be_written_leaves_the_row_as_it_was(opened: Any) -> None:
     one.store.restore([(1, b"a", b"[1]", 0)])
 
     with pytest.raises(SerializationError):
-        one.store.put_pair("a", object(), 2)
+        one.put_pair("a", object(), 2)
     with pytest.raises(SerializationError):
-        one.store.put_pair("b", object(), 2)
+        one.put_pair("b", object(), 2)
 
-    assert one.store.get_pair("a") == ([1], 1)
-    assert one.store.get_pair("b") is None
+    assert one.get_pair("a") == ([1], 1)
+    assert one.get_pair("b") is None
     one.store.flush_cache()
     assert one.forwarded == []
 
@@ -276,9 +319,9 @@ def test_a_listener_may_use_the_store_while_it_is_flushed(
             elif what == "get":
                 # A read may evict, and so take other steps, after it has found the row.
                 before, heard = rows.get(key, ""), told.get(key)
-                found = one.store.get_pair(key) or ("",)
+                found = one.get_pair(key) or ("",)
                 assert found[0] in (before, rows.get(key, ""))
-                assert (one.store.peek_pair(key) or ("",))[0] == rows.get(key, "")
+                assert (one.peek_pair(key) or ("",))[0] == rows.get(key, "")
                 assert (one.store.forwarded_row(key) or (None,))[0] in (heard, told.get(key))
             else:
                 one.store.flush_cache()
@@ -298,7 +341,7 @@ def test_a_listener_may_use_the_store_while_it_is_flushed(
                 is_held = False
                 cache.release()
 
-        one.store.set_flush_listener(listen, True)
+        one.listen(listen, True)
         while left:
             step()
         while one.store.has_unflushed:
@@ -360,7 +403,7 @@ def test_a_bound_step_does_what_reading_and_writing_does(
             Opened(builder, Path(directory) / name, cache_bytes, send_old_values=True)
             for name in ("bound", "plain")
         )
-        fold = bound.store.fold(add, bound.hear, bound.hear)
+        fold = bound.fold(add, bound.hear, bound.hear)
         offset = 1_000
         for key, value, time, topic, headers, flushes, step in records:
             offset += step
@@ -370,16 +413,16 @@ def test_a_bound_step_does_what_reading_and_writing_does(
             if key is None or value is None:
                 plain.hear(key, value, time)
             else:
-                pair = plain.store.get_pair(key)
+                pair = plain.get_pair(key)
                 old, newest = pair or (None, time)
                 new = add(key, value, old)
-                plain.store.put_pair(key, new, time if new is None else max(newest, time))
+                plain.put_pair(key, new, time if new is None else max(newest, time))
             if flushes:
                 for one in (bound, plain):
                     one.store.flush_cache()
             assert bound.size_bytes == plain.size_bytes <= cache_bytes
-            assert bound.store.peek_pair("a") == plain.store.peek_pair("a")
-            assert dict(bound.store.cached_rows()) == dict(plain.store.cached_rows())
+            assert bound.peek_pair("a") == plain.peek_pair("a")
+            assert dict(bound.store.pairs.cached_rows()) == dict(plain.store.pairs.cached_rows())
         for one in (bound, plain):
             one.store.flush_cache()
             one.store.close()
@@ -390,12 +433,12 @@ def test_a_bound_step_does_what_reading_and_writing_does(
 
 def test_a_read_between_two_steps_keeps_the_order_of_updates_and_of_use(opened: Any) -> None:
     one = opened(COUNTS, cache_bytes=3 * (FIXED_BYTES + 1 + 16))
-    count = one.store.count(one.hear, one.hear)
+    count = one.fold(add_one, one.hear, one.hear)
     for offset, key in enumerate("abcab"):
         one.host.set_record(5, offset=offset)
         count(key, "x", 5)
-    assert one.store.get_pair("c") == (1, 5)
-    assert one.store.get_pair("a") == (2, 5)
+    assert one.get_pair("c") == (1, 5)
+    assert one.get_pair("a") == (2, 5)
     one.host.set_record(6, offset=9)
     count("d", "x", 6)  # no room for four: b was used longest ago, and takes all dirty ones along
 
@@ -406,7 +449,7 @@ def test_a_read_between_two_steps_keeps_the_order_of_updates_and_of_use(opened: 
 
 def test_another_thread_sees_value_and_time_of_one_update(opened: Any) -> None:
     one = opened(COUNTS)
-    fold = one.store.fold(lambda _key, value, _old: value, one.hear, one.hear)
+    fold = one.fold(lambda _key, value, _old: value, one.hear, one.hear)
     one.host.set_record(0, offset=0)
     fold("a", 0, 0)
     seen: list[Any] = []
@@ -414,7 +457,7 @@ def test_another_thread_sees_value_and_time_of_one_update(opened: Any) -> None:
 
     def look() -> None:
         while not is_done.is_set():
-            seen.append(one.store.peek_pair("a"))
+            seen.append(one.peek_pair("a"))
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -437,8 +480,8 @@ def test_another_thread_sees_value_and_time_of_one_update(opened: Any) -> None:
 
 def test_counting_is_a_step_that_adds_one(opened: Any) -> None:
     one, two = opened(COUNTS, send_old_values=True), opened(COUNTS, send_old_values=True)
-    count = one.store.count(one.hear, one.hear)
-    fold = two.store.fold(lambda _k, _v, old: 1 if old is None else old + 1, two.hear, two.hear)
+    count = one.fold(add_one, one.hear, one.hear)
+    fold = two.fold(lambda _k, _v, old: 1 if old is None else old + 1, two.hear, two.hear)
     records = [("a", "x", 5), ("b", "x", 6), ("a", "y", 3), (None, "x", 1), ("a", None, 1)]
     for _ in range(2):
         for key, value, time in records:
@@ -459,7 +502,7 @@ def test_a_step_that_raises_changes_nothing(opened: Any) -> None:
     def divide(_key: str, value: int, total: int | None) -> int:
         return 6 // value + (total or 0)
 
-    fold = one.store.fold(divide, one.hear, lambda *failure: failures.append(failure))
+    fold = one.fold(divide, one.hear, lambda *failure: failures.append(failure))
     for value in (2, 0, 3, 0):
         fold("a", value, value)
 
@@ -467,7 +510,7 @@ def test_a_step_that_raises_changes_nothing(opened: Any) -> None:
         (ZeroDivisionError, "a", 0, 0),
         (ZeroDivisionError, "a", 0, 0),
     ]
-    assert one.store.get_pair("a") == (5, 3)
+    assert one.get_pair("a") == (5, 3)
 
 
 # The budget.
@@ -482,18 +525,18 @@ def test_rows_weigh_what_they_weigh_in_the_jvm(opened: Any) -> None:
     one.put("key", None, 1)
     assert one.size_bytes == 3 + FIXED_BYTES
     one.host.set_record(1, headers=[("name", b"12345"), ("n", None)])
-    one.store.put_pair("key", "value", 1)
+    one.put_pair("key", "value", 1)
     assert one.size_bytes == 3 + 8 + 5 + FIXED_BYTES + 4 + 5 + 1
     one.host.set_record(1, topic=None)
-    one.store.put_pair("key", "value", 1)
+    one.put_pair("key", "value", 1)
     assert one.size_bytes == 3 + 8 + 5 + FIXED_BYTES - len("input")
 
 
 def test_a_row_that_was_only_read_weighs_less_and_needs_no_flush(opened: Any) -> None:
     one = opened(TEXTS)
     one.store.restore([(1, b"a", b"12", 0)])
-    assert one.store.get_pair("a") == ("12", 1)
-    assert one.store.get_pair("absent") is None
+    assert one.get_pair("a") == ("12", 1)
+    assert one.get_pair("absent") is None
 
     assert one.size_bytes == 1 + 8 + 2 + FIXED_BYTES - len("input")
     one.store.flush_cache()
@@ -502,9 +545,9 @@ def test_a_row_that_was_only_read_weighs_less_and_needs_no_flush(opened: Any) ->
 
 def test_a_window_row_weighs_its_segment_too(opened: Any) -> None:
     one = opened(WINDOWS)
-    one.store.put_pair("key", 50, 1, 55)
+    one.put_pair("key", 50, 1, 55)
     assert one.size_bytes == 8 + (3 + 12) + 8 + 8 + FIXED_BYTES
-    one.store.put_pair("key", 50, None, 55)
+    one.put_pair("key", 50, None, 55)
     assert one.size_bytes == 8 + (3 + 12) + FIXED_BYTES
 
 
@@ -514,7 +557,7 @@ def test_the_victim_goes_first_and_takes_all_dirty_rows_along(opened: Any) -> No
     for key in ("a", "b", "c"):
         one.put(key, "1", 1)
     one.put("a", "2", 2)
-    one.store.get_pair("b")
+    one.get_pair("b")
     assert one.forwarded == []
 
     one.put("d", "1", 3)  # "c" was not used for longest
@@ -539,8 +582,8 @@ def test_a_cache_with_room_for_nothing_writes_through(opened: Any) -> None:
 def test_a_store_gives_way_itself_and_leaves_others_their_rows(tmp_path: Path) -> None:
     host = RecordingHost(tmp_path, 200)
     full, other = (replace(TEXTS, name=name).build(host) for name in ("full", "other"))
-    full.put_pair("a", "x" * 100, 1)  # type: ignore[attr-defined]
-    other.put_pair("b", "y", 1)  # type: ignore[attr-defined]
+    full.pairs.put("a", "x" * 100, 1)  # type: ignore[attr-defined]
+    other.pairs.put("b", "y", 1)  # type: ignore[attr-defined]
 
     assert [change.store for change in host.changes] == ["other"]
     for store in (full, other):
@@ -555,8 +598,8 @@ def test_a_store_is_cached_only_where_there_is_a_cache_and_a_use_for_it(tmp_path
         "d", TEXT, LONG, retention_ms=9, window_size_ms=9, retain_duplicates=True, in_memory=True
     )
 
-    assert isinstance(COUNTS.build(host), CachingKeyValueStore)
-    assert isinstance(WINDOWS.build(host), CachingWindowStore)
+    assert COUNTS.build(host).is_cached
+    assert WINDOWS.build(host).is_cached
     for builder, where in (
         (COUNTS.without_caching(), host),
         (WINDOWS.without_caching(), host),
@@ -566,8 +609,17 @@ def test_a_store_is_cached_only_where_there_is_a_cache_and_a_use_for_it(tmp_path
         (WINDOWS, RecordingHost(tmp_path, 0)),
     ):
         store = builder.build(where)
-        assert not isinstance(store, CachingKeyValueStore | CachingWindowStore)
-        assert store.set_flush_listener(print, False) is False
+        assert not store.is_cached
+        seen: list[Any] = []
+        key: Any = ("a", 5) if builder.is_window else "a"
+        updates = store.updates(partial(_note, seen), send_old=False)
+        updates.write(key, 1, None, 5)
+        assert seen == [(key, 1, None, 5)]  # at once
+        store.close()
+
+
+def _note(seen: list[Any], *change: Any) -> None:
+    seen.append(change)
 
 
 # Reading.
@@ -620,11 +672,11 @@ def test_an_lru_store_below_may_forget_what_the_cache_still_has(opened: Any) -> 
 
 def test_uses_of_the_cache_are_counted(opened: Any) -> None:
     one = opened(COUNTS)
-    count = one.store.fold(lambda _k, _v, old: (old or 0) + 1, one.hear, one.hear)
+    count = one.fold(lambda _k, _v, old: (old or 0) + 1, one.hear, one.hear)
     for key in "aababab":
         count(key, "x", 1)
-    one.store.get_pair("absent")
-    one.store.put_pair("c", 1, 1)
+    one.get_pair("absent")
+    one.put_pair("c", 1, 1)
 
     # Each step reads and writes; the first of a key misses.
     assert (one.store.gets_total, one.store.puts_total) == (8, 8)
@@ -638,9 +690,9 @@ def test_window_updates_are_one_change_per_window(opened: Any) -> None:
     one = opened(WINDOWS, send_old_values=True)
     for number, start in enumerate((50, 60, 50)):
         one.host.set_record(start + 5)
-        one.store.put_pair("a", start, number, start + 5)
+        one.put_pair("a", start, number, start + 5)
     one.store.flush_cache()
-    one.store.put_pair("a", 50, 9, 57)
+    one.put_pair("a", 50, 9, 57)
     one.store.flush_cache()
 
     assert one.forwarded == [("a", 60, 1, None, 65), ("a", 50, 2, None, 55), ("a", 50, 9, 2, 57)]
@@ -653,8 +705,8 @@ def test_window_updates_are_one_change_per_window(opened: Any) -> None:
 
 def test_a_window_that_came_and_went_leaves_no_trace(opened: Any) -> None:
     one = opened(WINDOWS)
-    one.store.put_pair("a", 50, 1, 55)
-    one.store.put_pair("a", 50, None, 56)
+    one.put_pair("a", 50, 1, 55)
+    one.put_pair("a", 50, None, 56)
     one.store.flush_cache()
 
     assert (one.forwarded, one.host.changes, one.size_bytes) == ([], [], 0)
@@ -662,36 +714,36 @@ def test_a_window_that_came_and_went_leaves_no_trace(opened: Any) -> None:
 
 def test_cached_windows_are_read_past_the_retention(opened: Any) -> None:
     one = opened(WINDOWS, send_old_values=True)
-    one.store.put_pair("a", 50, 1, 55)
+    one.put_pair("a", 50, 1, 55)
     one.store.flush_cache()
-    one.store.put_pair("a", 500, 1, 505)
+    one.put_pair("a", 500, 1, 505)
     one.store.flush_cache()
 
     # The row below is expired; the cache still has it, for reads of either kind.
     assert one.store.dump()[1][0]["start"] == 500
-    assert one.store.fetch_pair("a", 50) == (1, 55)
+    assert one.fetch_pair("a", 50) == (1, 55)
     assert [start for start, _ in one.store.fetch("a", 0, 999)] == [50, 500]
     # An update finds no old value below, and a deletion leaves no trace at all.
-    one.store.put_pair("a", 50, 2, 56)
+    one.put_pair("a", 50, 2, 56)
     one.store.flush_cache()
     assert one.forwarded[-1] == ("a", 50, 2, None, 56)
     logged = len(one.host.changes)
-    one.store.put_pair("a", 50, None, 57)
+    one.put_pair("a", 50, None, 57)
     one.store.flush_cache()
     assert one.forwarded[-1] == ("a", 50, 2, None, 56)
     assert len(one.host.changes) == logged
-    assert one.store.fetch_pair("a", 50) is None
+    assert one.fetch_pair("a", 50) is None
 
 
 def test_reading_a_window_leaves_nothing_in_the_cache(opened: Any) -> None:
     one = opened(WINDOWS)
-    one.store.put_pair("a", 50, 1, 55)
+    one.put_pair("a", 50, 1, 55)
     one.store.flush()
     one.store.apply_pending()
     again = opened(WINDOWS)
     again.store.restore(one.host.restore_records())
 
-    assert again.store.fetch_pair("a", 50) == (1, 55)
+    assert again.fetch_pair("a", 50) == (1, 55)
     assert again.size_bytes == 0
     assert (again.store.cache_hits, again.store.cache_misses) == (0, 1)
 
@@ -730,20 +782,20 @@ def test_a_step_bound_to_windows_does_what_reading_and_writing_does(
             Opened(builder, Path(directory) / name, cache_bytes, send_old_values=old)
             for name, old in (("bound", sends_old), ("plain", True))
         )
-        fold = bound.store.fold(add)
+        fold = bound.fold(add)
         for offset, (key, start, value, late, topic, headers, flushes) in enumerate(records):
             time = start + late
             for one in (bound, plain):
                 one.host.set_record(time, offset=offset, topic=topic, headers=headers)
             fold(key, start, value, time)
-            old, newest = plain.store.fetch_pair(key, start) or (None, time)
+            old, newest = plain.fetch_pair(key, start) or (None, time)
             new = add(key, value, old)
-            plain.store.put_pair(key, start, new, time if new is None else max(newest, time))
+            plain.put_pair(key, start, new, time if new is None else max(newest, time))
             if flushes:
                 for one in (bound, plain):
                     one.store.flush_cache()
             assert bound.size_bytes == plain.size_bytes <= cache_bytes
-            assert bound.store.peek_pair("a", 50) == plain.store.peek_pair("a", 50)
+            assert bound.peek_pair("a", 50) == plain.peek_pair("a", 50)
             assert list(bound.store.all()) == list(plain.store.all())
         for one in (bound, plain):
             one.store.flush_cache()
@@ -759,16 +811,51 @@ def test_a_step_bound_to_windows_does_what_reading_and_writing_does(
         assert getattr(bound.store, count) == getattr(plain.store, count)
 
 
+@pytest.mark.parametrize("builder", [COUNTS, WINDOWS])
+def test_a_row_becomes_hot_after_a_few_folds(
+    opened: Any, builder: StoreBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached_store, "HOT_AFTER", HOT_AFTER)
+    one = opened(builder)
+    fold = one.fold(lambda _key, value, total: value + (total or 0), pytest.fail, raise_error)
+    key: Any = ("a", 50) if builder.is_window else ("a",)
+    hot = one.store.pairs._table.hot
+    for offset in range(12):
+        one.host.set_record(50 + offset, offset=offset)
+        fold(*key, 1, 50 + offset)
+        assert bool(hot) is (offset > 4)
+        assert one.peek_pair(*key) == (offset + 1, 50 + offset)
+        if offset == 8:
+            one.store.flush_cache()
+    one.store.flush_cache()
+
+    assert one.forwarded == [(*key, 9, None, 58), (*key, 12, None, 61)]
+
+
+def test_windows_that_one_record_updates_are_flushed_in_the_order_of_their_updates(
+    opened: Any,
+) -> None:
+    one = opened(WINDOWS)
+    fold = one.fold(lambda _key, value, total: value + (total or 0))
+    for offset in range(3):
+        one.host.set_record(55, offset=offset)
+        for start in (50, 45) if offset < 2 else (45, 40, 50):
+            fold("a", start, 1, 55)
+    one.store.flush_cache()
+
+    assert [change[1:3] for change in one.forwarded] == [(45, 3), (40, 1), (50, 3)]
+
+
 def test_a_step_on_a_window_that_raises_changes_nothing(opened: Any) -> None:
     one = opened(WINDOWS)
-    fold = one.store.fold(lambda _key, value, total: 6 // value + (total or 0))
+    fold = one.fold(lambda _key, value, total: 6 // value + (total or 0))
     fold("a", 50, 2, 51)
     for start in (50, 60):
         with pytest.raises(ZeroDivisionError):
             fold("a", start, 0, 55)
 
-    assert one.store.fetch_pair("a", 50) == (3, 51)
-    assert one.store.fetch_pair("a", 60) is None
+    assert one.fetch_pair("a", 50) == (3, 51)
+    assert one.fetch_pair("a", 60) is None
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -788,7 +875,7 @@ def test_scans_of_windows_find_what_is_cached_wherever_it_stands(
     ]
     shared = one.store.read_only()
     for number, (key, start) in enumerate(rows):
-        one.store.put_pair(key, start, number, start)
+        one.put_pair(key, start, number, start)
         if number % 11 == 10:
             one.store.flush_cache()
     known = {row: number for number, row in enumerate(rows)}
@@ -827,7 +914,7 @@ def test_a_listener_may_scan_the_store_it_hears_of(opened: Any) -> None:
     def look(*_change: Any) -> None:
         seen.append([(key, pair.value) for key, pair in one.store.all()])
 
-    one.store.set_flush_listener(look, False)
+    one.listen(look, False)
     assert list(one.store.all()) == []  # from here on rows are kept in order
     for key in ("b", "a"):
         one.put(key, 1, 1)
@@ -852,8 +939,8 @@ def half(_key: str, value: int, total: int | None) -> Any:
 def test_an_aggregate_that_cannot_be_written_is_the_error_of_its_record(opened: Any) -> None:
     keyed, windowed = opened(COUNTS), opened(WINDOWS)
     failures: list[Exception] = []
-    fold = keyed.store.fold(half, keyed.hear, lambda error, *_record: failures.append(error))
-    fold_window = windowed.store.fold(half)
+    fold = keyed.fold(half, keyed.hear, lambda error, *_record: failures.append(error))
+    fold_window = windowed.fold(half)
     for offset, (key, value) in enumerate([("a", 1), ("a", 2), ("a", 1), ("b", 1), ("b", 2)]):
         keyed.host.set_record(50, offset=offset)
         windowed.host.set_record(50, offset=offset)
@@ -874,14 +961,14 @@ def test_an_aggregate_that_cannot_be_written_is_the_error_of_its_record(opened: 
 def test_a_value_that_cannot_be_written_is_refused_when_it_is_put(opened: Any) -> None:
     for one, key in ((opened(COUNTS), ("a",)), (opened(WINDOWS), ("a", 50))):
         with pytest.raises(SerializationError):
-            one.store.put_pair(*key, "text", 50)
+            one.put_pair(*key, "text", 50)
         one.store.flush_cache()
         assert one.forwarded == []
 
 
 def test_a_step_that_raises_has_used_the_window(opened: Any) -> None:
     one = opened(WINDOWS, cache_bytes=2 * (FIXED_BYTES + 8 + 1 + 12 + 16))
-    fold = one.store.fold(lambda _key, value, total: 6 // value + (total or 0))
+    fold = one.fold(lambda _key, value, total: 6 // value + (total or 0))
     for key, value in (("a", 1), ("b", 1)):
         fold(key, 50, value, 50)
     with pytest.raises(ZeroDivisionError):
@@ -895,10 +982,10 @@ def test_a_step_that_raises_has_used_the_window(opened: Any) -> None:
 def test_the_last_listener_hears_what_it_asked_for(opened: Any, builder: StoreBuilder) -> None:
     one = opened(builder, listens=False)
     key = ("a", 50) if builder.is_window else ("a",)
-    one.store.set_flush_listener(lambda *_change: pytest.fail("it was replaced"), False)
-    one.store.set_flush_listener(one.hear, True)
+    one.listen(lambda *_change: pytest.fail("it was replaced"), False)
+    one.listen(one.hear, True)
     for value in (1, 2):
-        one.store.put_pair(*key, value, 50)
+        one.put_pair(*key, value, 50)
         one.store.flush_cache()
 
     assert one.forwarded == [(*key, 1, None, 50), (*key, 2, 1, 50)]
@@ -910,10 +997,10 @@ def test_a_closed_store_writes_nothing(tmp_path: Path, builder: StoreBuilder) ->
     keys: list[tuple[Any, ...]] = [("a", 1_000_000), ("b", 0)]
     if not builder.is_window:
         keys = [("a",), ("b",)]
-    one.store.put_pair(*keys[0], 1, 1)
+    one.put_pair(*keys[0], 1, 1)
     one.store.flush_cache()
     one.store.close()
-    one.store.put_pair(*keys[1], 1, 1)
+    one.put_pair(*keys[1], 1, 1)
     with pytest.raises(StoreClosedError):
         one.store.flush_cache()
 
@@ -923,7 +1010,7 @@ def test_a_closed_store_writes_nothing(tmp_path: Path, builder: StoreBuilder) ->
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_scans_may_ask_beyond_all_time(opened: Any, in_memory: bool) -> None:
     one = opened(replace(WINDOWS, backend="memory" if in_memory else "rocks"))
-    one.store.put_pair("a", 50, 1, 50)
+    one.put_pair("a", 50, 1, 50)
     for span in ((0, 2**63 + 7), (-(10**30), 10**30)):
         assert [start for start, _ in one.store.fetch("a", *span)] == [50]
         assert [key.key for key, _ in one.store.fetch_all(*span)] == ["a"]
@@ -938,11 +1025,11 @@ def test_a_listener_that_writes_an_evicted_row_anew_finds_the_new_one(opened: An
     def again(key: str, value: int, *_change: Any) -> None:
         if (key, value) == ("a", 1):
             one.put("a", 9, 2)
-            seen.append(one.store.get_pair("a"))
+            seen.append(one.get_pair("a"))
             seen.append([(row, pair.value) for row, pair in one.store.all()])
             seen.append([(row, pair.value) for row, pair in one.store.read_only().all()])
 
-    one.store.set_flush_listener(again, False)
+    one.listen(again, False)
     one.put("a", 1, 1)
     one.put("b", 5, 1)
 
@@ -951,7 +1038,7 @@ def test_a_listener_that_writes_an_evicted_row_anew_finds_the_new_one(opened: An
 
 def test_a_cold_step_that_raises_leaves_the_order_of_updates(opened: Any) -> None:
     one = opened(COUNTS)
-    fold = one.store.fold(
+    fold = one.fold(
         lambda _key, value, total: 6 // value + (total or 0), one.hear, lambda *_failure: None
     )
     for key, value, topic, offset in (

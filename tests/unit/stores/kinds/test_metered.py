@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from thalweg.stores.api import StateStore, ValueAndTimestamp
+from thalweg.stores.api import TaskStore, ValueAndTimestamp
 from thalweg.stores.builders import (
     StoreBuilder,
     key_value_store,
@@ -35,7 +35,7 @@ def host(tmp_path: Path) -> RecordingHost:
 
 @pytest.fixture
 def opened(host: RecordingHost) -> Iterator[Any]:
-    stores: list[StateStore] = []
+    stores: list[TaskStore] = []
 
     def open_store(builder: StoreBuilder) -> Any:
         stores.append(builder.build(host))
@@ -109,8 +109,8 @@ def test_a_value_is_logged_with_its_time_a_deletion_with_that_of_its_record(
     store.put("a", None)
     store.put("b", ValueAndTimestamp(None, 10))
     store.delete("c")
-    store.put_pair("d", 2, 20)
-    store.put_pair("d", None, 30)
+    store.pairs.put("d", 2, 20)
+    store.pairs.put("d", None, 30)
 
     one, two = (1).to_bytes(8, "big"), (2).to_bytes(8, "big")
     assert logged(host) == [
@@ -157,12 +157,12 @@ def test_a_window_put_that_came_too_late_is_counted_and_logged_all_the_same(
             "w", TEXT, LONG, retention_ms=100, window_size_ms=10, in_memory=True
         )
     )
-    store.put_pair("a", 200, 1, 205)
-    store.put_pair("a", 50, 1, 55)
+    store.pairs.put(("a", 200), 1, 205)
+    store.pairs.put(("a", 50), 1, 55)
 
     assert host.expired == 1
     assert [change.timestamp for change in host.changes] == [205, 55]
-    assert store.fetch_pair("a", 50) is None
+    assert store.pairs.read(("a", 50)) is None
 
 
 def test_duplicates_are_numbered_in_the_changelog_deletions_too(

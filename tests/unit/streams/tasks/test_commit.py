@@ -93,7 +93,7 @@ def sent(transport: Transport, topic: str) -> int:
 def stored(task: ActiveTask) -> int:
     """Counts the rows that have left the process's memory for the backend."""
     rows: Any = task.stores["counts"]
-    return len(list(rows.bytes_store.backend.range(None, None)))
+    return len(list(rows.rows.backend.range(None, None)))
 
 
 def checkpoint(task: ActiveTask) -> dict[tuple[str, int], int]:
@@ -313,7 +313,7 @@ def test_a_store_that_cannot_write_leaves_the_checkpoint_behind(tmp_path: Path) 
 
         def close_under(_offsets: Offsets) -> None:
             rows: Any = task.stores["counts"]
-            rows.bytes_store.backend.close()
+            rows.rows.backend.close()
 
         transport.at_commit = close_under
         with pytest.raises(StreamsError, match="task 0_0"):

@@ -1,0 +1,230 @@
+"""What typed stores of every kind share: counts, scans of users, and the face a task drives.
+
+Owns the part between a user's calls and `Pairs`. It must not know what keeps the bytes, nor
+whether there is a cache in between.
+
+Counts are plain integers, read when somebody asks: `gets_total`, `puts_total`,
+`open_iterators`; with a cache also `cache_hits` and `cache_misses`.
+
+Source: JVM `MeteredKeyValueStore`, `MeteredWindowStore`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import concat
+from typing import Any, Generic, Protocol
+
+from thalweg.stores.api import CacheBudget, RestoreRecord, StoreHost, StoreIterator, TaskStore
+from thalweg.stores.bytes.contract import ByteStore
+from thalweg.stores.cache.cached_store import CachedStore
+from thalweg.stores.codec import RowCodec
+from thalweg.stores.formats import pack_int64
+from thalweg.stores.pairs import Pairs, Span, StoredPairs
+from thalweg.stores.record import columns_by_key
+from thalweg.stores.rows.contract import Change, closed
+from thalweg.stores.updates import Forward, Key, Updates
+
+
+class StoreSpec(Protocol):
+    """What a store of one kind is: all that depends on the kind."""
+
+    @property
+    def kind(self) -> str:
+        """Its name, as users see it."""
+        ...
+
+    @property
+    def is_timestamped(self) -> bool:
+        """Whether rows carry the event time of their value."""
+        ...
+
+    def changelog_config(self, additional_ms: int) -> dict[str, str]:
+        """Returns the settings its changelog topic needs, by Kafka's names.
+
+        Args:
+            additional_ms: added to a retention, for clocks that drift.
+        """
+        ...
+
+    def build(
+        self,
+        codec: RowCodec,
+        host: StoreHost,
+        cache: CacheBudget | None,
+        open_bytes: Callable[[], ByteStore],
+    ) -> TaskStore:
+        """Stacks the layers of a store.
+
+        Args:
+            codec: encodes its rows.
+            host: the task it lives in.
+            cache: the budget of the worker's caches, None for a store without a cache.
+            open_bytes: opens the byte store that keeps its rows.
+        """
+        ...
+
+
+class TypedStore(TaskStore, Generic[Key, Span]):
+    """A store of any kind over its pairs.
+
+    Args:
+        stored: the rows below, without a cache.
+        host: the task it lives in.
+        cached: the cache in front of them, None where there is none.
+    """
+
+    def __init__(
+        self,
+        stored: StoredPairs[Key, Span],
+        host: StoreHost,
+        cached: CachedStore[Key, Span] | None = None,
+    ) -> None:
+        self.pairs: Pairs[Key, Span] = stored if cached is None else cached
+        self.codec: RowCodec = stored.codec
+        self.builder = stored.codec.builder
+        self.host = host
+        self._stored = stored
+        self._cached = cached
+        self.rows = stored.rows
+
+    @property
+    def uncached(self) -> TaskStore:
+        """The same rows without the cache, which must be empty; for who fills the store."""
+        return self if self._cached is None else type(self)(self._stored, self.host)
+
+    @property
+    def name(self) -> str:
+        """The store's name within its topology."""
+        return self.builder.name
+
+    def __repr__(self) -> str:
+        state = "" if self.is_open else ", closed"
+        return f"<{self.builder.kind} store {self.name!r} of task {self.host.task_id}{state}>"
+
+    @property
+    def persistent(self) -> bool:
+        """Whether the store's bytes outlive the process."""
+        return self.rows.persistent
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the store can be used."""
+        return self.rows.is_open
+
+    def apply_pending(self, *, durable: bool = False, note: bytes | None = None) -> None:
+        """Writes what was pending to the backend, in one batch, after a commit."""
+        self.rows.apply(durable=durable, note=note)
+
+    def prepare(self, note: bytes) -> None:
+        """Keeps what is pending where it lasts, before the commit that will decide about it."""
+        self.rows.prepare(note)
+
+    def prepared(self) -> bytes | None:
+        """Returns the note of what was prepared and not applied, None where there is nothing."""
+        return self.rows.prepared()
+
+    def settle(self, *, is_committed: bool) -> None:
+        """Makes rows of what was prepared, or gives it up."""
+        self.rows.settle(is_committed=is_committed)
+
+    def note(self) -> bytes | None:
+        """Returns the note of the last `apply_pending` that had one, None where there is none."""
+        return self.rows.note()
+
+    def check_key(self, key: Any) -> None:
+        """Refuses None as a key, and a closed store.
+
+        Raises:
+            ValueError: the key is None.
+            StoreClosedError: the store was closed.
+        """
+        if key is None:
+            message = f"a key of store '{self.name}' cannot be None"
+            raise ValueError(message)
+        if not self.rows.is_open:
+            raise closed(self.name)
+
+    def counted(self, rows: Iterator[Any]) -> StoreIterator[Any]:
+        """Returns the scan of a user, counted as long as it is open."""
+        if not self.rows.is_open:
+            raise closed(self.name)
+        self.open_iterators += 1
+
+        def release() -> None:
+            self.open_iterators -= 1
+
+        return StoreIterator(rows, release)
+
+    def updates(self, forward: Forward, *, send_old: bool) -> Updates[Key]:
+        """Returns what the operator uses that fills the store."""
+        return self.pairs.updates(forward, send_old=send_old)
+
+    @property
+    def gets_total(self) -> int:
+        """Reads by key so far."""
+        return self.pairs.gets_total
+
+    @property
+    def puts_total(self) -> int:
+        """Writes so far."""
+        return self.pairs.puts_total
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether updates wait in a cache for a flush."""
+        return self._cached is not None
+
+    @property
+    def cache_hits(self) -> int | None:
+        """Reads that the cache answered, None without a cache."""
+        return None if self._cached is None else self._cached.hits
+
+    @property
+    def cache_misses(self) -> int | None:
+        """Reads that went to the store below, None without a cache."""
+        return None if self._cached is None else self._cached.misses
+
+    @property
+    def has_unflushed(self) -> bool:
+        """Whether its cache holds updates that a flush would push on."""
+        return self.pairs.has_unflushed
+
+    def flush_cache(self) -> None:
+        """Pushes dirty cache entries to changelog and store, and forwards them."""
+        self.pairs.flush()
+
+    def close(self) -> None:
+        """Releases what the store holds. Updates not yet committed are lost."""
+        self.pairs.close()
+
+
+def restored_by_key(batch: Sequence[RestoreRecord], *, timestamped: bool) -> Iterable[Change]:
+    """Returns the rows that the records of a changelog stand for, in the order of keys.
+
+    The hot path of restoring: without deletions nothing is done per record in Python.
+    """
+    timestamps, keys, values = columns_by_key(batch)
+    if not timestamped:
+        return zip(keys, values, strict=True)
+    times = map(pack_int64, timestamps)
+    rows: Any
+    # Four times as fast as to look for None; empty values take the long way too.
+    if all(values):
+        rows = map(concat, times, values)  # type: ignore[arg-type]  # no value is None
+    else:
+        pairs = zip(times, values, strict=True)
+        rows = [None if value is None else time + value for time, value in pairs]
+    return zip(keys, rows, strict=True)
+
+
+def restored_rows(batch: Sequence[RestoreRecord], *, timestamped: bool) -> list[Change]:
+    """Returns the rows that the records of a changelog stand for, in the order of the log."""
+    if timestamped:
+        pack = pack_int64
+        return [
+            (key, None if value is None else pack(timestamp) + value)
+            for timestamp, key, value, _ in batch
+            if key is not None
+        ]
+    return [(key, value) for _, key, value, _ in batch if key is not None]
