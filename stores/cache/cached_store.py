@@ -100,11 +100,18 @@ class CachedStore(Pairs[Key, Span]):
 
     def read_row(self, key: Key) -> Pair | None:
         """Reads as `read` and notes that the row was seen."""
-        pair = self.read(key)
-        entry = self._table.rows.get(self._below.entry_key(key))
-        if entry is not None and entry.dirty:
+        table = self._table
+        # As `read`, in a call of its own: each record of a stream-table join comes here.
+        entry_key: Any = key if self._keeps_key_decoded else self._below.entry_key(key)
+        entry = table.entry(entry_key) if table.hot else table.rows.get(entry_key)
+        if entry is None:
+            return self.read(key)
+        self._lookups += 1
+        entry.used = table.tick + 1
+        table.tick += 2
+        if entry.dirty:
             entry.seen = True
-        return pair
+        return self._decoded_pair(entry.pair)
 
     def forwarded_row(self, key: Key) -> Pair | None:
         """Reads the row that was forwarded last, which is not one that waits for a flush."""
