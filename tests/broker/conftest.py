@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.broker.broker import GIVEN, Broker, BrokerUnavailableError, open_broker
+from tests.broker.records import when_ready
 
 HERE = Path(__file__).parent
 
