@@ -35,9 +35,9 @@ def asking(*operators: Asking) -> TopologyTestDriver:
         stream = stream.filter(lambda _key, _value: True)
     stream.to("out")
     topology = builder.build()
-    filters = [one for one in topology.nodes.values() if hasattr(one, "node")]
+    filters = [one for one in topology.nodes.values() if hasattr(one, "operator")]
     for place, operator in zip(filters, operators, strict=True):
-        object.__setattr__(place, "node", operator)
+        object.__setattr__(place, "operator", operator)
     return TopologyTestDriver(topology)
 
 
