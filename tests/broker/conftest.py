@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.broker.broker import GIVEN, Broker, BrokerUnavailableError, open_broker
+from tests.broker.records import when_ready
 
 HERE = Path(__file__).parent
 
@@ -70,8 +71,8 @@ def create_topic(kafka: str) -> Callable[..., str]:
 
     def create(topic: str, partitions: int = 1, **configs: str) -> str:
         named = {key.replace("_", "."): value for key, value in configs.items()}
-        made = admin.create_topics([NewTopic(topic, partitions, 1, config=named)])
-        made[topic].result(30)
+        wanted = [NewTopic(topic, partitions, 1, config=named)]
+        when_ready(lambda: admin.create_topics(wanted)[topic].result(30))
         return topic
 
     return create

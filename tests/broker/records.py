@@ -6,8 +6,8 @@ import itertools
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import NamedTuple, Self
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Self, TypeVar
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -32,6 +32,16 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are no
 from tests.broker.waiting import wait_until
 
 _WAIT_S = 30
+_NOT_READY = frozenset(
+    {
+        "NOT_COORDINATOR",
+        "COORDINATOR_NOT_AVAILABLE",
+        "COORDINATOR_LOAD_IN_PROGRESS",
+        "INVALID_REPLICATION_FACTOR",  # no broker is let in yet
+    }
+)
+
+T = TypeVar("T")
 _FETCH_S = 0.05
 """Reading many at once waits so long for more of them."""
 _numbers = itertools.count()
@@ -40,6 +50,22 @@ _numbers = itertools.count()
 def unique(name: str) -> str:
     """Returns a name nobody else has."""
     return f"{name}-{next(_numbers)}-{uuid.uuid4().hex[:6]}"
+
+
+def when_ready(ask: Callable[[], T]) -> T:
+    """Asks a broker, again while it has just started and says that something is not there yet.
+
+    Raises:
+        KafkaException: it refuses for another reason, or for too long.
+    """
+    end = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].name() not in _NOT_READY or time.monotonic() > end:
+                raise
+        time.sleep(0.2)
 
 
 class Record(NamedTuple):
@@ -159,7 +185,7 @@ class Topics:
         consumer = Consumer({**self._client, "group.id": group})
         try:
             partitions = [TopicPartition(topic, n) for n in range(self.partitions(topic))]
-            found = consumer.committed(partitions, timeout=_WAIT_S)
+            found = when_ready(lambda: consumer.committed(partitions, timeout=_WAIT_S))
         finally:
             consumer.close()
         return {one.partition: one.offset for one in found if one.offset >= 0}

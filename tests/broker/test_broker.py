@@ -28,6 +28,7 @@ OWN_BROKER = {
     "test_broker.py::": "it is about our own",
     "test_membership.py::": "the broker's session time-out, and restarts",
     "test_kafka_outage.py::": "outages",
+    "test_outages.py::": "outages",
     "test_standby_on_kafka.py::": "short sessions, with standby tasks",
     "test_supervisor_on_kafka.py::": "an initial rebalance delay, and sessions, of its own",
     "test_workers_on_kafka.py::": "outages, and the broker's session time-out",

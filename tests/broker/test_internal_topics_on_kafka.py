@@ -99,18 +99,25 @@ def test_offsets_carry_the_time_of_their_partition_to_the_next_run(
         found = committed(topics.servers, application_id)
         return {at: (offset, text.removesuffix(end)) for at, (offset, text) in found.items()}
 
+    # A partition of which nothing was read yet has its first position, and no time: -1.
+    begun = (0, "Av//////////")
     # The latest record decides; the JVM's own words for 0x167 are in golden case agg_count.
     topics.produce(source, [(b"a", b""), (b"b", b"")], timestamps=[0x167, 0x100], partition=0)
     run_once(builder, topics, application_id, tmp_path, processing_guarantee=guarantee)
     topics.produce(source, [(b"d", b"")], timestamps=[0x0102_0304_0506], partition=2)
     assert known_ms == [-1, 0x167]
-    assert committed_now() == {(source, 0): (2, "AgAAAAAAAAFn")}
+    assert committed_now() == {
+        (source, 0): (2, "AgAAAAAAAAFn"),
+        (source, 1): begun,
+        (source, 2): begun,
+    }
 
     topics.produce(source, [(b"c", b"")], timestamps=[0x100], partition=0)
     run_once(builder, topics, application_id, tmp_path, processing_guarantee=guarantee)
     assert sorted(known_ms[2:]) == [-1, 0x167]
     assert committed_now() == {
         (source, 0): (3, "AgAAAAAAAAFn"),
+        (source, 1): begun,
         (source, 2): (1, "AgAAAQIDBAUG"),
     }
 
