@@ -490,8 +490,8 @@ class Worker:
         if GiveUp() in actions:
             return False
         if isinstance(event, Failed):
-            does = "going back to the last commit" if event.goes_back else "trying again"
-            self._tell(f"{does}: %s", error)
+            back, again = "going back to the last commit: %s", "trying again: %s"
+            self._tell(back if event.goes_back else again, error)
         for action in actions:
             try:
                 self._carry_out((action,))
