@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -368,13 +369,25 @@ def test_a_setting_that_is_wrong_is_named(
     refused(run(kafka, "--state-dir", str(tmp_path), "--set", setting), 2, told)
 
 
-def test_a_broker_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
+def test_a_broker_that_cannot_be_reached_is_named_and_waited_for(tmp_path: Path) -> None:
     nobody = f"127.0.0.1:{free_ports(1)[0]}"
-    soon = "admin_configs.socket.connection.setup.timeout.ms=2000"
+    command = [sys.executable, "-m", "thalweg.streams.cli", "run", str(WORD_COUNT)]
+    options = ["--bootstrap-servers", nobody, "--state-dir", str(tmp_path), "--no-progress"]
+    names = {name: unique(f"missing-{name}") for name in ("LINES", "COUNTS", "APPLICATION")}
+    with subprocess.Popen(
+        [*command, *options],
+        env={**os.environ, **names},
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        assert waiting.stderr is not None
+        told = next(line for line in waiting.stderr if "waiting for the brokers" in line)
+        waiting.send_signal(signal.SIGTERM)
+        waiting.stderr.read()
+        assert waiting.wait() == 0
 
-    done = run(nobody, "--state-dir", str(tmp_path), "--set", soon)
-
-    refused(done, 1, f"{nobody}(.|\n)*check bootstrap_servers")
+    assert re.search(f"{nobody}.*check bootstrap_servers", told), told
 
 
 def test_wrong_credentials_are_told_and_never_shown(broker: Broker, tmp_path: Path) -> None:
