@@ -8,8 +8,10 @@ Source: JVM `Window`, `TimeWindow`, `UnlimitedWindow`, `SessionWindow`, `Windowe
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final, Generic, NamedTuple, TypeVar
+
+from thalweg.stores.durations import to_ms
 
 K = TypeVar("K")
 
@@ -17,7 +19,6 @@ FOREVER_MS: Final = 2**63 - 1
 """The end of an unlimited window: the largest time a Java long can hold."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def epoch_ms(moment: int | datetime) -> int:
@@ -28,7 +29,7 @@ def epoch_ms(moment: int | datetime) -> int:
     """
     if not isinstance(moment, datetime):
         return moment
-    return (moment.astimezone(UTC) - _EPOCH) // _MILLISECOND
+    return to_ms(moment.astimezone(UTC) - _EPOCH)
 
 
 class Window:

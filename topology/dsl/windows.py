@@ -16,9 +16,7 @@ from typing import Any
 from thalweg.stores.durations import Duration, to_ms
 from thalweg.stores.murmur2 import murmur2
 from thalweg.stores.serde import Serde
-from thalweg.stores.windowed import Windowed
-
-FOREVER_MS = 2**63 - 1
+from thalweg.stores.windowed import FOREVER_MS, Windowed
 
 
 def duration_ms(duration: Duration, what: str) -> int:
