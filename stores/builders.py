@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Final, Literal, final
 
 from thalweg.stores.api import StoreHost, TaskStore
@@ -30,11 +29,11 @@ from thalweg.stores.codec import RowCodec
 from thalweg.stores.directory import STORES_DIRECTORY
 from thalweg.stores.durations import Duration, to_ms
 from thalweg.stores.kinds.key_value import KeyValueSpec
+from thalweg.stores.kinds.typed import StoreSpec
 from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
 
-Kind = Literal["key-value", "timestamped-key-value", "window", "timestamped-window"]
-Backend = Literal["rocks", "memory", "lru"]
+Backend = Literal["rocks", "memory"]
 
 _MIN_SEGMENT_INTERVAL_MS: Final = 60_000
 
@@ -46,36 +45,24 @@ class StoreBuilder:
 
     Attributes:
         name: the store's name within its topology.
-        kind: what it maps: keys to values, with or without their event time, or keys and
-            window starts.
-        backend: what keeps its bytes: "rocks" on disk, "memory", or "lru", which is memory
-            that forgets (key-value kinds only).
+        spec: what a store of its kind is: all that depends on the kind (`stores.kinds`).
+        backend: what keeps its bytes: "rocks" on disk, or "memory".
         key_serde: how keys are written; None for the application's default.
         value_serde: how values are written.
         logged: whether changes go to a changelog, from which the store is restored.
         log_config: settings of the changelog topic, by Kafka's names.
         cached: whether updates are held in the record cache until the next commit.
-        lru_max_entries: rows kept by an "lru" store.
-        retention_ms: how long windows are kept, by their start.
-        window_size_ms: length of the windows; rows keep only their start.
-        segment_interval_ms: span of time that expires at once.
-        retain_duplicates: keep every put of a key and start, not the last one only.
         hint: where its serdes are given, for messages.
     """
 
     name: str
-    kind: Kind
+    spec: StoreSpec
     backend: Backend = "rocks"
     key_serde: Serde[Any] | None = None
     value_serde: Serde[Any] | None = None
     logged: bool = True
     log_config: Mapping[str, str] = field(default_factory=dict)
     cached: bool = False
-    lru_max_entries: int = 0
-    retention_ms: int = 0
-    window_size_ms: int = 0
-    segment_interval_ms: int = 0
-    retain_duplicates: bool = False
     hint: SerdeHint = field(default=SerdeHint(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -88,29 +75,16 @@ class StoreBuilder:
             serde = serde_of(getattr(self, argument), f"{argument} of store '{self.name}'")
             object.__setattr__(self, argument, serde)
         if not self.hint.operator:
-            function = f"{self.kind.replace('-', '_')}_store"
-            if self.backend == "lru":
-                function = "lru_store"
+            function = self.spec.function
             hint = SerdeHint(
                 "", f"{function}(..., key_serde=...)", f"{function}(..., value_serde=...)"
             )
             object.__setattr__(self, "hint", hint)
 
-    @cached_property
-    def spec(self) -> KeyValueSpec | WindowSpec:
-        """What a store of its kind is: all that depends on the kind."""
-        if self.kind in ("window", "timestamped-window"):
-            return WindowSpec(
-                self.kind == "timestamped-window",
-                self.retention_ms,
-                self.window_size_ms,
-                self.segment_interval_ms,
-                self.retain_duplicates,
-            )
-        return KeyValueSpec(
-            self.kind == "timestamped-key-value",
-            self.lru_max_entries if self.backend == "lru" else None,
-        )
+    @property
+    def kind(self) -> str:
+        """The name of its kind, as users see it."""
+        return self.spec.kind
 
     @property
     def is_window(self) -> bool:
@@ -165,7 +139,7 @@ class StoreBuilder:
             host: the task. Files are kept in `<its directory>/rocksdb/<name>`.
 
         Raises:
-            ValueError: the store has no serdes, or is of no kind the backend can keep.
+            ValueError: the store has no serdes.
             StoreLockedError: another process holds its directory.
             BackendError: its files cannot be opened.
         """
@@ -175,9 +149,6 @@ class StoreBuilder:
         return self.spec.build(RowCodec(self, host), host, cache, lambda: self._open_backend(host))
 
     def _open_backend(self, host: StoreHost) -> ByteStore:
-        if self.backend == "lru":
-            message = f"window store '{self.name}' cannot be kept by an LRU store; use in_memory"
-            raise ValueError(message)
         if self.backend == "memory":
             return MemoryByteStore(self.name)
         return RocksByteStore(self.name, host.directory / STORES_DIRECTORY / self.name)
@@ -200,7 +171,7 @@ def key_value_store(
     """
     return StoreBuilder(
         name=name,
-        kind="key-value",
+        spec=KeyValueSpec(),
         backend="memory" if in_memory else "rocks",
         key_serde=key_serde,
         value_serde=value_serde,
@@ -215,10 +186,8 @@ def timestamped_key_value_store(
     in_memory: bool = False,
 ) -> StoreBuilder:
     """Describes a map from keys to values with their event time; see `key_value_store`."""
-    return replace(
-        key_value_store(name, key_serde, value_serde, in_memory=in_memory),
-        kind="timestamped-key-value",
-    )
+    plain = key_value_store(name, key_serde, value_serde, in_memory=in_memory)
+    return replace(plain, spec=plain.spec.with_timestamps())
 
 
 def lru_store(
@@ -243,9 +212,8 @@ def lru_store(
         raise ValueError(message)
     return StoreBuilder(
         name=name,
-        kind="key-value",
-        backend="lru",
-        lru_max_entries=max_entries,
+        spec=KeyValueSpec(max_entries=max_entries),
+        backend="memory",
         key_serde=key_serde,
         value_serde=value_serde,
     )
@@ -302,14 +270,16 @@ def window_store(
         raise ValueError(message)
     return StoreBuilder(
         name=name,
-        kind="window",
+        spec=WindowSpec(
+            is_timestamped=False,
+            retention_ms=retention,
+            window_size_ms=size,
+            segment_interval_ms=interval,
+            retain_duplicates=retain_duplicates,
+        ),
         backend="memory" if in_memory else "rocks",
         key_serde=key_serde,
         value_serde=value_serde,
-        retention_ms=retention,
-        window_size_ms=size,
-        segment_interval_ms=interval,
-        retain_duplicates=retain_duplicates,
     )
 
 
@@ -324,15 +294,13 @@ def timestamped_window_store(
     in_memory: bool = False,
 ) -> StoreBuilder:
     """Describes a window store whose values have their event time; see `window_store`."""
-    return replace(
-        window_store(
-            name,
-            key_serde,
-            value_serde,
-            retention_ms=retention_ms,
-            window_size_ms=window_size_ms,
-            segment_interval_ms=segment_interval_ms,
-            in_memory=in_memory,
-        ),
-        kind="timestamped-window",
+    plain = window_store(
+        name,
+        key_serde,
+        value_serde,
+        retention_ms=retention_ms,
+        window_size_ms=window_size_ms,
+        segment_interval_ms=segment_interval_ms,
+        in_memory=in_memory,
     )
+    return replace(plain, spec=plain.spec.with_timestamps())

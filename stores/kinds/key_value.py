@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from thalweg.stores.api import (
@@ -57,6 +57,17 @@ class KeyValueSpec:
     def kind(self) -> str:
         """Its name, as users see it."""
         return "timestamped-key-value" if self.is_timestamped else "key-value"
+
+    @property
+    def function(self) -> str:
+        """The function of `stores.builders` that describes such a store, for messages."""
+        if self.max_entries is not None:
+            return "lru_store"
+        return "timestamped_key_value_store" if self.is_timestamped else "key_value_store"
+
+    def with_timestamps(self) -> KeyValueSpec:
+        """Returns the same, with rows that carry the event time of their value."""
+        return replace(self, is_timestamped=True)
 
     def changelog_config(self, additional_ms: int) -> dict[str, str]:
         """Returns the settings its changelog topic needs, by Kafka's names."""

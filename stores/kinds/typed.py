@@ -35,8 +35,20 @@ class StoreSpec(Protocol):
         ...
 
     @property
+    def function(self) -> str:
+        """The function of `stores.builders` that describes such a store, for messages."""
+        ...
+
+    @property
     def is_timestamped(self) -> bool:
         """Whether rows carry the event time of their value."""
+        ...
+
+    def with_timestamps(self) -> StoreSpec:
+        """Returns the same, with rows that carry the event time of their value.
+
+        Kinds that never have one return themselves.
+        """
         ...
 
     def changelog_config(self, additional_ms: int) -> dict[str, str]:

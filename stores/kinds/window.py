@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from thalweg.stores.api import (
@@ -76,16 +76,25 @@ class WindowSpec:
         retain_duplicates: keep every put of a key and start, not the last one only.
     """
 
-    is_timestamped: bool
-    retention_ms: int
-    window_size_ms: int
-    segment_interval_ms: int
+    is_timestamped: bool = False
+    retention_ms: int = 0
+    window_size_ms: int = 0
+    segment_interval_ms: int = 0
     retain_duplicates: bool = False
 
     @property
     def kind(self) -> str:
         """Its name, as users see it."""
         return "timestamped-window" if self.is_timestamped else "window"
+
+    @property
+    def function(self) -> str:
+        """The function of `stores.builders` that describes such a store, for messages."""
+        return "timestamped_window_store" if self.is_timestamped else "window_store"
+
+    def with_timestamps(self) -> WindowSpec:
+        """Returns the same, with rows that carry the event time of their value."""
+        return replace(self, is_timestamped=True)
 
     def changelog_config(self, additional_ms: int) -> dict[str, str]:
         """Returns the settings its changelog topic needs, by Kafka's names."""

@@ -26,6 +26,7 @@ import msgspec
 from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.errors import SerdeError
 from thalweg.stores.formats import pack_int64
+from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.windowed import FOREVER_MS
 from thalweg.streams.queries.answers import (
     Part,
@@ -208,8 +209,10 @@ class StoreRows:
     @property
     def _segment_ms(self) -> int:
         # Stores in memory keep each start as a segment of its own: see stores.rows.segments.
-        builder = self._builder
-        return builder.segment_interval_ms if builder.backend == "rocks" else 1
+        spec = self._builder.spec
+        if isinstance(spec, WindowSpec) and self._builder.backend == "rocks":
+            return spec.segment_interval_ms
+        return 1
 
     def _window_order(self, row: tuple[Any, Any]) -> bytes:
         windowed, start = row[0], row[0].window.start_ms

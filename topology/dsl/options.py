@@ -18,6 +18,9 @@ from typing import Any, Generic, Literal, TypeVar, final
 
 from thalweg.stores import callables
 from thalweg.stores.builders import StoreBuilder, default_segment_interval_ms
+from thalweg.stores.kinds.key_value import KeyValueSpec
+from thalweg.stores.kinds.typed import StoreSpec
+from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, duration_ms
 from thalweg.topology.errors import TopologyError
@@ -25,6 +28,7 @@ from thalweg.topology.graph.names import Names
 
 K = TypeVar("K")
 V = TypeVar("V")
+AnySpec = TypeVar("AnySpec", KeyValueSpec, WindowSpec)
 
 _LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]+")
 _MAX_NAME_LENGTH = 249
@@ -88,42 +92,69 @@ class Store:
         return replace(self, key_serde=key_serde, value_serde=value_serde)
 
     def key_value(self) -> StoreBuilder:
-        """Describes the timestamped key-value store."""
-        return self._build("timestamped-key-value")
+        """Describes the timestamped key-value store.
+
+        Raises:
+            TopologyError: the store that was given is of another kind.
+        """
+        return self._build(self._given_spec(KeyValueSpec(is_timestamped=True)))
 
     def window(self, windows: TimeWindows | UnlimitedWindows) -> StoreBuilder:
         """Describes the timestamped window store for `windows`.
 
         Raises:
-            TopologyError: if the retention is shorter than a window and its grace.
+            TopologyError: the retention is shorter than a window and its grace, or the store
+                that was given is of another kind.
         """
         needed_ms = windows.size_ms + windows.grace_ms
-        retention_ms = needed_ms
-        if isinstance(self.given.store, StoreBuilder) and self.given.store.retention_ms:
-            retention_ms = self.given.store.retention_ms
-        if self.given.retention is not None:
-            retention_ms = duration_ms(self.given.retention, "retention")
+        spec = self._given_spec(WindowSpec(is_timestamped=True))
+        retention_ms = self.retention_ms(needed_ms, spec.retention_ms)
         if retention_ms < needed_ms:
             raise TopologyError(
                 f"store {self.name}: retention of {retention_ms} ms is shorter than a window of "
                 f"{windows.size_ms} ms with its grace of {windows.grace_ms} ms; "
                 f"retain at least {needed_ms} ms"
             )
-        return replace(
-            self._build("timestamped-window"),
-            retention_ms=retention_ms,
-            window_size_ms=windows.size_ms,
-            segment_interval_ms=default_segment_interval_ms(retention_ms),
+        return self._build(
+            replace(
+                spec,
+                retention_ms=retention_ms,
+                window_size_ms=windows.size_ms,
+                segment_interval_ms=default_segment_interval_ms(retention_ms),
+            )
         )
 
-    def _build(self, kind: Literal["timestamped-key-value", "timestamped-window"]) -> StoreBuilder:
+    def retention_ms(self, needed_ms: int, given_ms: int) -> int:
+        """Returns how long windows are kept: as told, as the given store does, or as needed."""
+        if self.given.retention is not None:
+            return duration_ms(self.given.retention, "retention")
+        return given_ms or needed_ms
+
+    def _given_spec(self, needed: AnySpec) -> AnySpec:
+        """Returns the spec of the store that was given, with timestamps; `needed` without one.
+
+        Raises:
+            TopologyError: the store is of another kind.
+        """
+        if not isinstance(self.given.store, StoreBuilder):
+            return needed
+        spec = self.given.store.spec
+        if not isinstance(spec, type(needed)):
+            raise TopologyError(
+                f"{self.hint.operator or 'the operator'} keeps a {needed.kind} store, but "
+                f"materialized gives the {spec.kind} store '{self.given.store.name}'; "
+                f"give one of {needed.function}(...)"
+            )
+        return spec.with_timestamps()
+
+    def _build(self, spec: StoreSpec) -> StoreBuilder:
         given = self.given
         logging = given.logging
         log_config = dict(logging) if isinstance(logging, Mapping) else {}
         if isinstance(given.store, StoreBuilder):
-            base = replace(given.store, name=self.name, kind=kind)
+            base = replace(given.store, name=self.name, spec=spec)
         else:
-            base = StoreBuilder(name=self.name, kind=kind, backend=given.store)
+            base = StoreBuilder(name=self.name, spec=spec, backend=given.store)
         return replace(
             base,
             key_serde=self.key_serde,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -15,6 +14,7 @@ from thalweg.stores.builders import (
     timestamped_window_store,
     window_store,
 )
+from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.serde import serdes
 from thalweg.stores.windowed import FOREVER_MS
 
@@ -59,7 +59,7 @@ def test_each_kind_has_its_function() -> None:
         ("key-value", "rocks", False, False),
         ("key-value", "memory", False, False),
         ("timestamped-key-value", "rocks", False, True),
-        ("key-value", "lru", False, False),
+        ("key-value", "memory", False, False),
         ("window", "rocks", True, False),
         ("timestamped-window", "memory", True, True),
     ]
@@ -73,9 +73,11 @@ def test_serdes_are_filled_in_where_there_are_none() -> None:
 
 def test_a_segment_is_half_the_retention_and_at_least_a_minute() -> None:
     def interval(retention_ms: int | timedelta, given: int | None = None) -> int:
-        return window_store(
+        spec = window_store(
             "w", retention_ms=retention_ms, window_size_ms=10, segment_interval_ms=given
-        ).segment_interval_ms
+        ).spec
+        assert isinstance(spec, WindowSpec)
+        return spec.segment_interval_ms
 
     assert interval(100) == 60_000
     assert interval(timedelta(minutes=10)) == 300_000
@@ -104,7 +106,10 @@ def test_changelog_topics_are_set_up_as_the_jvm_does() -> None:
         "retention.ms": "86430000",
     }
     assert unlimited.changelog_config(DAY_MS)["retention.ms"] == "9223372036854775807"
-    assert replace(windows, retain_duplicates=True).changelog_config(0) == {
+    duplicates = window_store(
+        "w", retention_ms=30_000, window_size_ms=10_000, retain_duplicates=True
+    )
+    assert duplicates.changelog_config(0) == {
         "cleanup.policy": "delete",
         "retention.ms": "30000",
     }

@@ -656,7 +656,8 @@ def test_plain_stores_can_be_cached(opened: Any) -> None:
 
 
 def test_an_lru_store_below_may_forget_what_the_cache_still_has(opened: Any) -> None:
-    builder = replace(lru_store("lru", 1, TEXT, TEXT).with_caching(), kind="timestamped-key-value")
+    plain = lru_store("lru", 1, TEXT, TEXT).with_caching()
+    builder = replace(plain, spec=plain.spec.with_timestamps())
     one = opened(builder, send_old_values=True)
     one.put("a", "1", 1)
     one.put("b", "1", 1)

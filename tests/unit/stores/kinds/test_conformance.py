@@ -49,8 +49,7 @@ class Stack(NamedTuple):
             cached=self.is_cached,
         )
         if self.is_timestamped:
-            kinds: Any = {"key-value": "timestamped-key-value", "window": "timestamped-window"}
-            builder = replace(builder, kind=kinds[plain.kind])
+            builder = replace(builder, spec=plain.spec.with_timestamps())
         if not self.is_decoded:
             key_serde, value_serde = _mutable(serdes.string), _mutable(serdes.int64)
             builder = replace(builder, key_serde=key_serde, value_serde=value_serde)

@@ -197,9 +197,8 @@ def test_a_plain_lru_store_logs_what_it_forgets_a_timestamped_one_does_not(
     host: RecordingHost, opened: Any
 ) -> None:
     plain = opened(lru_store("plain", 1, TEXT, TEXT))
-    timestamped = opened(
-        replace(lru_store("timestamped", 1, TEXT, TEXT), kind="timestamped-key-value")
-    )
+    untimed = lru_store("timestamped", 1, TEXT, TEXT)
+    timestamped = opened(replace(untimed, spec=untimed.spec.with_timestamps()))
     host.set_record(9)
     for key in ("a", "b"):
         plain.put(key, "x")
@@ -327,12 +326,6 @@ def test_reads_and_writes_are_counted(opened: Any) -> None:
 def test_a_store_needs_serdes(host: RecordingHost) -> None:
     with pytest.raises(ValueError, match="store 'st' has no serdes; give it key_serde="):
         key_value_store("st", TEXT, in_memory=True).build(host)
-
-
-def test_a_window_store_cannot_forget_by_use(host: RecordingHost) -> None:
-    windows = window_store("w", TEXT, LONG, retention_ms=10, window_size_ms=10)
-    with pytest.raises(ValueError, match="window store 'w' cannot be kept by an LRU store"):
-        replace(windows, backend="lru").build(host)
 
 
 def test_files_are_kept_in_a_directory_of_the_store(host: RecordingHost, opened: Any) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from thalweg.stores.builders import lru_store
+from thalweg.stores.builders import lru_store, window_store
+from thalweg.stores.kinds.key_value import KeyValueSpec
+from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.serde import serdes
 from thalweg.topology.dsl import Materialized, TimeWindows
 from thalweg.topology.dsl.options import (
@@ -108,7 +110,8 @@ def test_a_store_of_its_own_gives_backend_and_name() -> None:
     store = settle(Names(), Materialized(store=lru_store("lru", 2), logging=False), "P-")
     builder = store.key_value()
 
-    assert (builder.name, builder.backend, builder.lru_max_entries) == ("lru", "lru", 2)
+    assert (builder.name, builder.backend) == ("lru", "memory")
+    assert builder.spec == KeyValueSpec(is_timestamped=True, max_entries=2)
     assert builder.kind == "timestamped-key-value"
     assert not builder.logged
 
@@ -126,14 +129,31 @@ def test_windows_are_kept_for_size_and_grace_or_longer() -> None:
     kept = settle(Names(), None, "P-").window(windows)
     longer = settle(Names(), Materialized("w", retention=500_000), "P-").window(windows)
 
-    assert (kept.retention_ms, kept.window_size_ms, kept.segment_interval_ms) == (
-        140_000,
-        100_000,
-        70_000,
+    assert kept.spec == WindowSpec(
+        is_timestamped=True,
+        retention_ms=140_000,
+        window_size_ms=100_000,
+        segment_interval_ms=70_000,
     )
-    assert longer.retention_ms == 500_000
+    assert isinstance(longer.spec, WindowSpec)
+    assert longer.spec.retention_ms == 500_000
     with pytest.raises(TopologyError, match="retain at least 140000 ms"):
         settle(Names(), Materialized("w", retention=139_999), "P-").window(windows)
+
+
+def test_a_given_store_of_another_kind_is_refused() -> None:
+    lru = settle(Names(), Materialized(store=lru_store("lru", 2)), "P-")
+    windows = window_store("w", retention_ms=10, window_size_ms=10)
+    window = settle(Names(), Materialized(store=windows), "P-")
+
+    with pytest.raises(
+        TopologyError, match=r"gives the key-value store 'lru'; give one of timestamped"
+    ):
+        lru.window(TimeWindows.of_size(10))
+    with pytest.raises(
+        TopologyError, match=r"gives the window store 'w'; give one of timestamped_k"
+    ):
+        window.key_value()
 
 
 def test_an_unknown_kind_of_store_is_refused() -> None:

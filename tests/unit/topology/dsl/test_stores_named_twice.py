@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from thalweg.stores.builders import StoreBuilder, key_value_store
+from thalweg.stores.builders import key_value_store, timestamped_key_value_store
 from thalweg.stores.serde import serdes
 from thalweg.topology.dsl import Materialized, StreamsBuilder, TimeWindows
 from thalweg.topology.errors import TopologyError
@@ -79,7 +79,7 @@ WAYS: dict[str, Callable[[Builder], object]] = {
         materialized=Materialized(store=SIMILAR)
     ),
     "add_state_store": lambda b: b.builder.add_state_store(
-        StoreBuilder(name=NAME, kind="timestamped-key-value", key_serde=S, value_serde=N, cached=True)
+        timestamped_key_value_store(NAME, S, N).with_caching()
     ),
     "supplier": lambda b: b.stream().process(supplier([key_value_store(NAME, S, S)])),
     "supplier with a function": lambda b: b.stream().process(
