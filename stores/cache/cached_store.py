@@ -99,7 +99,7 @@ class CachedStore(Pairs[Key, Span]):
         return self._decoded_pair(entry.pair)
 
     def read_row(self, key: Key) -> Pair | None:
-        """Reads as `read` and notes that the row was seen."""
+        """Reads as `read` and notes that the row was seen; a deletion is nothing to see."""
         table = self._table
         # As `read`, in a call of its own: each record of a stream-table join comes here.
         entry_key: Any = key if self._keeps_key_decoded else self._below.entry_key(key)
@@ -109,9 +109,10 @@ class CachedStore(Pairs[Key, Span]):
         self._lookups += 1
         entry.used = table.tick + 1
         table.tick += 2
-        if entry.dirty:
+        pair = entry.pair
+        if entry.dirty and pair[0] is not None:
             entry.seen = True
-        return self._decoded_pair(entry.pair)
+        return self._decoded_pair(pair)
 
     def forwarded_row(self, key: Key) -> Pair | None:
         """Reads the row that was forwarded last, which is not one that waits for a flush."""

@@ -218,9 +218,10 @@ class EntryTable:
         find_hot, found = self.hot.get, dict[bytes, Pair]()
         for entry in self._ordered().irange_key(lower, upper, (True, False)):
             if every or entry.dirty:
-                entry.seen = True
                 row = find_hot(entry.key)
-                found[entry.raw_key] = entry.pair if row is None else row.pair()
+                pair = entry.pair if row is None else row.pair()
+                entry.seen = entry.seen or pair[0] is not None
+                found[entry.raw_key] = pair
         for entry in self.flushing:
             raw_key = entry.raw_key
             if (lower is None or raw_key >= lower) and (upper is None or raw_key < upper):
