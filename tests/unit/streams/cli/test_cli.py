@@ -17,6 +17,7 @@ import pytest
 from typer.testing import Result
 
 from tests.unit.streams.cli.scripts import FAILING, WINDOWED, WORD_COUNT
+from tests.waiting import HANG_S
 from thalweg.streams.cli.produce import produce
 from thalweg.streams.cli.settings import log_config
 from thalweg.streams.consumer import Consumer
@@ -27,8 +28,6 @@ Script = Callable[[str, str], str]
 Started = Callable[..., "subprocess.Popen[str]"]
 
 DONE, FAILED, REFUSED, LOCKED, SHUT_DOWN, INTERRUPTED = 0, 1, 2, 3, 4, 130
-SECONDS = 60
-"""How long a test waits for a process before it gives up."""
 
 
 def rows(result: Result) -> list[list[str]]:
@@ -285,7 +284,7 @@ def test_a_signal_stops_cleanly(
     line_with(process, "running, 2 tasks · 7 records")
 
     process.send_signal(number)
-    _, errors = process.communicate(timeout=SECONDS)
+    _, errors = process.communicate(timeout=HANG_S)
 
     assert process.returncode == DONE, errors
     assert "word-count: 7 records in " in errors
@@ -311,7 +310,7 @@ def test_a_second_signal_stops_at_once(thalweg: Thalweg, script: Script, started
 
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=SECONDS)
+    _, errors = process.communicate(timeout=HANG_S)
 
     assert process.returncode == INTERRUPTED, errors
     assert "stopped at once; what was not committed is done again" in errors
@@ -330,7 +329,7 @@ def test_what_another_process_holds_is_told(
         assert "runs application 'word-count'" in result.stderr
         assert f"stop that one (kill {process.pid})" in result.stderr
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=SECONDS)
+    process.communicate(timeout=HANG_S)
     assert process.returncode == DONE
 
 
@@ -353,7 +352,7 @@ def test_a_reader_that_has_enough_is_no_error(thalweg: Thalweg, started: Started
 
     assert process.stderr is not None
     assert process.stderr.read() == ""
-    assert process.wait(SECONDS) == DONE
+    assert process.wait(HANG_S) == DONE
 
 
 def test_lines_that_trickle_in_are_committed_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,7 +400,7 @@ def test_what_was_read_is_committed_at_a_signal(
     process.send_signal(number)
 
     assert "written to t\n" in process.stderr.read()
-    assert process.wait(SECONDS) == INTERRUPTED
+    assert process.wait(HANG_S) == INTERRUPTED
     assert thalweg("consume", "t").stdout.startswith("first\n")
 
 
@@ -412,7 +411,7 @@ def test_following_ends_at_a_signal(thalweg: Thalweg, started: Started) -> None:
     assert process.stdout.readline() == "first\n"
 
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=SECONDS)
+    output, errors = process.communicate(timeout=HANG_S)
 
     assert (process.returncode, output, errors) == (DONE, "", "")
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from tests.unit.streams.cli.conftest import ROOT
+from tests.waiting import HANG_S
 
 Started = Callable[..., "subprocess.Popen[str]"]
 Script = Callable[[str, str], str]
-SECONDS = 60
 
 HOOK = '''
 import os, pathlib, signal, sys
@@ -78,7 +78,7 @@ def hooked(tmp_path: Path, started: Started, monkeypatch: pytest.MonkeyPatch) ->
         (place / "sitecustomize.py").write_text(hook)
         environment = {"PYTHONPATH": f"{place}{os.pathsep}{ROOT}"}
         process = started("run", script, *arguments, environment=environment)
-        _, log = process.communicate(timeout=SECONDS)
+        _, log = process.communicate(timeout=HANG_S)
         assert (place / "sent").exists(), "no signal was sent"
         assert process.returncode == 0, f"{process.returncode}\n{log}"
         assert "Traceback" not in log
@@ -148,7 +148,7 @@ def test_while_brokers_are_waited_for(
             break
 
     process.send_signal(number)
-    _, log = process.communicate(timeout=SECONDS)
+    _, log = process.communicate(timeout=HANG_S)
 
     assert process.returncode == 0, log
     assert "Traceback" not in log
@@ -162,5 +162,5 @@ def test_other_commands_end_as_interrupted(started: Started, script: Script) -> 
         """
     )
     process = started("topology", script("passing.py", text + PASSING))
-    process.communicate(timeout=SECONDS)
+    process.communicate(timeout=HANG_S)
     assert process.returncode == 130

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import HANG_S
 from thalweg.streams.cli.workers import address_of, worker_command
 from thalweg.streams.config import StreamsConfig
 
@@ -53,7 +54,7 @@ def test_each_worker_has_state_and_port_of_its_own(started: Started, script: Scr
         *("--state-dir", "state dir", "--set", "commit_interval_ms=77"),
     )
 
-    output, log = process.communicate(timeout=60)
+    output, log = process.communicate(timeout=HANG_S)
 
     assert process.returncode == 0, log
     assert sorted(output.splitlines()) == [
@@ -66,7 +67,7 @@ def test_each_worker_has_state_and_port_of_its_own(started: Started, script: Scr
 def test_a_log_in_json_stays_json(started: Started, script: Script) -> None:
     process = run(started, script("telling.py", TELLING.format(end="pass")), "--log-format", "json")
 
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=HANG_S)
 
     lines = [line for line in log.splitlines() if '"told"' in line]
     assert sorted(line[:12] for line in lines) == ['{"worker":1,', '{"worker":2,']
@@ -79,7 +80,7 @@ def test_one_signal_stops_them_all(started: Started, script: Script) -> None:
         assert process.stdout.readline().startswith("1 ")
 
     process.send_signal(signal.SIGINT)
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=HANG_S)
 
     assert process.returncode == 0, log
 
@@ -90,7 +91,7 @@ def test_what_no_worker_can_run_is_refused_once(started: Started, script: Script
     )
     process = run(started, script("broken.py", broken))
 
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=HANG_S)
 
     assert process.returncode == 2
     assert "it cannot run" in log
@@ -100,7 +101,7 @@ def test_what_no_worker_can_run_is_refused_once(started: Started, script: Script
 def test_workers_need_a_cluster(started: Started, script: Script) -> None:
     process = started("run", script("telling.py", TELLING.format(end="pass")), "--workers", "2")
 
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=HANG_S)
 
     assert process.returncode == 2
     assert "num_workers is 2, but one process owns the embedded log" in log

@@ -15,6 +15,7 @@ from queue import Queue
 
 import pytest
 
+from tests.waiting import HANG_S
 from thalweg.streams.processes.restart_policy import (
     DONE,
     FAILED,
@@ -29,8 +30,7 @@ from thalweg.streams.processes.supervisor import (
     supervise,
 )
 
-SECONDS = 60
-QUICK = RestartPolicy(pause_ms=10, pause_most_ms=20, crashes_most=2, stop_ms=30_000)
+QUICK = RestartPolicy(pause_ms=10, pause_most_ms=20, crashes_most=2, stop_ms=HANG_S * 1_000)
 
 # A worker that works until it is asked to stop; says so at both ends.
 STEADY = """
@@ -62,7 +62,7 @@ class Heard:
 
     def wait(self) -> str:
         """Returns the next line."""
-        return self._queue.get(timeout=SECONDS)
+        return self._queue.get(timeout=HANG_S)
 
 
 class Supervised:
@@ -99,7 +99,7 @@ sys.exit(supervise(
 
     def end(self) -> tuple[int, str, str]:
         """Waits for the end and returns exit code, output and log."""
-        out, log = self.process.communicate(timeout=SECONDS)
+        out, log = self.process.communicate(timeout=HANG_S)
         return self.process.returncode, out, log
 
 
@@ -111,7 +111,7 @@ def wait_until_gone(pids: Sequence[int]) -> None:
         except ProcessLookupError:
             continue
         try:
-            gone, _, _ = select.select([process], [], [], SECONDS)
+            gone, _, _ = select.select([process], [], [], HANG_S)
             assert gone, f"process {pid} is still there"
         finally:
             os.close(process)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.streams.queries.asked import PEOPLE, Share
 from tests.unit.streams.queries.strangers import STRANGERS, Serve, http, saying, stranger
+from tests.waiting import HANG_S
 from thalweg import App, BrokerError
 from thalweg.rebalance.description import GroupDescription, MemberDescription
 from thalweg.rebalance.values import Endpoint, TaskAssignment
@@ -52,7 +53,7 @@ def test_no_question_is_answered_without_the_rows_a_stranger_stands_before(
 ) -> None:
     with stranger(serve) as endpoint:
         share.others = {endpoint: {2, 3}}
-        with httpx.Client(base_url=f"http://{share.endpoint}", timeout=60) as client:
+        with httpx.Client(base_url=f"http://{share.endpoint}", timeout=HANG_S) as client:
             for path in PATHS:
                 answer = client.get(path)
                 body = answer.json()
