@@ -139,11 +139,22 @@ def test_a_run_until_idle_does_not_wait_for_rare_commits(thalweg: Thalweg, word_
     assert "word-count: 3 records in " in result.stderr
 
 
-def test_without_progress_only_the_summary_is_written(thalweg: Thalweg, word_count: str) -> None:
+def test_without_progress_only_what_was_made_and_the_summary_are_written(
+    thalweg: Thalweg, word_count: str
+) -> None:
+    """Whoever mistyped a topic sees why nothing is counted."""
+    thalweg("topics", "create", "line")
+
     result = thalweg("run", word_count, "--until-idle", "--no-progress")
 
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("word-count: 0 records in ")
+    made, summary = result.stderr.splitlines()
+    assert made == (
+        "source topic 'lines' did not exist and is created, empty, with 1 partition; "
+        "is one of these meant: 'line'?"
+    )
+    assert summary.startswith("word-count: 0 records in ")
+    (summary,) = thalweg("run", word_count, "--until-idle", "--no-progress").stderr.splitlines()
+    assert summary.startswith("word-count: 0 records in ")
 
 
 def test_with_a_json_log_every_line_is_an_object(thalweg: Thalweg, word_count: str) -> None:
@@ -547,6 +558,23 @@ def test_a_wrong_question_is_told(
     thalweg: Thalweg, word_count: str, options: list[str], said: str
 ) -> None:
     refused(thalweg("query", word_count, *options), said)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(["--key", "to"], ["--key", ""], ["--from", "a"], ["--to", "a"], ["--prefix", "a"]),
+        *(["--time-from", "0"], ["--time-to", "0"], ["--reverse"], ["--limit", "0"], ["--count"]),
+        ["--key", "to", "--json"],
+    ],
+)
+def test_rows_of_no_store_are_refused(
+    thalweg: Thalweg, word_count: str, options: list[str]
+) -> None:
+    refused(
+        thalweg("query", word_count, *options),
+        "give the name of the STORE whose rows are asked for; word-count has counts; without",
+    )
 
 
 def test_an_application_on_kafka_is_not_started_for_a_question(
