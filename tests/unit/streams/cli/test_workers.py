@@ -24,7 +24,8 @@ from thalweg import App, StreamsBuilder, serdes
 
 class Telling(App):
     def run(self, **_options):
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        # Blocked first: a signal that came between a check and pause() would be slept through.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         config = self.config
         print(config.num_workers, config.state_dir, config.application_server,
               config.commit_interval_ms, flush=True)
@@ -35,9 +36,7 @@ builder = StreamsBuilder()
 builder.stream("in", value_serde=serdes.string).to("out", value_serde=serdes.string)
 app = Telling(builder, application_id="telling", application_server="localhost:7000")
 """
-WAITING = TELLING.format(
-    end="signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); signal.pause()"
-)
+WAITING = TELLING.format(end="signal.sigwait([signal.SIGTERM])")
 
 
 def run(started: Started, script: str, *arguments: str) -> subprocess.Popen[str]:

@@ -167,7 +167,7 @@ def test_an_instance_tells_of_the_tasks_of_a_member_behind_a_stranger(share: Sha
 
     (other,) = (one for one in status.instances if one.endpoint == endpoint)
     assert other.state == UNREACHABLE
-    assert "no instance of a thalweg application" in str(other.reason)
+    assert "another program answers there (HTTP status 200" in str(other.reason)
     (here,) = (one for one in status.instances if one.endpoint == share.endpoint)
     # The instance runs all tasks; half of them it knows of as the other's.
     assert {task.task_id for task in other.tasks} == {
