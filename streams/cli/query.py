@@ -153,7 +153,7 @@ def query(
     given = given_settings(settings or (), config, {"data_dir": data_dir, "state_dir": state_dir})
     app = load_app(script, given, config)
     if store is None:
-        _list_stores(app.application_id, _stores_of(app), as_json=as_json)
+        answer.write_stores(app.application_id, _stores_of(app))
         return
     rows_of = planned(app, store, asked)
     if not app.config.is_local:
@@ -178,6 +178,26 @@ class _Answer:
         self.limit = limit
         self._is_count = is_count
         self.as_json = as_json
+
+    def write_stores(self, whose: str, stores: Sequence[tuple[str, str, str, str]]) -> None:
+        """Writes which stores there are.
+
+        Raises:
+            UsageError: rows were asked for, and of no store.
+        """
+        if (
+            any(part not in (None, False) for part in self.asked)
+            or self.limit is not None
+            or self._is_count
+        ):
+            known = ", ".join(name for name, *_ in stores)
+            message = (
+                "give the name of the STORE whose rows are asked for; "
+                + (f"{whose} has {known}" if known else f"{whose} has no stores")
+                + "; without a store, and without options for rows, the stores are listed"
+            )
+            raise UsageError(message)
+        _list_stores(whose, stores, as_json=self.as_json)
 
     def write(self, rows: Iterator[Shown], store: str, *, is_window: bool) -> None:
         """Writes rows, or how many they are.
@@ -283,7 +303,7 @@ def _ask_client(client: StoreClient, whose: str, name: str | None, answer: _Answ
 
     if name is None:
         rows = [(one.name, one.kind, one.key_serde, one.value_serde) for one in client.stores()]
-        _list_stores(whose, rows, as_json=answer.as_json)
+        answer.write_stores(whose, rows)
         return
     store = client.store(name)
     refuse_contradictions(answer.asked, name, is_window=store.is_window)
