@@ -50,7 +50,6 @@ BEING_TAKEN_APART = {
     "stores/serde.py",
     "stores/testing/byte_store.py",
     "streams/tasks/task_manager.py",
-    "streams/testing.py",
     "streams/worker/loop.py",
     "topology/graph.py",
     "topology/physical.py",
