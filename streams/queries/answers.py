@@ -82,7 +82,7 @@ def _marked(data: bytes) -> dict[str, str]:
 def row_as_json(
     key: Any,
     value: Any,
-    timestamp: int | None,
+    more: Mapping[str, Any],
     key_serde: Serde[Any],
     value_serde: Serde[Any],
 ) -> bytes:
@@ -91,13 +91,12 @@ def row_as_json(
     Args:
         key: the key, of a window store a `Windowed`.
         value: the value.
-        timestamp: its event time, None where the store keeps none.
+        more: what the store keeps beside the value, such as its `timestamp`; made of what JSON
+            knows.
         key_serde: of the store.
         value_serde: of the store.
     """
-    shown = {"key": plain(key, key_serde), "value": plain(value, value_serde)}
-    if timestamp is not None:
-        shown["timestamp"] = timestamp
+    shown = {"key": plain(key, key_serde), "value": plain(value, value_serde), **more}
     return json_bytes(shown)
 
 

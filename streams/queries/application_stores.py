@@ -15,13 +15,13 @@ from thalweg.rebalance.values import Endpoint
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.errors import AppStateError, StoreNotReadyError
 from thalweg.streams.life import Life, State
-from thalweg.streams.queries.composite import QueryService
 from thalweg.streams.queries.metadata import (
     GroupView,
     KeyQueryMetadata,
     StoreDirectory,
     StreamsMetadata,
 )
+from thalweg.streams.queries.service import QueryService
 from thalweg.topology.physical import Topology
 from thalweg.topology.subtopologies import subtopologies
 

@@ -125,11 +125,12 @@ class StoreQuestions:
             raise TypeError(message)
         if key is not None and windowed is None:
             windowed = False
+        family = None if windowed is None else "window" if windowed else "key-value"
         return self._stores.service.store(
             name,
             key=key,
             value=value,
-            windowed=windowed,
+            family=family,
             timestamped=timestamped,
             partition=partition,
         )
