@@ -38,6 +38,15 @@ def value_of(stored: Any) -> Any:
     return stored.value
 
 
+def unwrapped(
+    rows: StoreIterator[tuple[Any, Any]], unwrap: Unwrap
+) -> StoreIterator[tuple[Any, Any]]:
+    """Returns a scan with values as `unwrap` returns them."""
+    if unwrap is same:
+        return rows
+    return StoreIterator(((key, unwrap(value)) for key, value in rows), rows.close)
+
+
 class Composite:
     """What the faces of every kind share: asking, merging, telling that a task is gone.
 

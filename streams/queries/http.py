@@ -10,6 +10,7 @@ application through `Instance`.
     GET /stores/S/keys/KEY                   the row of a key
     GET /stores/S/FORM                       rows in a form of the store's kind, such as windows
     GET /stores/S/keys/KEY/FORM              such rows of one key
+    GET /queries/S/QUERY                     a query of state, answered by this instance alone
     GET /metadata                            which instance has which partitions of which store
     GET /health                              200 unless the application has failed
     GET /ready                               200 while it runs and all its stores are restored
@@ -34,7 +35,7 @@ import errno
 import logging
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from http import HTTPStatus
@@ -70,8 +71,11 @@ from thalweg.streams.queries.metadata import (
     endpoint_of,
 )
 from thalweg.streams.queries.peer import MARK_HEADER
+from thalweg.streams.queries.position import Position
 from thalweg.streams.queries.questions import Question, Shape, absent, cursor_text, key_target
 from thalweg.streams.queries.routing import Router, StoreAccess
+from thalweg.streams.queries.state_pages import asked_state, state_as_json
+from thalweg.streams.queries.state_queries import Query, StateQueryResult
 
 QUESTION_THREADS: Final = 8
 HOP_THREADS: Final = 16
@@ -134,6 +138,19 @@ class Instance(StoreAccess, Protocol):
     @property
     def store_names(self) -> Sequence[str]:
         """The names of all stores."""
+        ...
+
+    def query(
+        self,
+        store: str,
+        query: Query[Any],
+        *,
+        partitions: Collection[int] | None,
+        position_bound: Position | None,
+        require_active: bool,
+        execution_info: bool,
+    ) -> StateQueryResult[Any]:
+        """Asks the partitions of a store that are here, each by itself."""
         ...
 
     def progress(self) -> Readiness | None:
@@ -302,6 +319,7 @@ def query_application(
             # Where the word is none of a path it is a key, as before keys had a path of their own.
             route("/stores/{store}/{word}", pages.word),
             route("/stores/{store}/{key}/{form}", pages.rows_of_key),
+            route("/queries/{store}/{query}", pages.state_query),
             route("/metadata", pages.metadata),
             route("/health", pages.health),
             route("/ready", pages.ready),
@@ -420,6 +438,19 @@ class _Pages:
         if not may_follow_key(form):
             raise _no_path(request)
         return self._answer(request, form, _key_in(request))
+
+    def state_query(self, request: Request) -> Response:
+        builder, word = self._builder(request), request.path_params["query"]
+        asked = asked_state(builder, word, request.query_params.multi_items())
+        with self._instance.query(
+            builder.name,
+            asked.query,
+            partitions=asked.partitions,
+            position_bound=asked.position_bound,
+            require_active=asked.require_active,
+            execution_info=asked.execution_info,
+        ) as result:
+            return _json(state_as_json(builder, asked, result))
 
     def _answer(self, request: Request, form: str, key: str | None) -> Response:
         """Answers a question to a store, in whatever form of its kind."""

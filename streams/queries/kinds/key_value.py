@@ -22,11 +22,26 @@ from typing import Any, ClassVar, Final, TypeVar, overload
 from thalweg.stores.api import KeyValueIterator, ReadOnlyKeyValueStore
 from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.errors import StoreClosedError
-from thalweg.streams.queries.composite import Composite, Faces, Unwrap, same
+from thalweg.streams.queries.composite import Composite, Faces, Unwrap, same, unwrapped
 from thalweg.streams.queries.keys import parse_prefix
-from thalweg.streams.queries.kinds.kind import KEY, ROWS, RowsAsked, StoreKind, Target, given_only
+from thalweg.streams.queries.kinds.kind import (
+    KEY,
+    ROWS,
+    Answer,
+    RowsAsked,
+    StoreKind,
+    Target,
+    given_only,
+)
 from thalweg.streams.queries.questions import Given, Parameters, Question, Shape
 from thalweg.streams.queries.rows import Paging, Row, StoreRows, beside_value, key_of
+from thalweg.streams.queries.state_queries import (
+    KeyQuery,
+    Query,
+    RangeQuery,
+    TimestampedKeyQuery,
+    TimestampedRangeQuery,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -111,7 +126,7 @@ class CompositeKeyValueStore(Composite, ReadOnlyKeyValueStore[K, V]):
 class KeyValueKind(StoreKind):
     """Key-value stores."""
 
-    names = ("key-value", "timestamped-key-value")
+    names = ("key-value",)
     family = "key-value"
     noun = "key"
     is_default = True
@@ -123,6 +138,11 @@ class KeyValueKind(StoreKind):
         ("time_from", "time_to"),
         "{store!r} has no windows: --time-from and --time-to ask window stores",
     )
+
+    queries: ClassVar[Mapping[type[Query[Any]], Answer]] = {
+        KeyQuery: lambda face, query, unwrap: _plain(face.get(query.key), unwrap),
+        RangeQuery: lambda face, query, unwrap: unwrapped(_range(face, query), unwrap),
+    }
 
     def __init__(self) -> None:
         self.forms = {KEY: key_question, ROWS: rows_question, "count": count_question}
@@ -153,6 +173,28 @@ class KeyValueKind(StoreKind):
     def parts(self, row: Mapping[str, Any]) -> tuple[Any, Sequence[int | None]]:
         """Returns the key of a row in JSON; it has no times."""
         return row["key"], ()
+
+
+class TimestampedKeyValueKind(KeyValueKind):
+    """Key-value stores whose rows carry the event time of their value."""
+
+    names = ("timestamped-key-value",)
+    queries: ClassVar[Mapping[type[Query[Any]], Answer]] = {
+        **KeyValueKind.queries,
+        TimestampedKeyQuery: lambda face, query, _unwrap: face.get(query.key),
+        TimestampedRangeQuery: lambda face, query, _unwrap: _range(face, query),
+    }
+
+
+def _plain(stored: Any, unwrap: Unwrap) -> Any:
+    return None if stored is None else unwrap(stored)
+
+
+def _range(
+    face: ReadOnlyKeyValueStore[Any, Any], query: RangeQuery[Any, Any]
+) -> KeyValueIterator[Any, Any]:
+    scan = face.reverse_range if query.descending else face.range
+    return scan(query.lower, query.upper)
 
 
 def key_question(

@@ -17,6 +17,10 @@ from thalweg.stores.builders import StoreBuilder
 from thalweg.streams.queries.answers import RefusedError
 from thalweg.streams.queries.composite import Composite, Faces, Unwrap
 from thalweg.streams.queries.questions import Parameters, Question
+from thalweg.streams.queries.state_queries import Query
+
+Answer: TypeAlias = Callable[[Any, Any, Unwrap], Any]
+"""(face of one task, query, stored value -> plain value) -> what it answers."""
 
 MakeQuestion: TypeAlias = Callable[[StoreBuilder, str, Parameters, str | None], Question]
 """(store, path, parameters, key of the path) -> the question; raises RefusedError."""
@@ -96,6 +100,9 @@ class StoreKind(ABC):
 
     forms_of_key: ClassVar[Collection[str]] = ()
     """Those of its forms that may stand behind a key: `/stores/S/keys/KEY/FORM`."""
+
+    queries: ClassVar[Mapping[type[Query[Any]], Answer]] = {}
+    """Query of state -> how a task's face answers it; see `queries.state_queries`."""
 
     hints: ClassVar[Mapping[str, str]] = {}
     """Form of a path that other kinds answer -> what to ask in its place."""

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from thalweg.stores.builders import StoreBuilder
 from thalweg.streams.queries.composite import Composite, Faces, Unwrap
-from thalweg.streams.queries.kinds.key_value import KeyValueKind
+from thalweg.streams.queries.kinds.key_value import KeyValueKind, TimestampedKeyValueKind
 from thalweg.streams.queries.kinds.kind import RowsAsked, StoreKind, Target
 from thalweg.streams.queries.kinds.window import WindowKind
+from thalweg.streams.queries.state_queries import Query
 
 
 class NotAsked(StoreKind):
@@ -81,10 +82,15 @@ def family_named(name: str) -> StoreKind:
     raise ValueError(message)
 
 
+def known_queries() -> list[type[Query[Any]]]:
+    """Returns the queries of state that stores of some kind answer."""
+    return list(dict.fromkeys(query for kind in _KINDS.values() for query in kind.queries))
+
+
 def may_follow_key(word: str) -> bool:
     """Tells whether a word behind a key is one of a path, of whatever kind."""
     return any(word in kind.forms_of_key for kind in _KINDS.values())
 
 
-for _kind in (KeyValueKind(), WindowKind()):
+for _kind in (KeyValueKind(), TimestampedKeyValueKind(), WindowKind()):
     add_kind(_kind)

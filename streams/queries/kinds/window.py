@@ -25,9 +25,23 @@ from thalweg.stores.formats import pack_int64
 from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.windowed import FOREVER_MS, Windowed, epoch_ms
 from thalweg.streams.queries.composite import Composite, Faces, Unwrap, one_after_another, same
-from thalweg.streams.queries.kinds.kind import KEY, ROWS, RowsAsked, StoreKind, Target, given_only
+from thalweg.streams.queries.kinds.kind import (
+    KEY,
+    ROWS,
+    Answer,
+    RowsAsked,
+    StoreKind,
+    Target,
+    given_only,
+)
 from thalweg.streams.queries.questions import Given, Parameters, Question, Shape
 from thalweg.streams.queries.rows import Paging, Row, bad_cursor, beside_value
+from thalweg.streams.queries.state_queries import (
+    Query,
+    UnansweredError,
+    WindowKeyQuery,
+    WindowRangeQuery,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -129,6 +143,13 @@ class WindowKind(StoreKind):
         "prefix": "{store!r} is a window store, it has no --prefix; use --from and --to",
     }
 
+    queries: ClassVar[Mapping[type[Query[Any]], Answer]] = {
+        WindowKeyQuery: lambda face, query, _unwrap: face.fetch(
+            query.key, epoch_ms(query.time_from), epoch_ms(query.time_to)
+        ),
+        WindowRangeQuery: lambda face, query, _unwrap: _range(face, query),
+    }
+
     def __init__(self) -> None:
         self.forms = {"windows": windows_question}
 
@@ -158,6 +179,15 @@ class WindowKind(StoreKind):
         """Returns the key of a row in JSON, and its window."""
         windowed = row["key"]
         return windowed["key"], (windowed["start"], windowed["end"])
+
+
+def _range(
+    face: ReadOnlyWindowStore[Any, Any], query: WindowRangeQuery[Any, Any]
+) -> KeyValueIterator[Windowed[Any], Any]:
+    if query.key is not None or query.time_from is None or query.time_to is None:
+        message = "a window store is asked by time_from and time_to, both of them, and by no key"
+        raise UnansweredError(message)
+    return face.fetch_all(epoch_ms(query.time_from), epoch_ms(query.time_to))
 
 
 def windows_question(
