@@ -14,21 +14,24 @@ Source: JVM `StateStoreProvider`, `CompositeReadOnlyKeyValueStore`; semantics D1
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from thalweg.stores.api import StoreIterator
 from thalweg.stores.errors import StoreClosedError, StoreMovedError
 
+A = TypeVar("A")
+F = TypeVar("F")
+S = TypeVar("S")
 T = TypeVar("T")
-
-Faces: TypeAlias = Callable[[], Sequence[Any]]
-"""Returns the read-only faces of one store, one per task that has it."""
 
 Unwrap: TypeAlias = Callable[[Any], Any]
 """Stored value -> value as returned."""
 
+Merge: TypeAlias = Callable[[Sequence[StoreIterator[T]]], Iterable[T]]
+"""Puts the scans of several tasks together."""
 
-def same(value: Any) -> Any:
+
+def same(value: T) -> T:
     """Returns a value as the store keeps it."""
     return value
 
@@ -38,27 +41,31 @@ def value_of(stored: Any) -> Any:
     return stored.value
 
 
-def unwrapped(
-    rows: StoreIterator[tuple[Any, Any]], unwrap: Unwrap
-) -> StoreIterator[tuple[Any, Any]]:
+def one_after_another(scans: Sequence[StoreIterator[T]]) -> Iterator[T]:
+    """Puts scans of several tasks behind each other, as the JVM does."""
+    for scan in scans:
+        yield from scan
+
+
+def unwrapped(rows: StoreIterator[tuple[A, S]], unwrap: Unwrap) -> StoreIterator[tuple[A, S]]:
     """Returns a scan with values as `unwrap` returns them."""
     if unwrap is same:
         return rows
     return StoreIterator(((key, unwrap(value)) for key, value in rows), rows.close)
 
 
-class Composite:
+class Composite(Generic[F]):
     """What the faces of every kind share: asking, merging, telling that a task is gone.
 
     Args:
         name: the store.
-        faces: its tasks' faces at the moment of the call.
+        faces: returns its read-only faces, one per task that has it at the moment of the call.
         unwrap: stored value -> value as returned.
     """
 
     _where = " in this process"
 
-    def __init__(self, name: str, faces: Faces, unwrap: Unwrap) -> None:
+    def __init__(self, name: str, faces: Callable[[], Sequence[F]], unwrap: Unwrap = same) -> None:
         self._name = name
         self._faces = faces
         self._unwrap = unwrap
@@ -74,7 +81,7 @@ class Composite:
             message = f"a key cannot be None (store {self._name!r})"
             raise ValueError(message)
 
-    def first(self, read: Callable[[Any], Any]) -> Any:
+    def first(self, read: Callable[[F], object]) -> Any:
         """Returns the first answer that is not None, of the tasks in turn."""
         for face in self._faces():
             try:
@@ -85,19 +92,30 @@ class Composite:
                 return self._unwrap(value)
         return None
 
-    def scan(
+    def total(self, count: Callable[[F], int]) -> int:
+        """Adds up what the tasks count."""
+        try:
+            return sum(map(count, self._faces()))
+        except StoreClosedError as error:
+            raise self.moved() from error
+
+    def rows(
         self,
-        open_scan: Callable[[Any], Iterator[tuple[Any, Any]]],
-        merge: Callable[[Sequence[Iterator[tuple[Any, Any]]]], Iterable[tuple[Any, Any]]],
-    ) -> StoreIterator[tuple[Any, Any]]:
+        open_scan: Callable[[F], StoreIterator[tuple[A, S]]],
+        merge: Merge[tuple[A, S]] = one_after_another,
+    ) -> StoreIterator[tuple[A, S]]:
+        """Opens a scan of keys and values on every task, see `scan`."""
+        return unwrapped(self.scan(open_scan, merge), self._unwrap)
+
+    def scan(
+        self, open_scan: Callable[[F], StoreIterator[T]], merge: Merge[T] = one_after_another
+    ) -> StoreIterator[T]:
         """Opens a scan on every task, all of them before the first row is read."""
-        scans: list[Iterator[tuple[Any, Any]]] = []
+        scans: list[StoreIterator[T]] = []
 
         def close() -> None:
             for scan in scans:
-                release = getattr(scan, "close", None)
-                if release is not None:
-                    release()
+                scan.close()
 
         try:
             scans.extend(map(open_scan, self._faces()))
@@ -107,14 +125,11 @@ class Composite:
         except BaseException:
             close()
             raise
-        rows = scans[0] if len(scans) == 1 else merge(scans)
-        return StoreIterator(self._rows(rows), close)
+        return StoreIterator(self._told(scans[0] if len(scans) == 1 else merge(scans)), close)
 
-    def _rows(self, rows: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-        unwrap = self._unwrap
+    def _told(self, rows: Iterable[T]) -> Iterator[T]:
         try:
-            for key, value in rows:
-                yield key, unwrap(value)
+            yield from rows
         except StoreClosedError as error:
             raise self.moved() from error
 
@@ -122,9 +137,3 @@ class Composite:
         """Returns the error of a store that went away meanwhile."""
         message = f"store {self._name!r} was closed or moved while it was read; ask again"
         return StoreMovedError(message)
-
-
-def one_after_another(scans: Sequence[Iterator[T]]) -> Iterator[T]:
-    """Puts scans of several tasks behind each other, as the JVM does."""
-    for scan in scans:
-        yield from scan

@@ -399,7 +399,7 @@ def _problem(refusal: RefusedError, headers: Mapping[str, str] | None = None) ->
     )
 
 
-def _json(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
+def _json(value: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
     return Response(json_bytes(value), status_code=status, media_type=_JSON)
 
 

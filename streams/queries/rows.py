@@ -27,7 +27,7 @@ from thalweg.streams.queries.answers import Part, PartRow, RefusedError, bad, ro
 OpenStore: TypeAlias = Callable[[int | None], Any]
 """Returns the face of one partition of the store, with timestamps; of a global store of None."""
 
-NOTHING: Final[Mapping[str, Any]] = {}
+NOTHING: Final[Mapping[str, object]] = {}
 
 
 class Row(NamedTuple):
@@ -41,9 +41,9 @@ class Row(NamedTuple):
     """
 
     order: bytes
-    key: Any
-    value: Any
-    more: Mapping[str, Any] = NOTHING
+    key: object
+    value: object
+    more: Mapping[str, object] = NOTHING
 
 
 class Paging(NamedTuple):
@@ -160,12 +160,12 @@ def page(rows: Iterable[O], limit: int) -> tuple[list[O], bool]:
 # -- what kinds need -----------------------------------------------------------------------
 
 
-def beside_value(builder: StoreBuilder) -> Callable[[bytes, Any, Any], Row]:
+def beside_value(builder: StoreBuilder) -> Callable[[bytes, object, Any], Row]:
     """Returns the function that makes rows of a store: (order, key, what it keeps) -> row."""
     if not builder.is_timestamped:
         return Row
 
-    def row_of(order: bytes, key: Any, stored: Any) -> Row:
+    def row_of(order: bytes, key: object, stored: Any) -> Row:
         value, timestamp = stored
         return Row(order, key, value, {"timestamp": timestamp})
 

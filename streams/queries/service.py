@@ -67,7 +67,7 @@ class QueryService:
         family: str | None = None,
         timestamped: bool = False,
         partition: int | None = None,
-    ) -> Composite:
+    ) -> Composite[Any]:
         """Returns the read-only face of a store.
 
         Args:

@@ -91,7 +91,7 @@ def asked_state(builder: StoreBuilder, name: str, parameters: Parameters) -> Ask
     )
 
 
-def _read(given: Given, part: Field[Any]) -> Any:
+def _read(given: Given, part: Field[object]) -> object:
     if part.name in _KEYS:
         return given.key(part.name)
     if part.name in _FLAGS:
@@ -101,9 +101,9 @@ def _read(given: Given, part: Field[Any]) -> Any:
 
 def state_as_json(
     builder: StoreBuilder, asked: AskedState, result: StateQueryResult[Any]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Returns an answer made of what JSON knows."""
-    shown: dict[str, Any] = {
+    shown: dict[str, object] = {
         "store": builder.name,
         "query": asked.name,
         "partitions": {
@@ -116,8 +116,8 @@ def state_as_json(
     return shown
 
 
-def _result(builder: StoreBuilder, asked: AskedState, one: QueryResult[Any]) -> dict[str, Any]:
-    shown: dict[str, Any] = {"position": one.position.as_json()}
+def _result(builder: StoreBuilder, asked: AskedState, one: QueryResult[Any]) -> dict[str, object]:
+    shown: dict[str, object] = {"position": one.position.as_json()}
     if one.execution_info:
         shown["execution_info"] = list(one.execution_info)
     if one.failure is not None:
@@ -131,7 +131,7 @@ def _result(builder: StoreBuilder, asked: AskedState, one: QueryResult[Any]) -> 
     return {"rows": rows, "is_cut": is_cut, **shown}
 
 
-def _row(builder: StoreBuilder, form: Rows, row: Any) -> dict[str, Any]:
+def _row(builder: StoreBuilder, form: Rows, row: Any) -> dict[str, object]:
     assert builder.key_serde is not None
     if form is Rows.VERSIONS:
         return _value(builder, row)
@@ -141,7 +141,7 @@ def _row(builder: StoreBuilder, form: Rows, row: Any) -> dict[str, Any]:
     return {"key": plain(key, builder.key_serde), **_value(builder, stored)}
 
 
-def _value(builder: StoreBuilder, stored: Any) -> dict[str, Any]:
+def _value(builder: StoreBuilder, stored: object) -> dict[str, object]:
     """Returns a value, and what the store keeps beside it."""
     assert builder.value_serde is not None
     if isinstance(stored, ValueAndTimestamp):

@@ -21,13 +21,13 @@ from typing import Any, ClassVar, Final, TypeVar, overload
 
 from thalweg.stores.api import KeyValueIterator, ReadOnlyKeyValueStore
 from thalweg.stores.builders import StoreBuilder
-from thalweg.stores.errors import StoreClosedError
-from thalweg.streams.queries.composite import Composite, Faces, Unwrap, same, unwrapped
+from thalweg.streams.queries.composite import Composite, Unwrap, same, unwrapped
 from thalweg.streams.queries.keys import parse_prefix
 from thalweg.streams.queries.kinds.kind import (
     KEY,
     ROWS,
     Answer,
+    Faces,
     RowsAsked,
     StoreKind,
     Target,
@@ -51,7 +51,7 @@ _MOST_ENTRIES: Final = 2**63 - 1
 """The JVM's estimate is a long; a sum beyond it stays there."""
 
 
-class CompositeKeyValueStore(Composite, ReadOnlyKeyValueStore[K, V]):
+class CompositeKeyValueStore(Composite[ReadOnlyKeyValueStore[K, V]], ReadOnlyKeyValueStore[K, V]):
     """Reads of a key-value store over all tasks of this process.
 
     Args:
@@ -64,8 +64,8 @@ class CompositeKeyValueStore(Composite, ReadOnlyKeyValueStore[K, V]):
     def __init__(
         self,
         name: str,
-        faces: Faces,
-        encode_key: Callable[[Any], bytes],
+        faces: Callable[[], Sequence[ReadOnlyKeyValueStore[K, V]]],
+        encode_key: Callable[[K], bytes],
         unwrap: Unwrap = same,
     ) -> None:
         super().__init__(name, faces, unwrap)
@@ -83,40 +83,37 @@ class CompositeKeyValueStore(Composite, ReadOnlyKeyValueStore[K, V]):
 
     def range(self, lower: K | None, upper: K | None) -> KeyValueIterator[K, V]:
         """Scans keys from `lower` to `upper`, both included; None leaves a side open."""
-        return self.scan(lambda face: face.range(lower, upper), self._ascending)
+        return self.rows(lambda face: face.range(lower, upper), self._ascending)
 
     def reverse_range(self, lower: K | None, upper: K | None) -> KeyValueIterator[K, V]:
         """Scans as `range`, highest key first."""
-        return self.scan(lambda face: face.reverse_range(lower, upper), self._descending)
+        return self.rows(lambda face: face.reverse_range(lower, upper), self._descending)
 
     def all(self) -> KeyValueIterator[K, V]:
         """Scans every key."""
-        return self.scan(lambda face: face.all(), self._ascending)
+        return self.rows(lambda face: face.all(), self._ascending)
 
     def reverse_all(self) -> KeyValueIterator[K, V]:
         """Scans every key, highest first."""
-        return self.scan(lambda face: face.reverse_all(), self._descending)
+        return self.rows(lambda face: face.reverse_all(), self._descending)
 
     def prefix_scan(self, prefix: K | bytes) -> KeyValueIterator[K, V]:
         """Scans keys whose bytes begin with `prefix`, given as bytes or as a key."""
         self.refuse_none(prefix)
-        return self.scan(lambda face: face.prefix_scan(prefix), self._ascending)
+        return self.rows(lambda face: face.prefix_scan(prefix), self._ascending)
 
     def approximate_num_entries(self) -> int:
         """Estimates the number of rows of all tasks, without what is cached."""
-        try:
-            total: int = sum(face.approximate_num_entries() for face in self._faces())
-        except StoreClosedError as error:
-            raise self.moved() from error
+        total = self.total(lambda face: face.approximate_num_entries())
         return min(total, _MOST_ENTRIES)
 
-    def _ascending(self, scans: Sequence[Iterator[Any]]) -> Iterator[Any]:
+    def _ascending(self, scans: Sequence[KeyValueIterator[K, V]]) -> Iterator[tuple[K, V]]:
         return heapq.merge(*scans, key=self._order)
 
-    def _descending(self, scans: Sequence[Iterator[Any]]) -> Iterator[Any]:
+    def _descending(self, scans: Sequence[KeyValueIterator[K, V]]) -> Iterator[tuple[K, V]]:
         return heapq.merge(*scans, key=self._order, reverse=True)
 
-    def _order(self, row: tuple[Any, Any]) -> bytes:
+    def _order(self, row: tuple[K, V]) -> bytes:
         return self._encode_key(row[0])
 
 
@@ -170,7 +167,7 @@ class KeyValueKind(StoreKind):
             ),
         )
 
-    def parts(self, row: Mapping[str, Any]) -> tuple[Any, Sequence[int | None]]:
+    def parts(self, row: Mapping[str, Any]) -> tuple[object, Sequence[int | None]]:
         """Returns the key of a row in JSON; it has no times."""
         return row["key"], ()
 
@@ -186,13 +183,13 @@ class TimestampedKeyValueKind(KeyValueKind):
     }
 
 
-def _plain(stored: Any, unwrap: Unwrap) -> Any:
+def _plain(stored: object, unwrap: Unwrap) -> object:
     return None if stored is None else unwrap(stored)
 
 
 def _range(
-    face: ReadOnlyKeyValueStore[Any, Any], query: RangeQuery[Any, Any]
-) -> KeyValueIterator[Any, Any]:
+    face: ReadOnlyKeyValueStore[K, V], query: RangeQuery[K, object]
+) -> KeyValueIterator[K, V]:
     scan = face.reverse_range if query.descending else face.range
     return scan(query.lower, query.upper)
 

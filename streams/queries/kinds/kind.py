@@ -15,12 +15,15 @@ from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 from thalweg.stores.builders import StoreBuilder
 from thalweg.streams.queries.answers import RefusedError
-from thalweg.streams.queries.composite import Composite, Faces, Unwrap
+from thalweg.streams.queries.composite import Composite, Unwrap
 from thalweg.streams.queries.questions import Parameters, Question
 from thalweg.streams.queries.state_queries import Query
 
 Answer: TypeAlias = Callable[[Any, Any, Unwrap], Any]
 """(face of one task, query, stored value -> plain value) -> what it answers."""
+
+Faces: TypeAlias = Callable[[], Sequence[Any]]
+"""Returns the read-only faces of one store, each of its kind, one per task that has it."""
 
 MakeQuestion: TypeAlias = Callable[[StoreBuilder, str, Parameters, str | None], Question]
 """(store, path, parameters, key of the path) -> the question; raises RefusedError."""
@@ -111,7 +114,7 @@ class StoreKind(ABC):
     """Field of `RowsAsked` that makes no sense for the kind -> why, with {store!r}."""
 
     @abstractmethod
-    def face(self, builder: StoreBuilder, faces: Faces, unwrap: Unwrap) -> Composite:
+    def face(self, builder: StoreBuilder, faces: Faces, unwrap: Unwrap) -> Composite[Any]:
         """Returns the read-only face over all tasks."""
 
     @abstractmethod
@@ -119,7 +122,7 @@ class StoreKind(ABC):
         """Returns the question that asks for rows; those `refused` are not in it."""
 
     @abstractmethod
-    def parts(self, row: Mapping[str, Any]) -> tuple[Any, Sequence[int | None]]:
+    def parts(self, row: Mapping[str, Any]) -> tuple[object, Sequence[int | None]]:
         """Returns the key of a row in JSON, and its times, as many as `times` has titles."""
 
     @property

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from thalweg.stores.builders import StoreBuilder
-from thalweg.streams.queries.composite import Composite, Faces, Unwrap
+from thalweg.streams.queries.composite import Composite, Unwrap
 from thalweg.streams.queries.kinds.key_value import KeyValueKind, TimestampedKeyValueKind
-from thalweg.streams.queries.kinds.kind import RowsAsked, StoreKind, Target
+from thalweg.streams.queries.kinds.kind import Faces, RowsAsked, StoreKind, Target
 from thalweg.streams.queries.kinds.window import WindowKind
 from thalweg.streams.queries.state_queries import Query
 
@@ -27,7 +27,7 @@ class NotAsked(StoreKind):
     def __init__(self) -> None:
         self.forms = {}
 
-    def face(self, builder: StoreBuilder, faces: Faces, unwrap: Unwrap) -> Composite:
+    def face(self, builder: StoreBuilder, faces: Faces, unwrap: Unwrap) -> Composite[Any]:
         """Refuses to be read.
 
         Raises:
@@ -44,7 +44,7 @@ class NotAsked(StoreKind):
         """Says that there is nothing else to ask."""
         return "it cannot be asked"
 
-    def parts(self, row: Mapping[str, Any]) -> tuple[Any, tuple[()]]:
+    def parts(self, row: Mapping[str, Any]) -> tuple[object, tuple[()]]:
         """Returns the key of a row."""
         return row["key"], ()
 

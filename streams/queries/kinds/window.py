@@ -24,11 +24,12 @@ from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.formats import pack_int64
 from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.windowed import FOREVER_MS, Windowed, epoch_ms
-from thalweg.streams.queries.composite import Composite, Faces, Unwrap, one_after_another, same
+from thalweg.streams.queries.composite import Composite, Unwrap
 from thalweg.streams.queries.kinds.kind import (
     KEY,
     ROWS,
     Answer,
+    Faces,
     RowsAsked,
     StoreKind,
     Target,
@@ -49,14 +50,11 @@ V = TypeVar("V")
 _START_BYTES: Final = 8
 
 
-class CompositeWindowStore(Composite, ReadOnlyWindowStore[K, V]):
+class CompositeWindowStore(Composite[ReadOnlyWindowStore[K, V]], ReadOnlyWindowStore[K, V]):
     """Reads of a window store over all tasks of this process.
 
     Times are window starts, epoch milliseconds or datetimes, both ends included.
     """
-
-    def __init__(self, name: str, faces: Faces, unwrap: Unwrap = same) -> None:
-        super().__init__(name, faces, unwrap)
 
     @overload
     def fetch(self, key: K, start_ms: int | datetime, /) -> V | None: ...
@@ -74,7 +72,7 @@ class CompositeWindowStore(Composite, ReadOnlyWindowStore[K, V]):
             found: V | None = self.first(lambda face: face.fetch(key, start))
             return found
         end = epoch_ms(to_ms)
-        return self.scan(lambda face: face.fetch(key, start, end), one_after_another)
+        return self.rows(lambda face: face.fetch(key, start, end))
 
     def backward_fetch(
         self, key: K, from_ms: int | datetime, to_ms: int | datetime
@@ -82,45 +80,43 @@ class CompositeWindowStore(Composite, ReadOnlyWindowStore[K, V]):
         """Scans a key's windows, newest first."""
         self.refuse_none(key)
         start, end = epoch_ms(from_ms), epoch_ms(to_ms)
-        return self.scan(lambda face: face.backward_fetch(key, start, end), one_after_another)
+        return self.rows(lambda face: face.backward_fetch(key, start, end))
 
     def fetch_range(
         self, lower: K | None, upper: K | None, from_ms: int | datetime, to_ms: int | datetime
     ) -> KeyValueIterator[Windowed[K], V]:
         """Scans the windows of a range of keys, both ends included, None leaves one open."""
         start, end = epoch_ms(from_ms), epoch_ms(to_ms)
-        return self.scan(lambda face: face.fetch_range(lower, upper, start, end), one_after_another)
+        return self.rows(lambda face: face.fetch_range(lower, upper, start, end))
 
     def backward_fetch_range(
         self, lower: K | None, upper: K | None, from_ms: int | datetime, to_ms: int | datetime
     ) -> KeyValueIterator[Windowed[K], V]:
         """Scans as `fetch_range`, in reverse."""
         start, end = epoch_ms(from_ms), epoch_ms(to_ms)
-        return self.scan(
-            lambda face: face.backward_fetch_range(lower, upper, start, end), one_after_another
-        )
+        return self.rows(lambda face: face.backward_fetch_range(lower, upper, start, end))
 
     def fetch_all(
         self, from_ms: int | datetime, to_ms: int | datetime
     ) -> KeyValueIterator[Windowed[K], V]:
         """Scans the windows of all keys."""
         start, end = epoch_ms(from_ms), epoch_ms(to_ms)
-        return self.scan(lambda face: face.fetch_all(start, end), one_after_another)
+        return self.rows(lambda face: face.fetch_all(start, end))
 
     def backward_fetch_all(
         self, from_ms: int | datetime, to_ms: int | datetime
     ) -> KeyValueIterator[Windowed[K], V]:
         """Scans as `fetch_all`, in reverse."""
         start, end = epoch_ms(from_ms), epoch_ms(to_ms)
-        return self.scan(lambda face: face.backward_fetch_all(start, end), one_after_another)
+        return self.rows(lambda face: face.backward_fetch_all(start, end))
 
     def all(self) -> KeyValueIterator[Windowed[K], V]:
         """Scans every live row."""
-        return self.scan(lambda face: face.all(), one_after_another)
+        return self.rows(lambda face: face.all())
 
     def backward_all(self) -> KeyValueIterator[Windowed[K], V]:
         """Scans every live row, in reverse."""
-        return self.scan(lambda face: face.backward_all(), one_after_another)
+        return self.rows(lambda face: face.backward_all())
 
 
 # -- over HTTP and on the command line -----------------------------------------------------
@@ -175,15 +171,15 @@ class WindowKind(StoreKind):
         )
         return Target("windows", asked.key, given)
 
-    def parts(self, row: Mapping[str, Any]) -> tuple[Any, Sequence[int | None]]:
+    def parts(self, row: Mapping[str, Any]) -> tuple[object, Sequence[int | None]]:
         """Returns the key of a row in JSON, and its window."""
         windowed = row["key"]
         return windowed["key"], (windowed["start"], windowed["end"])
 
 
 def _range(
-    face: ReadOnlyWindowStore[Any, Any], query: WindowRangeQuery[Any, Any]
-) -> KeyValueIterator[Windowed[Any], Any]:
+    face: ReadOnlyWindowStore[K, V], query: WindowRangeQuery[K, object]
+) -> KeyValueIterator[Windowed[K], V]:
     if query.key is not None or query.time_from is None or query.time_to is None:
         message = "a window store is asked by time_from and time_to, both of them, and by no key"
         raise UnansweredError(message)
@@ -230,7 +226,7 @@ class _WindowScan:
     def __init__(
         self,
         builder: StoreBuilder,
-        keys: tuple[Any, Any],
+        keys: tuple[object, object],
         times: tuple[int, int],
         paging: Paging,
         *,
@@ -265,7 +261,7 @@ class _WindowScan:
             for windowed, stored in scan:
                 yield row_of(order(windowed), windowed, stored)
 
-    def _order(self, windowed: Windowed[Any]) -> bytes:
+    def _order(self, windowed: Windowed[object]) -> bytes:
         start = pack_int64(windowed.window.start_ms)
         if self._is_one_key:
             return start
