@@ -87,11 +87,6 @@ class StoreBuilder:
         return self.spec.kind
 
     @property
-    def is_window(self) -> bool:
-        """Whether rows are found by key and window start."""
-        return isinstance(self.spec, WindowSpec)
-
-    @property
     def is_timestamped(self) -> bool:
         """Whether rows carry the event time of their value."""
         return self.spec.is_timestamped

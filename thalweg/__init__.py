@@ -96,6 +96,22 @@ if TYPE_CHECKING:
     from thalweg.streams.observe.metrics import Metric
     from thalweg.streams.producer import Producer
     from thalweg.streams.queries.metadata import KeyQueryMetadata, StreamsMetadata
+    from thalweg.streams.queries.position import (
+        Position,
+    )
+    from thalweg.streams.queries.state_queries import (
+        FailureReason,
+        KeyQuery,
+        Query,
+        QueryFailedError,
+        QueryResult,
+        RangeQuery,
+        StateQueryResult,
+        TimestampedKeyQuery,
+        TimestampedRangeQuery,
+        WindowKeyQuery,
+        WindowRangeQuery,
+    )
     from thalweg.streams.restore_listener import RestoreListener
     from thalweg.streams.testing import TopologyTestDriver
     from thalweg.streams.transport.port import TopicPartition
@@ -154,6 +170,7 @@ __all__ = [
     "DeserializationError",
     "EncodeError",
     "ErrorContext",
+    "FailureReason",
     "FixedKeyProcessor",
     "FixedKeyProcessorContext",
     "FixedKeyProcessorSupplier",
@@ -164,6 +181,7 @@ __all__ = [
     "KGroupedTable",
     "KStream",
     "KTable",
+    "KeyQuery",
     "KeyQueryMetadata",
     "KeyValueStore",
     "Materialized",
@@ -172,6 +190,7 @@ __all__ = [
     "NoListSupportError",
     "OffsetOutOfRangeError",
     "OutgoingRecord",
+    "Position",
     "ProcessingError",
     "Processor",
     "ProcessorContext",
@@ -180,6 +199,10 @@ __all__ = [
     "ProductionError",
     "Progress",
     "PunctuationType",
+    "Query",
+    "QueryFailedError",
+    "QueryResult",
+    "RangeQuery",
     "ReadOnlyKeyValueStore",
     "ReadOnlyWindowStore",
     "Record",
@@ -191,6 +214,7 @@ __all__ = [
     "SerdeError",
     "SerializationError",
     "State",
+    "StateQueryResult",
     "StorageError",
     "StoreBuilder",
     "StoreClosedError",
@@ -210,7 +234,9 @@ __all__ = [
     "TimeWindowedKStream",
     "TimeWindows",
     "TimestampExtractor",
+    "TimestampedKeyQuery",
     "TimestampedKeyValueStore",
+    "TimestampedRangeQuery",
     "TimestampedWindowStore",
     "TopicNameExtractor",
     "TopicPartition",
@@ -226,6 +252,8 @@ __all__ = [
     "ValueAndTimestamp",
     "ValueTransformer",
     "Window",
+    "WindowKeyQuery",
+    "WindowRangeQuery",
     "WindowStore",
     "Windowed",
     "WindowedStreamPartitioner",
@@ -383,6 +411,20 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "log_and_skip_on_invalid_timestamp",
         "use_partition_time_on_invalid_timestamp",
         "wallclock_timestamp",
+    ),
+    "thalweg.streams.queries.position": ("Position",),
+    "thalweg.streams.queries.state_queries": (
+        "FailureReason",
+        "KeyQuery",
+        "Query",
+        "QueryFailedError",
+        "QueryResult",
+        "RangeQuery",
+        "StateQueryResult",
+        "TimestampedKeyQuery",
+        "TimestampedRangeQuery",
+        "WindowKeyQuery",
+        "WindowRangeQuery",
     ),
     "thalweg.topology.physical": ("Topology",),
 }
