@@ -71,6 +71,7 @@ _IDLE_WATCH_MS: Final = 10
 
 _READ_BY_BUILD: Final = (
     "topology_optimization",
+    "process_may_change_keys",
     "upgrade_from",
     "ensure_explicit_internal_resource_naming",
 )

@@ -96,10 +96,11 @@ if TYPE_CHECKING:
     from thalweg.streams.transport.port import TopicPartition
     from thalweg.streams.uncaught import UncaughtResponse
     from thalweg.streams.worker.progress import Progress
+    from thalweg.topology.dsl.branched import BranchedKStream
     from thalweg.topology.dsl.builder import StreamsBuilder
     from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
     from thalweg.topology.dsl.options import Materialized
-    from thalweg.topology.dsl.stream import BranchedKStream, KStream
+    from thalweg.topology.dsl.stream import KStream
     from thalweg.topology.dsl.table import KTable, ValueTransformer
     from thalweg.topology.dsl.windows import (
         TimeWindows,

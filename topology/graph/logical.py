@@ -61,6 +61,66 @@ class Graph:
         return tuple(self.steps[parent].name for parent in self.parents[step] if parent != ROOT)
 
 
+class Draft:
+    """A graph that a rewrite is changing. Steps and edges keep the order they were added in."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._steps = dict(graph.steps)
+        self._children = {step: dict.fromkeys(below) for step, below in graph.children.items()}
+        self._parents = {step: dict.fromkeys(above) for step, above in graph.parents.items()}
+        self._priorities = dict(graph.priorities)
+
+    def children(self, step: StepId) -> tuple[StepId, ...]:
+        """Returns what is below a step."""
+        return tuple(self._children[step])
+
+    def parents(self, step: StepId) -> tuple[StepId, ...]:
+        """Returns what a step is below; nothing of the root."""
+        return tuple(self._parents.get(step, ()))
+
+    def add(self, step: AnyStep, priority: int) -> StepId:
+        """Adds a step without edges."""
+        added = max(self._steps) + 1
+        self._steps[added] = step
+        self._children[added] = {}
+        self._parents[added] = {}
+        self._priorities[added] = priority
+        return added
+
+    def replace(self, step: StepId, by: AnyStep) -> None:
+        """Puts another step in the place of one."""
+        self._steps[step] = by
+
+    def link(self, parent: StepId, child: StepId) -> None:
+        """Puts a step below another."""
+        self._children[parent][child] = None
+        self._parents[child][parent] = None
+
+    def unlink(self, parent: StepId, child: StepId) -> None:
+        """Takes a step away from below another, if it is there."""
+        self._children[parent].pop(child, None)
+        self._parents[child].pop(parent, None)
+
+    def remove(self, step: StepId) -> None:
+        """Takes a step away with its edges."""
+        for parent in self.parents(step):
+            self.unlink(parent, step)
+        for child in self.children(step):
+            self.unlink(step, child)
+        del self._steps[step], self._children[step], self._parents[step], self._priorities[step]
+
+    def done(self) -> Graph:
+        """Returns the graph that came out."""
+        return Graph(
+            self._steps,
+            {step: tuple(below) for step, below in self._children.items()},
+            {step: tuple(above) for step, above in self._parents.items()},
+            self._priorities,
+            self._graph.copartitioned,
+        )
+
+
 class LogicalGraph:
     """The graph of one builder as it grows, with the names and facts that its calls settle."""
 

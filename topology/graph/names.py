@@ -23,6 +23,11 @@ class RepartitionNames:
     source: str
 
 
+def topic_repartition_names(topic: str) -> RepartitionNames:
+    """Names the parts of a repartition after its topic."""
+    return RepartitionNames(topic, topic + "-sink", topic + "-filter", topic + "-source")
+
+
 class Names:
     """Makes the names of one builder."""
 
@@ -59,7 +64,7 @@ class Names:
         if re.fullmatch(r"KSTREAM.*-[0-9]{10}", base):
             self._generated.add(topic)
             return RepartitionNames(topic, sink, keep, source)
-        return RepartitionNames(topic, topic + "-sink", topic + "-filter", topic + "-source")
+        return topic_repartition_names(topic)
 
     def is_generated(self, name: str) -> bool:
         """Tells whether a store or topic name was made by the counter."""

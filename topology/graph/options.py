@@ -4,7 +4,7 @@ Owns the names of the JVM's settings and what their values mean. It must not kno
 does.
 
 Source: JVM `StreamsConfig.TOPOLOGY_OPTIMIZATION_CONFIG`, `UPGRADE_FROM_CONFIG`,
-`ENSURE_EXPLICIT_INTERNAL_RESOURCE_NAMING_CONFIG`.
+`ENSURE_EXPLICIT_INTERNAL_RESOURCE_NAMING_CONFIG`, `TopologyConfig.InternalConfig`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ class BuildOptions:
         optimizations: rewrites to apply, by their JVM names.
         legacy_changes: write changes of grouped tables as versions up to 3.4 read them.
         explicit_names: refuse generated names of stores and topics.
+        processors_change: have processors of the user count as changing keys and values, which
+            keeps repartitions behind them from being shared.
     """
 
     optimizations: frozenset[str] = frozenset()
     legacy_changes: bool = False
     explicit_names: bool = False
+    processors_change: bool = False
 
     @classmethod
     def of(cls, config: Any, optimize: str | Collection[str] | None = None) -> BuildOptions:
@@ -51,16 +54,20 @@ class BuildOptions:
         if optimize is None:
             optimize = _setting(config, "topology.optimization")
         upgrade_from = _setting(config, "upgrade.from")
-        explicit = _setting(config, "ensure.explicit.internal.resource.naming")
         return cls(
             _optimizations(optimize),
             upgrade_from is not None and _is_legacy(str(upgrade_from)),
-            str(explicit).lower() == "true",
+            _is_true(config, "ensure.explicit.internal.resource.naming"),
+            _is_true(config, "__enable.process.processValue.fix__", "process_may_change_keys"),
         )
 
 
-def _setting(config: Any, name: str) -> Any:
-    snake = name.replace(".", "_")
+def _is_true(config: Any, name: str, snake: str | None = None) -> bool:
+    return str(_setting(config, name, snake)).lower() == "true"
+
+
+def _setting(config: Any, name: str, snake: str | None = None) -> Any:
+    snake = snake or name.replace(".", "_")
     if isinstance(config, Mapping):
         return config.get(name, config.get(snake))
     return getattr(config, snake, None)

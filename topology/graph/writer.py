@@ -17,8 +17,18 @@ from thalweg.topology.errors import TopologyError
 from thalweg.topology.graph.facts import Facts
 from thalweg.topology.graph.logical import Graph, LogicalGraph
 from thalweg.topology.graph.names import Names
-from thalweg.topology.graph.options import REUSE_SOURCE_TOPICS, BuildOptions
-from thalweg.topology.graph.rewrites import let_null_keys_through, merge_sources
+from thalweg.topology.graph.options import (
+    MERGE_REPARTITION_TOPICS,
+    REUSE_SOURCE_TOPICS,
+    SINGLE_STORE_SELF_JOIN,
+    BuildOptions,
+)
+from thalweg.topology.graph.rewrites import (
+    let_null_keys_through,
+    merge_sources,
+    single_store_self_joins,
+)
+from thalweg.topology.graph.shared_repartitions import share_repartitions
 from thalweg.topology.graph.steps import (
     AddGlobalStore,
     Addition,
@@ -65,13 +75,7 @@ def build(logical: LogicalGraph, options: BuildOptions) -> Topology:
     Raises:
         TopologyError: if the graph is not a legal topology.
     """
-    unsupported = options.optimizations - {REUSE_SOURCE_TOPICS}
-    if unsupported:
-        raise TopologyError(
-            f"topology_optimization {', '.join(sorted(unsupported))} is not supported yet; "
-            f"use {REUSE_SOURCE_TOPICS} or none"
-        )
-    graph = let_null_keys_through(merge_sources(logical.snapshot()))
+    graph = _rewritten(logical.snapshot(), options)
     facts = logical.facts.settled(legacy_changes=options.legacy_changes)
     entries = list(_entries(graph, facts))
     if options.explicit_names:
@@ -84,6 +88,16 @@ def build(logical: LogicalGraph, options: BuildOptions) -> Topology:
         topology.copartition(list(sources))
     settle_self_joins(topology)
     return topology
+
+
+def _rewritten(graph: Graph, options: BuildOptions) -> Graph:
+    """Returns the graph as it is written: rewritten as every one, and as the user wants it."""
+    graph = merge_sources(graph)
+    if MERGE_REPARTITION_TOPICS in options.optimizations:
+        graph = share_repartitions(graph, processors_change=options.processors_change)
+    if SINGLE_STORE_SELF_JOIN in options.optimizations:
+        graph = single_store_self_joins(graph)
+    return let_null_keys_through(graph)
 
 
 def _entries(graph: Graph, facts: Facts) -> Iterator[_Entry]:

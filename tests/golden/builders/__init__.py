@@ -10,16 +10,18 @@ from tests.golden.builders import (
     joins,
     naming,
     nulls,
+    optimizations,
     papi,
     process,
     stateless,
     tables,
     windows,
 )
-from tests.golden.builders.registry import BUILDERS, Build
+from tests.golden.builders.registry import BUILDERS, DIFFERENT, Build
 
 __all__ = [
     "BUILDERS",
+    "DIFFERENT",
     "Build",
     "aggregations",
     "cache",
@@ -27,6 +29,7 @@ __all__ = [
     "joins",
     "naming",
     "nulls",
+    "optimizations",
     "papi",
     "process",
     "stateless",

@@ -18,6 +18,9 @@ Build = Callable[[Mapping[str, Any]], Topology]
 
 BUILDERS: dict[str, Build] = {}
 
+DIFFERENT: dict[str, str] = {}
+"""Cases in which we differ on purpose: case -> the sentence of docs/differences.md about it."""
+
 # As in Topologies.java; string is the application's default for keys and values.
 S = serdes.string
 L = serdes.int64
@@ -47,6 +50,22 @@ def papi_case(describe: Callable[[Topology], None]) -> Callable[[Topology], None
 
     _register(describe.__name__, build)
     return describe
+
+
+def different_case(
+    sentence: str,
+) -> Callable[[Callable[[StreamsBuilder], None]], Callable[[StreamsBuilder], None]]:
+    """Marks a case that is not compared: there is a reason, in docs/differences.md.
+
+    Args:
+        sentence: what stands there.
+    """
+
+    def mark(describe: Callable[[StreamsBuilder], None]) -> Callable[[StreamsBuilder], None]:
+        DIFFERENT[describe.__name__] = sentence
+        return describe
+
+    return mark
 
 
 def _register(name: str, build: Build) -> None:
