@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from thalweg.streams.worker.progress import Progress
     from thalweg.topology.dsl.branched import BranchedKStream
     from thalweg.topology.dsl.builder import StreamsBuilder
+    from thalweg.topology.dsl.cogrouped import CogroupedKStream, TimeWindowedCogroupedKStream
     from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
     from thalweg.topology.dsl.options import Materialized
     from thalweg.topology.dsl.stream import KStream
@@ -139,6 +140,7 @@ __all__ = [
     "BranchedKStream",
     "BrokerError",
     "Cancellable",
+    "CogroupedKStream",
     "ConfigError",
     "ConsumedRecord",
     "Consumer",
@@ -198,6 +200,7 @@ __all__ = [
     "TaskError",
     "TaskMigratedError",
     "TimeWindow",
+    "TimeWindowedCogroupedKStream",
     "TimeWindowedKStream",
     "TimeWindows",
     "TimestampExtractor",
@@ -330,17 +333,19 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.streams.testing": ("TopologyTestDriver",),
     "thalweg.streams.transport.port": ("TopicPartition",),
     "thalweg.streams.worker.progress": ("Progress",),
+    "thalweg.topology.dsl.branched": ("BranchedKStream",),
     "thalweg.topology.dsl.builder": ("StreamsBuilder",),
+    "thalweg.topology.dsl.cogrouped": (
+        "CogroupedKStream",
+        "TimeWindowedCogroupedKStream",
+    ),
     "thalweg.topology.dsl.grouped": (
         "KGroupedStream",
         "KGroupedTable",
         "TimeWindowedKStream",
     ),
     "thalweg.topology.dsl.options": ("Materialized",),
-    "thalweg.topology.dsl.stream": (
-        "BranchedKStream",
-        "KStream",
-    ),
+    "thalweg.topology.dsl.stream": ("KStream",),
     "thalweg.topology.dsl.table": (
         "KTable",
         "ValueTransformer",

@@ -5,6 +5,7 @@ Source: JVM `org.apache.kafka.streams.kstream`.
 
 from thalweg.topology.dsl.branched import BranchedKStream
 from thalweg.topology.dsl.builder import StreamsBuilder
+from thalweg.topology.dsl.cogrouped import CogroupedKStream, TimeWindowedCogroupedKStream
 from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
 from thalweg.topology.dsl.options import Materialized
 from thalweg.topology.dsl.stream import KStream
@@ -13,12 +14,14 @@ from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, Windowed
 
 __all__ = [
     "BranchedKStream",
+    "CogroupedKStream",
     "KGroupedStream",
     "KGroupedTable",
     "KStream",
     "KTable",
     "Materialized",
     "StreamsBuilder",
+    "TimeWindowedCogroupedKStream",
     "TimeWindowedKStream",
     "TimeWindows",
     "UnlimitedWindows",

@@ -24,6 +24,31 @@ ROOT: Final[StepId] = -1
 
 
 @dataclass(frozen=True, slots=True)
+class Copartition:
+    """A demand for equal partition counts of the topics of some sources.
+
+    Attributes:
+        sources: the source nodes.
+        instead: those to take if the sources are not all in one subtopology. None demands it of
+            the sources in any case.
+    """
+
+    sources: tuple[str, ...]
+    instead: tuple[str, ...] | None = None
+
+    def renamed(self, names: Mapping[str, str]) -> Copartition:
+        """Returns the demand for sources that have other names now."""
+        return Copartition(
+            _renamed(self.sources, names),
+            None if self.instead is None else _renamed(self.instead, names),
+        )
+
+
+def _renamed(sources: Iterable[str], names: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names.get(source, source) for source in sources))
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
     """Steps and their edges; a rewrite makes a new one.
 
@@ -32,14 +57,14 @@ class Graph:
         children: step -> what is below it, in the order added; of `ROOT`, too.
         parents: step -> what it is below, in the order added.
         priorities: step -> its place in the order of calls.
-        copartitioned: groups of sources whose topics need equal partition counts.
+        copartitioned: demands for equal partition counts.
     """
 
     steps: Mapping[StepId, AnyStep]
     children: Mapping[StepId, tuple[StepId, ...]]
     parents: Mapping[StepId, tuple[StepId, ...]]
     priorities: Mapping[StepId, int]
-    copartitioned: tuple[tuple[str, ...], ...] = ()
+    copartitioned: tuple[Copartition, ...] = ()
 
     def in_order(self) -> list[StepId]:
         """Returns the steps by priority, but none before its parents."""
@@ -133,7 +158,7 @@ class LogicalGraph:
         self._parents: dict[StepId, dict[StepId, None]] = {}
         self._priorities: dict[StepId, int] = {}
         self._next_priority = 0
-        self._copartitioned: list[tuple[str, ...]] = []
+        self._copartitioned: list[Copartition] = []
 
     def add(self, step: AnyStep, *parents: StepId) -> StepId:
         """Puts a new step below its parents, or below the root."""
@@ -152,9 +177,10 @@ class LogicalGraph:
             self._priorities[step] = self._next_priority
             self._next_priority += 1
 
-    def copartition(self, sources: Iterable[str]) -> None:
-        """Demands equal partition counts of the topics of these source nodes."""
-        self._copartitioned.append(tuple(dict.fromkeys(sources)))
+    def copartition(self, sources: Iterable[str], instead: Iterable[str] | None = None) -> None:
+        """Demands equal partition counts of the topics of these source nodes; see `Copartition`."""
+        others = None if instead is None else tuple(dict.fromkeys(instead))
+        self._copartitioned.append(Copartition(tuple(dict.fromkeys(sources)), others))
 
     def snapshot(self) -> Graph:
         """Returns the graph as it is now."""

@@ -50,7 +50,8 @@ def share_repartitions(graph: Graph, *, processors_change: bool = False) -> Grap
         if repartitions:
             _share(graph, draft, top, repartitions, renamed)
     shared = draft.done()
-    return replace(shared, copartitioned=_renamed(shared.copartitioned, renamed))
+    demands = tuple(demand.renamed(renamed) for demand in shared.copartitioned)
+    return replace(shared, copartitioned=demands)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +174,3 @@ def _share(
         draft.remove(repartition)
         renamed[step.name] = shared.name
     draft.link(top, added)
-
-
-def _renamed(
-    groups: tuple[tuple[str, ...], ...], renamed: Mapping[str, str]
-) -> tuple[tuple[str, ...], ...]:
-    """Returns groups of sources in which the shared ones stand for those they replace."""
-    return tuple(
-        tuple(dict.fromkeys(renamed.get(source, source) for source in group)) for group in groups
-    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Flag, auto
 from typing import Any, ClassVar, TypeAlias
 
@@ -20,7 +20,7 @@ from thalweg.stores.serde import Serde, SerdeHint
 from thalweg.topology.edges import Edge
 from thalweg.topology.graph.facts import Facts
 from thalweg.topology.graph.names import RepartitionNames
-from thalweg.topology.operators.operator import Operator
+from thalweg.topology.operators.operator import Operator, TableMaker
 from thalweg.topology.operators.stateless import NullKeyFilter, PassThrough
 from thalweg.topology.physical import AnySupplier
 from thalweg.topology.processor import (
@@ -254,6 +254,11 @@ AnyStep: TypeAlias = Step | SourceStep | RepartitionStep
 def always(operator: Operator) -> Make:
     """Returns what makes an operator that depends on no fact."""
     return lambda _facts: operator
+
+
+def aggregating(name: str, operator: TableMaker) -> Make:
+    """Returns what makes an aggregation: with old values if they are wanted by then."""
+    return lambda facts: replace(operator, send_old_values=name in facts.old_values)
 
 
 def processor_step(

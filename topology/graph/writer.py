@@ -15,7 +15,7 @@ from thalweg.stores.builders import StoreBuilder
 from thalweg.topology.checks import store_named_twice
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.graph.facts import Facts
-from thalweg.topology.graph.logical import Graph, LogicalGraph
+from thalweg.topology.graph.logical import Copartition, Graph, LogicalGraph
 from thalweg.topology.graph.names import Names
 from thalweg.topology.graph.options import (
     MERGE_REPARTITION_TOPICS,
@@ -81,13 +81,22 @@ def build(logical: LogicalGraph, options: BuildOptions) -> Topology:
     if options.explicit_names:
         _refuse_generated_names(entries, logical.names)
     _refuse_stores_named_twice(entries)
+    _refuse_topics_named_twice(entries)
     topology = Topology()
     for entry in entries:
         _write(topology, entry, options)
-    for sources in graph.copartitioned:
-        topology.copartition(list(sources))
+    _copartition(topology, graph.copartitioned)
     settle_self_joins(topology)
     return topology
+
+
+def _copartition(topology: Topology, demands: Iterable[Copartition]) -> None:
+    subtopology = {name: number for number, names in enumerate(topology.groups()) for name in names}
+    for demand in demands:
+        sources = demand.sources
+        if demand.instead is not None and len({subtopology.get(one) for one in sources}) > 1:
+            sources = demand.instead
+        topology.copartition(sources)
 
 
 def _rewritten(graph: Graph, options: BuildOptions) -> Graph:
@@ -215,6 +224,23 @@ def _refuse_stores_named_twice(entries: Iterable[_Entry]) -> None:
             is_equal = takes_equal and first_takes_equal and first == store
             if first is not store and not is_equal:
                 raise store_named_twice(store.name, first_place, place)
+
+
+def _refuse_topics_named_twice(entries: Iterable[_Entry]) -> None:
+    """Refuses them before anything else does that is named after a topic."""
+    known: set[str] = set()
+    for entry in entries:
+        if not isinstance(entry.what, AddTopic):
+            continue
+        topic = entry.what.name
+        if topic in known:
+            raise TopologyError(
+                f"two operations would have their repartition topic named {topic!r}; give each "
+                "grouping a name of its own, group_by(..., name=...) or group_by_key(name=...), "
+                "and each repartition() too, or use one grouped stream for both",
+                topic=topic,
+            )
+        known.add(topic)
 
 
 def _stores_of(entry: _Entry) -> tuple[str, bool, tuple[StoreBuilder, ...]]:

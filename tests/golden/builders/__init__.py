@@ -6,6 +6,7 @@ Importing this package registers all of them.
 from tests.golden.builders import (
     aggregations,
     cache,
+    cogroups,
     faults,
     joins,
     naming,
@@ -17,14 +18,16 @@ from tests.golden.builders import (
     tables,
     windows,
 )
-from tests.golden.builders.registry import BUILDERS, DIFFERENT, Build
+from tests.golden.builders.registry import BUILDERS, DESCRIBED, DIFFERENT, Build
 
 __all__ = [
     "BUILDERS",
+    "DESCRIBED",
     "DIFFERENT",
     "Build",
     "aggregations",
     "cache",
+    "cogroups",
     "faults",
     "joins",
     "naming",

@@ -21,6 +21,9 @@ BUILDERS: dict[str, Build] = {}
 DIFFERENT: dict[str, str] = {}
 """Cases in which we differ on purpose: case -> the sentence of docs/differences.md about it."""
 
+DESCRIBED: dict[str, str] = {}
+"""Cases that the JVM cannot describe to a broker, as `DIFFERENT`; here their description is valid."""
+
 # As in Topologies.java; string is the application's default for keys and values.
 S = serdes.string
 L = serdes.int64
@@ -52,17 +55,26 @@ def papi_case(describe: Callable[[Topology], None]) -> Callable[[Topology], None
     return describe
 
 
-def different_case(
-    sentence: str,
-) -> Callable[[Callable[[StreamsBuilder], None]], Callable[[StreamsBuilder], None]]:
+DslCase = Callable[[StreamsBuilder], None]
+
+
+def different_case(sentence: str) -> Callable[[DslCase], DslCase]:
     """Marks a case that is not compared: there is a reason, in docs/differences.md.
 
     Args:
         sentence: what stands there.
     """
+    return _noted(DIFFERENT, sentence)
 
-    def mark(describe: Callable[[StreamsBuilder], None]) -> Callable[[StreamsBuilder], None]:
-        DIFFERENT[describe.__name__] = sentence
+
+def different_description(sentence: str) -> Callable[[DslCase], DslCase]:
+    """Marks a case whose subtopologies are not compared; see `different_case`."""
+    return _noted(DESCRIBED, sentence)
+
+
+def _noted(notes: dict[str, str], sentence: str) -> Callable[[DslCase], DslCase]:
+    def mark(describe: DslCase) -> DslCase:
+        notes[describe.__name__] = sentence
         return describe
 
     return mark
