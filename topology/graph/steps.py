@@ -22,8 +22,8 @@ from thalweg.topology.graph.facts import Facts
 from thalweg.topology.graph.names import RepartitionNames
 from thalweg.topology.operators.operator import Operator, TableMaker
 from thalweg.topology.operators.stateless import NullKeyFilter, PassThrough
-from thalweg.topology.physical import AnySupplier
 from thalweg.topology.processor import (
+    AnySupplier,
     AutoOffsetReset,
     StreamPartitioner,
     TimestampExtractor,

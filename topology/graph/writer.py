@@ -39,8 +39,8 @@ from thalweg.topology.graph.steps import (
     AddTopic,
 )
 from thalweg.topology.operators.operator import Operator, TableMaker
-from thalweg.topology.operators.process import ProcessorApiOperator
-from thalweg.topology.physical import Topology, supplied_stores
+from thalweg.topology.operators.process import ProcessorApiOperator, supplied_stores
+from thalweg.topology.physical import Topology
 from thalweg.topology.self_joins import settle_self_joins
 
 
@@ -82,7 +82,7 @@ def build(logical: LogicalGraph, options: BuildOptions) -> Topology:
         _refuse_generated_names(entries, logical.names)
     _refuse_stores_named_twice(entries)
     _refuse_topics_named_twice(entries)
-    topology = Topology()
+    topology = Topology(processor_wrapper=options.processor_wrapper)
     for entry in entries:
         _write(topology, entry, options)
     _copartition(topology, graph.copartitioned)

@@ -9,6 +9,7 @@ import pytest
 from thalweg import Record, TopologyTestDriver, serdes
 from thalweg.stores.serde import SerdeHint
 from thalweg.topology.dsl import KStream, StreamsBuilder
+from thalweg.topology.errors import TopologyError
 from thalweg.topology.graph.logical import LogicalGraph
 from thalweg.topology.graph.rewrites import single_store_self_joins
 from thalweg.topology.graph.shared_repartitions import share_repartitions
@@ -219,3 +220,40 @@ def test_a_long_graph_needs_no_deep_recursion() -> None:
     counts(stream, "one")
 
     assert isinstance(builder.build(optimize="all"), Topology)
+
+
+# -- names ---------------------------------------------------------------------------------
+
+
+def explicit(builder: StreamsBuilder) -> Topology:
+    return builder.build({"ensure.explicit.internal.resource.naming": "true"})
+
+
+def test_names_made_of_generated_ones_are_refused_as_well() -> None:
+    builder = StreamsBuilder()
+    table = builder.table("t", key_serde=serdes.string, value_serde=serdes.string, store="t-rows")
+    keyed(builder, "in").join(table, lambda left, right: left + right).to("out")
+
+    with pytest.raises(TopologyError, match="topic KSTREAM-KEY-SELECT-0000000003-repartition"):
+        explicit(builder)
+
+
+def test_names_that_nothing_uses_are_not_asked_for() -> None:
+    builder = StreamsBuilder()
+    builder.table("t", key_serde=serdes.string, value_serde=serdes.string).to_stream().to("out")
+    texts(builder, "in").group_by_key().count("counts")
+
+    assert list(explicit(builder).stores) == ["counts"]
+
+
+def test_fixed_partition_counts_that_differ_name_sources_and_remedy() -> None:
+    builder = StreamsBuilder()
+    left = keyed(builder, "a").repartition("left", partitions=2)
+    table = keyed(builder, "b").repartition("right", partitions=3).to_table(name="rows")
+    left.join(table, lambda one, two: one + two).to("out")
+
+    with pytest.raises(TopologyError) as raised:
+        builder.build()
+    assert "left-repartition: 2, right-repartition: 3" in str(raised.value)
+    assert "repartition(partitions=...)" in str(raised.value)
+    assert raised.value.node == "left-repartition-source"
