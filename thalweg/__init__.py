@@ -117,10 +117,12 @@ if TYPE_CHECKING:
     from thalweg.streams.transport.port import TopicPartition
     from thalweg.streams.uncaught import UncaughtResponse
     from thalweg.streams.worker.progress import Progress
+    from thalweg.topology.dsl.branched import BranchedKStream
     from thalweg.topology.dsl.builder import StreamsBuilder
+    from thalweg.topology.dsl.cogrouped import CogroupedKStream, TimeWindowedCogroupedKStream
     from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
     from thalweg.topology.dsl.options import Materialized
-    from thalweg.topology.dsl.stream import BranchedKStream, KStream
+    from thalweg.topology.dsl.stream import KStream
     from thalweg.topology.dsl.table import KTable, ValueTransformer
     from thalweg.topology.dsl.windows import (
         TimeWindows,
@@ -139,8 +141,10 @@ if TYPE_CHECKING:
         Processor,
         ProcessorContext,
         ProcessorSupplier,
+        ProcessorWrapper,
         PunctuationType,
         StreamPartitioner,
+        TableChange,
         TimestampExtractor,
         TopicNameExtractor,
         fail_on_invalid_timestamp,
@@ -161,6 +165,7 @@ __all__ = [
     "Cancellable",
     "CodecError",
     "CodecMismatchError",
+    "CogroupedKStream",
     "ConfigError",
     "ConsumedRecord",
     "Consumer",
@@ -195,6 +200,7 @@ __all__ = [
     "Processor",
     "ProcessorContext",
     "ProcessorSupplier",
+    "ProcessorWrapper",
     "Producer",
     "ProductionError",
     "Progress",
@@ -227,10 +233,12 @@ __all__ = [
     "StreamsConfig",
     "StreamsError",
     "StreamsMetadata",
+    "TableChange",
     "TaskCorruptedError",
     "TaskError",
     "TaskMigratedError",
     "TimeWindow",
+    "TimeWindowedCogroupedKStream",
     "TimeWindowedKStream",
     "TimeWindows",
     "TimestampExtractor",
@@ -372,17 +380,19 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.streams.testing": ("TopologyTestDriver",),
     "thalweg.streams.transport.port": ("TopicPartition",),
     "thalweg.streams.worker.progress": ("Progress",),
+    "thalweg.topology.dsl.branched": ("BranchedKStream",),
     "thalweg.topology.dsl.builder": ("StreamsBuilder",),
+    "thalweg.topology.dsl.cogrouped": (
+        "CogroupedKStream",
+        "TimeWindowedCogroupedKStream",
+    ),
     "thalweg.topology.dsl.grouped": (
         "KGroupedStream",
         "KGroupedTable",
         "TimeWindowedKStream",
     ),
     "thalweg.topology.dsl.options": ("Materialized",),
-    "thalweg.topology.dsl.stream": (
-        "BranchedKStream",
-        "KStream",
-    ),
+    "thalweg.topology.dsl.stream": ("KStream",),
     "thalweg.topology.dsl.table": (
         "KTable",
         "ValueTransformer",
@@ -403,8 +413,10 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "Processor",
         "ProcessorContext",
         "ProcessorSupplier",
+        "ProcessorWrapper",
         "PunctuationType",
         "StreamPartitioner",
+        "TableChange",
         "TimestampExtractor",
         "TopicNameExtractor",
         "fail_on_invalid_timestamp",

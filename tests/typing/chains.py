@@ -14,12 +14,14 @@ from thalweg.stores.windowed import Windowed
 from thalweg.streams.app import App
 from thalweg.streams.testing import TestInputTopic, TestOutputTopic, TopologyTestDriver
 from thalweg.topology.dsl import (
+    CogroupedKStream,
     KGroupedStream,
     KGroupedTable,
     KStream,
     KTable,
     Materialized,
     StreamsBuilder,
+    TimeWindowedCogroupedKStream,
     TimeWindowedKStream,
     TimeWindows,
     UnlimitedWindows,
@@ -208,6 +210,31 @@ assert_type(
     KStream[int, tuple[bytes, str | None]],
 )
 assert_type(orders.left_join(names, lambda key, order, name: name or str(key)), KStream[int, str])
+
+
+# Co-groupings: the streams have one type of keys, each its own of values, and all one aggregate.
+def add_order(key: int, order: bytes, totals: tuple[int, str]) -> tuple[int, str]:
+    """Counts an order."""
+    return totals[0] + 1, totals[1]
+
+
+def add_name(key: int, name: str, totals: tuple[int, str]) -> tuple[int, str] | None:
+    """Takes the newest name."""
+    return totals[0], name
+
+
+cogrouped = orders.group_by_key().cogroup(add_order)
+assert_type(cogrouped, CogroupedKStream[int, tuple[int, str]])
+cogrouped = cogrouped.cogroup(names.to_stream().group_by_key(), add_name)
+assert_type(cogrouped.aggregate(lambda: (0, "")), KTable[int, tuple[int, str]])
+assert_type(
+    cogrouped.windowed_by(TimeWindows.of_size(10)),
+    TimeWindowedCogroupedKStream[int, tuple[int, str]],
+)
+assert_type(
+    cogrouped.windowed_by(TimeWindows.of_size(10)).aggregate(lambda: (0, "")),
+    KTable[Windowed[int], tuple[int, str]],
+)
 
 # Topics of the test driver; without a serde it is the application's, which types do not tell.
 driver = TopologyTestDriver(builder)

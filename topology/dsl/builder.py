@@ -354,8 +354,8 @@ class StreamsBuilder:
 
         Args:
             config: the application's configuration, a mapping or an object; read are
-                `topology.optimization`, `upgrade.from` and
-                `ensure.explicit.internal.resource.naming`.
+                `topology.optimization`, `upgrade.from`, `processor.wrapper.class`,
+                `ensure.explicit.internal.resource.naming` and `process_may_change_keys`.
             optimize: wins over the configuration's `topology.optimization`.
 
         Raises:

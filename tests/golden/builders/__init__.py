@@ -6,27 +6,33 @@ Importing this package registers all of them.
 from tests.golden.builders import (
     aggregations,
     cache,
+    cogroups,
     faults,
     joins,
     naming,
     nulls,
+    optimizations,
     papi,
     process,
     stateless,
     tables,
     windows,
 )
-from tests.golden.builders.registry import BUILDERS, Build
+from tests.golden.builders.registry import BUILDERS, DESCRIBED, DIFFERENT, Build
 
 __all__ = [
     "BUILDERS",
+    "DESCRIBED",
+    "DIFFERENT",
     "Build",
     "aggregations",
     "cache",
+    "cogroups",
     "faults",
     "joins",
     "naming",
     "nulls",
+    "optimizations",
     "papi",
     "process",
     "stateless",
