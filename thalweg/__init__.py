@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from thalweg.streams.worker.progress import Progress
     from thalweg.topology.dsl.builder import StreamsBuilder
     from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
+    from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
     from thalweg.topology.dsl.options import Materialized
     from thalweg.topology.dsl.stream import BranchedKStream, KStream
     from thalweg.topology.dsl.table import KTable, ValueTransformer
@@ -151,6 +152,7 @@ __all__ = [
     "FixedKeyRecord",
     "GroupError",
     "Headers",
+    "JoinWindows",
     "KGroupedStream",
     "KGroupedTable",
     "KStream",
@@ -188,6 +190,7 @@ __all__ = [
     "StoreLockedError",
     "StoreMovedError",
     "StoreNotReadyError",
+    "StreamJoined",
     "StreamPartitioner",
     "StreamsBuilder",
     "StreamsConfig",
@@ -334,6 +337,10 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "KGroupedStream",
         "KGroupedTable",
         "TimeWindowedKStream",
+    ),
+    "thalweg.topology.dsl.join_windows": (
+        "JoinWindows",
+        "StreamJoined",
     ),
     "thalweg.topology.dsl.options": ("Materialized",),
     "thalweg.topology.dsl.stream": (

@@ -5,6 +5,7 @@ Source: JVM `org.apache.kafka.streams.kstream`.
 
 from thalweg.topology.dsl.builder import StreamsBuilder
 from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
+from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
 from thalweg.topology.dsl.options import Materialized
 from thalweg.topology.dsl.stream import BranchedKStream, KStream
 from thalweg.topology.dsl.table import KTable, ValueTransformer
@@ -12,11 +13,13 @@ from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, Windowed
 
 __all__ = [
     "BranchedKStream",
+    "JoinWindows",
     "KGroupedStream",
     "KGroupedTable",
     "KStream",
     "KTable",
     "Materialized",
+    "StreamJoined",
     "StreamsBuilder",
     "TimeWindowedKStream",
     "TimeWindows",

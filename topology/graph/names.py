@@ -42,6 +42,10 @@ class Names:
         self._generated.add(name)
         return name
 
+    def note_generated(self, name: str) -> None:
+        """Notes that a store's name was made by the counter, with the name of a processor."""
+        self._generated.add(name)
+
     def name_or_new(self, given: str | None, prefix: str, suffix: str = "") -> str:
         """Returns the given name with `suffix`, or makes one.
 

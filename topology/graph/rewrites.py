@@ -1,10 +1,11 @@
 """Rewrites of the logical graph. Each takes a graph and gives a graph.
 
 Owns two rewrites that every build needs: sources of the same topics become one, and repartitions
-let null keys through ahead of left joins.
+let null keys through ahead of left joins. And one that the user asks for: a stream that is joined
+with itself needs one window store.
 
 Source: JVM `InternalStreamsBuilder.mergeDuplicateSourceNodes`,
-`rewriteRepartitionNodes` (KIP-962).
+`rewriteRepartitionNodes` (KIP-962), `rewriteSingleStoreSelfJoin`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import replace
 
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.graph.logical import ROOT, Graph, StepId
-from thalweg.topology.graph.steps import AddSource, RepartitionStep, SourceStep
+from thalweg.topology.graph.steps import AddSource, RepartitionStep, SourceStep, Step
 
 
 def merge_sources(graph: Graph) -> Graph:
@@ -101,3 +102,22 @@ def let_null_keys_through(graph: Graph) -> Graph:
         if isinstance(found, RepartitionStep):
             steps[step] = replace(found, drops_null_keys=not needed[step])
     return replace(graph, steps=steps)
+
+
+def single_store_self_joins(graph: Graph) -> Graph:
+    """Gives a stream that is joined with itself one window store in place of two."""
+    steps, children = dict(graph.steps), dict(graph.children)
+    parents, priorities = dict(graph.parents), dict(graph.priorities)
+    for step, found in graph.steps.items():
+        if not isinstance(found, Step) or found.self_join is None or len(graph.parents[step]) > 1:
+            continue
+        (stream,) = graph.parents[step]
+        right = next(
+            child
+            for child in graph.children[stream]
+            if graph.steps[child].name == found.self_join.right_window
+        )
+        children[stream] = tuple(child for child in children[stream] if child != right)
+        del steps[right], children[right], parents[right], priorities[right]
+        steps[step] = replace(found, adds=found.self_join.adds)
+    return replace(graph, steps=steps, children=children, parents=parents, priorities=priorities)

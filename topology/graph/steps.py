@@ -91,6 +91,19 @@ class AddSink:
 
 
 @dataclass(frozen=True, slots=True)
+class AddSharedStore:
+    """A store of an operation that is several processors, which use it together.
+
+    Attributes:
+        store: the store.
+        processors: names of the processors, which may belong to other steps that come before.
+    """
+
+    store: StoreBuilder
+    processors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AddStore:
     """A store that the user has added; processors name it."""
 
@@ -111,7 +124,26 @@ class AddGlobalStore:
     timestamp_extractor: TimestampExtractor | None
 
 
-Addition: TypeAlias = AddTopic | AddSource | AddProcessor | AddSink | AddStore | AddGlobalStore
+Addition: TypeAlias = (
+    AddTopic | AddSource | AddProcessor | AddSink | AddSharedStore | AddStore | AddGlobalStore
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SelfJoin:
+    """The other form of a join of streams, for one stream that is joined with itself.
+
+    It has one window store in place of two: the step of the right side's window goes.
+
+    Attributes:
+        left_window: name of the step that fills the left side's window store.
+        right_window: name of the step that fills the right side's.
+        adds: what the join adds in place of its own additions.
+    """
+
+    left_window: str
+    right_window: str
+    adds: tuple[Addition, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +154,13 @@ class Step:
         name: the node that steps below it have as their parent.
         adds: what it adds, in this order.
         takes_null_keys: whether it is a left join, for which records without a key must arrive.
+        self_join: of a join of streams, its form where both sides are one stream.
     """
 
     name: str
     adds: tuple[Addition, ...]
     takes_null_keys: bool = False
+    self_join: SelfJoin | None = None
 
 
 @dataclass(frozen=True, slots=True)
