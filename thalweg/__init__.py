@@ -121,6 +121,7 @@ if TYPE_CHECKING:
     from thalweg.topology.dsl.builder import StreamsBuilder
     from thalweg.topology.dsl.cogrouped import CogroupedKStream, TimeWindowedCogroupedKStream
     from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
+    from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
     from thalweg.topology.dsl.options import Materialized
     from thalweg.topology.dsl.stream import KStream
     from thalweg.topology.dsl.table import KTable, ValueTransformer
@@ -182,6 +183,7 @@ __all__ = [
     "FixedKeyRecord",
     "GroupError",
     "Headers",
+    "JoinWindows",
     "KGroupedStream",
     "KGroupedTable",
     "KStream",
@@ -228,6 +230,7 @@ __all__ = [
     "StoreLockedError",
     "StoreMovedError",
     "StoreNotReadyError",
+    "StreamJoined",
     "StreamPartitioner",
     "StreamsBuilder",
     "StreamsConfig",
@@ -390,6 +393,10 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "KGroupedStream",
         "KGroupedTable",
         "TimeWindowedKStream",
+    ),
+    "thalweg.topology.dsl.join_windows": (
+        "JoinWindows",
+        "StreamJoined",
     ),
     "thalweg.topology.dsl.options": ("Materialized",),
     "thalweg.topology.dsl.stream": ("KStream",),

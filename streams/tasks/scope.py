@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from thalweg.stores.api import TaskStore
 from thalweg.stores.cache.budget import RecordCache
@@ -35,6 +35,9 @@ from thalweg.topology.physical import SinkNode
 from thalweg.topology.processor import PunctuationType
 
 T = TypeVar("T")
+
+_EMIT_INTERVAL_MS: Final = 1_000
+"""How long a join of streams waits between looks for closed windows, as the JVM's does."""
 
 
 class OperatorScope:
@@ -108,6 +111,12 @@ class OperatorScope:
         self.keeps_stream_time = False
 
     # -- time ----------------------------------------------------------------------------
+
+    @property
+    def outer_join_emit_interval_ms(self) -> int:
+        """How long of the wall clock a join of streams waits between looks for closed windows."""
+        given = self.config.outer_join_emit_interval_ms
+        return _EMIT_INTERVAL_MS if given is None else given
 
     def stream_time(self) -> Callable[[], int]:
         """Returns the function that reads stream time: the highest timestamp of the task so far.

@@ -98,6 +98,11 @@ class TaskScope(Protocol):
         """The wall clock, in epoch milliseconds."""
         ...
 
+    @property
+    def outer_join_emit_interval_ms(self) -> int:
+        """How long of the wall clock a join of streams waits between looks for closed windows."""
+        ...
+
     def stream_time(self) -> Callable[[], int]:
         """Returns the function that reads the task's stream time, -1 before any record.
 
