@@ -21,7 +21,8 @@ from thalweg.topology.dsl.options import (
     with_name,
 )
 from thalweg.topology.dsl.stream import KStream
-from thalweg.topology.dsl.table import KTable, SourceLogic
+from thalweg.topology.dsl.table import KTable
+from thalweg.topology.dsl.table_logic import SourceLogic
 from thalweg.topology.graph import writer
 from thalweg.topology.graph.logical import ROOT, LogicalGraph, Place
 from thalweg.topology.graph.options import BuildOptions

@@ -24,7 +24,8 @@ from thalweg.topology.dsl.options import (
     settle,
     with_name,
 )
-from thalweg.topology.dsl.table import KTable, SourceLogic
+from thalweg.topology.dsl.table import KTable
+from thalweg.topology.dsl.table_logic import SourceLogic
 from thalweg.topology.dsl.windows import WindowedStreamPartitioner
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.graph.logical import Place, StepId

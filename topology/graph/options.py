@@ -20,6 +20,7 @@ MERGE_REPARTITION_TOPICS = "merge.repartition.topics"
 SINGLE_STORE_SELF_JOIN = "single.store.self.join"
 _OPTIMIZATIONS = frozenset({REUSE_SOURCE_TOPICS, MERGE_REPARTITION_TOPICS, SINGLE_STORE_SELF_JOIN})
 _LAST_LEGACY_CHANGES = (3, 4)
+_LAST_LEGACY_REGISTRATIONS = (3, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,14 @@ class BuildOptions:
     Attributes:
         optimizations: rewrites to apply, by their JVM names.
         legacy_changes: write changes of grouped tables as versions up to 3.4 read them.
+        legacy_registrations: write registrations of foreign-key joins as versions up to 3.3
+            read them.
         explicit_names: refuse generated names of stores and topics.
     """
 
     optimizations: frozenset[str] = frozenset()
     legacy_changes: bool = False
+    legacy_registrations: bool = False
     explicit_names: bool = False
 
     @classmethod
@@ -50,11 +54,12 @@ class BuildOptions:
         """
         if optimize is None:
             optimize = _setting(config, "topology.optimization")
-        upgrade_from = _setting(config, "upgrade.from")
+        version = _version(_setting(config, "upgrade.from"))
         explicit = _setting(config, "ensure.explicit.internal.resource.naming")
         return cls(
             _optimizations(optimize),
-            upgrade_from is not None and _is_legacy(str(upgrade_from)),
+            version is not None and version <= _LAST_LEGACY_CHANGES,
+            version is not None and version <= _LAST_LEGACY_REGISTRATIONS,
             str(explicit).lower() == "true",
         )
 
@@ -82,11 +87,14 @@ def _optimizations(given: str | Collection[str] | None) -> frozenset[str]:
     return wanted
 
 
-def _is_legacy(version: str) -> bool:
+def _version(given: Any) -> tuple[int, int] | None:
+    """Returns major and minor number of the version to upgrade from, None where there is none."""
+    if given is None:
+        return None
     try:
-        major, minor = (int(part) for part in version.split(".")[:2])
+        major, minor = (int(part) for part in str(given).split(".")[:2])
     except ValueError:
         raise TopologyError(
-            f'upgrade.from {version!r} is not a version; write it like "3.4"'
+            f'upgrade.from {str(given)!r} is not a version; write it like "3.4"'
         ) from None
-    return (major, minor) <= _LAST_LEGACY_CHANGES
+    return major, minor
