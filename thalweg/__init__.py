@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from thalweg.streams.uncaught import UncaughtResponse
     from thalweg.streams.worker.progress import Progress
     from thalweg.topology.dsl.builder import StreamsBuilder
+    from thalweg.topology.dsl.global_table import GlobalKTable
     from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
     from thalweg.topology.dsl.options import Materialized
     from thalweg.topology.dsl.stream import BranchedKStream, KStream
@@ -149,6 +150,7 @@ __all__ = [
     "FixedKeyProcessorContext",
     "FixedKeyProcessorSupplier",
     "FixedKeyRecord",
+    "GlobalKTable",
     "GroupError",
     "Headers",
     "KGroupedStream",
@@ -330,6 +332,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.streams.transport.port": ("TopicPartition",),
     "thalweg.streams.worker.progress": ("Progress",),
     "thalweg.topology.dsl.builder": ("StreamsBuilder",),
+    "thalweg.topology.dsl.global_table": ("GlobalKTable",),
     "thalweg.topology.dsl.grouped": (
         "KGroupedStream",
         "KGroupedTable",

@@ -4,6 +4,7 @@ Source: JVM `org.apache.kafka.streams.kstream`.
 """
 
 from thalweg.topology.dsl.builder import StreamsBuilder
+from thalweg.topology.dsl.global_table import GlobalKTable
 from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
 from thalweg.topology.dsl.options import Materialized
 from thalweg.topology.dsl.stream import BranchedKStream, KStream
@@ -12,6 +13,7 @@ from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, Windowed
 
 __all__ = [
     "BranchedKStream",
+    "GlobalKTable",
     "KGroupedStream",
     "KGroupedTable",
     "KStream",

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thalweg.stores.builders import StoreBuilder
+from thalweg.stores.callables import arity as arity_of
 from thalweg.stores.callables import shown
 from thalweg.stores.errors import StreamsError
 from thalweg.stores.kinds.subscriptions import SubscriptionSpec
@@ -116,7 +117,8 @@ def join_by_foreign_key(
     """
     operator = "left_join" if is_left else "join"
     arity(joiner, {2: "left, right"}, operator)
-    with_key = arity(extractor, {1: "value", 2: "key, value"}, f"{operator}(foreign key)") == 2
+    extracts = f"the foreign_key_extractor of {operator}()"
+    with_key = arity_of(extractor, {1: "value", 2: "key, value"}, extracts) == 2
     check_partitioner(partitioner, f"{operator}()")
     check_partitioner(other_partitioner, f"{operator}()")
     named = check_name(named)

@@ -423,9 +423,13 @@ class KStream(StreamJoins[K, V]):
         return self._place.then(processor_step(node_name, make))
 
     def _stream(
-        self, place: Place, key_serde: Serde[Any] | None, value_serde: Serde[Any] | None
+        self,
+        place: Place,
+        key_serde: Serde[Any] | None,
+        value_serde: Serde[Any] | None,
+        repartition_required: bool = False,
     ) -> KStream[Any, Any]:
-        return KStream(place, key_serde, value_serde)
+        return KStream(place, key_serde, value_serde, repartition_required)
 
     def _same(self, place: Place) -> KStream[K, V]:
         """Makes the stream of an operation that changes neither type."""

@@ -1,4 +1,4 @@
-"""Joins of a stream: with tables, whose rows of the moment each record meets.
+"""Joins of a stream: with tables and global tables, whose rows of the moment each record meets.
 
 Owns which joins a `KStream` has, what they take, and the repartitions ahead of them. It must not
 know what a join does to a record (`topology.operators`).
@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
+from thalweg.topology.dsl.global_joins import join_with_global
+from thalweg.topology.dsl.global_table import GlobalKTable
 from thalweg.topology.dsl.options import arity, check_name
 from thalweg.topology.dsl.table import KTable
 from thalweg.topology.graph.logical import Place, StepId
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from thalweg.topology.dsl.stream import KStream
 
 K = TypeVar("K")
+KG = TypeVar("KG")
 V = TypeVar("V")
 VR = TypeVar("VR")
 VT = TypeVar("VT")
@@ -60,7 +63,11 @@ class StreamJoins(ABC, Generic[K, V]):
 
     @abstractmethod
     def _stream(
-        self, place: Place, key_serde: Serde[Any] | None, value_serde: Serde[Any] | None
+        self,
+        place: Place,
+        key_serde: Serde[Any] | None,
+        value_serde: Serde[Any] | None,
+        repartition_required: bool = False,
     ) -> KStream[Any, Any]:
         """Makes the stream that stands at another place."""
 
@@ -88,11 +95,42 @@ class StreamJoins(ABC, Generic[K, V]):
         other_value_serde: Serde[VT] | None = None,
     ) -> KStream[K, VR]: ...
 
+    @overload
     def join(
         self,
-        table: KTable[K, Any],
+        table: GlobalKTable[KG, VT],
+        joiner: Callable[[V, VT], VR | None],
+        *,
+        key_selector: Callable[[K, V], KG | None],
+        name: str | None = None,
+    ) -> KStream[K, VR]: ...
+
+    @overload
+    def join(
+        self,
+        table: GlobalKTable[KG, VT],
+        joiner: Callable[[K, V, VT], VR | None],
+        *,
+        key_selector: Callable[[K, V], KG | None],
+        name: str | None = None,
+    ) -> KStream[K, VR]: ...
+
+    @overload
+    def join(
+        self,
+        table: GlobalKTable[KG, VT],
+        joiner: Callable[[K, KG, V, VT], VR | None],
+        *,
+        key_selector: Callable[[K, V], KG | None],
+        name: str | None = None,
+    ) -> KStream[K, VR]: ...
+
+    def join(
+        self,
+        table: KTable[K, Any] | GlobalKTable[Any, Any],
         joiner: Callable[..., Any],
         *,
+        key_selector: Callable[[K, V], Any] | None = None,
         name: str | None = None,
         key_serde: Serde[K] | None = None,
         value_serde: Serde[V] | None = None,
@@ -100,9 +138,25 @@ class StreamJoins(ABC, Generic[K, V]):
     ) -> KStream[K, Any]:
         """Joins each record with the row its key has in a table; records without are left out.
 
+        With a table, the row is that of the record's key:
+
+            clicks.join(users, lambda click, user: {**click, "name": user["name"]})
+
+        With a global table, it is that of any key, which `key_selector` tells:
+
+            orders.join(
+                products,
+                lambda order, product: {**order, "price": product["price"]},
+                key_selector=lambda _, order: order["product_id"],
+            )
+
         Args:
-            table: its topic must have as many partitions as the stream's.
-            joiner: (value, row) or (key, value, row) -> joined value.
+            table: a global table, or a table; its topic must have as many partitions as the
+                stream's.
+            joiner: (value, row) or (key, value, row) -> joined value; with a global table also
+                (key, selected key, value, row).
+            key_selector: with a global table, (key, value) -> key of the row; records for which
+                it is None have none.
             name: name of the processor, and base of the repartition topic's name, if there
                 is one.
             key_serde: how keys are written to the repartition topic; inherited if not given.
@@ -110,6 +164,9 @@ class StreamJoins(ABC, Generic[K, V]):
             other_value_serde: of the table; for symmetry with the JVM, not used.
         """
         serde_of(other_value_serde, "other_value_serde of join()")
+        if isinstance(table, GlobalKTable):
+            return self._join_with_global(table, joiner, key_selector, False, name)
+        _refuse_selector(key_selector, "join")
         return self._join(table, joiner, False, name, key_serde, value_serde)
 
     @overload
@@ -136,11 +193,42 @@ class StreamJoins(ABC, Generic[K, V]):
         other_value_serde: Serde[VT] | None = None,
     ) -> KStream[K, VR]: ...
 
+    @overload
     def left_join(
         self,
-        table: KTable[K, Any],
+        table: GlobalKTable[KG, VT],
+        joiner: Callable[[V, VT | None], VR | None],
+        *,
+        key_selector: Callable[[K, V], KG | None],
+        name: str | None = None,
+    ) -> KStream[K, VR]: ...
+
+    @overload
+    def left_join(
+        self,
+        table: GlobalKTable[KG, VT],
+        joiner: Callable[[K, V, VT | None], VR | None],
+        *,
+        key_selector: Callable[[K, V], KG | None],
+        name: str | None = None,
+    ) -> KStream[K, VR]: ...
+
+    @overload
+    def left_join(
+        self,
+        table: GlobalKTable[KG, VT],
+        joiner: Callable[[K, KG | None, V, VT | None], VR | None],
+        *,
+        key_selector: Callable[[K, V], KG | None],
+        name: str | None = None,
+    ) -> KStream[K, VR]: ...
+
+    def left_join(
+        self,
+        table: KTable[K, Any] | GlobalKTable[Any, Any],
         joiner: Callable[..., Any],
         *,
+        key_selector: Callable[[K, V], Any] | None = None,
         name: str | None = None,
         key_serde: Serde[K] | None = None,
         value_serde: Serde[V] | None = None,
@@ -151,7 +239,21 @@ class StreamJoins(ABC, Generic[K, V]):
         Records without a key go on, too, joined with None.
         """
         serde_of(other_value_serde, "other_value_serde of left_join()")
+        if isinstance(table, GlobalKTable):
+            return self._join_with_global(table, joiner, key_selector, True, name)
+        _refuse_selector(key_selector, "left_join")
         return self._join(table, joiner, True, name, key_serde, value_serde)
+
+    def _join_with_global(
+        self,
+        table: GlobalKTable[Any, Any],
+        joiner: Callable[..., Any],
+        key_selector: Callable[..., Any] | None,
+        left: bool,
+        name: str | None,
+    ) -> KStream[K, Any]:
+        place = join_with_global(self._place, table, joiner, key_selector, name, is_left=left)
+        return self._stream(place, self._key_serde, None, self._repartition_required)
 
     def _join(
         self,
@@ -211,3 +313,12 @@ class StreamJoins(ABC, Generic[K, V]):
             self._join_repartition = graph.add(step, self._place.step)
         place = Place(graph, names.source, self._join_repartition, (names.source,))
         return self._stream(place, key_serde, value_serde)
+
+
+def _refuse_selector(key_selector: object, operator: str) -> None:
+    """Refuses a key selector where the table is not global."""
+    if key_selector is not None:
+        raise TypeError(
+            f"{operator}() with a table joins by the record's key and takes no key_selector; call "
+            "select_key() first, or read the topic as a global_table()"
+        )
