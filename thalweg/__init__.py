@@ -120,6 +120,7 @@ if TYPE_CHECKING:
     from thalweg.topology.dsl.branched import BranchedKStream
     from thalweg.topology.dsl.builder import StreamsBuilder
     from thalweg.topology.dsl.cogrouped import CogroupedKStream, TimeWindowedCogroupedKStream
+    from thalweg.topology.dsl.global_table import GlobalKTable
     from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
     from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
     from thalweg.topology.dsl.options import Materialized
@@ -181,6 +182,7 @@ __all__ = [
     "FixedKeyProcessorContext",
     "FixedKeyProcessorSupplier",
     "FixedKeyRecord",
+    "GlobalKTable",
     "GroupError",
     "Headers",
     "JoinWindows",
@@ -389,6 +391,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "CogroupedKStream",
         "TimeWindowedCogroupedKStream",
     ),
+    "thalweg.topology.dsl.global_table": ("GlobalKTable",),
     "thalweg.topology.dsl.grouped": (
         "KGroupedStream",
         "KGroupedTable",

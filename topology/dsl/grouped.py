@@ -28,7 +28,8 @@ from thalweg.topology.dsl.options import (
     settle,
     with_name,
 )
-from thalweg.topology.dsl.table import AggregateLogic, KTable
+from thalweg.topology.dsl.table import KTable
+from thalweg.topology.dsl.table_logic import AggregateLogic
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows
 from thalweg.topology.graph.logical import Place, StepId
 from thalweg.topology.graph.steps import (
