@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from thalweg.stores.api import (
         KeyValueStore,
         ReadOnlyKeyValueStore,
+        ReadOnlyVersionedKeyValueStore,
         ReadOnlyWindowStore,
         TimestampedKeyValueStore,
         TimestampedWindowStore,
         ValueAndTimestamp,
+        VersionedKeyValueStore,
+        VersionedRecord,
         WindowStore,
     )
     from thalweg.stores.builders import (
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
         lru_store,
         timestamped_key_value_store,
         timestamped_window_store,
+        versioned_store,
         window_store,
     )
     from thalweg.stores.record import (
@@ -171,6 +175,7 @@ __all__ = [
     "Progress",
     "PunctuationType",
     "ReadOnlyKeyValueStore",
+    "ReadOnlyVersionedKeyValueStore",
     "ReadOnlyWindowStore",
     "Record",
     "RecordContext",
@@ -215,6 +220,8 @@ __all__ = [
     "UnsupportedBrokerError",
     "ValueAndTimestamp",
     "ValueTransformer",
+    "VersionedKeyValueStore",
+    "VersionedRecord",
     "Window",
     "WindowStore",
     "Windowed",
@@ -232,6 +239,7 @@ __all__ = [
     "timestamped_key_value_store",
     "timestamped_window_store",
     "use_partition_time_on_invalid_timestamp",
+    "versioned_store",
     "wallclock_timestamp",
     "window_store",
 ]
@@ -240,10 +248,13 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.stores.api": (
         "KeyValueStore",
         "ReadOnlyKeyValueStore",
+        "ReadOnlyVersionedKeyValueStore",
         "ReadOnlyWindowStore",
         "TimestampedKeyValueStore",
         "TimestampedWindowStore",
         "ValueAndTimestamp",
+        "VersionedKeyValueStore",
+        "VersionedRecord",
         "WindowStore",
     ),
     "thalweg.stores.builders": (
@@ -252,6 +263,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "lru_store",
         "timestamped_key_value_store",
         "timestamped_window_store",
+        "versioned_store",
         "window_store",
     ),
     "thalweg.stores.record": (
