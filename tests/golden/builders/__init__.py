@@ -19,6 +19,7 @@ from tests.golden.builders import (
     stateless,
     stream_joins,
     tables,
+    versioned,
     windows,
 )
 from tests.golden.builders.registry import BUILDERS, DESCRIBED, DIFFERENT, Build
@@ -43,5 +44,6 @@ __all__ = [
     "stateless",
     "stream_joins",
     "tables",
+    "versioned",
     "windows",
 ]
