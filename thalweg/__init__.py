@@ -100,6 +100,7 @@ if TYPE_CHECKING:
     from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
     from thalweg.topology.dsl.options import Materialized
     from thalweg.topology.dsl.stream import BranchedKStream, KStream
+    from thalweg.topology.dsl.suppress import BufferConfig, Suppressed
     from thalweg.topology.dsl.table import KTable, ValueTransformer
     from thalweg.topology.dsl.windows import (
         TimeWindows,
@@ -137,6 +138,7 @@ __all__ = [
     "BackendError",
     "BranchedKStream",
     "BrokerError",
+    "BufferConfig",
     "Cancellable",
     "ConfigError",
     "ConsumedRecord",
@@ -193,6 +195,7 @@ __all__ = [
     "StreamsConfig",
     "StreamsError",
     "StreamsMetadata",
+    "Suppressed",
     "TaskCorruptedError",
     "TaskError",
     "TaskMigratedError",
@@ -339,6 +342,10 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.topology.dsl.stream": (
         "BranchedKStream",
         "KStream",
+    ),
+    "thalweg.topology.dsl.suppress": (
+        "BufferConfig",
+        "Suppressed",
     ),
     "thalweg.topology.dsl.table": (
         "KTable",

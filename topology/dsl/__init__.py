@@ -7,17 +7,20 @@ from thalweg.topology.dsl.builder import StreamsBuilder
 from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
 from thalweg.topology.dsl.options import Materialized
 from thalweg.topology.dsl.stream import BranchedKStream, KStream
+from thalweg.topology.dsl.suppress import BufferConfig, Suppressed
 from thalweg.topology.dsl.table import KTable, ValueTransformer
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, WindowedStreamPartitioner
 
 __all__ = [
     "BranchedKStream",
+    "BufferConfig",
     "KGroupedStream",
     "KGroupedTable",
     "KStream",
     "KTable",
     "Materialized",
     "StreamsBuilder",
+    "Suppressed",
     "TimeWindowedKStream",
     "TimeWindows",
     "UnlimitedWindows",

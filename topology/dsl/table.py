@@ -11,7 +11,7 @@ Source: JVM `KTableImpl`, `KTableKTableAbstractJoin`; kafka-streams A13, D10, D1
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
@@ -27,6 +27,7 @@ from thalweg.topology.dsl.options import (
     settle,
     with_name,
 )
+from thalweg.topology.dsl.suppress import Suppressed, suppress_table
 from thalweg.topology.graph.facts import Facts, NotedFacts
 from thalweg.topology.graph.logical import Place
 from thalweg.topology.graph.steps import AddProcessor, Step, always, processor_step
@@ -77,7 +78,7 @@ class ValueTransformer(Protocol[K_contra, V_contra, VR_co]):
         ...
 
 
-class TableLogic(ABC):
+class TableLogic(Protocol):
     """How one table answers for its rows and its old values."""
 
     @abstractmethod
@@ -563,6 +564,20 @@ class KTable(Generic[K, V]):
             store_name,
             logic,
         )
+
+    def suppress(self, suppressed: Suppressed) -> KTable[K, V]:
+        """Holds updates back: of each key only the last is emitted, once it is due.
+
+            counts.suppress(Suppressed.until_window_closes()).to_stream().to("final")
+
+        Time is stream time: without new records nothing is emitted.
+
+        Args:
+            suppressed: `Suppressed.until_time_limit(...)`, or for windows
+                `Suppressed.until_window_closes(...)`.
+        """
+        place, logic = suppress_table(self, suppressed, self._key_serde, self._value_serde)
+        return KTable(place, self._key_serde, self._value_serde, None, logic)
 
     def _burn_store_name(self, materialized: Materialized[Any, Any] | None, prefix: str) -> None:
         """Uses up the number of a store that is never made, as the JVM does."""

@@ -92,6 +92,14 @@ class LogicalGraph:
             self._priorities[step] = self._next_priority
             self._next_priority += 1
 
+    def step(self, step: StepId) -> AnyStep:
+        """Returns a step by its number."""
+        return self._steps[step]
+
+    def above(self, step: StepId) -> tuple[StepId, ...]:
+        """Returns the steps that a step is below, as yet."""
+        return tuple(parent for parent in self._parents[step] if parent != ROOT)
+
     def copartition(self, sources: Iterable[str]) -> None:
         """Demands equal partition counts of the topics of these source nodes."""
         self._copartitioned.append(tuple(dict.fromkeys(sources)))

@@ -13,6 +13,7 @@ from tests.golden.builders import (
     papi,
     process,
     stateless,
+    suppress,
     tables,
     windows,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "papi",
     "process",
     "stateless",
+    "suppress",
     "tables",
     "windows",
 ]
