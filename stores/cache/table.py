@@ -335,8 +335,13 @@ class EntryTable:
             flushed.insert(0, evicted)
         # Readers that miss the evicted row find it here.
         self.flushing = flushed
+        evicted_bytes = 0
         if evicted is not None:
             self._remove(evicted)
+            # As in the JVM its bytes count until the flush is over: stores downstream, which
+            # the flush fills, give way the earlier.
+            evicted_bytes = evicted.size_bytes
+            self.cache.size_bytes += evicted_bytes
         current = self._current
         try:
             with current.saved():
@@ -355,6 +360,7 @@ class EntryTable:
             raise
         finally:
             self.flushing = []
+            self.cache.size_bytes -= evicted_bytes
         rows = self.rows
         for entry in flushed:
             if entry.pair[0] is None and not entry.dirty and rows.get(entry.key) is entry:

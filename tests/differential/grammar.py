@@ -27,7 +27,7 @@ UNCACHED: Final = "uncached"
 nobody has heard of, and None here (docs/differences.md)."""
 
 
-HEEDS_BOTH_SIDES: Final = frozenset({"table_join"})
+HEEDS_BOTH_SIDES: Final = frozenset({"table_join", "foreign_key_join"})
 """Operations that are right, and so differ from the JVM, where one record changes both sides, or
 caches hold updates of both back (docs/differences.md)."""
 
@@ -359,7 +359,7 @@ def plan_of(seed: int, operations: frozenset[str] | None = None) -> dict[str, An
     topics = [n["topic"] for n in grammar.nodes if n["op"] in ("stream", "table", "global_table")]
     config = {"statestore.cache.max.bytes": str(cache_bytes)}
     if random.random() < 0.3:
-        config["topology.optimization"] = "reuse.ktable.source.topics"
+        config["topology.optimization"] = "all"
     return {
         "seed": seed,
         "config": config,
@@ -400,5 +400,5 @@ def hexed(text: str | None) -> str | None:
     return None if text is None else text.encode().hex()
 
 
-OPERATIONS: Final = frozenset(MAKERS) | {"windowed", "time"}
+OPERATIONS: Final = frozenset(MAKERS) | {"windowed", "time", "versioned"}
 """What the library can do now: the operations, and kinds of windows by name."""

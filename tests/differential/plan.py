@@ -9,7 +9,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tests.differential import functions
-from thalweg import Materialized, StreamsBuilder, TimeWindows
+from thalweg import (
+    BufferConfig,
+    JoinWindows,
+    Materialized,
+    StreamJoined,
+    StreamsBuilder,
+    Suppressed,
+    TimeWindows,
+    versioned_store,
+)
+from thalweg.stores.serde import serdes
 
 Node = Mapping[str, Any]
 
@@ -39,8 +49,15 @@ class PlanBuilder:
         return self._builder.stream(node["topic"])
 
     def table(self, node: Node) -> Any:
-        """A table of a topic."""
+        """A table of a topic, versioned or not."""
+        if "history_ms" in node:
+            store = versioned_store(node["store"]["name"], node["history_ms"])
+            return self._builder.table(node["topic"], materialized=Materialized(store=store))
         return self._builder.table(node["topic"], materialized=stored(node))
+
+    def global_table(self, node: Node) -> Any:
+        """A global table."""
+        return self._builder.global_table(node["topic"], materialized=stored(node))
 
     def to(self, node: Node) -> Any:
         """A sink."""
@@ -102,12 +119,71 @@ class PlanBuilder:
             stream.group_by(functions.KEYS[node["by"]]) if "by" in node else stream.group_by_key()
         )
 
+    def cogroup(self, node: Node) -> Any:
+        """Several streams aggregated into one table, in windows or not."""
+        cogrouped: Any = None
+        for at in range(len(node["of"])):
+            adder = functions.add if at % 2 == 0 else functions.take
+            grouped = self._grouped(node, at)
+            cogrouped = (
+                grouped.cogroup(adder) if cogrouped is None else cogrouped.cogroup(grouped, adder)
+            )
+        if "windows" in node:
+            cogrouped = cogrouped.windowed_by(windows_of(node["windows"]))
+        return cogrouped.aggregate(str, materialized=stored(node))
+
     # -- joins ---------------------------------------------------------------------------
+
+    def stream_join(self, node: Node) -> Any:
+        """A stream joined with a stream."""
+        windows = JoinWindows.of_time_difference(node["before"], node["grace"]).after(node["after"])
+        joined = StreamJoined(
+            name=node.get("name"),
+            key_serde=serdes.string,
+            value_serde=serdes.string,
+            other_value_serde=serdes.string,
+        )
+        kind = node["kind"]
+        join = getattr(self.of(node), "join" if kind == "inner" else f"{kind}_join")
+        return join(self.of(node, 1), functions.joined, windows, joined=joined)
+
+    def global_lookup(self, node: Node) -> Any:
+        """A stream joined with a global table."""
+        join = self.of(node).join if node["kind"] == "inner" else self.of(node).left_join
+        key = functions.KEYS[node["by"]]
+        return join(self.of(node, 1), functions.joined, key_selector=key)
+
+    def foreign_key_join(self, node: Node) -> Any:
+        """A table joined with a table by foreign key."""
+        join = self.of(node).join if node["kind"] == "inner" else self.of(node).left_join
+        return join(
+            self.of(node, 1),
+            functions.joined,
+            foreign_key_extractor=functions.foreign,
+            materialized=stored(node),
+        )
+
+    def suppress(self, node: Node) -> Any:
+        """A table whose updates are held back."""
+        if node["until"] == "closed":
+            return self.of(node).suppress(Suppressed.until_window_closes())
+        buffer = BufferConfig.unbounded()
+        if "max_records" in node:
+            buffer = BufferConfig(max_records=node["max_records"]).emit_early_when_full()
+        elif "max_bytes" in node:
+            buffer = BufferConfig(max_bytes=node["max_bytes"]).emit_early_when_full()
+        return self.of(node).suppress(Suppressed.until_time_limit(node["limit_ms"], buffer))
 
     def table_lookup(self, node: Node) -> Any:
         """A stream joined with a table."""
         join = self.of(node).join if node["kind"] == "inner" else self.of(node).left_join
-        return join(self.of(node, 1), functions.joined, name=node.get("name"))
+        return join(
+            self.of(node, 1),
+            functions.joined,
+            name=node.get("name"),
+            key_serde=serdes.string,
+            value_serde=serdes.string,
+        )
 
     def table_join(self, node: Node) -> Any:
         """A table joined with a table."""
