@@ -10,6 +10,7 @@ import sys
 from tests.differential.compare import Plan, difference, ours, smallest
 from tests.differential.grammar import OPERATIONS, plan_of
 from tests.differential.oracle import Oracle
+from tests.differential.scripts import java_command, python_script
 
 
 def made_small(oracle: Oracle, plan: Plan, found: str) -> Plan:
@@ -26,11 +27,16 @@ def made_small(oracle: Oracle, plan: Plan, found: str) -> Plan:
 def main() -> int:
     """Runs the seeds and prints each that differs, made small."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("first", type=int)
-    parser.add_argument("last", type=int)
+    parser.add_argument("first", type=int, nargs="?", default=1)
+    parser.add_argument("last", type=int, nargs="?", default=100)
+    parser.add_argument("--jvm", metavar="PLAN", help="print what the JVM makes of one plan")
     parser.add_argument("--whole", action="store_true", help="do not make failing plans small")
     parser.add_argument("--most", type=int, default=5, help="stop after so many that differ")
     asked = parser.parse_args()
+    if asked.jvm:
+        with Oracle() as oracle:
+            print(json.dumps(oracle.run(json.loads(asked.jvm)), indent=1))
+        return 0
     logging.disable()
     failed = 0
     refused = 0
@@ -46,7 +52,10 @@ def main() -> int:
             if not asked.whole:
                 plan = made_small(oracle, plan, found)
                 found = difference(oracle.run(plan), ours(plan)) or found
-            print(f"seed {seed} differs\n{json.dumps(plan)}\n{found}\n", flush=True)
+            print(
+                f"# seed {seed} differs\n{python_script(plan)}\n\n{java_command(plan)}\n\n{found}\n"
+            )
+            sys.stdout.flush()
             if failed >= asked.most:
                 break
     print(f"{asked.last - asked.first + 1} seeds, {refused} refused, {failed} differ")

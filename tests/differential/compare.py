@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.differential.plan import PlanBuilder
 from tests.golden.settings import streams_config, topology_settings
-from thalweg import StreamsBuilder
+from thalweg import StreamsBuilder, ValueAndTimestamp, VersionedKeyValueStore, Windowed
 from thalweg.stores.errors import StreamsError
 from thalweg.streams.testing import ProducedRecord, TopologyTestDriver
 from thalweg.topology.errors import TopologyError
@@ -54,7 +54,33 @@ def ours(plan: Plan) -> dict[str, Any]:
                 return result
             outputs.append([_row(record) for record in driver.take_produced()])
             dropped.append(driver.dropped_records_total())
+        result["stores"] = {name: _rows_of(driver, name) for name in plan["stores"]}
     return result
+
+
+KEYS = ("k0", "k1", "k2", "ka", "kb", "kc")
+"""Keys by which stores are read that are not read as a whole; Stores.java has the same."""
+
+
+def _rows_of(driver: TopologyTestDriver, name: str) -> list[list[Any]]:
+    """Returns what is in a store as a user reads it, in its order."""
+    store: Any = driver.store(name)
+    if isinstance(store, VersionedKeyValueStore):
+        records = [(key, store.get(key)) for key in KEYS]
+        return [[key, str(row.value), row.timestamp] for key, row in records if row is not None]
+    return [[*_shown_key(key), *_shown_value(value)] for key, value in store.all()]
+
+
+def _shown_key(key: Any) -> list[Any]:
+    if isinstance(key, Windowed):
+        return [str(key.key), key.window.start_ms, key.window.end_ms]
+    return [str(key)]
+
+
+def _shown_value(value: Any) -> list[Any]:
+    if isinstance(value, ValueAndTimestamp):
+        return [str(value.value), value.timestamp]
+    return [str(value)]
 
 
 def _feed(driver: TopologyTestDriver, step: Mapping[str, Any]) -> None:
@@ -103,6 +129,9 @@ def difference(theirs: Result, mine: Result) -> str | None:
             return f"step {at}:\n{_lines(expected)}\ngot\n{_lines(got)}"
     if theirs["dropped_after_step"] != mine["dropped_after_step"]:
         return f"dropped: {theirs['dropped_after_step']} / {mine['dropped_after_step']}"
+    for name, rows in theirs.get("stores", {}).items():
+        if rows != mine["stores"][name]:
+            return f"store {name}: {rows} / {mine['stores'][name]}"
     return None
 
 

@@ -22,9 +22,9 @@ STREAM, TABLE, WINDOWED, GLOBAL, VERSIONED = "stream", "table", "windowed", "glo
 HEEDS_READERS: Final = frozenset({"table_lookup"})
 """Operations whose tables forward a deletion that the JVM forgets, where somebody has read the row
 between two flushes (docs/differences.md)."""
-UNCACHED: Final = "uncached"
-"""A table of aggregates without a cache: its first old value is the initial one in the JVM, which
-nobody has heard of, and None here (docs/differences.md)."""
+UNCACHED, UNCACHED_WINDOWED = "uncached", "uncached windows"
+"""Tables of aggregates without a cache: their first old value is the initial one in the JVM, which
+nobody has heard of, and None here (docs/differences.md). So nothing is put below that looks."""
 
 
 HEEDS_BOTH_SIDES: Final = frozenset({"table_join", "foreign_key_join"})
@@ -148,7 +148,9 @@ class Grammar:
             "to_stream": lambda: self._one(
                 self._random.choice((self._any_table(), UNCACHED)), STREAM, "to_stream"
             ),
-            "windowed_to_stream": lambda: self._one(WINDOWED, STREAM, "windowed_to_stream"),
+            "windowed_to_stream": lambda: self._one(
+                self._random.choice((WINDOWED, UNCACHED_WINDOWED)), STREAM, "windowed_to_stream"
+            ),
         }
 
     # -- operations ----------------------------------------------------------------------
@@ -191,9 +193,11 @@ class Grammar:
         gives = TABLE if kind == "reduce" else self._aggregated(store)
         return self._one(STREAM, gives, "aggregate", kind=kind, by=self._by(), store=store)
 
-    def _aggregated(self, store: dict[str, Any] | None) -> str:
+    def _aggregated(
+        self, store: dict[str, Any] | None, cached: str = TABLE, uncached: str = UNCACHED
+    ) -> str:
         is_cached = self._is_cached and (store or {}).get("caching", True)
-        return TABLE if is_cached else UNCACHED
+        return cached if is_cached else uncached
 
     def _windowed(self) -> bool:
         random = self._random
@@ -201,15 +205,18 @@ class Grammar:
         windows = self._windows(random.choice(kinds))
         emit = "close" if "emit" in self._operations and random.random() < 0.3 else None
         kind = random.choice(("count", "reduce", "aggregate"))
+        store = self._store()
+        is_whole = kind == "reduce" or windows["kind"] == "session"
+        gives = WINDOWED if is_whole else self._aggregated(store, WINDOWED, UNCACHED_WINDOWED)
         return self._one(
             STREAM,
-            WINDOWED,
+            gives,
             "aggregate",
             kind=kind,
             by=self._by(),
             windows=windows,
             emit=emit,
-            store=self._store(),
+            store=store,
         )
 
     def _cogroup(self) -> bool:
@@ -222,7 +229,9 @@ class Grammar:
         windows = None if kind == "none" else self._windows(kind)
         store = self._store()
         self._add(
-            self._aggregated(store) if windows is None else WINDOWED,
+            self._aggregated(store)
+            if windows is None
+            else self._aggregated(store, WINDOWED, UNCACHED_WINDOWED),
             "cogroup",
             tuple(each for each in streams if each is not None),
             by=self._by(),
@@ -333,7 +342,8 @@ class Grammar:
                 continue
             above = at
             if self._types[at] != STREAM:
-                op = "windowed_to_stream" if self._types[at] == WINDOWED else "to_stream"
+                is_windowed = self._types[at] in (WINDOWED, UNCACHED_WINDOWED)
+                op = "windowed_to_stream" if is_windowed else "to_stream"
                 self._add(STREAM, op, (at,))
                 above = len(self.nodes) - 1
             self._add("end", "to", (above,), topic=f"out{at}")
