@@ -89,14 +89,12 @@ class Register(Operator):
                         unnamed(key, timestamp)
                     if after is not None or before is not None or left:
                         hashed = murmur3_128(encode_value(new))
-                has_moved = before is not None and (
-                    after is None
-                    or (
-                        before != after
-                        if keyable
-                        else encode_foreign(before) != encode_foreign(after)
-                    )
-                )
+                if before is None:
+                    has_moved = False
+                elif after is None or keyable:
+                    has_moved = before != after
+                else:
+                    has_moved = encode_foreign(before) != encode_foreign(after)
                 raw_key = encode_key(key)
             except Exception as error:
                 written = (foreign_serde, before), (foreign_serde, after)
