@@ -271,7 +271,9 @@ class StreamsBuilder:
         table_name = graph.names.name_or_new(name, "KTABLE-SOURCE-")
         if settled.queryable_name is not None:
             graph.facts.kept.add(table_name)
-        logic = SourceLogic(graph.facts, table_name, settled.name)
+        logic = SourceLogic(
+            graph.facts, table_name, settled.name, is_versioned=settled.is_versioned
+        )
         source = AddSource(
             name=source_name,
             topics=(topic,),
@@ -464,8 +466,8 @@ class StreamsBuilder:
 
         Args:
             config: the application's configuration, a mapping or an object; read are
-                `topology.optimization`, `upgrade.from` and
-                `ensure.explicit.internal.resource.naming`.
+                `topology.optimization`, `upgrade.from`, `processor.wrapper.class`,
+                `ensure.explicit.internal.resource.naming` and `process_may_change_keys`.
             optimize: wins over the configuration's `topology.optimization`.
 
         Raises:

@@ -4,7 +4,8 @@ Owns the names of the JVM's settings and what their values mean. It must not kno
 does.
 
 Source: JVM `StreamsConfig.TOPOLOGY_OPTIMIZATION_CONFIG`, `UPGRADE_FROM_CONFIG`,
-`ENSURE_EXPLICIT_INTERNAL_RESOURCE_NAMING_CONFIG`.
+`ENSURE_EXPLICIT_INTERNAL_RESOURCE_NAMING_CONFIG`, `PROCESSOR_WRAPPER_CLASS_CONFIG`,
+`TopologyConfig.InternalConfig`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thalweg.topology.errors import TopologyError
+from thalweg.topology.processor import ProcessorWrapper
 
 REUSE_SOURCE_TOPICS = "reuse.ktable.source.topics"
 MERGE_REPARTITION_TOPICS = "merge.repartition.topics"
@@ -33,12 +35,17 @@ class BuildOptions:
         legacy_registrations: write registrations of foreign-key joins as versions up to 3.3
             read them.
         explicit_names: refuse generated names of stores and topics.
+        processors_change: have processors of the user count as changing keys and values, which
+            keeps repartitions behind them from being shared.
+        processor_wrapper: puts something around each processor.
     """
 
     optimizations: frozenset[str] = frozenset()
     legacy_changes: bool = False
     legacy_registrations: bool = False
     explicit_names: bool = False
+    processors_change: bool = False
+    processor_wrapper: ProcessorWrapper | None = None
 
     @classmethod
     def of(cls, config: Any, optimize: str | Collection[str] | None = None) -> BuildOptions:
@@ -55,17 +62,22 @@ class BuildOptions:
         if optimize is None:
             optimize = _setting(config, "topology.optimization")
         version = _version(_setting(config, "upgrade.from"))
-        explicit = _setting(config, "ensure.explicit.internal.resource.naming")
         return cls(
             _optimizations(optimize),
             version is not None and version <= _LAST_LEGACY_CHANGES,
             version is not None and version <= _LAST_LEGACY_REGISTRATIONS,
-            str(explicit).lower() == "true",
+            _is_true(config, "ensure.explicit.internal.resource.naming"),
+            _is_true(config, "__enable.process.processValue.fix__", "process_may_change_keys"),
+            _setting(config, "processor.wrapper.class", "processor_wrapper"),
         )
 
 
-def _setting(config: Any, name: str) -> Any:
-    snake = name.replace(".", "_")
+def _is_true(config: Any, name: str, snake: str | None = None) -> bool:
+    return str(_setting(config, name, snake)).lower() == "true"
+
+
+def _setting(config: Any, name: str, snake: str | None = None) -> Any:
+    snake = snake or name.replace(".", "_")
     if isinstance(config, Mapping):
         return config.get(name, config.get(snake))
     return getattr(config, snake, None)

@@ -22,7 +22,12 @@ from thalweg.stores.serde import Serde
 from thalweg.stores.updates import Materialized
 from thalweg.topology.edges import Edge
 from thalweg.topology.operators.propagation import Propagation
-from thalweg.topology.processor import Cancellable, ProcessorContext, PunctuationType
+from thalweg.topology.processor import (
+    Cancellable,
+    FixedKeyRecord,
+    ProcessorContext,
+    PunctuationType,
+)
 
 T = TypeVar("T")
 
@@ -34,6 +39,16 @@ Late = Callable[[Any, int, int, int], None]
 """Takes (key, timestamp, end of the window, stream time) of a record that came too late."""
 LeftOut = Callable[[Any, int], None]
 """Takes (key, timestamp) of a record that is left out."""
+
+
+class ReceivingContext(Protocol):
+    """The context of a processor with fixed keys, as its operator sees it.
+
+    Attributes:
+        received: the record it is given now.
+    """
+
+    received: FixedKeyRecord[Any, Any] | None
 
 
 class TaskScope(Protocol):
@@ -96,15 +111,30 @@ class TaskScope(Protocol):
         """Returns the serde that was given, or the application's default for values."""
         ...
 
+    def outdated_counter(self, node: str) -> StreamProcess:
+        """Returns a function that counts a change of a versioned table that is not the latest."""
+        ...
+
     def processor_context(
         self, node: str, children: Mapping[str, Process], stores: Sequence[str]
     ) -> ProcessorContext[Any, Any]:
         """Returns the Processor API context of one node."""
         ...
 
+    def fixed_key_context(
+        self, node: str, children: Mapping[str, Process], stores: Sequence[str]
+    ) -> ReceivingContext:
+        """Returns the context of a node whose processor cannot change keys."""
+        ...
+
     @property
     def now_ms(self) -> Callable[[], int]:
         """The wall clock, in epoch milliseconds."""
+        ...
+
+    @property
+    def outer_join_emit_interval_ms(self) -> int:
+        """How long of the wall clock a join of streams waits between looks for closed windows."""
         ...
 
     def stream_time(self) -> Callable[[], int]:
@@ -198,6 +228,11 @@ class NodeScope:
         """Returns what to call with a record that this node leaves out for another reason."""
         return self.task.left_out_counter(self.name, reason)
 
+    @property
+    def outdated(self) -> StreamProcess:
+        """What to call with a change of a versioned table that is not the latest of its key."""
+        return self.task.outdated_counter(self.name)
+
 
 @dataclass(frozen=True, eq=False)
 class Operator(ABC):
@@ -207,6 +242,11 @@ class Operator(ABC):
     """What it is called with."""
     gives: ClassVar[Edge] = Edge.RECORD
     """What it calls its children with."""
+
+    @property
+    def grace_ms(self) -> int | None:
+        """How long after its end a window takes records, None where there are no windows."""
+        return None
 
     @abstractmethod
     def compile(self, scope: NodeScope) -> Process:
