@@ -15,7 +15,7 @@ from typing import Final
 
 HASH_BYTES: Final = 16
 _SEED: Final = 104729
-_KEPT_VALUE_BYTES: Final = 256
+_KEPT_VALUE_BYTES: Final = 512
 _KEPT_COUNT: Final = 32768
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 _C1: Final = 0x87C37B91114253D5

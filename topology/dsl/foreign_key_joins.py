@@ -312,7 +312,13 @@ def _by_key(
     if partitioner is not None:
         return _one_partition(partitioner)
     inner = getattr(serde, "inner", None)
-    return WindowedStreamPartitioner(inner) if isinstance(inner, Serde) else None
+    if not isinstance(inner, Serde):
+        return None
+    windowed = WindowedStreamPartitioner(inner)
+    # A registration of a left join that names no right row has no key.
+    return lambda topic, key, value, count: (
+        None if key is None else windowed(topic, key, value, count)
+    )
 
 
 def _one_partition(partitioner: StreamPartitioner) -> StreamPartitioner:
