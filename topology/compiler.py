@@ -74,7 +74,9 @@ def compile_chains(
         if isinstance(operator, TableMaker) and operator.begins_propagation:
             assert operator.store_name is not None
             forward = scope.propagation.begins_at(operator.store_name, forward)
-        stages[name] = Stage(operator, NodeScope(name, scope, forward, children, node.stores))
+        stages[name] = Stage(
+            operator, NodeScope(name, scope, forward, children, node.stores, node.parents)
+        )
         process = fused(_chain_from(topology, name, stages))
         compiled[name] = process or operator.compile(stages[name].scope)
     return dict(reversed(chains.items()))
