@@ -99,12 +99,14 @@ class Settings(TypedDict, total=False):
     rocksdb_write_buffer_bytes: int
     deserialization_handler: DeserializationHandler
     processing_handler: ProcessingHandler
+    processing_handler_global_enabled: bool
     production_handler: ProductionHandler
     dead_letter_queue_topic: str | None
     replication_factor: int
     window_store_changelog_additional_retention_ms: int
     window_store_changelog_additional_retention: timedelta
     topology_optimization: str
+    dsl_store_format: str
     upgrade_from: str | None
     ensure_explicit_internal_resource_naming: bool
     topic_configs: Mapping[str, str]
@@ -159,11 +161,13 @@ _SETTINGS: Final[Mapping[str, _Setting]] = {
     "rocksdb_write_buffer_bytes": _Setting(forms.size(64 * 1024), 64 * 1024 * 1024),
     "deserialization_handler": _Setting(forms.handler, log_and_fail),
     "processing_handler": _Setting(forms.handler, log_and_fail),
+    "processing_handler_global_enabled": _Setting(forms.flag, False),
     "production_handler": _Setting(forms.handler, retry_or_fail),
     "dead_letter_queue_topic": _Setting(forms.topic_name, None),
     "replication_factor": _Setting(forms.whole(-1, 32_767), -1),
     "window_store_changelog_additional_retention_ms": _Setting(forms.duration(0), 86_400_000),
     "topology_optimization": _Setting(forms.text, "none"),
+    "dsl_store_format": _Setting(forms.one_of("default", "headers"), "default"),
     "upgrade_from": _Setting(forms.version, None),
     "ensure_explicit_internal_resource_naming": _Setting(forms.flag, False),
     "topic_configs": _Setting(forms.texts, _EMPTY, is_mapping=True),
@@ -216,6 +220,8 @@ class StreamsConfig:
         rocksdb_write_buffer_bytes: memtable budget shared by all RocksDB stores of a process.
         deserialization_handler: decides about records that cannot be decoded.
         processing_handler: decides about records user code raised at.
+        processing_handler_global_enabled: whether it decides about those of global stores, too;
+            else such a failure stops the application.
         production_handler: decides about records that cannot be encoded, or that the log
             refuses for what they are.
         dead_letter_queue_topic: where the built-in handlers send what failed, None nowhere.
@@ -224,6 +230,8 @@ class StreamsConfig:
             changelog, for clocks that drift.
         topology_optimization: "none" or "reuse.ktable.source.topics"; read by `build`, which
             refuses the JVM's other rewrites.
+        dsl_store_format: what the rows of the DSL's stores on disk keep: "default", or "headers"
+            for each value's headers as well; read by `build`.
         upgrade_from: version of the JVM library whose formats are written during an upgrade.
         ensure_explicit_internal_resource_naming: refuse generated names of stores and topics.
         topic_configs: settings of internal topics, by Kafka's names.
@@ -256,11 +264,13 @@ class StreamsConfig:
     rocksdb_write_buffer_bytes: int
     deserialization_handler: DeserializationHandler
     processing_handler: ProcessingHandler
+    processing_handler_global_enabled: bool
     production_handler: ProductionHandler
     dead_letter_queue_topic: str | None
     replication_factor: int
     window_store_changelog_additional_retention_ms: int
     topology_optimization: str
+    dsl_store_format: str
     upgrade_from: str | None
     ensure_explicit_internal_resource_naming: bool
     topic_configs: Mapping[str, str]

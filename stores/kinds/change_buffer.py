@@ -31,11 +31,12 @@ from thalweg.stores.change_formats import (
     encode_buffered,
     encode_logged,
 )
-from thalweg.stores.codec import NO_TIMESTAMP, RowCodec
+from thalweg.stores.codec import RowCodec
 from thalweg.stores.formats import decode_value_and_timestamp
 from thalweg.stores.hash_order import HashOrder
 from thalweg.stores.header_formats import prefix_length, split_row, timed_prefix
 from thalweg.stores.record import HeaderList, Origin, headers_of, offset_of
+from thalweg.stores.row_format import NO_TIMESTAMP, PLAIN, RowFormat
 from thalweg.stores.updates import (
     UNREAD,
     ChangeBuffer,
@@ -73,9 +74,9 @@ class ChangeBufferSpec:
         return "suppress"
 
     @property
-    def is_timestamped(self) -> bool:
-        """Whether rows carry the event time of their value: no."""
-        return False
+    def row_format(self) -> RowFormat:
+        """What stands beside a value in a row, as users would see it: nothing."""
+        return PLAIN
 
     def with_timestamps(self) -> ChangeBufferSpec:
         """Returns the same: its rows have no such form."""

@@ -34,8 +34,9 @@ from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.changelog import duplicates_write, window_write
 from thalweg.stores.codec import RowCodec
-from thalweg.stores.kinds.typed import TypedStore, restored_rows
+from thalweg.stores.kinds.typed import TypedStore
 from thalweg.stores.pairs import StoredPairs
+from thalweg.stores.row_format import HeaderRows, RowFormat, format_of
 from thalweg.stores.rows.contract import Row, closed
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.rows.segments import SEGMENT_BYTES, SegmentedRows, window_key_of
@@ -74,6 +75,8 @@ class WindowSpec:
         window_size_ms: length of the windows; rows keep only their start.
         segment_interval_ms: span of time that expires at once.
         retain_duplicates: keep every put of a key and start, not the last one only.
+        header_rows: of a store whose values have headers, what its rows keep beside a value; None
+            for one without headers.
     """
 
     is_timestamped: bool = False
@@ -81,20 +84,36 @@ class WindowSpec:
     window_size_ms: int = 0
     segment_interval_ms: int = 0
     retain_duplicates: bool = False
+    header_rows: HeaderRows | None = None
+
+    @property
+    def row_format(self) -> RowFormat:
+        """What stands beside the value in a row."""
+        return format_of(self.is_timestamped, self.header_rows)
 
     @property
     def kind(self) -> str:
         """Its name, as users see it."""
+        if self.header_rows is not None:
+            return "timestamped-window-with-headers"
         return "timestamped-window" if self.is_timestamped else "window"
 
     @property
     def function(self) -> str:
         """The function of `stores.builders` that describes such a store, for messages."""
+        if self.header_rows is not None:
+            return "timestamped_window_store_with_headers"
         return "timestamped_window_store" if self.is_timestamped else "window_store"
 
     def with_timestamps(self) -> WindowSpec:
         """Returns the same, with rows that carry the event time of their value."""
         return replace(self, is_timestamped=True)
+
+    def with_headers(self) -> WindowSpec:
+        """Returns the same, with rows that carry time and headers."""
+        if self.header_rows is not None:
+            return self
+        return replace(self, is_timestamped=True, header_rows="headers")
 
     def changelog_config(self, additional_ms: int) -> dict[str, str]:
         """Returns the settings its changelog topic needs, by Kafka's names."""
@@ -145,12 +164,12 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         self._encode_key = codec.encode_key
         self._row_key, self._get_row = segments.row_key, segments.get_row
         self.write_raw = window_write(
-            segments.put_row, codec.log, codec.current, timestamped=codec.timestamped
+            segments.put_row, codec.log, codec.current, row_format=codec.row_format
         )
         self._write_duplicate = None
         if segments.retain_duplicates:
             self._write_duplicate = duplicates_write(
-                segments.put, codec.log, codec.current, timestamped=codec.timestamped
+                segments.put, codec.log, codec.current, row_format=codec.row_format
             )
 
     def entry_key(self, key: WindowKey) -> Hashable:
@@ -343,11 +362,11 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
 
     def read_row(self, key: Windowed[Any]) -> Pair | None:
         """Reads the newest row of a key and window, for whoever does not fill the store."""
-        return self.pairs.read_row((key.key, key.window.start_ms))
+        return self._read_row((key.key, key.window.start_ms))
 
     def forwarded_row(self, key: Windowed[Any]) -> Pair | None:
         """Reads the row that was forwarded last."""
-        return self.pairs.forwarded_row((key.key, key.window.start_ms))
+        return self._forwarded_row((key.key, key.window.start_ms))
 
     def _one(self, key: WindowKey) -> Pair | None:
         return self.pairs.read_row(key)
@@ -366,7 +385,7 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
 
     def restore(self, batch: Sequence[RestoreRecord]) -> None:
         """Applies changelog records straight to the backend; of one key the last wins."""
-        self._stored.segments.restore(restored_rows(batch, timestamped=self.codec.timestamped))
+        self._stored.segments.restore(self.codec.row_format.restored(batch))
 
     def read_only(self) -> ReadOnlyWindowStore[Any, Any]:
         """Returns a read-only face that any thread may use while the worker writes."""
@@ -385,7 +404,7 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
                 entry["raw_key"] = row_key[SEGMENT_BYTES:].hex()
             entry["value"] = row.hex()
             entries.append(entry)
-        return "timestamped-window" if self.codec.timestamped else "window", entries
+        return self.codec.row_format.dump_name("window"), entries
 
 
 class WindowFace(WindowReads):

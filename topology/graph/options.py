@@ -4,7 +4,7 @@ Owns the names of the JVM's settings and what their values mean. It must not kno
 does.
 
 Source: JVM `StreamsConfig.TOPOLOGY_OPTIMIZATION_CONFIG`, `UPGRADE_FROM_CONFIG`,
-`ENSURE_EXPLICIT_INTERNAL_RESOURCE_NAMING_CONFIG`.
+`ENSURE_EXPLICIT_INTERNAL_RESOURCE_NAMING_CONFIG`, `DSL_STORE_FORMAT_CONFIG`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ class BuildOptions:
         optimizations: rewrites to apply, by their JVM names.
         legacy_changes: write changes of grouped tables as versions up to 3.4 read them.
         explicit_names: refuse generated names of stores and topics.
+        stores_headers: stores of the DSL keep values with their headers.
     """
 
     optimizations: frozenset[str] = frozenset()
     legacy_changes: bool = False
     explicit_names: bool = False
+    stores_headers: bool = False
 
     @classmethod
     def of(cls, config: Any, optimize: str | Collection[str] | None = None) -> BuildOptions:
@@ -56,6 +58,7 @@ class BuildOptions:
             _optimizations(optimize),
             upgrade_from is not None and _is_legacy(str(upgrade_from)),
             str(explicit).lower() == "true",
+            str(_setting(config, "dsl.store.format")).lower() == "headers",
         )
 
 

@@ -73,7 +73,7 @@ def build(logical: LogicalGraph, options: BuildOptions) -> Topology:
         )
     graph = let_null_keys_through(merge_sources(logical.snapshot()))
     facts = logical.facts.settled(legacy_changes=options.legacy_changes)
-    entries = list(_entries(graph, facts))
+    entries = list(_entries(graph, facts, options))
     if options.explicit_names:
         _refuse_generated_names(entries, logical.names)
     _refuse_stores_named_twice(entries)
@@ -86,15 +86,15 @@ def build(logical: LogicalGraph, options: BuildOptions) -> Topology:
     return topology
 
 
-def _entries(graph: Graph, facts: Facts) -> Iterator[_Entry]:
+def _entries(graph: Graph, facts: Facts, options: BuildOptions) -> Iterator[_Entry]:
     for step in graph.in_order():
         parents = graph.parent_names(step)
         for addition in graph.steps[step].adds:
-            yield _Entry(_made(addition, facts), parents)
+            yield _Entry(_made(addition, facts, options), parents)
 
 
 def _made(
-    addition: Addition, facts: Facts
+    addition: Addition, facts: Facts, options: BuildOptions
 ) -> AddTopic | AddSource | _Processor | AddSink | AddStore | AddGlobalStore:
     """Returns the addition, a processor with its operator."""
     if not isinstance(addition, AddProcessor):
@@ -104,7 +104,10 @@ def _made(
     if isinstance(operator, ProcessorApiOperator):
         supplied = supplied_stores(operator.supplier)
     is_kept = isinstance(operator, TableMaker) and operator.store_name is not None
-    return _Processor(addition, operator, tuple(supplied), addition.store if is_kept else None)
+    store = addition.store if is_kept else None
+    if store is not None:
+        store = store.in_dsl_format(with_headers=options.stores_headers)
+    return _Processor(addition, operator, tuple(supplied), store)
 
 
 def _write(topology: Topology, entry: _Entry, options: BuildOptions) -> None:
