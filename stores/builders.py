@@ -29,10 +29,13 @@ from thalweg.stores.codec import RowCodec
 from thalweg.stores.directory import STORES_DIRECTORY
 from thalweg.stores.durations import Duration, to_ms
 from thalweg.stores.kinds.key_value import KeyValueSpec
+from thalweg.stores.kinds.list import ListSpec
 from thalweg.stores.kinds.typed import StoreSpec
+from thalweg.stores.kinds.versioned import VersionedSpec
 from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.row_format import HeaderRows, RowFormat
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
+from thalweg.stores.sides import WrappingSerde
 
 Backend = Literal["rocks", "memory"]
 
@@ -91,11 +94,6 @@ class StoreBuilder:
         return self.spec.kind
 
     @property
-    def is_window(self) -> bool:
-        """Whether rows are found by key and window start."""
-        return isinstance(self.spec, WindowSpec)
-
-    @property
     def row_format(self) -> RowFormat:
         """What stands beside the value in a row."""
         return self.spec.row_format
@@ -106,7 +104,17 @@ class StoreBuilder:
         return self.spec.row_format.is_timestamped
 
     def with_caching(self) -> StoreBuilder:
-        """Returns the same with updates held in the record cache."""
+        """Returns the same with updates held in the record cache.
+
+        Raises:
+            ValueError: it is a versioned store, which has no cache.
+        """
+        if isinstance(self.spec, VersionedSpec):
+            message = (
+                f"versioned store '{self.name}' cannot be cached: a cache keeps one update of a key, "
+                "and a versioned store keeps them all; leave out with_caching()"
+            )
+            raise ValueError(message)
         return replace(self, cached=True)
 
     def without_caching(self) -> StoreBuilder:
@@ -135,8 +143,8 @@ class StoreBuilder:
         """Returns the same with serdes for what has none."""
         return replace(
             self,
-            key_serde=self.key_serde or key_serde,
-            value_serde=self.value_serde or value_serde,
+            key_serde=_or_default(self.key_serde, key_serde),
+            value_serde=_or_default(self.value_serde, value_serde),
         )
 
     def changelog_config(self, additional_ms: int) -> dict[str, str]:
@@ -167,6 +175,12 @@ class StoreBuilder:
         if self.backend == "memory":
             return MemoryByteStore(self.name)
         return RocksByteStore(self.name, host.directory / STORES_DIRECTORY / self.name)
+
+
+def _or_default(serde: Serde[Any] | None, default: Serde[Any]) -> Serde[Any]:
+    if isinstance(serde, WrappingSerde):
+        return serde.with_default(default)
+    return serde or default
 
 
 def key_value_store(
@@ -258,6 +272,27 @@ def lru_store(
         key_serde=key_serde,
         value_serde=value_serde,
     )
+
+
+def list_store(
+    name: str,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a map from keys to lists, to which values are added one at a time.
+
+    Such a store has no cache: each addition is written at once, and logs the whole list.
+
+    Args:
+        name: the store's name.
+        key_serde: how keys are written; None for the application's default.
+        value_serde: how one value of a list is written.
+        in_memory: keep rows in memory only; they are restored from the changelog.
+    """
+    plain = key_value_store(name, key_serde, value_serde, in_memory=in_memory)
+    return replace(plain, spec=ListSpec())
 
 
 def default_segment_interval_ms(retention_ms: int) -> int:
@@ -376,3 +411,66 @@ def timestamped_window_store_with_headers(
     spec = plain.spec.with_headers()
     assert isinstance(spec, WindowSpec)
     return replace(plain, spec=replace(spec, header_rows=rows))
+
+
+_SECOND_MS: Final = 1_000
+_MINUTE_MS: Final = 60 * _SECOND_MS
+_HOUR_MS: Final = 60 * _MINUTE_MS
+
+
+def default_version_segment_interval_ms(history_retention_ms: int) -> int:
+    """Returns the span of time that expires at once in a versioned store: a part of the history."""
+    if history_retention_ms <= _MINUTE_MS:
+        return max(history_retention_ms // 3, 2 * _SECOND_MS)
+    if history_retention_ms <= 5 * _MINUTE_MS:
+        return max(history_retention_ms // 5, 20 * _SECOND_MS)
+    if history_retention_ms <= _HOUR_MS:
+        return max(history_retention_ms // 12, _MINUTE_MS)
+    return max(history_retention_ms // 24, 5 * _MINUTE_MS)
+
+
+def versioned_store(
+    name: str,
+    history_retention: Duration,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    segment_interval: Duration | None = None,
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a map that keeps the former values of each key, each with its time.
+
+    Example::
+
+        rates = versioned_store("rates", timedelta(hours=1), serdes.string, serdes.float64)
+        table = builder.table("rates", materialized=Materialized(store=rates))
+
+    Args:
+        name: the store's name.
+        history_retention: how far back in event time it can be read, and how late a value may
+            come. A timedelta or milliseconds.
+        key_serde: how keys are written; None for the application's default.
+        value_serde: how values are written.
+        segment_interval: span of time that expires at once; chosen by the history if not given.
+        in_memory: keep rows in memory only; they are restored from the changelog.
+
+    Raises:
+        ValueError: a duration is out of its range.
+    """
+    history = to_ms(history_retention)
+    if history < 0:
+        message = f"history_retention of store '{name}' must not be negative, got {history}"
+        raise ValueError(message)
+    interval = default_version_segment_interval_ms(history)
+    if segment_interval is not None:
+        interval = to_ms(segment_interval)
+    if interval < 1:
+        message = f"segment_interval of store '{name}' must be at least 1 ms, got {interval}"
+        raise ValueError(message)
+    return StoreBuilder(
+        name=name,
+        spec=VersionedSpec(history, interval),
+        backend="memory" if in_memory else "rocks",
+        key_serde=key_serde,
+        value_serde=value_serde,
+    )

@@ -10,6 +10,7 @@ itself. A change that cannot be logged ends the task before anything of it is co
 The timestamp is that of the value where rows have one, else the current record's. A
 deletion is logged with the timestamp it is written with: that of the record that deletes.
 Headers are logged only where rows have some: those of the value, or of the record that deletes.
+Stores of joins have those of the record in hand, as in the JVM since 4.3.
 
 Source: JVM `ChangeLoggingKeyValueBytesStore`, `ChangeLoggingTimestampedKeyValueBytesStore`,
 `ChangeLoggingWindowBytesStore`, `ChangeLoggingTimestampedWindowBytesStore`,
@@ -24,7 +25,7 @@ from typing import Any, Final, TypeAlias
 from thalweg.stores.api import Log
 from thalweg.stores.formats import encode_window_key, pack_int64
 from thalweg.stores.record import CurrentRecord, HeaderList, headers_of
-from thalweg.stores.row_format import RowFormat, headers_beside
+from thalweg.stores.row_format import RowFormat, headers_beside, stamped
 from thalweg.stores.rows.segments import SEGMENT_BYTES
 
 Write: TypeAlias = Callable[[Any, bytes, bytes | None, int], None]
@@ -198,22 +199,25 @@ def duplicates_write(
     Args:
         put: writes a window row below and returns its seqnum.
         log: appends to the changelog; None where the store has none.
-        current: tells the time of the record being processed.
+        current: tells the headers of the record being processed.
         row_format: what stands beside the value in a row.
     """
     seqnum = 0
-    pack, timestamped = row_format.pack, row_format.is_timestamped
+    pack, has_headers = row_format.pack, row_format.has_headers
+    is_of_record = row_format.takes_headers_of_record
 
     def write(key: bytes, start_ms: int, value: bytes | None, timestamp: int) -> None:
         nonlocal seqnum
+        headers = None
+        if is_of_record:
+            headers = headers_of(current.origin)
+            timestamp = stamped(timestamp, headers)
+        elif has_headers:
+            headers = logged_headers(value, timestamp, current)
         number = put(key, start_ms, None if value is None else pack(value, timestamp))
         if log is not None:
             # Never behind the store's own number, which goes on from what was restored.
             seqnum = max(seqnum + 1 & _LARGEST_SEQNUM, number)
-            time = timestamp if timestamped else current.timestamp
-            headers = None
-            if row_format.has_headers:
-                headers = logged_headers(value, timestamp, current)
-            log(encode_window_key(key, start_ms, seqnum), value, time, headers)
+            log(encode_window_key(key, start_ms, seqnum), value, timestamp, headers)
 
     return write

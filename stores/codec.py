@@ -61,6 +61,7 @@ class RowCodec:
     Attributes:
         pack: (encoded value, timestamp) -> row.
         unpack: row -> (value, timestamp).
+        value_of: row -> encoded value.
         to_user: returns a pair as users of this kind of store see it.
 
     Raises:
@@ -88,6 +89,7 @@ class RowCodec:
         self.decode_value = self._decoder("value", self.value_serde)
         self.pack = self.row_format.pack
         self.unpack = self.row_format.unpacker(self.decode_value)
+        self.value_of = self.row_format.value_of
         self.to_user = self.row_format.to_user
 
     def _encoder(self, half: Half, serde: Serde[Any]) -> Callable[[Any], bytes]:
@@ -103,7 +105,7 @@ class RowCodec:
                     bytes_of(serde, topic, value, serde.serializer(topic)(value))
                 except Exception as clear:
                     cause = clear
-                reason = builder.hint.unwritable(half, cause)
+                reason = builder.hint.unwritable(half, cause, value)
                 message = (
                     f"store '{builder.name}'{builder.hint.by()} cannot write the {half} of a row: "
                     f"{reason}"

@@ -78,7 +78,11 @@ class RowFormat:
     is_timestamped: ClassVar[bool] = False
     """Whether users see the time of a value."""
     has_headers: ClassVar[bool] = False
+    """Whether a value has headers, be it in the changelog only."""
+    shows_headers: ClassVar[bool] = False
     """Whether users see the headers of a value."""
+    takes_headers_of_record: ClassVar[bool] = False
+    """Whether the headers of a value are those of the record that is being processed."""
     cached_bytes: ClassVar[int] = 0
     """How many bytes a cache counts beside a value without headers."""
     dumped_as: ClassVar[str] = "{}"
@@ -95,6 +99,10 @@ class RowFormat:
     def unpack(self, row: bytes) -> tuple[bytes, int]:
         """Returns the value of a row, and its time."""
         return row, NO_TIMESTAMP
+
+    def value_of(self, row: bytes) -> bytes:
+        """Returns the value of a row."""
+        return self.unpack(row)[0]
 
     def unpacker(self, decode: Callable[[bytes], Any]) -> Callable[[bytes], Pair]:
         """Returns what makes a pair of a row.
@@ -207,6 +215,7 @@ class HeadersFormat(TimestampedFormat):
     """Rows with the headers and the time of their value in front."""
 
     has_headers = True
+    shows_headers = True
     cached_bytes = 1 + TIMESTAMP_BYTES
     dumped_as = "timestamped-{}-headers"
     _wanted = "ValueTimestampHeaders(value, timestamp_ms, headers)"
@@ -283,11 +292,41 @@ class PlainUnderHeaders(HeadersFormat):
         return row, NO_TIMESTAMP
 
 
+class _OfRecords(RowFormat):
+    """Values with the headers of the record in hand, of which users see the value alone."""
+
+    is_timestamped = False
+    shows_headers = False
+    takes_headers_of_record = True
+
+    def unpack(self, row: bytes) -> tuple[bytes, int]:
+        """Returns the value of a row; users see no time."""
+        return super().unpack(row)[0], NO_TIMESTAMP
+
+    def to_user(self, pair: Pair) -> Any:
+        """Returns a pair as users see it."""
+        return pair[0]
+
+    def from_user(self, store: str, value: Any, current: CurrentRecord) -> Pair:
+        """Returns what a user puts as a pair; a value of None deletes."""
+        return value, current.timestamp
+
+
+class RecordsWithHeaders(_OfRecords, HeadersFormat):
+    """Rows of records that a join keeps, with headers and time in front."""
+
+
+class PlainRecords(_OfRecords, PlainUnderHeaders):
+    """Rows of records that a join keeps, of the value alone."""
+
+
 PLAIN: Final = RowFormat()
 TIMESTAMPED: Final = TimestampedFormat()
 HEADERS: Final = HeadersFormat()
 TIMESTAMPED_UNDER_HEADERS: Final = TimestampedUnderHeaders()
 PLAIN_UNDER_HEADERS: Final = PlainUnderHeaders()
+_RECORDS_WITH_HEADERS: Final = RecordsWithHeaders()
+_PLAIN_RECORDS: Final = PlainRecords()
 
 HeaderRows: TypeAlias = Literal["headers", "timestamped", "plain"]
 """What the rows of a store whose values have headers keep beside a value: all of it, its time, or
@@ -310,3 +349,8 @@ def format_of(is_timestamped: bool, header_rows: HeaderRows | None) -> RowFormat
     if header_rows is not None:
         return _UNDER_HEADERS[header_rows]
     return TIMESTAMPED if is_timestamped else PLAIN
+
+
+def format_of_records(header_rows: HeaderRows | None) -> RowFormat:
+    """Returns the form of the rows of a join's store: headers in front, or the value alone."""
+    return _RECORDS_WITH_HEADERS if header_rows == "headers" else _PLAIN_RECORDS

@@ -18,7 +18,7 @@ from thalweg.stores.api import CacheBudget, StoreHost, StoreIterator, TaskStore
 from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.codec import RowCodec
-from thalweg.stores.pairs import Pairs, Span, StoredPairs
+from thalweg.stores.pairs import LowestPairs, Pairs, Span
 from thalweg.stores.row_format import RowFormat, without_headers
 from thalweg.stores.rows.contract import closed
 from thalweg.stores.updates import Forward, Key, Pair, Updates
@@ -97,7 +97,7 @@ class TypedStore(TaskStore, Generic[Key, Span]):
 
     def __init__(
         self,
-        stored: StoredPairs[Key, Span],
+        stored: LowestPairs[Key, Span],
         host: StoreHost,
         cached: CachedStore[Key, Span] | None = None,
     ) -> None:

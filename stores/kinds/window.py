@@ -35,12 +35,13 @@ from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.changelog import duplicates_write, window_write
 from thalweg.stores.codec import RowCodec
 from thalweg.stores.kinds.typed import TypedStore
+from thalweg.stores.kinds.window_records import WindowRecords
 from thalweg.stores.pairs import StoredPairs
-from thalweg.stores.row_format import HeaderRows, RowFormat, format_of
+from thalweg.stores.row_format import HeaderRows, RowFormat, format_of, format_of_records
 from thalweg.stores.rows.contract import Row, closed
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.rows.segments import SEGMENT_BYTES, SegmentedRows, window_key_of
-from thalweg.stores.updates import Pair
+from thalweg.stores.updates import Pair, Records
 from thalweg.stores.windowed import FOREVER_MS, TimeWindow, Windowed
 
 WindowKey: TypeAlias = tuple[Any, int]
@@ -77,6 +78,8 @@ class WindowSpec:
         retain_duplicates: keep every put of a key and start, not the last one only.
         header_rows: of a store whose values have headers, what its rows keep beside a value; None
             for one without headers.
+        keeps_records: whether the headers are those of the record in hand, and users see values
+            alone: such are the stores of a join of streams.
     """
 
     is_timestamped: bool = False
@@ -85,23 +88,26 @@ class WindowSpec:
     segment_interval_ms: int = 0
     retain_duplicates: bool = False
     header_rows: HeaderRows | None = None
+    keeps_records: bool = False
 
     @property
     def row_format(self) -> RowFormat:
         """What stands beside the value in a row."""
+        if self.keeps_records:
+            return format_of_records(self.header_rows)
         return format_of(self.is_timestamped, self.header_rows)
 
     @property
     def kind(self) -> str:
         """Its name, as users see it."""
-        if self.header_rows is not None:
+        if self.row_format.shows_headers:
             return "timestamped-window-with-headers"
         return "timestamped-window" if self.is_timestamped else "window"
 
     @property
     def function(self) -> str:
         """The function of `stores.builders` that describes such a store, for messages."""
-        if self.header_rows is not None:
+        if self.row_format.shows_headers:
             return "timestamped_window_store_with_headers"
         return "timestamped_window_store" if self.is_timestamped else "window_store"
 
@@ -111,9 +117,15 @@ class WindowSpec:
 
     def with_headers(self) -> WindowSpec:
         """Returns the same, with rows that carry time and headers."""
+        if self.keeps_records:
+            return replace(self, header_rows="headers")
         if self.header_rows is not None:
             return self
         return replace(self, is_timestamped=True, header_rows="headers")
+
+    def of_records(self, *, in_memory: bool) -> WindowSpec:
+        """Returns the same for a join of streams. Rows in memory have headers, as in the JVM."""
+        return replace(self, header_rows="headers" if in_memory else "plain", keeps_records=True)
 
     def changelog_config(self, additional_ms: int) -> dict[str, str]:
         """Returns the settings its changelog topic needs, by Kafka's names."""
@@ -131,16 +143,19 @@ class WindowSpec:
         open_bytes: Callable[[], ByteStore],
     ) -> TypedWindowStore:
         """Stacks the layers of a store."""
+        rows = PendingByteStore(open_bytes())
+        # As in the JVM, duplicates are not cached: they would replace each other.
+        is_cached = cache is not None and not self.retain_duplicates
         segments = SegmentedRows(
-            PendingByteStore(open_bytes()),
+            rows,
             retention_ms=self.retention_ms,
             segment_interval_ms=self.segment_interval_ms,
             retain_duplicates=self.retain_duplicates,
             expired=lambda: host.drop_expired(codec.name),
+            keeps_expired=is_cached,
         )
         pairs = WindowPairs(segments, codec, self.window_size_ms)
-        # As in the JVM, duplicates are not cached: they would replace each other.
-        if cache is None or self.retain_duplicates:
+        if cache is None or not is_cached:
             return TypedWindowStore(pairs, host)
         return TypedWindowStore(pairs, host, CachedStore(pairs, cache))
 
@@ -152,12 +167,20 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         segments: keeps the bytes; closed with this.
         codec: encodes keys and values.
         window_size_ms: length of the windows.
+
+    Attributes:
+        records: what joins of streams use, in a store that keeps duplicates.
     """
 
     caches_reads = False
     keeps_rows = False  # they expire
 
-    def __init__(self, segments: SegmentedRows, codec: RowCodec, window_size_ms: int) -> None:
+    def __init__(
+        self,
+        segments: SegmentedRows,
+        codec: RowCodec,
+        window_size_ms: int,
+    ) -> None:
         super().__init__(segments.rows, codec)
         self.window_size_ms = window_size_ms
         self.segments = segments
@@ -166,11 +189,12 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         self.write_raw = window_write(
             segments.put_row, codec.log, codec.current, row_format=codec.row_format
         )
-        self._write_duplicate = None
+        self.records: WindowRecords | None = None
         if segments.retain_duplicates:
-            self._write_duplicate = duplicates_write(
+            write = duplicates_write(
                 segments.put, codec.log, codec.current, row_format=codec.row_format
             )
+            self.records = WindowRecords(segments, codec, write, window_size_ms)
 
     def entry_key(self, key: WindowKey) -> Hashable:
         """Returns the key itself, its first part in bytes where keys are not kept decoded."""
@@ -200,6 +224,12 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         row = self._get_row(stored_key, entry_key[1])
         return None if row is None else self.codec.unpack(row)
 
+    def read_unapplied(self, entry_key: Any, stored_key: bytes) -> Pair | None:
+        """Reads a row by the time that was observed when rows were applied last."""
+        self.gets += 1
+        row = self.segments.get_unapplied(stored_key, entry_key[1])
+        return None if row is None else self.codec.unpack(row)
+
     def peek(self, key: WindowKey) -> Pair | None:
         """Reads as `read` and changes nothing; any thread may call it."""
         row = self.segments.get(self.codec.encode_key(key[0]), key[1])
@@ -211,8 +241,9 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         codec = self.codec
         encoded = None if value is None else codec.encode_value(value)
         raw_key = codec.encode_key(key[0])
-        if self._write_duplicate is not None:
-            self._write_duplicate(raw_key, key[1], encoded, timestamp)
+        if self.records is not None:
+            self.records.write(raw_key, key[1], encoded, timestamp)
+            self.records.forget()
         else:
             self.write_raw(key, self.segments.row_key(raw_key, key[1]), encoded, timestamp)
 
@@ -247,8 +278,8 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
     def close(self) -> None:
         """Releases the rows; writes are refused from here on."""
         super().close()
-        if self._write_duplicate is not None:
-            self._write_duplicate = self.refuse
+        if self.records is not None:
+            self.records.write = self.refuse
 
 
 class WindowReads(ReadOnlyWindowStore[Any, Any]):
@@ -383,8 +414,18 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
         pair = self.codec.from_user(value)
         self.pairs.put((key, start_ms), pair[0], pair[1])
 
+    def records(self) -> Records:
+        """Returns what a join of streams does with the store, which must keep duplicates."""
+        records = self._stored.records
+        if records is None:
+            message = f"store '{self.name}' keeps no duplicates; give retain_duplicates=True"
+            raise ValueError(message)
+        return records.bound()
+
     def restore(self, batch: Sequence[RestoreRecord]) -> None:
         """Applies changelog records straight to the backend; of one key the last wins."""
+        if self._stored.records is not None:
+            self._stored.records.forget()
         self._stored.segments.restore(self.codec.row_format.restored(batch))
 
     def read_only(self) -> ReadOnlyWindowStore[Any, Any]:

@@ -54,6 +54,10 @@ _APPLICATION: Mapping[str, tuple[str, Any]] = {
         int,
     ),
     "upgrade.from": ("upgrade_from", _same),
+    "__emit.interval.ms.kstreams.outer.join.spurious.results.fix__": (
+        "outer_join_emit_interval_ms",
+        int,
+    ),
     "topology.optimization": ("topology_optimization", _same),
     "dsl.store.format": ("dsl_store_format", str.lower),
 }

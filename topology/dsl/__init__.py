@@ -3,10 +3,14 @@
 Source: JVM `org.apache.kafka.streams.kstream`.
 """
 
+from thalweg.topology.dsl.branched import BranchedKStream
 from thalweg.topology.dsl.builder import StreamsBuilder
+from thalweg.topology.dsl.cogrouped import CogroupedKStream, TimeWindowedCogroupedKStream
+from thalweg.topology.dsl.global_table import GlobalKTable
 from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
+from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
 from thalweg.topology.dsl.options import Materialized
-from thalweg.topology.dsl.stream import BranchedKStream, KStream
+from thalweg.topology.dsl.stream import KStream
 from thalweg.topology.dsl.suppress import BufferConfig, Suppressed
 from thalweg.topology.dsl.table import KTable, ValueTransformer
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, WindowedStreamPartitioner
@@ -14,13 +18,18 @@ from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, Windowed
 __all__ = [
     "BranchedKStream",
     "BufferConfig",
+    "CogroupedKStream",
+    "GlobalKTable",
+    "JoinWindows",
     "KGroupedStream",
     "KGroupedTable",
     "KStream",
     "KTable",
     "Materialized",
+    "StreamJoined",
     "StreamsBuilder",
     "Suppressed",
+    "TimeWindowedCogroupedKStream",
     "TimeWindowedKStream",
     "TimeWindows",
     "UnlimitedWindows",

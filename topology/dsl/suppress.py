@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, final
+from typing import Any, Literal, final
 
 from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.durations import Duration
 from thalweg.stores.kinds.change_buffer import ChangeBufferSpec
 from thalweg.stores.serde import Serde, SerdeHint
 from thalweg.topology.dsl.options import check_name
+from thalweg.topology.dsl.table_logic import Table, TableLogic
 from thalweg.topology.dsl.windows import duration_ms
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.graph.facts import Facts
@@ -183,27 +184,10 @@ class Suppressed:
         return replace(self, name=name)
 
 
-class Parent(Protocol):
-    """The table whose updates are held back."""
-
-    @property
-    def place(self) -> Place:
-        """Where it stands in the graph."""
-        ...
-
-    def view(self) -> TableView:
-        """Says how to read its current row; may force it into a store."""
-        ...
-
-    def send_old_values(self, force: bool) -> bool:
-        """Makes its changes carry old values."""
-        ...
-
-
-class SuppressLogic:
+class SuppressLogic(TableLogic):
     """How a suppressed table answers for its rows and its old values."""
 
-    def __init__(self, parent: Parent, store_name: str) -> None:
+    def __init__(self, parent: Table, store_name: str) -> None:
         self._parent = parent
         self._store_name = store_name
 
@@ -217,7 +201,7 @@ class SuppressLogic:
 
 
 def suppress_table(
-    parent: Parent,
+    parent: Table,
     suppressed: Suppressed,
     key_serde: Serde[Any] | None,
     value_serde: Serde[Any] | None,
@@ -235,12 +219,19 @@ def suppress_table(
 
     Raises:
         TypeError: `suppressed` is none.
-        TopologyError: it waits for windows to close where there are none.
+        TopologyError: it waits for windows to close where there are none, or the table is
+            versioned.
     """
     if not isinstance(suppressed, Suppressed):
         raise TypeError(
             "suppress() needs Suppressed.until_time_limit(...) or "
             f"Suppressed.until_window_closes(...), got {suppressed!r}"
+        )
+    if parent.is_versioned:
+        raise TopologyError(
+            "suppress() holds back the newest rows of a table, and this one is versioned; give the "
+            "table before it a store that is not, or convert it by to_stream().to_table()",
+            node=parent.place.name,
         )
     above, names, buffer = parent.place, parent.place.names, suppressed.buffer
     # Unlike other operators, a named one uses no number up.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from tests.golden.builders.registry import L, S, dsl_case
-from tests.golden.java import cat, first, length, plus
+from tests.golden.java import cat, first, fk, length, plus
 from thalweg import (
     Headers,
     Processor,
@@ -14,6 +14,7 @@ from thalweg import (
     timestamped_key_value_store_with_headers,
 )
 from thalweg.topology.dsl import (
+    JoinWindows,
     KGroupedStream,
     StreamsBuilder,
     Suppressed,
@@ -125,3 +126,15 @@ def stateless_partitioner_headers(b: StreamsBuilder) -> None:
     records = b.stream("in")
     records.to("sink", key_serde=S, value_serde=S, partitioner=by_header)
     records.repartition("rep", partitions=1, partitioner=by_header).to("out")
+
+
+@dsl_case
+def headers_joinfk(b: StreamsBuilder) -> None:
+    left, right = b.table("l"), b.table("r")
+    left.join(right, cat, foreign_key_extractor=fk, name="result").to_stream().to("out")
+
+
+@dsl_case
+def headers_joinss_left(b: StreamsBuilder) -> None:
+    windows = JoinWindows.of_time_difference(10, 5)
+    b.stream("l").left_join(b.stream("r"), cat, windows).to("out")
