@@ -16,7 +16,7 @@ from datetime import timedelta
 
 import msgspec
 
-from thalweg import App, Materialized, StreamsBuilder, serdes, versioned_store
+from thalweg import App, KTable, Materialized, StreamsBuilder, serdes, versioned_store
 
 
 class Payment(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ def convert(payment: Payment, rate: float | None) -> Converted:
 
 
 builder = StreamsBuilder()
-rates = builder.table(
+rates: KTable[str, float] = builder.table(
     "rates",
     materialized=Materialized(
         store=versioned_store(

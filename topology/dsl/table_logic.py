@@ -39,7 +39,7 @@ class Table(Protocol):
 
     @property
     def is_versioned(self) -> bool:
-        """Whether its changes come from a versioned table."""
+        """Whether the former rows of a key are kept, too, by this table or the one before it."""
         ...
 
     def view(self) -> TableView:
@@ -155,7 +155,7 @@ class DerivedLogic(TableLogic):
         store_name: str | None,
         derive: Callable[[TableView], TableView],
         *,
-        is_versioned: bool = False,
+        is_versioned: bool,
     ) -> None:
         self.is_versioned = is_versioned
         self._facts = parent.place.graph.facts
@@ -195,7 +195,7 @@ class JoinLogic(TableLogic):
         store_name: str | None,
         derive: Callable[[TableView, TableView], TableView],
         *,
-        is_versioned: bool = False,
+        is_versioned: bool,
     ) -> None:
         self.is_versioned = is_versioned
         self._tables = tables
