@@ -245,7 +245,7 @@ def suppress_table(
     elif is_logged:
         store_name = names.new_store_name(_PREFIX)
     else:  # only what others can see must have a name of the user's, where names are demanded
-        store_name = names.new_name(f"{_PREFIX}STATE-STORE-")
+        store_name = names.new_hidden_name(f"{_PREFIX}STATE-STORE-")
     store = StoreBuilder(
         name=store_name,
         spec=ChangeBufferSpec(),

@@ -23,6 +23,7 @@ from thalweg import (
     TopologyTestDriver,
     log_and_continue,
     serdes,
+    versioned_store,
 )
 
 S, N = serdes.string, serdes.int64
@@ -351,3 +352,12 @@ def test_what_is_held_and_its_time_outlive_the_task(tmp_path: Path, *, moves: bo
         ("a", "2", 4),
     ]
     assert [one.headers for one in out] == [[("h", b"1")], [], [("h", b"1")]]
+
+
+def test_a_versioned_table_is_refused() -> None:
+    builder = StreamsBuilder()
+    versioned = Materialized[str, int](store=versioned_store("rows", timedelta(days=1)))
+    table = builder.table("in", materialized=versioned)
+
+    with pytest.raises(TopologyError, match=r"this one is versioned; give the table before it a"):
+        table.suppress(Suppressed.until_time_limit(10))
