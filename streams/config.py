@@ -34,6 +34,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypedDict, Unpack, cast
 
+from thalweg.stores.backends import Backend
+from thalweg.stores.builders import StoreChoice
 from thalweg.stores.durations import to_ms
 from thalweg.stores.serde import (
     Serde,
@@ -107,6 +109,7 @@ class Settings(TypedDict, total=False):
     topology_optimization: str
     process_may_change_keys: bool
     processor_wrapper: ProcessorWrapper | None
+    default_dsl_store: Backend | StoreChoice
     upgrade_from: str | None
     ensure_explicit_internal_resource_naming: bool
     outer_join_emit_interval_ms: int
@@ -170,6 +173,7 @@ _SETTINGS: Final[Mapping[str, _Setting]] = {
     "topology_optimization": _Setting(forms.text, "none"),
     "process_may_change_keys": _Setting(forms.flag, False),
     "processor_wrapper": _Setting(forms.processor_wrapper, None),
+    "default_dsl_store": _Setting(forms.dsl_store, "rocks"),
     "upgrade_from": _Setting(forms.version, None),
     "ensure_explicit_internal_resource_naming": _Setting(forms.flag, False),
     # None: 1000, and 0 in the test driver.
@@ -237,6 +241,10 @@ class StreamsConfig:
             `__enable.process.processValue.fix__`; it changes topologies that run already.
         processor_wrapper: (name of a processor, supplier) -> supplier, asked of each processor of
             a `StreamsBuilder`'s topology; see `ProcessorWrapper`. A `Topology` takes its own.
+        default_dsl_store: what keeps the rows of stores that operators make and that are not told:
+            "rocks", "memory", "sqlite", "lmdb", "files", a `ByteStoreSupplier`, or a function
+            (store builder) -> one of these. The JVM knows it as `default.dsl.store` and
+            `dsl.store.suppliers.class`.
         upgrade_from: version of the JVM library whose formats are written during an upgrade.
         ensure_explicit_internal_resource_naming: refuse generated names of stores and topics.
         outer_join_emit_interval_ms: how often left and outer joins of streams look for records
@@ -280,6 +288,7 @@ class StreamsConfig:
     topology_optimization: str
     process_may_change_keys: bool
     processor_wrapper: ProcessorWrapper | None
+    default_dsl_store: Backend | StoreChoice
     upgrade_from: str | None
     ensure_explicit_internal_resource_naming: bool
     outer_join_emit_interval_ms: int | None

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         VersionedRecord,
         WindowStore,
     )
+    from thalweg.stores.backends import ByteStoreSupplier
     from thalweg.stores.builders import (
         StoreBuilder,
         key_value_store,
@@ -170,6 +171,7 @@ __all__ = [
     "BranchedKStream",
     "BrokerError",
     "BufferConfig",
+    "ByteStoreSupplier",
     "Cancellable",
     "CodecError",
     "CodecMismatchError",
@@ -311,6 +313,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "VersionedRecord",
         "WindowStore",
     ),
+    "thalweg.stores.backends": ("ByteStoreSupplier",),
     "thalweg.stores.builders": (
         "StoreBuilder",
         "key_value_store",

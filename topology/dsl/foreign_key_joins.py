@@ -292,6 +292,7 @@ def _subscriptions(name: str) -> StoreBuilder:
     return StoreBuilder(
         name=name,
         spec=SubscriptionSpec(),
+        backend=None,
         key_serde=serdes.bytes,
         value_serde=serdes.bytes,
     )

@@ -14,6 +14,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from thalweg.stores.backends import Backend, ByteStoreSupplier, checked_backend
+from thalweg.stores.builders import StoreBuilder, StoreChoice
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.processor import ProcessorWrapper
 
@@ -23,6 +25,14 @@ SINGLE_STORE_SELF_JOIN = "single.store.self.join"
 _OPTIMIZATIONS = frozenset({REUSE_SOURCE_TOPICS, MERGE_REPARTITION_TOPICS, SINGLE_STORE_SELF_JOIN})
 _LAST_LEGACY_CHANGES = (3, 4)
 _LAST_LEGACY_REGISTRATIONS = (3, 3)
+_SUPPLIERS = "org.apache.kafka.streams.state.BuiltInDslStoreSuppliers$"
+_JVM_STORES = {
+    "rocksDB": "rocks",
+    "in_memory": "memory",
+    f"{_SUPPLIERS}RocksDBDslStoreSuppliers": "rocks",
+    f"{_SUPPLIERS}InMemoryDslStoreSuppliers": "memory",
+}
+"""The JVM's values of `default.dsl.store` and `dsl.store.suppliers.class`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,7 @@ class BuildOptions:
         processors_change: have processors of the user count as changing keys and values, which
             keeps repartitions behind them from being shared.
         processor_wrapper: puts something around each processor.
+        dsl_store: what keeps the rows of stores that the DSL makes and that are not told.
     """
 
     optimizations: frozenset[str] = frozenset()
@@ -46,6 +57,7 @@ class BuildOptions:
     explicit_names: bool = False
     processors_change: bool = False
     processor_wrapper: ProcessorWrapper | None = None
+    dsl_store: Backend | StoreChoice = "rocks"
 
     @classmethod
     def of(cls, config: Any, optimize: str | Collection[str] | None = None) -> BuildOptions:
@@ -69,7 +81,25 @@ class BuildOptions:
             _is_true(config, "ensure.explicit.internal.resource.naming"),
             _is_true(config, "__enable.process.processValue.fix__", "process_may_change_keys"),
             _setting(config, "processor.wrapper.class", "processor_wrapper"),
+            _dsl_store(config),
         )
+
+    def settled(self, store: StoreBuilder) -> StoreBuilder:
+        """Returns a store of the DSL with what keeps its rows, if that is not told yet."""
+        if store.backend is not None:
+            return store
+        chosen = self.dsl_store
+        return store.with_backend(chosen(store) if callable(chosen) else chosen)
+
+
+def _dsl_store(config: Any) -> Backend | StoreChoice:
+    """Returns what keeps the rows of the DSL's stores, by our names or the JVM's."""
+    given = _setting(config, "dsl.store.suppliers.class")
+    if given is None:
+        given = _setting(config, "default.dsl.store")
+    if given is None or isinstance(given, ByteStoreSupplier) or callable(given):
+        return given or "rocks"
+    return checked_backend(_JVM_STORES.get(given, given), "default_dsl_store")
 
 
 def _is_true(config: Any, name: str, snake: str | None = None) -> bool:

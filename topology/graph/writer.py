@@ -167,12 +167,12 @@ def _write(topology: Topology, entry: _Entry, options: BuildOptions) -> None:
                 takes=sink.takes,
             )
         case AddSharedStore(store, processors):
-            topology.add_state_store(store, *processors)
+            topology.add_state_store(options.settled(store), *processors)
         case AddStore(store):
-            topology.add_state_store(store)
+            topology.add_state_store(options.settled(store))
         case AddGlobalStore() as added:
             topology.add_global_store(
-                added.store,
+                options.settled(added.store),
                 added.source_name,
                 added.topic,
                 added.processor_name,
@@ -196,6 +196,7 @@ def _write_processor(
         topology.connect_processor_and_state_stores(add.name, *add.stores)
     if store is None:
         return
+    store = options.settled(store)
     if add.topic is not None and REUSE_SOURCE_TOPICS in options.optimizations:
         topology.add_state_store(store.without_logging(), add.name)
         topology.connect_source_store_and_topic(store.name, add.topic, add.name)
