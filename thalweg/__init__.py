@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         VersionedRecord,
         WindowStore,
     )
+    from thalweg.stores.backends import ByteStoreSupplier
     from thalweg.stores.builders import (
         StoreBuilder,
         key_value_store,
@@ -175,6 +176,7 @@ __all__ = [
     "BranchedKStream",
     "BrokerError",
     "BufferConfig",
+    "ByteStoreSupplier",
     "Cancellable",
     "CodecError",
     "CodecMismatchError",
@@ -324,6 +326,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "VersionedRecord",
         "WindowStore",
     ),
+    "thalweg.stores.backends": ("ByteStoreSupplier",),
     "thalweg.stores.builders": (
         "StoreBuilder",
         "key_value_store",

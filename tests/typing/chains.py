@@ -7,7 +7,16 @@ from typing import Any, assert_type
 
 import msgspec
 
-from thalweg.stores.api import ReadOnlyKeyValueStore, ReadOnlyWindowStore, ValueAndTimestamp
+from thalweg.stores.api import (
+    ReadOnlyKeyValueStore,
+    ReadOnlyWindowStore,
+    ValueAndTimestamp,
+    VersionedKeyValueStore,
+    VersionedRecord,
+)
+from thalweg.stores.backends import ByteStoreSupplier
+from thalweg.stores.builders import versioned_store
+from thalweg.stores.bytes.files import FilesByteStore
 from thalweg.stores.record import Headers, RecordContext
 from thalweg.stores.serde import Serde, serdes
 from thalweg.stores.windowed import Windowed
@@ -311,3 +320,35 @@ def stores(app: App) -> None:
     )
     assert_type(app.store("orders", key=int, value=Order), ReadOnlyKeyValueStore[int, Order])
     assert_type(app.store("any"), Any)
+
+
+# Versioned tables and stores.
+rates = builder.table(
+    "rates",
+    key_serde=serdes.string,
+    value_serde=serdes.float64,
+    materialized=Materialized(store=versioned_store("rates", timedelta(hours=1))),
+)
+assert_type(rates, KTable[str, float])
+assert_type(rates.is_versioned, bool)
+
+
+def rates_of(store: VersionedKeyValueStore[str, float]) -> None:
+    """Reads and writes a versioned store."""
+    assert_type(store.get("EUR"), VersionedRecord[float] | None)
+    assert_type(store.get("EUR", as_of=5), VersionedRecord[float] | None)
+    assert_type(store["EUR"].value, float)
+    assert_type(store["EUR"].valid_to, int | None)
+    assert_type(store.put("EUR", 1.5, 10), int)
+    assert_type(store.delete("EUR", 10), VersionedRecord[float] | None)
+    for version in store.versions("EUR", 0, 10):
+        assert_type(version, VersionedRecord[float])
+
+
+# What keeps the rows.
+in_sqlite = Materialized[str, int]("counts", store="sqlite")
+chosen = Materialized[str, int]("counts", store=lambda store: "files" if store.logged else "lmdb")
+own = Materialized[str, int](
+    "counts", store=ByteStoreSupplier(lambda name, path: FilesByteStore(name, path))
+)
+assert_type(own, Materialized[str, int])

@@ -274,4 +274,4 @@ def segment_ms(builder: StoreBuilder) -> int:
     # Stores in memory keep each start as a segment of its own: see stores.rows.segments.
     spec = builder.spec
     assert isinstance(spec, WindowSpec)
-    return spec.segment_interval_ms if builder.backend == "rocks" else 1
+    return spec.segment_interval_ms if builder.persistent else 1
