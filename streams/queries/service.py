@@ -116,6 +116,19 @@ def refuse_family(builder: StoreBuilder, asked: str | None) -> None:
     raise TypeError(message)
 
 
+def refuse_kind(builder: StoreBuilder, asked: str) -> None:
+    """Refuses a store of another kind than `kind=` asks for.
+
+    Raises:
+        TypeError: it is.
+    """
+    family = kind_of(builder).family
+    if asked != family:
+        remedy = f'ask for it with kind="{family}"' if family else "it cannot be asked with types"
+        message = f"{_told(builder)}: {remedy}"
+        raise TypeError(message)
+
+
 def refuse_types(builder: StoreBuilder, key: object, value: object) -> None:
     """Refuses types that the store's keys or values do not have.
 

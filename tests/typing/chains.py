@@ -7,11 +7,25 @@ from typing import Any, assert_type
 
 import msgspec
 
-from thalweg.stores.api import ReadOnlyKeyValueStore, ReadOnlyWindowStore, ValueAndTimestamp
+from thalweg.stores.api import (
+    KeyValueIterator,
+    KeyValueStore,
+    ReadOnlyKeyValueStore,
+    ReadOnlyWindowStore,
+    ValueAndTimestamp,
+    WindowStore,
+)
 from thalweg.stores.record import Headers, RecordContext
 from thalweg.stores.serde import Serde, serdes
 from thalweg.stores.windowed import Windowed
 from thalweg.streams.app import App
+from thalweg.streams.queries.state_queries import (
+    KeyQuery,
+    StateQueryResult,
+    TimestampedRangeQuery,
+    WindowKeyQuery,
+    WindowRangeQuery,
+)
 from thalweg.streams.testing import TestInputTopic, TestOutputTopic, TopologyTestDriver
 from thalweg.topology.dsl import (
     KGroupedStream,
@@ -246,3 +260,21 @@ def stores(app: App) -> None:
     )
     assert_type(app.store("orders", key=int, value=Order), ReadOnlyKeyValueStore[int, Order])
     assert_type(app.store("any"), Any)
+    one = app.query("counts", KeyQuery[str, int]("a"))
+    assert_type(one, StateQueryResult[int | None])
+    assert_type(one.partitions[0].value, int | None)
+    found = app.query("counts", TimestampedRangeQuery[str, int](lower="a")).partitions[0].value
+    assert_type(dict(found), dict[str, ValueAndTimestamp[int]])
+    starts = app.query("hourly", WindowKeyQuery[str, int]("a", 0, 5)).partitions[0].value
+    assert_type(list(starts), list[tuple[int, int]])
+    windows = app.query("hourly", WindowRangeQuery[str, int](time_from=0, time_to=5))
+    assert_type(windows.partitions[0].value, KeyValueIterator[Windowed[str], int])
+
+
+assert_type(driver.store("counts", key=str, value=int), KeyValueStore[str, int])
+assert_type(
+    driver.store("counts", key=str, value=int, timestamped=True),
+    KeyValueStore[str, ValueAndTimestamp[int]],
+)
+assert_type(driver.store("hourly", key=str, value=int, kind="window"), WindowStore[str, int])
+assert_type(driver.store("any"), Any)

@@ -455,6 +455,25 @@ def test_stores_can_be_read_and_written_like_a_processor_does() -> None:
             driver.get_state_store("count")
 
 
+def test_a_store_is_typed_and_what_is_wrong_is_told() -> None:
+    with TopologyTestDriver(counting(), **TEXTS) as driver:
+        driver.create_input_topic("in").pipe_input("a", "x", 9)
+        store = driver.store("counts", key=str, value=int, timestamped=True)
+        assert store["a"].value == 1
+        assert driver.store("counts") is driver.get_state_store("counts") is store
+        for wrong, said in (
+            ({"key": str, "value": int}, "keeps timestamps .* ask with timestamped=True"),
+            ({"key": int, "value": int, "timestamped": True}, "the keys of store 'counts' are str"),
+            ({"key": str, "value": str, "timestamped": True}, "the values of store 'counts'"),
+            ({"key": str, "value": int, "kind": "window"}, 'ask for it with kind="key-value"'),
+        ):
+            ask: Any = driver.store
+            with pytest.raises(TypeError, match=said):
+                ask("counts", **wrong)
+        with pytest.raises(UnknownStoreError, match="counts"):
+            driver.store("none", key=str, value=int)
+
+
 def test_a_topology_without_stores_has_none(driver: TopologyTestDriver) -> None:
     assert driver.get_all_state_stores() == {}
     with pytest.raises(UnknownStoreError, match="stores: none"):
