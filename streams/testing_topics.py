@@ -142,9 +142,10 @@ class TestInputTopic(Generic[K, V]):
                 raw_value = bytes_of(value_serde, topic, value, self._encode_value(value, own))
         except Exception as error:
             half, cause = write_fault(topic, error, (key_serde, key), (value_serde, value), own)
+            given = key if half == "key" else value
             message = (
                 f"cannot write the {half} of a record for topic {topic!r}: "
-                f"{_INPUT.unwritable(half, cause)}"
+                f"{_INPUT.unwritable(half, cause, given)}"
             )
             raise SerializationError(message, topic=topic) from cause
         self._driver.pipe_raw(topic, raw_key, raw_value, timestamp_ms, own)

@@ -154,7 +154,7 @@ def query(
     given = given_settings(settings or (), config, {"data_dir": data_dir, "state_dir": state_dir})
     app = load_app(script, given, config)
     if store is None:
-        _list_stores(app.application_id, _stores_of(app), as_json=as_json)
+        answer.write_stores(app.application_id, _stores_of(app))
         return
     builder = app.store_builder(store)
     found = RunningStore.of(builder)
@@ -182,6 +182,26 @@ class _Answer:
         self.limit = limit
         self._is_count = is_count
         self.as_json = as_json
+
+    def write_stores(self, whose: str, stores: Sequence[RunningStore]) -> None:
+        """Writes which stores there are.
+
+        Raises:
+            UsageError: rows were asked for, and of no store.
+        """
+        if (
+            any(part not in (None, False) for part in self.asked)
+            or self.limit is not None
+            or self._is_count
+        ):
+            known = ", ".join(one.name for one in stores)
+            message = (
+                "give the name of the STORE whose rows are asked for; "
+                + (f"{whose} has {known}" if known else f"{whose} has no stores")
+                + "; without a store, and without options for rows, the stores are listed"
+            )
+            raise UsageError(message)
+        _list_stores(whose, stores, as_json=self.as_json)
 
     def write(self, answers: Answers, store: RunningStore) -> None:
         """Writes rows, or how many they are.
@@ -289,7 +309,7 @@ def _ask_pages(pages: PageAnswers, whose: str, name: str | None, answer: _Answer
     from thalweg.streams.cli.question import refuse_contradictions
 
     if name is None:
-        _list_stores(whose, pages.stores(), as_json=answer.as_json)
+        answer.write_stores(whose, pages.stores())
         return
     store = pages.store(name)
     refuse_contradictions(answer.asked, store)

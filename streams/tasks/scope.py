@@ -22,7 +22,7 @@ from thalweg.stores.errors import StreamsError
 from thalweg.stores.record import CurrentRecord
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.tasks.collector import RecordCollector
-from thalweg.streams.tasks.context import TaskProcessorContext
+from thalweg.streams.tasks.context import FixedKeyContext, TaskProcessorContext
 from thalweg.streams.tasks.drops import UNCOUNTED_BY_JVM, DropReason, Drops, shown_key
 from thalweg.streams.tasks.failures import FailurePolicy, out_of_carriers
 from thalweg.streams.tasks.offsets import Offsets
@@ -188,6 +188,12 @@ class OperatorScope:
     ) -> TaskProcessorContext:
         """Returns the Processor API context of one operator; it asks for stream time."""
         return TaskProcessorContext(self, node, children, stores)
+
+    def fixed_key_context(
+        self, node: str, children: Mapping[str, Process], stores: Sequence[str]
+    ) -> FixedKeyContext:
+        """Returns the context of a processor that cannot change keys; it asks for stream time."""
+        return FixedKeyContext(self, node, children, stores)
 
     def on_start(self, node: str, action: Callable[[], None]) -> None:
         """Runs `action` of `node` when all operators are compiled."""

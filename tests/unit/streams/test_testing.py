@@ -33,7 +33,6 @@ from thalweg import (
     ValueAndTimestamp,
     dead_letter,
     key_value_store,
-    lru_store,
     serdes,
 )
 from thalweg.stores.formats import decode_partition_metadata
@@ -604,11 +603,6 @@ def test_a_driver_that_cannot_be_made_leaves_nothing_behind() -> None:
     builder.stream("in").process(Broken, name="broken")
     with pytest.raises(StreamsError, match=r"ValueError: init.*node broken"):
         TopologyTestDriver(builder, **TEXTS)
-    windowed = StreamsBuilder()
-    grouped = windowed.stream("in").group_by_key().windowed_by(TimeWindows.of_size(10, grace=0))
-    grouped.count(materialized=Materialized("counts", store=lru_store("counts", 5)))
-    with pytest.raises(ValueError, match="cannot be kept by an LRU store"):
-        TopologyTestDriver(windowed, **TEXTS)
     gc.collect()  # a directory that was left behind warns, and a warning is an error
 
 
