@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from thalweg.stores.api import (
         KeyValueStore,
         ReadOnlyKeyValueStore,
+        ReadOnlyVersionedKeyValueStore,
         ReadOnlyWindowStore,
         TimestampedKeyValueStore,
         TimestampedWindowStore,
         ValueAndTimestamp,
+        VersionedKeyValueStore,
+        VersionedRecord,
         WindowStore,
     )
     from thalweg.stores.builders import (
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
         lru_store,
         timestamped_key_value_store,
         timestamped_window_store,
+        versioned_store,
         window_store,
     )
     from thalweg.stores.record import (
@@ -204,6 +208,7 @@ __all__ = [
     "QueryResult",
     "RangeQuery",
     "ReadOnlyKeyValueStore",
+    "ReadOnlyVersionedKeyValueStore",
     "ReadOnlyWindowStore",
     "Record",
     "RecordContext",
@@ -251,6 +256,8 @@ __all__ = [
     "UnsupportedBrokerError",
     "ValueAndTimestamp",
     "ValueTransformer",
+    "VersionedKeyValueStore",
+    "VersionedRecord",
     "Window",
     "WindowKeyQuery",
     "WindowRangeQuery",
@@ -270,6 +277,7 @@ __all__ = [
     "timestamped_key_value_store",
     "timestamped_window_store",
     "use_partition_time_on_invalid_timestamp",
+    "versioned_store",
     "wallclock_timestamp",
     "window_store",
 ]
@@ -278,10 +286,13 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.stores.api": (
         "KeyValueStore",
         "ReadOnlyKeyValueStore",
+        "ReadOnlyVersionedKeyValueStore",
         "ReadOnlyWindowStore",
         "TimestampedKeyValueStore",
         "TimestampedWindowStore",
         "ValueAndTimestamp",
+        "VersionedKeyValueStore",
+        "VersionedRecord",
         "WindowStore",
     ),
     "thalweg.stores.builders": (
@@ -290,6 +301,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "lru_store",
         "timestamped_key_value_store",
         "timestamped_window_store",
+        "versioned_store",
         "window_store",
     ),
     "thalweg.stores.record": (

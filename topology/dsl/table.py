@@ -78,7 +78,14 @@ class ValueTransformer(Protocol[K_contra, V_contra, VR_co]):
 
 
 class TableLogic(ABC):
-    """How one table answers for its rows and its old values."""
+    """How one table answers for its rows and its old values.
+
+    Attributes:
+        is_versioned: whether its changes come from a versioned store, its own or, where it is in
+            none, that of the table before it.
+    """
+
+    is_versioned: bool = False
 
     @abstractmethod
     def view(self) -> TableView:
@@ -104,6 +111,7 @@ class SourceLogic(TableLogic):
         name: its processor.
         store_name: its store, if it is kept.
         operator: the class of its operator.
+        is_versioned: whether that store is versioned.
     """
 
     def __init__(
@@ -112,7 +120,10 @@ class SourceLogic(TableLogic):
         name: str,
         store_name: str,
         operator: type[TableSource] = TableSource,
+        *,
+        is_versioned: bool = False,
     ) -> None:
+        self.is_versioned = is_versioned
         self._facts = facts
         self._name = name
         self._store_name = store_name
@@ -142,7 +153,10 @@ class SourceLogic(TableLogic):
 class AggregateLogic(TableLogic):
     """A table made by an aggregation, always in a store."""
 
-    def __init__(self, facts: NotedFacts, name: str, store_name: str) -> None:
+    def __init__(
+        self, facts: NotedFacts, name: str, store_name: str, *, is_versioned: bool = False
+    ) -> None:
+        self.is_versioned = is_versioned
         self._facts = facts
         self._name = name
         self._store_name = store_name
@@ -166,7 +180,10 @@ class DerivedLogic(TableLogic):
         name: str,
         store_name: str | None,
         derive: Callable[[TableView], TableView],
+        *,
+        is_versioned: bool,
     ) -> None:
+        self.is_versioned = is_versioned
         self._facts = parent.place.graph.facts
         self._parent = parent
         self._name = name
@@ -194,6 +211,7 @@ class JoinLogic(TableLogic):
         names: the processors of both sides and of the merge.
         store_name: the store of the result, if it is kept.
         derive: makes the view of the result of both tables' views.
+        is_versioned: whether that store is versioned.
     """
 
     def __init__(
@@ -202,7 +220,10 @@ class JoinLogic(TableLogic):
         names: tuple[str, str, str],
         store_name: str | None,
         derive: Callable[[TableView, TableView], TableView],
+        *,
+        is_versioned: bool,
     ) -> None:
+        self.is_versioned = is_versioned
         self._tables = tables
         self._names = names
         self._store_name = store_name
@@ -254,6 +275,11 @@ class KTable(Generic[K, V]):
     def place(self) -> Place:
         """Where the table stands in the graph; for other parts of the DSL."""
         return self._place
+
+    @property
+    def is_versioned(self) -> bool:
+        """Whether the former rows of a key are kept, too, by this table or the one it is made of."""
+        return self._logic.is_versioned
 
     def view(self) -> TableView:
         """Says how to read the current row; for other parts of the DSL. May make a store."""
@@ -309,7 +335,9 @@ class KTable(Generic[K, V]):
         table = self._then(
             "KTABLE-FILTER-",
             named,
-            lambda store_name: TableFilter(store_name, predicate, negate),
+            lambda store_name: TableFilter(
+                store_name, predicate, negate, is_versioned=self.is_versioned
+            ),
             lambda view: FilterView(view, predicate, negate),
             operator,
             materialized,
@@ -440,7 +468,8 @@ class KTable(Generic[K, V]):
         node_name = self._place.names.name_or_new(check_name(name), "KTABLE-SELECT-")
         place = self._place.then(
             processor_step(
-                node_name, lambda facts: TableGroupBySelect(mapper, facts.legacy_changes)
+                node_name,
+                lambda facts: TableGroupBySelect(mapper, facts.legacy_changes, self.is_versioned),
             )
         )
         self.send_old_values(True)
@@ -534,6 +563,7 @@ class KTable(Generic[K, V]):
                     side,
                     kind,
                     merge_name,
+                    is_versioned=table.is_versioned,
                     send_old_values=name in facts.old_values,
                 ),
                 parents=(table.place.name,),
@@ -555,6 +585,7 @@ class KTable(Generic[K, V]):
             (this_name, other_name, merge_name),
             store_name,
             lambda one, two: JoinView(one, two, joiner, kind),
+            is_versioned=store is not None and store.is_versioned,
         )
         return KTable(
             Place(graph, merge_name, step, sources),
@@ -601,23 +632,24 @@ class KTable(Generic[K, V]):
         key_serde = (materialized and materialized.key_serde) or self._key_serde
         value_serde = (materialized and materialized.value_serde) or value_serde
         store_name = materialized and materialized.name
-        store = None
+        store, is_versioned = None, self.is_versioned and materialized is None
         if store_name is not None:
-            store = settle(
+            settled = settle(
                 names,
                 materialized,
                 prefix,
                 key_serde=key_serde,
                 value_serde=value_serde,
                 hint=materialized_hint(operator),
-            ).key_value()
+            )
+            store, is_versioned = settled.key_value(), settled.is_versioned
         step = processor_step(
             name,
             lambda facts: replace(make(store_name), send_old_values=name in facts.old_values),
             store=store,
             stores=stores,
         )
-        logic = DerivedLogic(self, name, store_name, derive)
+        logic = DerivedLogic(self, name, store_name, derive, is_versioned=is_versioned)
         return KTable(self._place.then(step), key_serde, value_serde, store_name, logic)
 
 

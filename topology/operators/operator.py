@@ -81,6 +81,10 @@ class TaskScope(Protocol):
         """Returns a function that counts a record which came after its window was closed."""
         ...
 
+    def outdated_counter(self, node: str) -> StreamProcess:
+        """Returns a function that counts a change of a versioned table that is not the latest."""
+        ...
+
     def processor_context(
         self, node: str, children: Mapping[str, Process], stores: Sequence[str]
     ) -> ProcessorContext[Any, Any]:
@@ -184,6 +188,11 @@ class NodeScope:
     def late(self) -> Late:
         """What to call with a record that came after its window was closed."""
         return self.task.late_counter(self.name)
+
+    @property
+    def outdated(self) -> StreamProcess:
+        """What to call with a change of a versioned table that is not the latest of its key."""
+        return self.task.outdated_counter(self.name)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from tests.golden.builders import (
     process,
     stateless,
     tables,
+    versioned,
     windows,
 )
 from tests.golden.builders.registry import BUILDERS, Build
@@ -31,5 +32,6 @@ __all__ = [
     "process",
     "stateless",
     "tables",
+    "versioned",
     "windows",
 ]
