@@ -11,11 +11,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, overload
 
-from thalweg.stores.api import Dump, KeyValueStore, TaskStore, ValueAndTimestamp, WindowStore
+from thalweg.stores.api import (
+    Dump,
+    KeyValueStore,
+    TaskStore,
+    ValueAndTimestamp,
+    VersionedKeyValueStore,
+    WindowStore,
+)
 from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.record import RawRecord
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.errors import UnknownStoreError
+from thalweg.streams.queries.kinds.known import kind_of
 from thalweg.streams.queries.service import refuse_kind, refuse_types
 from thalweg.streams.tasks.active_task import ActiveTask
 from thalweg.topology.physical import Topology
@@ -84,6 +92,11 @@ class DriverStores(ABC):
     ) -> WindowStore[K, ValueAndTimestamp[V]]: ...
 
     @overload
+    def store(
+        self, name: str, *, key: type[K], value: type[V], kind: Literal["versioned"]
+    ) -> VersionedKeyValueStore[K, V]: ...
+
+    @overload
     def store(self, name: str) -> Any: ...
 
     def store(
@@ -113,13 +126,14 @@ class DriverStores(ABC):
         Raises:
             UnknownStoreError: there is no store of that name.
             TypeError: it is of another kind, or of other types.
+            ValueError: there is no such kind.
         """
         store = self._store(name)
         if key is None and value is None:
             return store
         builder = self._builder(name)
         refuse_kind(builder, kind)
-        if timestamped is not builder.is_timestamped:
+        if timestamped is not kind_of(builder).gives_timestamps(builder):
             remedy = "leave out timestamped=True" if timestamped else "ask with timestamped=True"
             stamps = "no timestamps" if timestamped else "timestamps"
             message = f"store {name!r} keeps {stamps} beside its values: {remedy}"

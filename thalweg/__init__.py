@@ -106,6 +106,7 @@ if TYPE_CHECKING:
     from thalweg.streams.queries.state_queries import (
         FailureReason,
         KeyQuery,
+        MultiVersionedKeyQuery,
         Query,
         QueryFailedError,
         QueryResult,
@@ -113,6 +114,7 @@ if TYPE_CHECKING:
         StateQueryResult,
         TimestampedKeyQuery,
         TimestampedRangeQuery,
+        VersionedKeyQuery,
         WindowKeyQuery,
         WindowRangeQuery,
     )
@@ -191,6 +193,7 @@ __all__ = [
     "Materialized",
     "Metric",
     "MissingTopicsError",
+    "MultiVersionedKeyQuery",
     "NoListSupportError",
     "OffsetOutOfRangeError",
     "OutgoingRecord",
@@ -256,6 +259,7 @@ __all__ = [
     "UnsupportedBrokerError",
     "ValueAndTimestamp",
     "ValueTransformer",
+    "VersionedKeyQuery",
     "VersionedKeyValueStore",
     "VersionedRecord",
     "Window",
@@ -428,6 +432,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.streams.queries.state_queries": (
         "FailureReason",
         "KeyQuery",
+        "MultiVersionedKeyQuery",
         "Query",
         "QueryFailedError",
         "QueryResult",
@@ -435,6 +440,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "StateQueryResult",
         "TimestampedKeyQuery",
         "TimestampedRangeQuery",
+        "VersionedKeyQuery",
         "WindowKeyQuery",
         "WindowRangeQuery",
     ),
