@@ -179,6 +179,8 @@ class TopologyTestDriver(DriverStores):
             config = StreamsConfig(**settings)
         if isinstance(topology, StreamsBuilder):
             topology = topology.build(config)
+        if config.outer_join_emit_interval_ms is None:
+            config = config.replace(outer_join_emit_interval_ms=0)
         self.config = config
         self.clock = ManualClock(moment_ms(wall_clock_ms, "wall_clock_ms"))
         self._topology = topology

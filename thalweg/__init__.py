@@ -123,10 +123,14 @@ if TYPE_CHECKING:
     from thalweg.streams.transport.port import TopicPartition
     from thalweg.streams.uncaught import UncaughtResponse
     from thalweg.streams.worker.progress import Progress
+    from thalweg.topology.dsl.branched import BranchedKStream
     from thalweg.topology.dsl.builder import StreamsBuilder
+    from thalweg.topology.dsl.cogrouped import CogroupedKStream, TimeWindowedCogroupedKStream
+    from thalweg.topology.dsl.global_table import GlobalKTable
     from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
+    from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
     from thalweg.topology.dsl.options import Materialized
-    from thalweg.topology.dsl.stream import BranchedKStream, KStream
+    from thalweg.topology.dsl.stream import KStream
     from thalweg.topology.dsl.table import KTable, ValueTransformer
     from thalweg.topology.dsl.windows import (
         TimeWindows,
@@ -145,8 +149,10 @@ if TYPE_CHECKING:
         Processor,
         ProcessorContext,
         ProcessorSupplier,
+        ProcessorWrapper,
         PunctuationType,
         StreamPartitioner,
+        TableChange,
         TimestampExtractor,
         TopicNameExtractor,
         fail_on_invalid_timestamp,
@@ -167,6 +173,7 @@ __all__ = [
     "Cancellable",
     "CodecError",
     "CodecMismatchError",
+    "CogroupedKStream",
     "ConfigError",
     "ConsumedRecord",
     "Consumer",
@@ -181,8 +188,10 @@ __all__ = [
     "FixedKeyProcessorContext",
     "FixedKeyProcessorSupplier",
     "FixedKeyRecord",
+    "GlobalKTable",
     "GroupError",
     "Headers",
+    "JoinWindows",
     "KGroupedStream",
     "KGroupedTable",
     "KStream",
@@ -202,6 +211,7 @@ __all__ = [
     "Processor",
     "ProcessorContext",
     "ProcessorSupplier",
+    "ProcessorWrapper",
     "Producer",
     "ProductionError",
     "Progress",
@@ -230,15 +240,18 @@ __all__ = [
     "StoreLockedError",
     "StoreMovedError",
     "StoreNotReadyError",
+    "StreamJoined",
     "StreamPartitioner",
     "StreamsBuilder",
     "StreamsConfig",
     "StreamsError",
     "StreamsMetadata",
+    "TableChange",
     "TaskCorruptedError",
     "TaskError",
     "TaskMigratedError",
     "TimeWindow",
+    "TimeWindowedCogroupedKStream",
     "TimeWindowedKStream",
     "TimeWindows",
     "TimestampExtractor",
@@ -388,17 +401,24 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.streams.testing": ("TopologyTestDriver",),
     "thalweg.streams.transport.port": ("TopicPartition",),
     "thalweg.streams.worker.progress": ("Progress",),
+    "thalweg.topology.dsl.branched": ("BranchedKStream",),
     "thalweg.topology.dsl.builder": ("StreamsBuilder",),
+    "thalweg.topology.dsl.cogrouped": (
+        "CogroupedKStream",
+        "TimeWindowedCogroupedKStream",
+    ),
+    "thalweg.topology.dsl.global_table": ("GlobalKTable",),
     "thalweg.topology.dsl.grouped": (
         "KGroupedStream",
         "KGroupedTable",
         "TimeWindowedKStream",
     ),
-    "thalweg.topology.dsl.options": ("Materialized",),
-    "thalweg.topology.dsl.stream": (
-        "BranchedKStream",
-        "KStream",
+    "thalweg.topology.dsl.join_windows": (
+        "JoinWindows",
+        "StreamJoined",
     ),
+    "thalweg.topology.dsl.options": ("Materialized",),
+    "thalweg.topology.dsl.stream": ("KStream",),
     "thalweg.topology.dsl.table": (
         "KTable",
         "ValueTransformer",
@@ -419,8 +439,10 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "Processor",
         "ProcessorContext",
         "ProcessorSupplier",
+        "ProcessorWrapper",
         "PunctuationType",
         "StreamPartitioner",
+        "TableChange",
         "TimestampExtractor",
         "TopicNameExtractor",
         "fail_on_invalid_timestamp",

@@ -325,6 +325,34 @@ method) `stores` may name `StoreBuilder`s to add and connect (KIP-401)."""
 FixedKeyProcessorSupplier: TypeAlias = Callable[[], FixedKeyProcessor[KIn, VIn, VOut]]
 """As `ProcessorSupplier`, for processors that cannot change keys."""
 
+AnySupplier: TypeAlias = (
+    ProcessorSupplier[Any, Any, Any, Any] | FixedKeyProcessorSupplier[Any, Any, Any]
+)
+"""Makes processors of either sort."""
+
+ProcessorWrapper: TypeAlias = Callable[[str, AnySupplier], AnySupplier]
+"""Puts something around the processors of a topology: (name of a node, supplier) -> supplier.
+
+It is asked once about each processor node, also of those that operators of the DSL are, but not of
+global stores. What the supplier it returns makes takes the records of that node; it hands them to
+the processor that the given supplier makes, or does not. It calls that one's `init` and `close`
+from its own. An attribute `stores` of the returned supplier adds stores to the node.
+
+The value of a record of a table is a `TableChange`.
+"""
+
+
+class TableChange(NamedTuple):
+    """What processors put around an operator of a table see as the value of a record.
+
+    Attributes:
+        new: the new value, None if the row is deleted.
+        old: the value before, None if there was none or if nobody downstream needs it.
+    """
+
+    new: Any
+    old: Any
+
 
 # -- sinks ---------------------------------------------------------------------------------
 

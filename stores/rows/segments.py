@@ -197,6 +197,21 @@ class SegmentedRows:
 
     # -- reading -------------------------------------------------------------------------
 
+    @property
+    def live_from_ms(self) -> int:
+        """The first start that is not expired; 0 or less where nothing is."""
+        return self._live_from_ms
+
+    @property
+    def segment_ms(self) -> int:
+        """Span of a segment."""
+        return self._interval_ms
+
+    def segment_start(self, row_key: bytes) -> int:
+        """Returns where the segment of a row begins."""
+        segment: int = _segment.unpack_from(row_key)[0]
+        return segment * self._interval_ms
+
     def row_key(self, key: bytes, start_ms: int) -> bytes:
         """Returns where a row stands; what scans are ordered by."""
         return pack_int64(start_ms // self._interval_ms) + key + _suffix.pack(start_ms, 0)

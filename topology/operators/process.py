@@ -8,11 +8,12 @@ Source: JVM `KStreamImpl.process`, `ProcessorAdapter`, KIP-478, KIP-820.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.callables import arity, shown
 from thalweg.stores.record import Headers, Record
 from thalweg.topology.errors import TopologyError
@@ -26,7 +27,7 @@ from thalweg.topology.processor import (
 )
 
 
-def _set_up(processor: Any, context: Any) -> None:
+def set_up(processor: Any, context: Any) -> None:
     """Gives a processor its context, and calls its `init`, which need not do so again."""
     if isinstance(processor, Processor | FixedKeyProcessor) or not hasattr(processor, "context"):
         with suppress(AttributeError):  # a class of the user's own with slots has no place for it
@@ -38,7 +39,7 @@ def _set_up(processor: Any, context: Any) -> None:
 
 def _live(processor: Any, context: Any, scope: NodeScope) -> None:
     """Has the task set a processor up when it starts, and close it in the end."""
-    scope.task.on_start(scope.name, lambda: _set_up(processor, context))
+    scope.task.on_start(scope.name, lambda: set_up(processor, context))
     close = getattr(processor, "close", None)
     if close is not None:
         scope.task.on_close(scope.name, close)
@@ -131,3 +132,21 @@ def check_supplier(who: str, supplier: Any, *, may_raise: bool = False) -> Any:
         )
         raise TopologyError(message)
     return first
+
+
+def supplied_stores(supplier: object) -> Sequence[StoreBuilder]:
+    """Returns the stores that a processor supplier brings along (KIP-401)."""
+    stores: Any = getattr(supplier, "stores", None)
+    if callable(stores):
+        stores = stores()
+    return tuple(stores or ())
+
+
+def processor_operator(name: str, supplier: Any) -> ProcessorApiOperator:
+    """Wraps a supplier, after a look at two of its processors."""
+    try:
+        first = check_supplier(f"processor {name!r}", supplier)
+    except TopologyError as error:
+        error.node = name
+        raise
+    return ProcessorApiOperator(supplier, isinstance(first, FixedKeyProcessor))
