@@ -28,6 +28,7 @@ from thalweg.streams.queries.state_queries import (
 )
 from thalweg.streams.testing import TestInputTopic, TestOutputTopic, TopologyTestDriver
 from thalweg.topology.dsl import (
+    BufferConfig,
     CogroupedKStream,
     GlobalKTable,
     KGroupedStream,
@@ -36,6 +37,7 @@ from thalweg.topology.dsl import (
     KTable,
     Materialized,
     StreamsBuilder,
+    Suppressed,
     TimeWindowedCogroupedKStream,
     TimeWindowedKStream,
     TimeWindows,
@@ -203,6 +205,14 @@ class Lengths:
 
 
 assert_type(names.transform_values(Lengths), KTable[int, float])
+
+# Suppression keeps the types of its table.
+assert_type(names.suppress(Suppressed.until_time_limit(timedelta(minutes=1))), KTable[int, str])
+assert_type(
+    names.suppress(Suppressed.until_time_limit(1, BufferConfig(max_records=9), name="late")),
+    KTable[int, str],
+)
+assert_type(BufferConfig(max_bytes=9).shut_down_when_full(), BufferConfig)
 
 # Joins: the side that may be absent is optional.
 ages = builder.table("ages", key_serde=serdes.int64, value_serde=serdes.int64)
