@@ -179,9 +179,9 @@ class TopologyTestDriver(DriverStores):
             config = StreamsConfig(**settings)
         if isinstance(topology, StreamsBuilder):
             topology = topology.build(config)
+        self.config = self._task_config = config
         if config.outer_join_emit_interval_ms is None:
-            config = config.replace(outer_join_emit_interval_ms=0)
-        self.config = config
+            self._task_config = config.replace(outer_join_emit_interval_ms=0)
         self.clock = ManualClock(moment_ms(wall_clock_ms, "wall_clock_ms"))
         self._topology = topology
         self._commits = commit == "every-record"
@@ -216,9 +216,9 @@ class TopologyTestDriver(DriverStores):
     ) -> ActiveTask | None:
         if not parts:
             return None
-        plan = whole_plan(self._topology, parts, self.config)
+        plan = whole_plan(self._topology, parts, self._task_config)
         is_global = parts[0].is_global
-        policy = FailurePolicy(self.config, NoLetters() if is_global else self._capture)
+        policy = FailurePolicy(self._task_config, NoLetters() if is_global else self._capture)
         directory = Path(self._directory.name) / ("global" if is_global else "0_0")
         directory.mkdir(parents=True)
         topics = dict.fromkeys(
@@ -231,7 +231,7 @@ class TopologyTestDriver(DriverStores):
             TaskId(-1, -1) if is_global else TaskId(0, 0),
             plan,
             [TopicPartition(topic, 0) for topic in topics],
-            config=self.config,
+            config=self._task_config,
             collector=RecordCollector(self._capture, plan.topic_names, policy),
             policy=policy,
             cache=cache,

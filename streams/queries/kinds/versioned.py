@@ -81,6 +81,11 @@ class VersionedKind(StoreKind):
     times = ("valid from", "valid to")
     forms_of_key = (_VERSIONS,)
     needs_key = "{store!r} is a versioned store, which is read by key: give --key"
+    hints: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        (ROWS, "windows", "sessions", "count", _VERSIONS),
+        "ask /stores/{store}/keys/{key} for a key, /stores/{store}/keys/{key}/versions for all its "
+        "versions",
+    )
     refused: ClassVar[Mapping[str, str]] = {
         "prefix": "{store!r} is a versioned store, which is read by key: leave out --prefix",
     }
@@ -127,13 +132,6 @@ class VersionedKind(StoreKind):
         if not has_key:
             raise self.no_such(builder, form)
         return super().question(builder, KEY if form == ROWS else form, path, parameters, key)
-
-    def hint(self, form: str) -> str:
-        """Returns what to ask in place of a question that other kinds answer."""
-        return (
-            "ask /stores/{store}/keys/{key} for a key, /stores/{store}/keys/{key}/versions for all "
-            "its versions"
-        )
 
 
 def version_question(
