@@ -89,6 +89,28 @@ class StoreQuestions:
         *,
         key: type[K],
         value: type[V],
+        kind: Literal["window"],
+        timestamped: Literal[False] = ...,
+        partition: int | None = ...,
+    ) -> ReadOnlyWindowStore[K, V]: ...
+    @overload
+    def store(
+        self,
+        name: str,
+        *,
+        key: type[K],
+        value: type[V],
+        kind: Literal["window"],
+        timestamped: Literal[True],
+        partition: int | None = ...,
+    ) -> ReadOnlyWindowStore[K, ValueAndTimestamp[V]]: ...
+    @overload
+    def store(
+        self,
+        name: str,
+        *,
+        key: type[K],
+        value: type[V],
         kind: Literal["versioned"],
         partition: int | None = ...,
     ) -> ReadOnlyVersionedKeyValueStore[K, V]: ...
