@@ -112,6 +112,7 @@ if TYPE_CHECKING:
     from thalweg.streams.queries.state_queries import (
         FailureReason,
         KeyQuery,
+        MultiVersionedKeyQuery,
         Query,
         QueryFailedError,
         QueryResult,
@@ -119,6 +120,7 @@ if TYPE_CHECKING:
         StateQueryResult,
         TimestampedKeyQuery,
         TimestampedRangeQuery,
+        VersionedKeyQuery,
         WindowKeyQuery,
         WindowRangeQuery,
     )
@@ -209,6 +211,7 @@ __all__ = [
     "Materialized",
     "Metric",
     "MissingTopicsError",
+    "MultiVersionedKeyQuery",
     "NoListSupportError",
     "OffsetOutOfRangeError",
     "OutgoingRecord",
@@ -282,6 +285,7 @@ __all__ = [
     "ValueAndTimestamp",
     "ValueTimestampHeaders",
     "ValueTransformer",
+    "VersionedKeyQuery",
     "VersionedKeyValueStore",
     "VersionedRecord",
     "Window",
@@ -475,6 +479,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.streams.queries.state_queries": (
         "FailureReason",
         "KeyQuery",
+        "MultiVersionedKeyQuery",
         "Query",
         "QueryFailedError",
         "QueryResult",
@@ -482,6 +487,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "StateQueryResult",
         "TimestampedKeyQuery",
         "TimestampedRangeQuery",
+        "VersionedKeyQuery",
         "WindowKeyQuery",
         "WindowRangeQuery",
     ),
