@@ -37,7 +37,7 @@ class WindowRecords:
         codec: encodes keys and values.
         write: writes and logs one row.
         window_size_ms: how far apart the ends of reads are.
-        max_bytes: how much is kept in memory.
+        max_bytes: how much is kept in memory; `RECENT_BYTES` if not given.
     """
 
     def __init__(
@@ -46,15 +46,15 @@ class WindowRecords:
         codec: RowCodec,
         write: DuplicateWrite,
         window_size_ms: int,
-        max_bytes: int = RECENT_BYTES,
+        max_bytes: int | None = None,
     ) -> None:
         self.segments = segments
         self.codec = codec
         self.write = write
         self.keeps_key = codec.key_serde.keyable
         self.keeps_value = codec.value_serde.immutable
-        self.max_bytes = max_bytes
-        self.recent = RecentRows(window_size_ms, max_bytes, lambda: segments.live_from_ms)
+        self.max_bytes = RECENT_BYTES if max_bytes is None else max_bytes
+        self.recent = RecentRows(window_size_ms, self.max_bytes, lambda: segments.live_from_ms)
         self._is_loaded = False
 
     def forget(self) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from thalweg.stores.builders import StoreBuilder, key_value_store, window_store
+from thalweg.stores.builders import StoreBuilder, key_value_store, list_store, window_store
 from thalweg.stores.serde import Serde, serdes
 from thalweg.stores.testing.host import RecordingHost
 from thalweg.stores.testing.key_value import KeyValueStoreSuite
+from thalweg.stores.testing.lists import ListStoreSuite
 from thalweg.stores.testing.window import (
     RETENTION_MS,
     SEGMENT_INTERVAL_MS,
@@ -98,6 +99,8 @@ WINDOW = window_store(
     segment_interval_ms=SEGMENT_INTERVAL_MS,
 )
 
+LIST = list_store("st", serdes.string, serdes.int64)
+
 for stack in stacks():
     for suite, plain, ending in (
         (KeyValueStoreSuite, KEY_VALUE, "KeyValue"),
@@ -105,4 +108,7 @@ for stack in stacks():
     ):
         name = f"{stack.test_name}{ending}"
         globals()[name] = suite_of(suite, stack.describe(plain), name)
+    if not stack.is_timestamped:  # lists have neither a cache nor timestamps
+        name = f"{stack.test_name}List"
+        globals()[name] = suite_of(ListStoreSuite, stack.describe(LIST), name)
 del suite  # else pytest would take it for one more test
