@@ -65,6 +65,7 @@ class Run:
         self.directory = directory
         self.records: list[tuple[str, int, int]] = []
         self.newest_ms = -1
+        self.logged_ms = -1
         self.number = 0
         self.host = RecordingHost(directory / "0")
         self.open()
@@ -76,6 +77,7 @@ class Run:
     def put(self, key: str, start_ms: int, value: int | None) -> None:
         self.host.set_record(start_ms, headers=[("n", b"%d" % self.number)])
         self.bound.put(key, value, start_ms)
+        self.logged_ms = max(self.logged_ms, start_ms)
         # A deletion does nothing, and moves time in memory only.
         if value is not None:
             self.newest_ms = max(self.newest_ms, start_ms)
@@ -117,6 +119,8 @@ class Run:
             [(change.timestamp or 0, change.key, change.value, 0) for change in before.changes]
         )
         self.host.changes = before.changes
+        # As in the JVM, deletions in the changelog move time, too.
+        self.newest_ms = self.logged_ms
 
     def check_all(self) -> None:
         for key in ("", "a", "a\0", "ab", "b"):
