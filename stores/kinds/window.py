@@ -168,7 +168,7 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         self.records: WindowRecords | None = None
         if segments.retain_duplicates:
             write = duplicates_write(
-                segments.put,
+                segments.put_duplicate,
                 codec.log,
                 codec.current,
                 pack=codec.pack,
