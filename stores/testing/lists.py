@@ -9,6 +9,7 @@ Needs pytest and hypothesis, which the distribution itself does not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
@@ -101,12 +102,13 @@ class ListStoreSuite:
     def test_none_is_no_key(self, tmp_path: Path) -> None:
         """Refuses what would be a row nobody finds."""
         store = self.open_store(RecordingHost(tmp_path))
-        for call in (
+        calls: list[Callable[[], object]] = [
             lambda: store.append(None, 1),
             lambda: store.remove(None),
             lambda: store.remove_if_present(None),
             lambda: store.get(None),
-        ):
+        ]
+        for call in calls:
             with pytest.raises(ValueError, match="cannot be None"):
                 call()
         store.close()
@@ -120,14 +122,15 @@ class ListStoreSuite:
         store.close()
 
         assert not store.is_open
-        for call in (
+        calls: list[Callable[[], object]] = [
             lambda: store.append("a", 1),
             lambda: store.remove("a"),
             lambda: store.remove_if_present("a"),
             lambda: store.get("a"),
             lambda: face.get("a"),
             face.all,
-        ):
+        ]
+        for call in calls:
             with pytest.raises(StoreClosedError, match="is closed"):
                 call()
 
