@@ -111,7 +111,7 @@ class RowCodec:
                     bytes_of(serde, topic, value, serde.serializer(topic)(value))
                 except Exception as clear:
                     cause = clear
-                reason = builder.hint.unwritable(half, cause)
+                reason = builder.hint.unwritable(half, cause, value)
                 message = (
                     f"store '{builder.name}'{builder.hint.by()} cannot write the {half} of a row: "
                     f"{reason}"

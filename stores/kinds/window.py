@@ -119,16 +119,18 @@ class WindowSpec:
         rows = PendingByteStore(open_bytes())
         if self.logs_headers and not rows.persistent:
             codec = HeadersRowCodec(codec.builder, host)
+        # As in the JVM, duplicates are not cached: they would replace each other.
+        is_cached = cache is not None and not self.retain_duplicates
         segments = SegmentedRows(
             rows,
             retention_ms=self.retention_ms,
             segment_interval_ms=self.segment_interval_ms,
             retain_duplicates=self.retain_duplicates,
             expired=lambda: host.drop_expired(codec.name),
+            keeps_expired=is_cached,
         )
         pairs = WindowPairs(segments, codec, self.window_size_ms, logs_headers=self.logs_headers)
-        # As in the JVM, duplicates are not cached: they would replace each other.
-        if cache is None or self.retain_duplicates:
+        if cache is None or not is_cached:
             return TypedWindowStore(pairs, host)
         return TypedWindowStore(pairs, host, CachedStore(pairs, cache))
 
@@ -202,6 +204,12 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         """Reads a row by where it stands; not for stores that keep duplicates."""
         self.gets += 1
         row = self._get_row(stored_key, entry_key[1])
+        return None if row is None else self.codec.unpack(row)
+
+    def read_unapplied(self, entry_key: Any, stored_key: bytes) -> Pair | None:
+        """Reads a row by the time that was observed when rows were applied last."""
+        self.gets += 1
+        row = self.segments.get_unapplied(stored_key, entry_key[1])
         return None if row is None else self.codec.unpack(row)
 
     def peek(self, key: WindowKey) -> Pair | None:

@@ -67,6 +67,8 @@ class SegmentedRows:
         segment_interval_ms: span of a segment; of no meaning in memory.
         retain_duplicates: keep every put of a key and start under a number of its own.
         expired: hears of a put that was dropped.
+        keeps_expired: let `get_unapplied` find what expired since rows were applied last, and
+            what was dropped since.
 
     Attributes:
         observed_ms: the highest start that was put, -1 before the first; of a store opened
@@ -81,6 +83,7 @@ class SegmentedRows:
         segment_interval_ms: int,
         retain_duplicates: bool,
         expired: Callable[[], None],
+        keeps_expired: bool = False,
     ) -> None:
         self.rows = rows
         self.observed_ms = _NO_TIME_MS
@@ -94,6 +97,9 @@ class SegmentedRows:
         self._accepted_from_ms = 0
         # No segment expires before a put at this start.
         self._next_expiry_ms = 0
+        self._keeps_expired = keeps_expired
+        self._applied_from_ms = 0, 0
+        self._seen_applies = 0
         self._seqnum = 0
         self._may_collide = False
         # Where every start is a segment of its own, scans of a key must not try them all.
@@ -101,6 +107,7 @@ class SegmentedRows:
         self._known: set[int] = set()
         if rows.persistent:
             self._resume()
+        self._note_applied()
 
     def _resume(self) -> None:
         """Finds out how far time had come in a store opened again: to its newest segment."""
@@ -128,7 +135,8 @@ class SegmentedRows:
 
     def put_row(self, row_key: bytes, start_ms: int, value: bytes | None) -> None:
         """Writes as `put` to where a row stands, in a store that keeps no duplicates."""
-        if self._observes(start_ms):
+        if self._observes(start_ms) or (self._keeps_expired and start_ms >= self._applied()[1]):
+            # What expired since goes with the next `apply`, and is not read otherwise until then.
             self.rows.put(row_key, value)
 
     def put_duplicate(self, key: bytes, start_ms: int, value: bytes | None) -> int:
@@ -180,6 +188,8 @@ class SegmentedRows:
             starts.add(start_ms)
 
     def _observe(self, start_ms: int) -> None:
+        if self._keeps_expired:
+            self._applied()
         self.observed_ms = start_ms
         if start_ms > self._rows_until_ms:
             self._rows_until_ms = start_ms
@@ -235,6 +245,20 @@ class SegmentedRows:
     def get_row(self, row_key: bytes, start_ms: int) -> bytes | None:
         """Reads as `get` by where a row stands, in a store that keeps no duplicates."""
         return None if start_ms < self._live_from_ms else self.rows.get(row_key)
+
+    def get_unapplied(self, row_key: bytes, start_ms: int) -> bytes | None:
+        """Reads as `get_row`, by the time that was observed when rows were applied last."""
+        return None if start_ms < self._applied()[0] else self.rows.get(row_key)
+
+    def _applied(self) -> tuple[int, int]:
+        """Returns from when on rows were live, and accepted, when rows were applied last."""
+        if self._seen_applies != self.rows.apply_count:
+            self._note_applied()
+        return self._applied_from_ms
+
+    def _note_applied(self) -> None:
+        self._seen_applies = self.rows.apply_count
+        self._applied_from_ms = self._live_from_ms, self._accepted_from_ms
 
     def fetch(
         self, key: bytes, from_ms: int, to_ms: int, *, reverse: bool = False, shared: bool = False
@@ -412,6 +436,7 @@ class SegmentedRows:
         # Stable: of one row the last still wins.
         batch.sort(key=_key_of)
         self.rows.restore(batch)
+        self._note_applied()
 
 
 def window_key_of(row_key: bytes) -> tuple[bytes, int]:

@@ -3,16 +3,23 @@
 Source: JVM `org.apache.kafka.streams.kstream`.
 """
 
+from thalweg.topology.dsl.branched import BranchedKStream
 from thalweg.topology.dsl.builder import StreamsBuilder
+from thalweg.topology.dsl.cogrouped import CogroupedKStream, TimeWindowedCogroupedKStream
+from thalweg.topology.dsl.global_table import GlobalKTable
 from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
 from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
 from thalweg.topology.dsl.options import Materialized
-from thalweg.topology.dsl.stream import BranchedKStream, KStream
+from thalweg.topology.dsl.stream import KStream
+from thalweg.topology.dsl.suppress import BufferConfig, Suppressed
 from thalweg.topology.dsl.table import KTable, ValueTransformer
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, WindowedStreamPartitioner
 
 __all__ = [
     "BranchedKStream",
+    "BufferConfig",
+    "CogroupedKStream",
+    "GlobalKTable",
     "JoinWindows",
     "KGroupedStream",
     "KGroupedTable",
@@ -21,6 +28,8 @@ __all__ = [
     "Materialized",
     "StreamJoined",
     "StreamsBuilder",
+    "Suppressed",
+    "TimeWindowedCogroupedKStream",
     "TimeWindowedKStream",
     "TimeWindows",
     "UnlimitedWindows",

@@ -10,31 +10,31 @@ Source: JVM `KGroupedStreamImpl`, `GroupedStreamAggregateBuilder`, `TimeWindowed
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.serde import (
     Serde,
     SerdeHint,
-    serde_of,
     serdes,
 )
 from thalweg.stores.windowed import Windowed
 from thalweg.topology.dsl.options import (
     Materialized,
     Store,
+    aggregate_serde,
     arity,
     check_name,
     settle,
     with_name,
 )
-from thalweg.topology.dsl.table import AggregateLogic, KTable
+from thalweg.topology.dsl.table import KTable
+from thalweg.topology.dsl.table_logic import AggregateLogic
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows
 from thalweg.topology.graph.logical import Place, StepId
 from thalweg.topology.graph.steps import (
-    Make,
     RepartitionStep,
+    aggregating,
     change_repartition_step,
     processor_step,
 )
@@ -55,6 +55,9 @@ from thalweg.topology.operators.window_aggregate import (
     WindowedAggregate,
     WindowReduce,
 )
+
+if TYPE_CHECKING:
+    from thalweg.topology.dsl.cogrouped import CogroupedKStream
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -116,27 +119,6 @@ class StreamGrouping:
                 place.graph.put_below(self._repartition, place.step)
             place = Place(place.graph, names.source, self._repartition, (names.source,))
         return place.then(processor_step(name, aggregating(name, operator), store=store))
-
-
-def aggregating(name: str, operator: TableMaker) -> Make:
-    """Returns what makes an aggregation: with old values if they are wanted by then."""
-    return lambda facts: replace(operator, send_old_values=name in facts.old_values)
-
-
-def _aggregate_serde(given: object, materialized: Materialized[Any, Any] | None) -> Any:
-    """Returns the serde of aggregates that was given by itself.
-
-    Raises:
-        TypeError: it is no serde, or `materialized` has another.
-    """
-    serde = serde_of(given, "value_serde of aggregate()")
-    other = materialized and materialized.value_serde
-    if serde is not None and other is not None and other != serde:
-        raise TypeError(
-            f"aggregate() is given two value serdes, {serde.name} and, by materialized, "
-            f"{other.name}; leave one out"
-        )
-    return serde
 
 
 def _hint_of(operator: str, grouping: SerdeHint) -> SerdeHint:
@@ -240,7 +222,7 @@ class KGroupedStream(Generic[K, V]):
             with_name(materialized, name),
             _AGGREGATE,
             key_serde=grouping.key_serde,
-            value_serde=_aggregate_serde(value_serde, materialized),
+            value_serde=aggregate_serde(value_serde, materialized),
             hint=_hint_of("aggregate", grouping.hint),
         )
         return self._table(store, _AGGREGATE, named, Aggregate(store.name, initializer, fn))
@@ -250,6 +232,27 @@ class KGroupedStream(Generic[K, V]):
         if not isinstance(windows, (TimeWindows, UnlimitedWindows)):
             raise TypeError(f"windowed_by() needs windows, got {windows!r}")
         return TimeWindowedKStream(self._grouping, windows)
+
+    def cogroup(self, fn: Callable[[K, V, A], A | None]) -> CogroupedKStream[K, A]:
+        """Begins an aggregation of several grouped streams into one table.
+
+        Args:
+            fn: (key, value, aggregate) -> aggregate, for the records of this stream; None deletes
+                the row.
+
+        Example:
+            >>> totals = clicks.cogroup(add_click).cogroup(orders, add_order).aggregate(Totals)
+        """
+        from thalweg.topology.dsl.cogrouped import CogroupedKStream, Cogrouping
+
+        cogrouping = Cogrouping()
+        cogrouping.add(self._grouping, fn)
+        return CogroupedKStream(cogrouping)
+
+    @property
+    def grouping(self) -> StreamGrouping:
+        """The stream and its repartition; for other parts of the DSL."""
+        return self._grouping
 
     def _table(
         self, store: Store, prefix: str, named: str | None, operator: KeyedAggregate
@@ -262,7 +265,7 @@ class KGroupedStream(Generic[K, V]):
             store.key_serde,
             store.value_serde,
             store.queryable_name,
-            AggregateLogic(place.graph.facts, name, store.name),
+            AggregateLogic(place.graph.facts, name, store.name, is_versioned=store.is_versioned),
         )
 
 
@@ -337,7 +340,7 @@ class TimeWindowedKStream(Generic[K, V]):
             with_name(materialized, name),
             _AGGREGATE,
             key_serde=grouping.key_serde,
-            value_serde=_aggregate_serde(value_serde, materialized),
+            value_serde=aggregate_serde(value_serde, materialized),
             hint=_hint_of("aggregate", grouping.hint),
         )
         operator = WindowAggregate(store.name, self._windows, initializer, fn)
@@ -462,7 +465,7 @@ class KGroupedTable(Generic[K, V]):
             with_name(materialized, name),
             _TABLE_AGGREGATE,
             key_serde=self._key_serde,
-            value_serde=_aggregate_serde(value_serde, materialized),
+            value_serde=aggregate_serde(value_serde, materialized),
             hint=_hint_of("aggregate", _GROUP_BY),
         )
         operator = TableAggregate(store.name, initializer, adder, subtractor)
@@ -495,5 +498,5 @@ class KGroupedTable(Generic[K, V]):
             store.key_serde,
             store.value_serde,
             store.queryable_name,
-            AggregateLogic(place.graph.facts, name, store.name),
+            AggregateLogic(place.graph.facts, name, store.name, is_versioned=store.is_versioned),
         )

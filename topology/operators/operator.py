@@ -18,10 +18,16 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from thalweg.stores.record import CurrentRecord
+from thalweg.stores.serde import Serde
 from thalweg.stores.updates import Materialized
 from thalweg.topology.edges import Edge
 from thalweg.topology.operators.propagation import Propagation
-from thalweg.topology.processor import Cancellable, ProcessorContext, PunctuationType
+from thalweg.topology.processor import (
+    Cancellable,
+    FixedKeyRecord,
+    ProcessorContext,
+    PunctuationType,
+)
 
 T = TypeVar("T")
 
@@ -31,6 +37,18 @@ Process = Callable[..., None]
 Failed = Callable[[Exception, Any, Any, int], None]
 Late = Callable[[Any, int, int, int], None]
 """Takes (key, timestamp, end of the window, stream time) of a record that came too late."""
+LeftOut = Callable[[Any, int], None]
+"""Takes (key, timestamp) of a record that is left out."""
+
+
+class ReceivingContext(Protocol):
+    """The context of a processor with fixed keys, as its operator sees it.
+
+    Attributes:
+        received: the record it is given now.
+    """
+
+    received: FixedKeyRecord[Any, Any] | None
 
 
 class TaskScope(Protocol):
@@ -66,10 +84,47 @@ class TaskScope(Protocol):
         """Returns a function that counts a record which came after its window was closed."""
         ...
 
+    def left_out_counter(self, node: str, reason: str) -> LeftOut:
+        """Returns a function that counts a record which `node` leaves out for another reason.
+
+        Args:
+            node: the operator.
+            reason: one of `streams.tasks.drops.REASONS`.
+        """
+        ...
+
+    @property
+    def application_id(self) -> str:
+        """The application, whose name internal topics begin with."""
+        ...
+
+    @property
+    def partition(self) -> int:
+        """The partition that the task reads of each of its topics."""
+        ...
+
+    def key_serde(self, given: Serde[Any] | None) -> Serde[Any]:
+        """Returns the serde that was given, or the application's default for keys."""
+        ...
+
+    def value_serde(self, given: Serde[Any] | None) -> Serde[Any]:
+        """Returns the serde that was given, or the application's default for values."""
+        ...
+
+    def outdated_counter(self, node: str) -> StreamProcess:
+        """Returns a function that counts a change of a versioned table that is not the latest."""
+        ...
+
     def processor_context(
         self, node: str, children: Mapping[str, Process], stores: Sequence[str]
     ) -> ProcessorContext[Any, Any]:
         """Returns the Processor API context of one node."""
+        ...
+
+    def fixed_key_context(
+        self, node: str, children: Mapping[str, Process], stores: Sequence[str]
+    ) -> ReceivingContext:
+        """Returns the context of a node whose processor cannot change keys."""
         ...
 
     @property
@@ -169,6 +224,15 @@ class NodeScope:
         """What to call with a record that came after its window was closed."""
         return self.task.late_counter(self.name)
 
+    def left_out(self, reason: str) -> LeftOut:
+        """Returns what to call with a record that this node leaves out for another reason."""
+        return self.task.left_out_counter(self.name, reason)
+
+    @property
+    def outdated(self) -> StreamProcess:
+        """What to call with a change of a versioned table that is not the latest of its key."""
+        return self.task.outdated_counter(self.name)
+
 
 @dataclass(frozen=True, eq=False)
 class Operator(ABC):
@@ -178,6 +242,11 @@ class Operator(ABC):
     """What it is called with."""
     gives: ClassVar[Edge] = Edge.RECORD
     """What it calls its children with."""
+
+    @property
+    def grace_ms(self) -> int | None:
+        """How long after its end a window takes records, None where there are no windows."""
+        return None
 
     @abstractmethod
     def compile(self, scope: NodeScope) -> Process:

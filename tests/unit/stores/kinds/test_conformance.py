@@ -6,11 +6,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from thalweg.stores.builders import StoreBuilder, key_value_store, list_store, window_store
+from thalweg.stores.builders import (
+    StoreBuilder,
+    key_value_store,
+    list_store,
+    versioned_store,
+    window_store,
+)
 from thalweg.stores.serde import Serde, serdes
 from thalweg.stores.testing.host import RecordingHost
 from thalweg.stores.testing.key_value import KeyValueStoreSuite
 from thalweg.stores.testing.lists import ListStoreSuite
+from thalweg.stores.testing.versioned import HISTORY_MS, VersionedStoreSuite
+from thalweg.stores.testing.versioned import SEGMENT_INTERVAL_MS as VERSIONS_INTERVAL_MS
 from thalweg.stores.testing.window import (
     RETENTION_MS,
     SEGMENT_INTERVAL_MS,
@@ -19,6 +27,8 @@ from thalweg.stores.testing.window import (
 )
 
 SMALL_CACHE_BYTES = 200
+PLACES = ((True, False), (True, True), (False, False), (False, True))
+"""(in memory, logged) of stores without a cache."""
 
 
 class Stack(NamedTuple):
@@ -100,6 +110,9 @@ WINDOW = window_store(
 )
 
 LIST = list_store("st", serdes.string, serdes.int64)
+VERSIONED = versioned_store(
+    "st", HISTORY_MS, serdes.string, serdes.int64, segment_interval=VERSIONS_INTERVAL_MS
+)
 
 for stack in stacks():
     for suite, plain, ending in (
@@ -111,4 +124,7 @@ for stack in stacks():
     if not stack.is_timestamped:  # lists have neither a cache nor timestamps
         name = f"{stack.test_name}List"
         globals()[name] = suite_of(ListStoreSuite, stack.describe(LIST), name)
+for stack in (Stack(True, in_memory, is_logged, False) for in_memory, is_logged in PLACES):
+    name = f"{stack.test_name}Versioned"
+    globals()[name] = suite_of(VersionedStoreSuite, stack.describe(VERSIONED), name)
 del suite  # else pytest would take it for one more test
