@@ -36,11 +36,13 @@ from thalweg.topology.dsl import (
     BufferConfig,
     CogroupedKStream,
     GlobalKTable,
+    JoinWindows,
     KGroupedStream,
     KGroupedTable,
     KStream,
     KTable,
     Materialized,
+    StreamJoined,
     StreamsBuilder,
     Suppressed,
     TimeWindowedCogroupedKStream,
@@ -330,6 +332,15 @@ def stores(app: App) -> None:
     )
     assert_type(app.store("orders", key=int, value=Order), ReadOnlyKeyValueStore[int, Order])
     assert_type(app.store("any"), Any)
+    one = app.query("counts", KeyQuery[str, int]("a"))
+    assert_type(one, StateQueryResult[int | None])
+    assert_type(one.partitions[0].value, int | None)
+    found = app.query("counts", TimestampedRangeQuery[str, int](lower="a")).partitions[0].value
+    assert_type(dict(found), dict[str, ValueAndTimestamp[int]])
+    starts = app.query("hourly", WindowKeyQuery[str, int]("a", 0, 5)).partitions[0].value
+    assert_type(list(starts), list[tuple[int, int]])
+    windows = app.query("hourly", WindowRangeQuery[str, int](time_from=0, time_to=5))
+    assert_type(windows.partitions[0].value, KeyValueIterator[Windowed[str], int])
 
 
 # Versioned tables and stores.
@@ -362,16 +373,6 @@ own = Materialized[str, int](
     "counts", store=ByteStoreSupplier(lambda name, path: FilesByteStore(name, path))
 )
 assert_type(own, Materialized[str, int])
-    one = app.query("counts", KeyQuery[str, int]("a"))
-    assert_type(one, StateQueryResult[int | None])
-    assert_type(one.partitions[0].value, int | None)
-    found = app.query("counts", TimestampedRangeQuery[str, int](lower="a")).partitions[0].value
-    assert_type(dict(found), dict[str, ValueAndTimestamp[int]])
-    starts = app.query("hourly", WindowKeyQuery[str, int]("a", 0, 5)).partitions[0].value
-    assert_type(list(starts), list[tuple[int, int]])
-    windows = app.query("hourly", WindowRangeQuery[str, int](time_from=0, time_to=5))
-    assert_type(windows.partitions[0].value, KeyValueIterator[Windowed[str], int])
-
 
 assert_type(driver.store("counts", key=str, value=int), KeyValueStore[str, int])
 assert_type(
@@ -380,3 +381,37 @@ assert_type(
 )
 assert_type(driver.store("hourly", key=str, value=int, kind="window"), WindowStore[str, int])
 assert_type(driver.store("any"), Any)
+
+
+# Joins of streams.
+lines_by_id = builder.stream("lines", key_serde=serdes.int64, value_serde=serdes.string)
+near = JoinWindows.of_time_difference(timedelta(seconds=1), grace=5)
+assert_type(
+    orders.join(lines_by_id, lambda order, line: order + line.encode(), near), KStream[int, bytes]
+)
+assert_type(
+    orders.join(lines_by_id, lambda key, order, line: (key, order, line), near),
+    KStream[int, tuple[int, bytes, str]],
+)
+assert_type(
+    orders.left_join(lines_by_id, lambda order, line: (order, line), near),
+    KStream[int, tuple[bytes, str | None]],
+)
+assert_type(
+    orders.outer_join(lines_by_id, lambda order, line: (order, line), near),
+    KStream[int, tuple[bytes | None, str | None]],
+)
+assert_type(
+    orders.outer_join(
+        lines_by_id,
+        lambda key, order, line: len(order or b"") + key,
+        near,
+        joined=StreamJoined(
+            name="n",
+            key_serde=serdes.int64,
+            value_serde=serdes.bytes,
+            other_value_serde=serdes.string,
+        ),
+    ),
+    KStream[int, int],
+)
