@@ -32,6 +32,7 @@ from thalweg.stores.api import (
 )
 from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.errors import StoreClosedError, StoreMovedError, UnknownStoreError
+from thalweg.stores.kinds.typed import CombinesFaces
 from thalweg.stores.serde import Serde, may_be, type_name
 from thalweg.stores.windowed import Windowed, epoch_ms
 from thalweg.topology.physical import Topology
@@ -94,8 +95,8 @@ class QueryService:
         windowed: bool | None = None,
         timestamped: bool = False,
         partition: int | None = None,
-    ) -> CompositeKeyValueStore[Any, Any] | CompositeWindowStore[Any, Any]:
-        """Returns the read-only face of a store.
+    ) -> Any:
+        """Returns the read-only face of a store; that of a kind unknown here is what its spec makes.
 
         Args:
             name: the store.
@@ -123,6 +124,8 @@ class QueryService:
             return self._faces(name, partition)
 
         faces()  # a store that cannot answer is told here, not at the first read
+        if isinstance(builder.spec, CombinesFaces):
+            return builder.spec.combined(name, faces)
         if builder.is_window:
             return CompositeWindowStore(name, faces, unwrap)
         return CompositeKeyValueStore(name, faces, builder.key_serde.serializer(name), unwrap)
