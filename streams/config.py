@@ -109,6 +109,8 @@ class Settings(TypedDict, total=False):
     processor_wrapper: ProcessorWrapper | None
     upgrade_from: str | None
     ensure_explicit_internal_resource_naming: bool
+    outer_join_emit_interval_ms: int
+    outer_join_emit_interval: timedelta
     topic_configs: Mapping[str, str]
     consumer_configs: Mapping[str, Any]
     producer_configs: Mapping[str, Any]
@@ -170,6 +172,8 @@ _SETTINGS: Final[Mapping[str, _Setting]] = {
     "processor_wrapper": _Setting(forms.processor_wrapper, None),
     "upgrade_from": _Setting(forms.version, None),
     "ensure_explicit_internal_resource_naming": _Setting(forms.flag, False),
+    # None: 1000, and 0 in the test driver.
+    "outer_join_emit_interval_ms": _Setting(forms.optional_duration(0), None),
     "topic_configs": _Setting(forms.texts, _EMPTY, is_mapping=True),
     "consumer_configs": _Setting(forms.overrides, _EMPTY, is_mapping=True),
     "producer_configs": _Setting(forms.overrides, _EMPTY, is_mapping=True),
@@ -235,6 +239,10 @@ class StreamsConfig:
             a `StreamsBuilder`'s topology; see `ProcessorWrapper`. A `Topology` takes its own.
         upgrade_from: version of the JVM library whose formats are written during an upgrade.
         ensure_explicit_internal_resource_naming: refuse generated names of stores and topics.
+        outer_join_emit_interval_ms: how often left and outer joins of streams look for records
+            whose window was closed without a match. The JVM has it as an internal setting,
+            `__emit.interval.ms.kstreams.outer.join.spurious.results.fix__`. The test driver looks
+            each time, unless it is set.
         topic_configs: settings of internal topics, by Kafka's names.
         consumer_configs: settings of the Kafka consumer, by librdkafka's names.
         producer_configs: settings of the Kafka producer.
@@ -274,6 +282,7 @@ class StreamsConfig:
     processor_wrapper: ProcessorWrapper | None
     upgrade_from: str | None
     ensure_explicit_internal_resource_naming: bool
+    outer_join_emit_interval_ms: int | None
     topic_configs: Mapping[str, str]
     consumer_configs: Mapping[str, Any]
     producer_configs: Mapping[str, Any]

@@ -63,6 +63,12 @@ def duration(least: int) -> Callable[[object], int]:
     return whole(least, unit="milliseconds")
 
 
+def optional_duration(least: int) -> Callable[[object], int | None]:
+    """Returns the reader of milliseconds from `least` on, or of None."""
+    read = duration(least)
+    return lambda value: None if value is None else read(value)
+
+
 def size(least: int) -> Callable[[object], int]:
     """Returns the reader of bytes from `least` on."""
     return whole(least, unit="bytes")

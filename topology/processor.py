@@ -91,11 +91,15 @@ class FixedKeyRecord(Generic[KIn, VIn]):
 
     def with_value(self, value: VNew) -> FixedKeyRecord[KIn, VNew]:
         """Returns the record with another value and a copy of the headers."""
-        return FixedKeyRecord(self._key, value, self.timestamp, self.headers.copy())
+        made: Any = self.__class__
+        same: FixedKeyRecord[KIn, VNew] = made(
+            self._key, value, self.timestamp, self.headers.copy()
+        )
+        return same
 
     def with_timestamp(self, timestamp: int) -> FixedKeyRecord[KIn, VIn]:
         """Returns the record with another time and a copy of the headers."""
-        return FixedKeyRecord(self._key, self.value, timestamp, self.headers.copy())
+        return self.__class__(self._key, self.value, timestamp, self.headers.copy())
 
     def with_headers(self, headers: Headers) -> FixedKeyRecord[KIn, VIn]:
         """Returns the record with a copy of other headers.
@@ -104,7 +108,7 @@ class FixedKeyRecord(Generic[KIn, VIn]):
             TypeError: they are no headers.
         """
         own = Headers(checked_headers(headers))
-        return FixedKeyRecord(self._key, self.value, self.timestamp, own)
+        return self.__class__(self._key, self.value, self.timestamp, own)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FixedKeyRecord):
@@ -120,6 +124,15 @@ class FixedKeyRecord(Generic[KIn, VIn]):
 
     def __repr__(self) -> str:
         return f"FixedKeyRecord({self._key!r}, {self.value!r}, {self.timestamp}, {self.headers!r})"
+
+
+class ReceivedRecord(FixedKeyRecord[KIn, VIn]):
+    """A record that the runtime made, or one derived from it: its key is one of the partition's.
+
+    A processor may keep it and forward it later, as with the JVM, where no other can be made.
+    """
+
+    __slots__ = ()
 
 
 # -- what a processor may call -------------------------------------------------------------

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import concat
-from typing import Any, Generic, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol
 
 from thalweg.stores.api import CacheBudget, RestoreRecord, StoreHost, StoreIterator, TaskStore
 from thalweg.stores.bytes.contract import ByteStore
@@ -73,23 +73,6 @@ class StoreSpec(Protocol):
             host: the task it lives in.
             cache: the budget of the worker's caches, None for a store without a cache.
             open_bytes: opens the byte store that keeps its rows.
-        """
-        ...
-
-
-@runtime_checkable
-class CombinesFaces(Protocol):
-    """What the spec of a kind may do that `streams.queries` has no reads for."""
-
-    def combined(self, name: str, faces: Callable[[], Sequence[Any]]) -> Any:
-        """Returns the face over all tasks of a process that have the store.
-
-        Any thread may use it. It has no lock of its own.
-
-        Args:
-            name: the store.
-            faces: returns what `read_only` of these tasks returned. It is called at each read:
-                tasks come and go.
         """
         ...
 

@@ -66,6 +66,8 @@ class SegmentedRows:
         segment_interval_ms: span of a segment; of no meaning in memory.
         retain_duplicates: keep every put of a key and start under a number of its own.
         expired: hears of a put that was dropped.
+        keeps_expired: let `get_unapplied` find what expired since rows were applied last, and
+            what was dropped since.
 
     Attributes:
         observed_ms: the highest start that was put, -1 before the first; of a store opened
@@ -80,6 +82,7 @@ class SegmentedRows:
         segment_interval_ms: int,
         retain_duplicates: bool,
         expired: Callable[[], None],
+        keeps_expired: bool = False,
     ) -> None:
         self.rows = rows
         self.observed_ms = _NO_TIME_MS
@@ -91,6 +94,9 @@ class SegmentedRows:
         self._rows_until_ms = _NO_TIME_MS
         self._live_from_ms = 0
         self._accepted_from_ms = 0
+        self._keeps_expired = keeps_expired
+        self._applied_from_ms = 0, 0
+        self._seen_applies = 0
         self._seqnum = 0
         self._may_collide = False
         # Where every start is a segment of its own, scans of a key must not try them all.
@@ -98,6 +104,7 @@ class SegmentedRows:
         self._known: set[int] = set()
         if rows.persistent:
             self._resume()
+        self._note_applied()
 
     def _resume(self) -> None:
         """Finds out how far time had come in a store opened again: to its newest segment."""
@@ -125,7 +132,8 @@ class SegmentedRows:
 
     def put_row(self, row_key: bytes, start_ms: int, value: bytes | None) -> None:
         """Writes as `put` to where a row stands, in a store that keeps no duplicates."""
-        if self._observes(start_ms):
+        if self._observes(start_ms) or (self._keeps_expired and start_ms >= self._applied()[1]):
+            # What expired since goes with the next `apply`, and is not read otherwise until then.
             self.rows.put(row_key, value)
 
     def _put_duplicate(self, key: bytes, start_ms: int, value: bytes | None) -> int:
@@ -170,6 +178,7 @@ class SegmentedRows:
             starts.add(start_ms)
 
     def _observe(self, start_ms: int) -> None:
+        self._applied()
         self.observed_ms = start_ms
         self._rows_until_ms = max(self._rows_until_ms, start_ms)
         self._live_from_ms = start_ms - self._retention_ms + 1
@@ -187,6 +196,21 @@ class SegmentedRows:
             self._known.discard(starts.pop(0))
 
     # -- reading -------------------------------------------------------------------------
+
+    @property
+    def live_from_ms(self) -> int:
+        """The first start that is not expired; 0 or less where nothing is."""
+        return self._live_from_ms
+
+    @property
+    def segment_ms(self) -> int:
+        """Span of a segment."""
+        return self._interval_ms
+
+    def segment_start(self, row_key: bytes) -> int:
+        """Returns where the segment of a row begins."""
+        segment: int = _segment.unpack_from(row_key)[0]
+        return segment * self._interval_ms
 
     def row_key(self, key: bytes, start_ms: int) -> bytes:
         """Returns where a row stands; what scans are ordered by."""
@@ -206,6 +230,20 @@ class SegmentedRows:
     def get_row(self, row_key: bytes, start_ms: int) -> bytes | None:
         """Reads as `get` by where a row stands, in a store that keeps no duplicates."""
         return None if start_ms < self._live_from_ms else self.rows.get(row_key)
+
+    def get_unapplied(self, row_key: bytes, start_ms: int) -> bytes | None:
+        """Reads as `get_row`, by the time that was observed when rows were applied last."""
+        return None if start_ms < self._applied()[0] else self.rows.get(row_key)
+
+    def _applied(self) -> tuple[int, int]:
+        """Returns from when on rows were live, and accepted, when rows were applied last."""
+        if self._seen_applies != self.rows.apply_count:
+            self._note_applied()
+        return self._applied_from_ms
+
+    def _note_applied(self) -> None:
+        self._seen_applies = self.rows.apply_count
+        self._applied_from_ms = self._live_from_ms, self._accepted_from_ms
 
     def fetch(
         self, key: bytes, from_ms: int, to_ms: int, *, reverse: bool = False, shared: bool = False
@@ -383,6 +421,7 @@ class SegmentedRows:
         # Stable: of one row the last still wins.
         batch.sort(key=_key_of)
         self.rows.restore(batch)
+        self._note_applied()
 
 
 def window_key_of(row_key: bytes) -> tuple[bytes, int]:

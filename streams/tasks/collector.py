@@ -349,9 +349,10 @@ class RecordCollector:
             which, cause = write_fault(
                 topic, error, (key_serde, key), (value_serde, value), headers
             )
+            given = key if which == "key" else value
             wrapped = SerializationError(
                 f"sink {node.name!r}{node.hint.by()} cannot write the {which} of a record for topic "
-                f"{topic!r}: {node.hint.unwritable(which, cause)}",
+                f"{topic!r}: {node.hint.unwritable(which, cause, given)}",
                 node=node.name,
             )
             wrapped.__cause__ = cause

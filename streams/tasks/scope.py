@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from thalweg.stores.api import TaskStore
 from thalweg.stores.cache.budget import RecordCache
@@ -22,7 +22,7 @@ from thalweg.stores.errors import StreamsError
 from thalweg.stores.record import CurrentRecord
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.tasks.collector import RecordCollector
-from thalweg.streams.tasks.context import TaskProcessorContext
+from thalweg.streams.tasks.context import FixedKeyContext, TaskProcessorContext
 from thalweg.streams.tasks.drops import UNCOUNTED_BY_JVM, DropReason, Drops, shown_key
 from thalweg.streams.tasks.failures import FailurePolicy, out_of_carriers
 from thalweg.streams.tasks.offsets import Offsets
@@ -35,6 +35,9 @@ from thalweg.topology.physical import SinkNode
 from thalweg.topology.processor import PunctuationType
 
 T = TypeVar("T")
+
+_EMIT_INTERVAL_MS: Final = 1_000
+"""How long a join of streams waits between looks for closed windows, as the JVM's does."""
 
 
 class OperatorScope:
@@ -108,6 +111,12 @@ class OperatorScope:
         self.keeps_stream_time = False
 
     # -- time ----------------------------------------------------------------------------
+
+    @property
+    def outer_join_emit_interval_ms(self) -> int:
+        """How long of the wall clock a join of streams waits between looks for closed windows."""
+        given = self.config.outer_join_emit_interval_ms
+        return _EMIT_INTERVAL_MS if given is None else given
 
     def stream_time(self) -> Callable[[], int]:
         """Returns the function that reads stream time: the highest timestamp of the task so far.
@@ -188,6 +197,12 @@ class OperatorScope:
     ) -> TaskProcessorContext:
         """Returns the Processor API context of one operator; it asks for stream time."""
         return TaskProcessorContext(self, node, children, stores)
+
+    def fixed_key_context(
+        self, node: str, children: Mapping[str, Process], stores: Sequence[str]
+    ) -> FixedKeyContext:
+        """Returns the context of a processor that cannot change keys; it asks for stream time."""
+        return FixedKeyContext(self, node, children, stores)
 
     def on_start(self, node: str, action: Callable[[], None]) -> None:
         """Runs `action` of `node` when all operators are compiled."""

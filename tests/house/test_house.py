@@ -46,7 +46,6 @@ MOST_LINES = 700
 BEING_TAKEN_APART = {
     "stores/serde.py",
     "streams/tasks/task_manager.py",
-    "streams/testing.py",
 }
 
 # In pieces, so that this file does not hold what it looks for.

@@ -25,6 +25,7 @@ GAP_MS = 10
 FACES = re.compile(
     r"thalweg( |$)|thalweg\.stores\.(api|builders|bytes\.contract|cache\.cached_store|changelog|codec"
     r"|formats|kinds\.typed|pairs|rows\.(contract|pending)|updates)"
+    r"|thalweg\.streams\.queries\.(composite|kinds\.(kind|known)|questions|rows)"
     r"|thalweg\.topology\.(dsl\.table|graph\.(logical|steps)|operators\.(operator|stateless))"
 )
 
@@ -133,7 +134,7 @@ def test_an_application_is_asked_for_it_by_name(tmp_path: Path) -> None:
                 producer.send("in", b"v", key=key.encode(), timestamp=timestamp)
         assert app.wait_until_idle(timedelta(seconds=30))
 
-        assert app.store("runs").of("a") == EXPECTED[:2]
+        assert list(app.store("runs").of("a")) == EXPECTED[:2]
 
 
 # -- an operator of two inputs -------------------------------------------------------------

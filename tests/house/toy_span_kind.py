@@ -7,7 +7,7 @@ its row moves. What it is not: a session store (no time-out of rows, no merging 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,9 +21,21 @@ from thalweg.stores.codec import RowCodec
 from thalweg.stores.formats import pack_int64
 from thalweg.stores.kinds.typed import TypedStore, restored_by_key
 from thalweg.stores.pairs import StoredPairs
-from thalweg.stores.rows.contract import Row, RowStore, closed
+from thalweg.stores.rows.contract import Row, RowStore
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.updates import Pair
+from thalweg.streams.queries.composite import Composite, Unwrap
+from thalweg.streams.queries.kinds.kind import (
+    ROWS,
+    Faces,
+    RowsAsked,
+    StoreKind,
+    Target,
+    given_only,
+)
+from thalweg.streams.queries.kinds.known import add_kind
+from thalweg.streams.queries.questions import Given, Parameters, Question, Shape
+from thalweg.streams.queries.rows import Row as AnswerRow
 from thalweg.topology.dsl.table import AggregateLogic
 from thalweg.topology.operators.operator import NodeScope, Process, TableMaker
 
@@ -81,10 +93,6 @@ class RunSpec:
         """Stacks the layers of a store."""
         pairs = RunPairs(PendingByteStore(open_bytes()), codec)
         return RunStore(pairs, host, None if cache is None else CachedStore(pairs, cache))
-
-    def combined(self, name: str, faces: Callable[[], Sequence[Any]]) -> Runs:
-        """Returns the face over all tasks of this process."""
-        return Runs(name, faces)
 
 
 def run_store(name: str) -> StoreBuilder:
@@ -207,21 +215,59 @@ class RunStore(TypedStore[Run, RunSpan]):
         return "run", [{"key": key.hex(), "value": value.hex()} for key, value in rows]
 
 
-class Runs:
+class Runs(Composite[RunStore]):
     """Runs of all tasks of a process, for any thread."""
 
-    def __init__(self, name: str, faces: Callable[[], Sequence[RunStore]]) -> None:
-        self.name = name
-        self._faces = faces
+    def of(self, key: Any = None) -> StoreIterator[tuple[Run, Any]]:
+        """Scans the runs of a key, or of all."""
+        return self.rows(lambda face: face.runs(key, shared=True))
 
-    def of(self, key: Any) -> list[tuple[Run, Any]]:
-        """Returns the runs of a key."""
-        found = []
-        for face in self._faces():
-            if not face.is_open:
-                raise closed(self.name)
-            found += face.runs(key, shared=True)
-        return found
+
+class RunKind(StoreKind):
+    """Run stores as they are asked."""
+
+    names = ("run",)
+    family = "run"
+    noun = "run of key"
+    times = ("first", "last")
+
+    def __init__(self) -> None:
+        self.forms = {ROWS: self._question}
+
+    def face(self, builder: StoreBuilder, faces: Faces, unwrap: Unwrap) -> Runs:
+        """Returns the read-only face over all tasks."""
+        return Runs(builder.name, faces, unwrap)
+
+    def target(self, asked: RowsAsked) -> Target:
+        """Returns the question that asks for rows."""
+        return Target(ROWS, None, given_only(("key", asked.key)))
+
+    def parts(self, row: Mapping[str, Any]) -> tuple[object, Sequence[int | None]]:
+        """Returns the key of a row in JSON, and its times."""
+        return row["key"], (row["first"], row["last"])
+
+    @staticmethod
+    def _question(
+        builder: StoreBuilder, path: str, parameters: Parameters, _key: str | None
+    ) -> Question:
+        given = Given(builder, path, parameters, ("key",))
+        key = given.key("key")
+        serde = builder.key_serde
+        assert serde is not None
+        encode = serde.serializer(builder.name)
+
+        def rows(store: Runs) -> Iterator[AnswerRow]:
+            with store.of(key) as found:
+                for run, count in found:
+                    times = {"first": run[1], "last": run[2]}
+                    yield AnswerRow(encode(run[0]) + pack_int64(run[1]), run[0], count, times)
+
+        return given.question(
+            lambda parts: parts.page(rows, given.paging), Shape.PAGE, paging=given.paging
+        )
+
+
+add_kind(RunKind())
 
 
 @dataclass(frozen=True, eq=False)

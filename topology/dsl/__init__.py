@@ -7,6 +7,7 @@ from thalweg.topology.dsl.branched import BranchedKStream
 from thalweg.topology.dsl.builder import StreamsBuilder
 from thalweg.topology.dsl.cogrouped import CogroupedKStream, TimeWindowedCogroupedKStream
 from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
+from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
 from thalweg.topology.dsl.options import Materialized
 from thalweg.topology.dsl.stream import KStream
 from thalweg.topology.dsl.table import KTable, ValueTransformer
@@ -15,11 +16,13 @@ from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, Windowed
 __all__ = [
     "BranchedKStream",
     "CogroupedKStream",
+    "JoinWindows",
     "KGroupedStream",
     "KGroupedTable",
     "KStream",
     "KTable",
     "Materialized",
+    "StreamJoined",
     "StreamsBuilder",
     "TimeWindowedCogroupedKStream",
     "TimeWindowedKStream",

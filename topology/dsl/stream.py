@@ -1,8 +1,7 @@
 """Streams: records one after the other.
 
-Owns the operations of a `KStream`, what each does to the serdes and to the need of a
-repartition, and the joins of streams with tables. Keys and values may be None; as in the
-JVM, types do not say so.
+Owns the operations of a `KStream` but its joins (`stream_joins`), and what each does to the serdes
+and to the need of a repartition. Keys and values may be None; as in the JVM, types do not say so.
 
 Source: JVM `KStreamImpl`, `BranchedKStreamImpl`; kafka-streams A2, A13, D4.
 """
@@ -11,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TextIO, TypeVar, overload
+from typing import Any, TextIO, TypeVar, overload
 
 from thalweg.stores.record import RecordContext
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
@@ -25,10 +24,11 @@ from thalweg.topology.dsl.options import (
     settle,
     with_name,
 )
+from thalweg.topology.dsl.stream_joins import StreamJoins
 from thalweg.topology.dsl.table import KTable, SourceLogic
 from thalweg.topology.dsl.windows import WindowedStreamPartitioner
 from thalweg.topology.errors import TopologyError
-from thalweg.topology.graph.logical import Place, StepId
+from thalweg.topology.graph.logical import Place
 from thalweg.topology.graph.steps import (
     AddSink,
     Changes,
@@ -49,7 +49,6 @@ from thalweg.topology.operators.stateless import (
     Peek,
     SelectKey,
 )
-from thalweg.topology.operators.stream_table_join import StreamTableJoin
 from thalweg.topology.operators.table import StreamToTable
 from thalweg.topology.processor import (
     FixedKeyProcessor,
@@ -62,36 +61,16 @@ K = TypeVar("K")
 V = TypeVar("V")
 KR = TypeVar("KR")
 VR = TypeVar("VR")
-VT = TypeVar("VT")
 
 _KEY_VALUE = {2: "key, value"}
 _VALUE_OR_BOTH = {1: "value", 2: "key, value"}
-_JOINER = {2: "left, right", 3: "key, left, right"}
 
 
-class KStream(Generic[K, V]):
+class KStream(StreamJoins[K, V]):
     """A stream of records; made by a builder or an operation."""
-
-    def __init__(
-        self,
-        place: Place,
-        key_serde: Serde[K] | None,
-        value_serde: Serde[V] | None,
-        repartition_required: bool = False,
-    ) -> None:
-        self._place = place
-        self._key_serde = key_serde
-        self._value_serde = value_serde
-        self._repartition_required = repartition_required
-        self._join_repartition: StepId | None = None
 
     def __repr__(self) -> str:
         return f"<KStream {self._place.name}>"
-
-    @property
-    def place(self) -> Place:
-        """Where the stream stands in the graph; for other parts of the DSL."""
-        return self._place
 
     def filter(
         self, predicate: Callable[[K, V], bool], *, name: str | None = None
@@ -425,154 +404,6 @@ class KStream(Generic[K, V]):
         place = self._process("KSTREAM-PROCESSVALUES-", name, operator, stores, changes)
         return KStream(place, self._key_serde, None, self._repartition_required)
 
-    @overload
-    def join(
-        self,
-        table: KTable[K, VT],
-        joiner: Callable[[V, VT], VR | None],
-        *,
-        name: str | None = None,
-        key_serde: Serde[K] | None = None,
-        value_serde: Serde[V] | None = None,
-        other_value_serde: Serde[VT] | None = None,
-    ) -> KStream[K, VR]: ...
-
-    @overload
-    def join(
-        self,
-        table: KTable[K, VT],
-        joiner: Callable[[K, V, VT], VR | None],
-        *,
-        name: str | None = None,
-        key_serde: Serde[K] | None = None,
-        value_serde: Serde[V] | None = None,
-        other_value_serde: Serde[VT] | None = None,
-    ) -> KStream[K, VR]: ...
-
-    def join(
-        self,
-        table: KTable[K, Any],
-        joiner: Callable[..., Any],
-        *,
-        name: str | None = None,
-        key_serde: Serde[K] | None = None,
-        value_serde: Serde[V] | None = None,
-        other_value_serde: Serde[Any] | None = None,
-    ) -> KStream[K, Any]:
-        """Joins each record with the row its key has in a table; records without are left out.
-
-        Args:
-            table: its topic must have as many partitions as the stream's.
-            joiner: (value, row) or (key, value, row) -> joined value.
-            name: name of the processor, and base of the repartition topic's name, if there
-                is one.
-            key_serde: how keys are written to the repartition topic; inherited if not given.
-            value_serde: how values are written there; inherited if not given.
-            other_value_serde: of the table; for symmetry with the JVM, not used.
-        """
-        serde_of(other_value_serde, "other_value_serde of join()")
-        return self._join(table, joiner, False, name, key_serde, value_serde)
-
-    @overload
-    def left_join(
-        self,
-        table: KTable[K, VT],
-        joiner: Callable[[V, VT | None], VR | None],
-        *,
-        name: str | None = None,
-        key_serde: Serde[K] | None = None,
-        value_serde: Serde[V] | None = None,
-        other_value_serde: Serde[VT] | None = None,
-    ) -> KStream[K, VR]: ...
-
-    @overload
-    def left_join(
-        self,
-        table: KTable[K, VT],
-        joiner: Callable[[K, V, VT | None], VR | None],
-        *,
-        name: str | None = None,
-        key_serde: Serde[K] | None = None,
-        value_serde: Serde[V] | None = None,
-        other_value_serde: Serde[VT] | None = None,
-    ) -> KStream[K, VR]: ...
-
-    def left_join(
-        self,
-        table: KTable[K, Any],
-        joiner: Callable[..., Any],
-        *,
-        name: str | None = None,
-        key_serde: Serde[K] | None = None,
-        value_serde: Serde[V] | None = None,
-        other_value_serde: Serde[Any] | None = None,
-    ) -> KStream[K, Any]:
-        """Joins each record with the row its key has in a table, or with None; see `join`.
-
-        Records without a key go on, too, joined with None.
-        """
-        serde_of(other_value_serde, "other_value_serde of left_join()")
-        return self._join(table, joiner, True, name, key_serde, value_serde)
-
-    def _join(
-        self,
-        table: KTable[K, Any],
-        joiner: Callable[..., Any],
-        left: bool,
-        name: str | None,
-        key_serde: Serde[K] | None,
-        value_serde: Serde[V] | None,
-    ) -> KStream[K, Any]:
-        if not isinstance(table, KTable):
-            raise TypeError(f"a stream can only be joined with a table, got {table!r}")
-        operator = "left_join" if left else "join"
-        with_key = arity(joiner, _JOINER, operator) == 3
-        key_serde = serde_of(key_serde, f"key_serde of {operator}()")
-        value_serde = serde_of(value_serde, f"value_serde of {operator}()")
-        name = check_name(name)
-        stream: KStream[K, V] = self
-        if self._repartition_required:
-            stream = self._repartition_for_join(
-                name or self._place.name,
-                key_serde or self._key_serde,
-                value_serde or self._value_serde,
-                SerdeHint.of(operator),
-            )
-        graph = self._place.graph
-        sources = stream.place.copartition_with(table.place)
-        node_name = graph.names.name_or_new(name, "KSTREAM-LEFTJOIN-" if left else "KSTREAM-JOIN-")
-        view = table.view()
-        step = processor_step(
-            node_name,
-            always(StreamTableJoin(view, joiner, with_key, left)),
-            stores=tuple(dict.fromkeys(view.store_names())),
-            takes_null_keys=left,
-        )
-        place = Place(graph, node_name, graph.add(step, stream.place.step), sources)
-        return KStream(place, key_serde or stream._key_serde, None)
-
-    def _repartition_for_join(
-        self,
-        base: str,
-        key_serde: Serde[K] | None,
-        value_serde: Serde[V] | None,
-        hint: SerdeHint,
-    ) -> KStream[K, V]:
-        """Repartitions the stream, or uses the repartition an earlier join has made.
-
-        A repartition is shared only if it is named after the stream itself. Its numbers are
-        used up each time, and the name made of them is the source even if it is not added.
-        """
-        graph = self._place.graph
-        names = graph.names.repartition_names(base)
-        if self._join_repartition is None or base != self._place.name:
-            step = RepartitionStep(
-                names=names, key_serde=key_serde, value_serde=value_serde, hint=hint
-            )
-            self._join_repartition = graph.add(step, self._place.step)
-        place = Place(graph, names.source, self._join_repartition, (names.source,))
-        return KStream(place, key_serde, value_serde)
-
     def _select_key(self, fn: Callable[[K, V], Any], name: str | None, operator: str) -> Place:
         arity(fn, _KEY_VALUE, operator)
         return self._then("KSTREAM-KEY-SELECT-", name, SelectKey(fn), Changes.KEY)
@@ -602,6 +433,11 @@ class KStream(Generic[K, V]):
         """Puts an operation below this stream."""
         node_name = self._place.names.name_or_new(check_name(name), prefix)
         return self._place.then(processor_step(node_name, always(operator), changes=changes))
+
+    def _stream(
+        self, place: Place, key_serde: Serde[Any] | None, value_serde: Serde[Any] | None
+    ) -> KStream[Any, Any]:
+        return KStream(place, key_serde, value_serde)
 
     def at(self, place: Place) -> KStream[K, V]:
         """Makes the stream behind an operation that changes neither type; for parts of the DSL."""

@@ -48,6 +48,10 @@ class Names:
         """Makes a store name of `prefix` and the next number."""
         return self.new_name(prefix + "STATE-STORE-")
 
+    def note_generated(self, name: str) -> None:
+        """Notes that a store's name was made by the counter, with the name of a processor."""
+        self._generated.add(name)
+
     def name_or_new(self, given: str | None, prefix: str, suffix: str = "") -> str:
         """Returns the given name with `suffix`, or makes one.
 

@@ -92,6 +92,19 @@ class AddSink:
 
 
 @dataclass(frozen=True, slots=True)
+class AddSharedStore:
+    """A store of an operation that is several processors, which use it together.
+
+    Attributes:
+        store: the store.
+        processors: names of the processors, which may belong to other steps that come before.
+    """
+
+    store: StoreBuilder
+    processors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AddStore:
     """A store that the user has added; processors name it."""
 
@@ -112,7 +125,9 @@ class AddGlobalStore:
     timestamp_extractor: TimestampExtractor | None
 
 
-Addition: TypeAlias = AddTopic | AddSource | AddProcessor | AddSink | AddStore | AddGlobalStore
+Addition: TypeAlias = (
+    AddTopic | AddSource | AddProcessor | AddSink | AddSharedStore | AddStore | AddGlobalStore
+)
 
 
 class Changes(Flag):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from thalweg.stores.builders import StoreBuilder
 from thalweg.topology.checks import store_named_twice
@@ -33,6 +34,7 @@ from thalweg.topology.graph.steps import (
     AddGlobalStore,
     Addition,
     AddProcessor,
+    AddSharedStore,
     AddSink,
     AddSource,
     AddStore,
@@ -61,11 +63,16 @@ class _Processor:
     store: StoreBuilder | None
 
 
+_Written: TypeAlias = (
+    AddTopic | AddSource | _Processor | AddSink | AddSharedStore | AddStore | AddGlobalStore
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     """One addition, and the parents of the step that it belongs to."""
 
-    what: AddTopic | AddSource | _Processor | AddSink | AddStore | AddGlobalStore
+    what: _Written
     parents: tuple[str, ...]
 
 
@@ -116,9 +123,7 @@ def _entries(graph: Graph, facts: Facts) -> Iterator[_Entry]:
             yield _Entry(_made(addition, facts), parents)
 
 
-def _made(
-    addition: Addition, facts: Facts
-) -> AddTopic | AddSource | _Processor | AddSink | AddStore | AddGlobalStore:
+def _made(addition: Addition, facts: Facts) -> _Written:
     """Returns the addition, a processor with its operator."""
     if not isinstance(addition, AddProcessor):
         return addition
@@ -158,6 +163,8 @@ def _write(topology: Topology, entry: _Entry, options: BuildOptions) -> None:
                 hint=sink.hint,
                 takes=sink.takes,
             )
+        case AddSharedStore(store, processors):
+            topology.add_state_store(store, *processors)
         case AddStore(store):
             topology.add_state_store(store)
         case AddGlobalStore() as added:
@@ -199,7 +206,7 @@ def _refuse_generated_names(entries: Iterable[_Entry], names: Names) -> None:
         what = entry.what
         if isinstance(what, AddTopic) and names.is_generated(what.name):
             found.append(f"repartition topic {what.name}")
-        store = what.store if isinstance(what, _Processor) else None
+        store = what.store if isinstance(what, _Processor | AddSharedStore) else None
         if store is not None and names.is_generated(store.name):
             found.append(f"store {store.name}")
     if found:
@@ -249,6 +256,8 @@ def _stores_of(entry: _Entry) -> tuple[str, bool, tuple[StoreBuilder, ...]]:
         case _Processor(add, _, supplied, store):
             own = () if store is None else (store,)
             return f"processor {add.name!r}", False, (*supplied, *own)
+        case AddSharedStore(store, processors):
+            return f"processors {', '.join(map(repr, processors))}", False, (store,)
         case AddStore(store):
             return "add_state_store()", True, (store,)
         case AddGlobalStore() as added:

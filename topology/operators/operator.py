@@ -21,7 +21,12 @@ from thalweg.stores.record import CurrentRecord
 from thalweg.stores.updates import Materialized
 from thalweg.topology.edges import Edge
 from thalweg.topology.operators.propagation import Propagation
-from thalweg.topology.processor import Cancellable, ProcessorContext, PunctuationType
+from thalweg.topology.processor import (
+    Cancellable,
+    FixedKeyRecord,
+    ProcessorContext,
+    PunctuationType,
+)
 
 T = TypeVar("T")
 
@@ -31,6 +36,16 @@ Process = Callable[..., None]
 Failed = Callable[[Exception, Any, Any, int], None]
 Late = Callable[[Any, int, int, int], None]
 """Takes (key, timestamp, end of the window, stream time) of a record that came too late."""
+
+
+class ReceivingContext(Protocol):
+    """The context of a processor with fixed keys, as its operator sees it.
+
+    Attributes:
+        received: the record it is given now.
+    """
+
+    received: FixedKeyRecord[Any, Any] | None
 
 
 class TaskScope(Protocol):
@@ -72,9 +87,20 @@ class TaskScope(Protocol):
         """Returns the Processor API context of one node."""
         ...
 
+    def fixed_key_context(
+        self, node: str, children: Mapping[str, Process], stores: Sequence[str]
+    ) -> ReceivingContext:
+        """Returns the context of a node whose processor cannot change keys."""
+        ...
+
     @property
     def now_ms(self) -> Callable[[], int]:
         """The wall clock, in epoch milliseconds."""
+        ...
+
+    @property
+    def outer_join_emit_interval_ms(self) -> int:
+        """How long of the wall clock a join of streams waits between looks for closed windows."""
         ...
 
     def stream_time(self) -> Callable[[], int]:

@@ -15,6 +15,7 @@ from tests.golden.builders import (
     papi,
     process,
     stateless,
+    stream_joins,
     tables,
     windows,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "papi",
     "process",
     "stateless",
+    "stream_joins",
     "tables",
     "windows",
 ]
