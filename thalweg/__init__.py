@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from thalweg.stores.api import (
         KeyValueStore,
         ReadOnlyKeyValueStore,
+        ReadOnlyVersionedKeyValueStore,
         ReadOnlyWindowStore,
         TimestampedKeyValueStore,
         TimestampedWindowStore,
         ValueAndTimestamp,
+        VersionedKeyValueStore,
+        VersionedRecord,
         WindowStore,
     )
     from thalweg.stores.builders import (
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
         lru_store,
         timestamped_key_value_store,
         timestamped_window_store,
+        versioned_store,
         window_store,
     )
     from thalweg.stores.record import (
@@ -120,6 +124,7 @@ if TYPE_CHECKING:
     from thalweg.topology.dsl.branched import BranchedKStream
     from thalweg.topology.dsl.builder import StreamsBuilder
     from thalweg.topology.dsl.cogrouped import CogroupedKStream, TimeWindowedCogroupedKStream
+    from thalweg.topology.dsl.global_table import GlobalKTable
     from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
     from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
     from thalweg.topology.dsl.options import Materialized
@@ -181,6 +186,7 @@ __all__ = [
     "FixedKeyProcessorContext",
     "FixedKeyProcessorSupplier",
     "FixedKeyRecord",
+    "GlobalKTable",
     "GroupError",
     "Headers",
     "JoinWindows",
@@ -212,6 +218,7 @@ __all__ = [
     "QueryResult",
     "RangeQuery",
     "ReadOnlyKeyValueStore",
+    "ReadOnlyVersionedKeyValueStore",
     "ReadOnlyWindowStore",
     "Record",
     "RecordContext",
@@ -262,6 +269,8 @@ __all__ = [
     "UnsupportedBrokerError",
     "ValueAndTimestamp",
     "ValueTransformer",
+    "VersionedKeyValueStore",
+    "VersionedRecord",
     "Window",
     "WindowKeyQuery",
     "WindowRangeQuery",
@@ -281,6 +290,7 @@ __all__ = [
     "timestamped_key_value_store",
     "timestamped_window_store",
     "use_partition_time_on_invalid_timestamp",
+    "versioned_store",
     "wallclock_timestamp",
     "window_store",
 ]
@@ -289,10 +299,13 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.stores.api": (
         "KeyValueStore",
         "ReadOnlyKeyValueStore",
+        "ReadOnlyVersionedKeyValueStore",
         "ReadOnlyWindowStore",
         "TimestampedKeyValueStore",
         "TimestampedWindowStore",
         "ValueAndTimestamp",
+        "VersionedKeyValueStore",
+        "VersionedRecord",
         "WindowStore",
     ),
     "thalweg.stores.builders": (
@@ -301,6 +314,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "lru_store",
         "timestamped_key_value_store",
         "timestamped_window_store",
+        "versioned_store",
         "window_store",
     ),
     "thalweg.stores.record": (
@@ -389,6 +403,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "CogroupedKStream",
         "TimeWindowedCogroupedKStream",
     ),
+    "thalweg.topology.dsl.global_table": ("GlobalKTable",),
     "thalweg.topology.dsl.grouped": (
         "KGroupedStream",
         "KGroupedTable",

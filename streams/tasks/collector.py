@@ -248,6 +248,8 @@ class RecordCollector:
             answer = chosen(topic, key, value, count or 1)
             if answer is None:
                 return (None,)
+            if answer.__class__ is int and 0 <= answer < (count or 1):
+                return (answer,)
             if answer.__class__ is int:
                 several: tuple[Any, ...] = (answer,)
             elif isinstance(answer, Iterable) and not isinstance(answer, str | bytes):

@@ -20,15 +20,28 @@ from thalweg.stores.api import TaskStore
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.errors import StreamsError
 from thalweg.stores.record import CurrentRecord
+from thalweg.stores.serde import Serde
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.tasks.collector import RecordCollector
 from thalweg.streams.tasks.context import FixedKeyContext, TaskProcessorContext
-from thalweg.streams.tasks.drops import UNCOUNTED_BY_JVM, DropReason, Drops, shown_key
+from thalweg.streams.tasks.drops import (
+    REASONS,
+    UNCOUNTED_BY_JVM,
+    DropReason,
+    Drops,
+    shown_key,
+)
 from thalweg.streams.tasks.failures import FailurePolicy, out_of_carriers
 from thalweg.streams.tasks.offsets import Offsets
 from thalweg.streams.tasks.punctuation import PunctuationQueue, Punctuator, Schedule
 from thalweg.streams.tasks.task import TaskId
-from thalweg.topology.operators.operator import Failed, Late, Process, StreamProcess
+from thalweg.topology.operators.operator import (
+    Failed,
+    Late,
+    LeftOut,
+    Process,
+    StreamProcess,
+)
 from thalweg.topology.operators.propagation import Propagation
 from thalweg.topology.operators.returned import refuse_result
 from thalweg.topology.physical import SinkNode
@@ -81,6 +94,8 @@ class OperatorScope:
         global_store: Callable[[str], TaskStore | None],
     ) -> None:
         self.task_id = str(id)
+        self.partition = id.partition
+        self.application_id: str = config.application_id
         self.config = config
         self.directory = directory
         self.current = current
@@ -214,6 +229,14 @@ class OperatorScope:
 
     # -- stores, failures, records left out, ends of chains ------------------------------
 
+    def key_serde(self, given: Serde[Any] | None) -> Serde[Any]:
+        """Returns the serde that was given, or the application's default for keys."""
+        return given or self.config.default_key_serde
+
+    def value_serde(self, given: Serde[Any] | None) -> Serde[Any]:
+        """Returns the serde that was given, or the application's default for values."""
+        return given or self.config.default_value_serde
+
     def store(self, name: str) -> Any:
         """Returns a store of this task, or a global one."""
         found = self._stores.get(name) or self.global_store(name)
@@ -247,6 +270,16 @@ class OperatorScope:
     def late_counter(self, node: str) -> Late:
         """Returns a function that counts a record which came after its window was closed."""
         return self._dropper(node, "late")
+
+    def left_out_counter(self, node: str, reason: str) -> LeftOut:
+        """Returns a function that counts a record left out for any of the known reasons."""
+        assert reason in REASONS
+        return self._dropper(node, reason)
+
+    def outdated_counter(self, node: str) -> StreamProcess:
+        """Returns a function that counts a change of a versioned table that is not the latest."""
+        drop = self._dropper(node, "outdated")
+        return lambda key, _value, timestamp: drop(key, timestamp)
 
     def _dropper(self, node: str, reason: DropReason) -> Callable[..., None]:
         """Returns drop(key, timestamp, window end, stream time), all but the first two optional."""

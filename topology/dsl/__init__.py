@@ -6,6 +6,7 @@ Source: JVM `org.apache.kafka.streams.kstream`.
 from thalweg.topology.dsl.branched import BranchedKStream
 from thalweg.topology.dsl.builder import StreamsBuilder
 from thalweg.topology.dsl.cogrouped import CogroupedKStream, TimeWindowedCogroupedKStream
+from thalweg.topology.dsl.global_table import GlobalKTable
 from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
 from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
 from thalweg.topology.dsl.options import Materialized
@@ -16,6 +17,7 @@ from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, Windowed
 __all__ = [
     "BranchedKStream",
     "CogroupedKStream",
+    "GlobalKTable",
     "JoinWindows",
     "KGroupedStream",
     "KGroupedTable",

@@ -24,7 +24,8 @@ from thalweg.topology.dsl.options import (
     settle,
     with_name,
 )
-from thalweg.topology.dsl.table import KTable, TableLogic
+from thalweg.topology.dsl.table import KTable
+from thalweg.topology.dsl.table_logic import TableLogic
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.graph.facts import NotedFacts

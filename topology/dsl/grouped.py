@@ -28,7 +28,8 @@ from thalweg.topology.dsl.options import (
     settle,
     with_name,
 )
-from thalweg.topology.dsl.table import AggregateLogic, KTable
+from thalweg.topology.dsl.table import KTable
+from thalweg.topology.dsl.table_logic import AggregateLogic
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows
 from thalweg.topology.graph.logical import Place, StepId
 from thalweg.topology.graph.steps import (
@@ -264,7 +265,7 @@ class KGroupedStream(Generic[K, V]):
             store.key_serde,
             store.value_serde,
             store.queryable_name,
-            AggregateLogic(place.graph.facts, name, store.name),
+            AggregateLogic(place.graph.facts, name, store.name, is_versioned=store.is_versioned),
         )
 
 
@@ -497,5 +498,5 @@ class KGroupedTable(Generic[K, V]):
             store.key_serde,
             store.value_serde,
             store.queryable_name,
-            AggregateLogic(place.graph.facts, name, store.name),
+            AggregateLogic(place.graph.facts, name, store.name, is_versioned=store.is_versioned),
         )

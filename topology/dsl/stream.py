@@ -25,7 +25,8 @@ from thalweg.topology.dsl.options import (
     with_name,
 )
 from thalweg.topology.dsl.stream_joins import StreamJoins
-from thalweg.topology.dsl.table import KTable, SourceLogic
+from thalweg.topology.dsl.table import KTable
+from thalweg.topology.dsl.table_logic import SourceLogic
 from thalweg.topology.dsl.windows import WindowedStreamPartitioner
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.graph.logical import Place
@@ -319,7 +320,9 @@ class KStream(StreamJoins[K, V]):
             place = _behind(place, repartition)
         if store.queryable_name is not None:
             facts.kept.add(node_name)
-        logic = SourceLogic(facts, node_name, store.name, StreamToTable)
+        logic = SourceLogic(
+            facts, node_name, store.name, StreamToTable, is_versioned=store.is_versioned
+        )
         place = place.then(processor_step(node_name, logic.make, store=store.key_value()))
         return KTable(place, key_serde, value_serde, store.queryable_name, logic)
 
@@ -435,9 +438,13 @@ class KStream(StreamJoins[K, V]):
         return self._place.then(processor_step(node_name, always(operator), changes=changes))
 
     def _stream(
-        self, place: Place, key_serde: Serde[Any] | None, value_serde: Serde[Any] | None
+        self,
+        place: Place,
+        key_serde: Serde[Any] | None,
+        value_serde: Serde[Any] | None,
+        repartition_required: bool = False,
     ) -> KStream[Any, Any]:
-        return KStream(place, key_serde, value_serde)
+        return KStream(place, key_serde, value_serde, repartition_required)
 
     def at(self, place: Place) -> KStream[K, V]:
         """Makes the stream behind an operation that changes neither type; for parts of the DSL."""

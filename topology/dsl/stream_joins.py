@@ -1,4 +1,4 @@
-"""Joins of a stream: with another stream, whose records near in time it meets, and with tables.
+"""Joins of a stream: with another stream, with tables and with global tables.
 
 Owns which joins a `KStream` has, what they take, how their parts are named, and the repartitions
 ahead of them. It must not know what a join does to a record (`topology.operators`).
@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
+from thalweg.topology.dsl.global_joins import join_with_global
+from thalweg.topology.dsl.global_table import GlobalKTable
 from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
 from thalweg.topology.dsl.options import arity, check_name
 from thalweg.topology.dsl.table import KTable
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from thalweg.topology.dsl.stream import KStream
 
 K = TypeVar("K")
+KG = TypeVar("KG")
 V = TypeVar("V")
 VR = TypeVar("VR")
 VT = TypeVar("VT")
@@ -74,7 +77,11 @@ class StreamJoins(ABC, Generic[K, V]):
 
     @abstractmethod
     def _stream(
-        self, place: Place, key_serde: Serde[Any] | None, value_serde: Serde[Any] | None
+        self,
+        place: Place,
+        key_serde: Serde[Any] | None,
+        value_serde: Serde[Any] | None,
+        repartition_required: bool = False,
     ) -> KStream[Any, Any]:
         """Makes the stream that stands at another place."""
 
@@ -122,13 +129,44 @@ class StreamJoins(ABC, Generic[K, V]):
         other_value_serde: Serde[VT] | None = None,
     ) -> KStream[K, VR]: ...
 
+    @overload
     def join(
         self,
-        other: KStream[K, Any] | KTable[K, Any],
+        other: GlobalKTable[KG, VT],
+        joiner: Callable[[V, VT], VR | None],
+        *,
+        key_selector: Callable[[K, V], KG | None],
+        name: str | None = None,
+    ) -> KStream[K, VR]: ...
+
+    @overload
+    def join(
+        self,
+        other: GlobalKTable[KG, VT],
+        joiner: Callable[[K, V, VT], VR | None],
+        *,
+        key_selector: Callable[[K, V], KG | None],
+        name: str | None = None,
+    ) -> KStream[K, VR]: ...
+
+    @overload
+    def join(
+        self,
+        other: GlobalKTable[KG, VT],
+        joiner: Callable[[K, KG, V, VT], VR | None],
+        *,
+        key_selector: Callable[[K, V], KG | None],
+        name: str | None = None,
+    ) -> KStream[K, VR]: ...
+
+    def join(
+        self,
+        other: KStream[K, Any] | KTable[K, Any] | GlobalKTable[Any, Any],
         joiner: Callable[..., Any],
         windows: JoinWindows | None = None,
         *,
         joined: StreamJoined[Any, Any, Any] | None = None,
+        key_selector: Callable[[K, V], Any] | None = None,
         name: str | None = None,
         key_serde: Serde[K] | None = None,
         value_serde: Serde[V] | None = None,
@@ -143,11 +181,26 @@ class StreamJoins(ABC, Generic[K, V]):
         is the later one. With a table, a record meets the row its key has at this moment. Records
         that meet none are left out. Both topics need equal partition counts.
 
+        With a table, the row is that of the record's key:
+
+            clicks.join(users, lambda click, user: {**click, "name": user["name"]})
+
+        With a global table, it is that of any key, which `key_selector` tells:
+
+            orders.join(
+                products,
+                lambda order, product: {**order, "price": product["price"]},
+                key_selector=lambda _, order: order["product_id"],
+            )
+
         Args:
-            other: the stream or table.
-            joiner: (value, other value) or (key, value, other value) -> joined value.
+            other: the stream, table or global table.
+            joiner: (value, other value) or (key, value, other value) -> joined value; with
+                a global table also (key, selected key, value, row).
             windows: with a stream, how far apart two records may be.
             joined: with a stream, names, serdes and stores.
+            key_selector: with a global table, (key, value) -> key of the row; records for which
+                it is None have none.
             name: with a table, name of the processor, and base of the repartition topic's name,
                 if there is one.
             key_serde: with a table, how keys are written to the repartition topic; inherited if
@@ -160,6 +213,9 @@ class StreamJoins(ABC, Generic[K, V]):
             return self._join_stream("join", other, joiner, windows, joined)
         _refuse_stream_options("join", windows, joined)
         serde_of(other_value_serde, "other_value_serde of join()")
+        if isinstance(other, GlobalKTable):
+            return self._join_with_global(other, joiner, key_selector, False, name)
+        _refuse_selector(key_selector, "join")
         return self._join_table(other, joiner, False, name, key_serde, value_serde)
 
     @overload
@@ -206,13 +262,44 @@ class StreamJoins(ABC, Generic[K, V]):
         other_value_serde: Serde[VT] | None = None,
     ) -> KStream[K, VR]: ...
 
+    @overload
     def left_join(
         self,
-        other: KStream[K, Any] | KTable[K, Any],
+        other: GlobalKTable[KG, VT],
+        joiner: Callable[[V, VT | None], VR | None],
+        *,
+        key_selector: Callable[[K, V], KG | None],
+        name: str | None = None,
+    ) -> KStream[K, VR]: ...
+
+    @overload
+    def left_join(
+        self,
+        other: GlobalKTable[KG, VT],
+        joiner: Callable[[K, V, VT | None], VR | None],
+        *,
+        key_selector: Callable[[K, V], KG | None],
+        name: str | None = None,
+    ) -> KStream[K, VR]: ...
+
+    @overload
+    def left_join(
+        self,
+        other: GlobalKTable[KG, VT],
+        joiner: Callable[[K, KG | None, V, VT | None], VR | None],
+        *,
+        key_selector: Callable[[K, V], KG | None],
+        name: str | None = None,
+    ) -> KStream[K, VR]: ...
+
+    def left_join(
+        self,
+        other: KStream[K, Any] | KTable[K, Any] | GlobalKTable[Any, Any],
         joiner: Callable[..., Any],
         windows: JoinWindows | None = None,
         *,
         joined: StreamJoined[Any, Any, Any] | None = None,
+        key_selector: Callable[[K, V], Any] | None = None,
         name: str | None = None,
         key_serde: Serde[K] | None = None,
         value_serde: Serde[V] | None = None,
@@ -231,6 +318,9 @@ class StreamJoins(ABC, Generic[K, V]):
             return self._join_stream("left_join", other, joiner, windows, joined)
         _refuse_stream_options("left_join", windows, joined)
         serde_of(other_value_serde, "other_value_serde of left_join()")
+        if isinstance(other, GlobalKTable):
+            return self._join_with_global(other, joiner, key_selector, True, name)
+        _refuse_selector(key_selector, "left_join")
         return self._join_table(other, joiner, True, name, key_serde, value_serde)
 
     @overload
@@ -319,6 +409,17 @@ class StreamJoins(ABC, Generic[K, V]):
         step, name = shape.put_below(this._place, that._place)
         place = Place(this._place.graph, name, step, sources)
         return self._stream(place, given.key_serde, None)
+
+    def _join_with_global(
+        self,
+        table: GlobalKTable[Any, Any],
+        joiner: Callable[..., Any],
+        key_selector: Callable[..., Any] | None,
+        left: bool,
+        name: str | None,
+    ) -> KStream[K, Any]:
+        place = join_with_global(self._place, table, joiner, key_selector, name, is_left=left)
+        return self._stream(place, self._key_serde, None, self._repartition_required)
 
     def _join_table(
         self,
@@ -504,4 +605,13 @@ def _refuse_stream_options(operator: str, *options: object) -> None:
         raise TypeError(
             f"{operator}() takes windows and joined= only with another stream; a table has no "
             "windows"
+        )
+
+
+def _refuse_selector(key_selector: object, operator: str) -> None:
+    """Refuses a key selector where the table is not global."""
+    if key_selector is not None:
+        raise TypeError(
+            f"{operator}() with a table joins by the record's key and takes no key_selector; call "
+            "select_key() first, or read the topic as a global_table()"
         )

@@ -220,11 +220,19 @@ class Place:
 
     def copartition_with(self, other: Place) -> tuple[str, ...]:
         """Demands equal partition counts here and there; returns the sources of both."""
+        self.refuse_foreign(other)
+        both = tuple(dict.fromkeys(self.sources + other.sources))
+        self.graph.copartition(both)
+        return both
+
+    def refuse_foreign(self, other: Place) -> None:
+        """Refuses a place of another builder.
+
+        Raises:
+            TopologyError: it is one.
+        """
         if other.graph is not self.graph:
             raise TopologyError(
                 f"{self.name} and {other.name} belong to different builders; make both with one",
                 node=self.name,
             )
-        both = tuple(dict.fromkeys(self.sources + other.sources))
-        self.graph.copartition(both)
-        return both

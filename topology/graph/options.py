@@ -22,6 +22,7 @@ MERGE_REPARTITION_TOPICS = "merge.repartition.topics"
 SINGLE_STORE_SELF_JOIN = "single.store.self.join"
 _OPTIMIZATIONS = frozenset({REUSE_SOURCE_TOPICS, MERGE_REPARTITION_TOPICS, SINGLE_STORE_SELF_JOIN})
 _LAST_LEGACY_CHANGES = (3, 4)
+_LAST_LEGACY_REGISTRATIONS = (3, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class BuildOptions:
     Attributes:
         optimizations: rewrites to apply, by their JVM names.
         legacy_changes: write changes of grouped tables as versions up to 3.4 read them.
+        legacy_registrations: write registrations of foreign-key joins as versions up to 3.3
+            read them.
         explicit_names: refuse generated names of stores and topics.
         processors_change: have processors of the user count as changing keys and values, which
             keeps repartitions behind them from being shared.
@@ -39,6 +42,7 @@ class BuildOptions:
 
     optimizations: frozenset[str] = frozenset()
     legacy_changes: bool = False
+    legacy_registrations: bool = False
     explicit_names: bool = False
     processors_change: bool = False
     processor_wrapper: ProcessorWrapper | None = None
@@ -57,10 +61,11 @@ class BuildOptions:
         """
         if optimize is None:
             optimize = _setting(config, "topology.optimization")
-        upgrade_from = _setting(config, "upgrade.from")
+        version = _version(_setting(config, "upgrade.from"))
         return cls(
             _optimizations(optimize),
-            upgrade_from is not None and _is_legacy(str(upgrade_from)),
+            version is not None and version <= _LAST_LEGACY_CHANGES,
+            version is not None and version <= _LAST_LEGACY_REGISTRATIONS,
             _is_true(config, "ensure.explicit.internal.resource.naming"),
             _is_true(config, "__enable.process.processValue.fix__", "process_may_change_keys"),
             _setting(config, "processor.wrapper.class", "processor_wrapper"),
@@ -94,11 +99,14 @@ def _optimizations(given: str | Collection[str] | None) -> frozenset[str]:
     return wanted
 
 
-def _is_legacy(version: str) -> bool:
+def _version(given: Any) -> tuple[int, int] | None:
+    """Returns major and minor number of the version to upgrade from, None where there is none."""
+    if given is None:
+        return None
     try:
-        major, minor = (int(part) for part in version.split(".")[:2])
+        major, minor = (int(part) for part in str(given).split(".")[:2])
     except ValueError:
         raise TopologyError(
-            f'upgrade.from {version!r} is not a version; write it like "3.4"'
+            f'upgrade.from {str(given)!r} is not a version; write it like "3.4"'
         ) from None
-    return (major, minor) <= _LAST_LEGACY_CHANGES
+    return major, minor

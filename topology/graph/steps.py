@@ -119,7 +119,7 @@ class AddGlobalStore:
     source_name: str
     topic: str
     processor_name: str
-    supplier: AnySupplier
+    supplier: AnySupplier | Operator
     key_serde: Serde[Any] | None
     value_serde: Serde[Any] | None
     timestamp_extractor: TimestampExtractor | None

@@ -83,7 +83,10 @@ def build(logical: LogicalGraph, options: BuildOptions) -> Topology:
         TopologyError: if the graph is not a legal topology.
     """
     graph = _rewritten(logical.snapshot(), options)
-    facts = logical.facts.settled(legacy_changes=options.legacy_changes)
+    facts = logical.facts.settled(
+        legacy_changes=options.legacy_changes,
+        legacy_registrations=options.legacy_registrations,
+    )
     entries = list(_entries(graph, facts))
     if options.explicit_names:
         _refuse_generated_names(entries, logical.names)
@@ -208,7 +211,7 @@ def _refuse_generated_names(entries: Iterable[_Entry], names: Names) -> None:
         what = entry.what
         if isinstance(what, AddTopic) and names.is_generated(what.name):
             found.append(f"repartition topic {what.name}")
-        store = what.store if isinstance(what, _Processor | AddSharedStore) else None
+        store = what.store if isinstance(what, _Processor | AddSharedStore | AddStore) else None
         if store is not None and names.is_generated(store.name):
             found.append(f"store {store.name}")
     if found:

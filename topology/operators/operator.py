@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from thalweg.stores.record import CurrentRecord
+from thalweg.stores.serde import Serde
 from thalweg.stores.updates import Materialized
 from thalweg.topology.edges import Edge
 from thalweg.topology.operators.propagation import Propagation
@@ -36,6 +37,8 @@ Process = Callable[..., None]
 Failed = Callable[[Exception, Any, Any, int], None]
 Late = Callable[[Any, int, int, int], None]
 """Takes (key, timestamp, end of the window, stream time) of a record that came too late."""
+LeftOut = Callable[[Any, int], None]
+"""Takes (key, timestamp) of a record that is left out."""
 
 
 class ReceivingContext(Protocol):
@@ -79,6 +82,37 @@ class TaskScope(Protocol):
 
     def late_counter(self, node: str) -> Late:
         """Returns a function that counts a record which came after its window was closed."""
+        ...
+
+    def left_out_counter(self, node: str, reason: str) -> LeftOut:
+        """Returns a function that counts a record which `node` leaves out for another reason.
+
+        Args:
+            node: the operator.
+            reason: one of `streams.tasks.drops.REASONS`.
+        """
+        ...
+
+    @property
+    def application_id(self) -> str:
+        """The application, whose name internal topics begin with."""
+        ...
+
+    @property
+    def partition(self) -> int:
+        """The partition that the task reads of each of its topics."""
+        ...
+
+    def key_serde(self, given: Serde[Any] | None) -> Serde[Any]:
+        """Returns the serde that was given, or the application's default for keys."""
+        ...
+
+    def value_serde(self, given: Serde[Any] | None) -> Serde[Any]:
+        """Returns the serde that was given, or the application's default for values."""
+        ...
+
+    def outdated_counter(self, node: str) -> StreamProcess:
+        """Returns a function that counts a change of a versioned table that is not the latest."""
         ...
 
     def processor_context(
@@ -189,6 +223,15 @@ class NodeScope:
     def late(self) -> Late:
         """What to call with a record that came after its window was closed."""
         return self.task.late_counter(self.name)
+
+    def left_out(self, reason: str) -> LeftOut:
+        """Returns what to call with a record that this node leaves out for another reason."""
+        return self.task.left_out_counter(self.name, reason)
+
+    @property
+    def outdated(self) -> StreamProcess:
+        """What to call with a change of a versioned table that is not the latest of its key."""
+        return self.task.outdated_counter(self.name)
 
 
 @dataclass(frozen=True, eq=False)

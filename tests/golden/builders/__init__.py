@@ -8,6 +8,8 @@ from tests.golden.builders import (
     cache,
     cogroups,
     faults,
+    foreign_keys,
+    global_tables,
     joins,
     naming,
     nulls,
@@ -17,6 +19,7 @@ from tests.golden.builders import (
     stateless,
     stream_joins,
     tables,
+    versioned,
     windows,
 )
 from tests.golden.builders.registry import BUILDERS, DESCRIBED, DIFFERENT, Build
@@ -30,6 +33,8 @@ __all__ = [
     "cache",
     "cogroups",
     "faults",
+    "foreign_keys",
+    "global_tables",
     "joins",
     "naming",
     "nulls",
@@ -39,5 +44,6 @@ __all__ = [
     "stateless",
     "stream_joins",
     "tables",
+    "versioned",
     "windows",
 ]

@@ -6,10 +6,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from thalweg.stores.builders import StoreBuilder, key_value_store, window_store
+from thalweg.stores.builders import (
+    StoreBuilder,
+    key_value_store,
+    versioned_store,
+    window_store,
+)
 from thalweg.stores.serde import Serde, serdes
 from thalweg.stores.testing.host import RecordingHost
 from thalweg.stores.testing.key_value import KeyValueStoreSuite
+from thalweg.stores.testing.versioned import HISTORY_MS, VersionedStoreSuite
+from thalweg.stores.testing.versioned import SEGMENT_INTERVAL_MS as VERSIONS_INTERVAL_MS
 from thalweg.stores.testing.window import (
     RETENTION_MS,
     SEGMENT_INTERVAL_MS,
@@ -18,6 +25,8 @@ from thalweg.stores.testing.window import (
 )
 
 SMALL_CACHE_BYTES = 200
+PLACES = ((True, False), (True, True), (False, False), (False, True))
+"""(in memory, logged) of stores without a cache."""
 
 
 class Stack(NamedTuple):
@@ -98,6 +107,10 @@ WINDOW = window_store(
     segment_interval_ms=SEGMENT_INTERVAL_MS,
 )
 
+VERSIONED = versioned_store(
+    "st", HISTORY_MS, serdes.string, serdes.int64, segment_interval=VERSIONS_INTERVAL_MS
+)
+
 for stack in stacks():
     for suite, plain, ending in (
         (KeyValueStoreSuite, KEY_VALUE, "KeyValue"),
@@ -105,4 +118,7 @@ for stack in stacks():
     ):
         name = f"{stack.test_name}{ending}"
         globals()[name] = suite_of(suite, stack.describe(plain), name)
+for stack in (Stack(True, in_memory, is_logged, False) for in_memory, is_logged in PLACES):
+    name = f"{stack.test_name}Versioned"
+    globals()[name] = suite_of(VersionedStoreSuite, stack.describe(VERSIONED), name)
 del suite  # else pytest would take it for one more test
