@@ -36,7 +36,7 @@ from thalweg.streams.queries.kinds.kind import (
 from thalweg.streams.queries.kinds.known import add_kind
 from thalweg.streams.queries.questions import Given, Parameters, Question, Shape
 from thalweg.streams.queries.rows import Row as AnswerRow
-from thalweg.topology.dsl.table import AggregateLogic
+from thalweg.topology.dsl.table_logic import AggregateLogic
 from thalweg.topology.operators.operator import NodeScope, Process, TableMaker
 
 Run: TypeAlias = tuple[Any, int, int]
