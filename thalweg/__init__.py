@@ -129,6 +129,7 @@ if TYPE_CHECKING:
     from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
     from thalweg.topology.dsl.options import Materialized
     from thalweg.topology.dsl.stream import KStream
+    from thalweg.topology.dsl.suppress import BufferConfig, Suppressed
     from thalweg.topology.dsl.table import KTable, ValueTransformer
     from thalweg.topology.dsl.windows import (
         TimeWindows,
@@ -168,6 +169,7 @@ __all__ = [
     "BackendError",
     "BranchedKStream",
     "BrokerError",
+    "BufferConfig",
     "Cancellable",
     "CodecError",
     "CodecMismatchError",
@@ -243,6 +245,7 @@ __all__ = [
     "StreamsConfig",
     "StreamsError",
     "StreamsMetadata",
+    "Suppressed",
     "TableChange",
     "TaskCorruptedError",
     "TaskError",
@@ -415,6 +418,10 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "thalweg.topology.dsl.options": ("Materialized",),
     "thalweg.topology.dsl.stream": ("KStream",),
+    "thalweg.topology.dsl.suppress": (
+        "BufferConfig",
+        "Suppressed",
+    ),
     "thalweg.topology.dsl.table": (
         "KTable",
         "ValueTransformer",

@@ -11,11 +11,13 @@ from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWind
 from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
 from thalweg.topology.dsl.options import Materialized
 from thalweg.topology.dsl.stream import KStream
+from thalweg.topology.dsl.suppress import BufferConfig, Suppressed
 from thalweg.topology.dsl.table import KTable, ValueTransformer
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, WindowedStreamPartitioner
 
 __all__ = [
     "BranchedKStream",
+    "BufferConfig",
     "CogroupedKStream",
     "GlobalKTable",
     "JoinWindows",
@@ -26,6 +28,7 @@ __all__ = [
     "Materialized",
     "StreamJoined",
     "StreamsBuilder",
+    "Suppressed",
     "TimeWindowedCogroupedKStream",
     "TimeWindowedKStream",
     "TimeWindows",

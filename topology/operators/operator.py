@@ -243,6 +243,11 @@ class Operator(ABC):
     gives: ClassVar[Edge] = Edge.RECORD
     """What it calls its children with."""
 
+    @property
+    def grace_ms(self) -> int | None:
+        """How long after its end a window takes records, None where there are no windows."""
+        return None
+
     @abstractmethod
     def compile(self, scope: NodeScope) -> Process:
         """Returns the plain function that does the work in one task."""

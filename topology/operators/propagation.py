@@ -71,6 +71,35 @@ class Propagation:
         if self._cache is not None:
             self._cache.release(failed=failed)
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a change is on its way."""
+        return self._depth > 0
+
+    def apart(self, key: Any, forward: TellChange) -> TellChange:
+        """Returns `forward` for changes of any key that are let go while one of `key` is on its way.
+
+        What is noted of the change under way says nothing of other keys.
+        """
+        before, told = self._before, self.told
+
+        def forward_apart(other: Any, new: Any, old: Any, timestamp: int) -> None:
+            if other == key:
+                forward(other, new, old, timestamp)
+                return
+            notes = dict(before), dict(told)
+            before.clear()
+            told.clear()
+            try:
+                forward(other, new, old, timestamp)
+            finally:
+                before.clear()
+                told.clear()
+                before.update(notes[0])
+                told.update(notes[1])
+
+        return forward_apart
+
     def row_before(self, store: str, forwarded_row: Read) -> Read:
         """Returns a read of the rows of `store` as they were before the propagation.
 

@@ -69,6 +69,11 @@ class WindowedAggregate(TableMaker):
     time_name: str | None = field(default=None, kw_only=True)
     missing_result: MissingResult = field(default_factory=MissingResult, init=False)
 
+    @property
+    def grace_ms(self) -> int:
+        """How long after its end a window takes records."""
+        return self.windows.grace_ms
+
     def step(self, warn: Warn) -> Step:
         """Returns the function (row, value, old aggregate or None) -> new aggregate or None.
 
