@@ -36,6 +36,7 @@ from thalweg.stores.pairs import Pairs, Span, StoredPairs
 from thalweg.stores.rows.contract import Change, Row, merge, within
 from thalweg.stores.updates import (
     UNREAD,
+    Beginning,
     Failed,
     Forward,
     Key,
@@ -208,7 +209,9 @@ class CachedStore(Pairs[Key, Span]):
 
         return Updates(self.read, write, self.fold)
 
-    def fold(self, step: Step, on_null: Process, failed: Failed) -> Process:
+    def fold(
+        self, step: Step, on_null: Process, failed: Failed, _beginning: Beginning | None = None, /
+    ) -> Process:
         """Binds a whole aggregation; see `stores.updates.Updates`.
 
         It equals a read, the step and a write, and saves their calls where the row is hot.
