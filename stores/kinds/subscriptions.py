@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from thalweg.stores.api import CacheBudget, StoreHost
 from thalweg.stores.bytes.contract import ByteStore, prefix_end
 from thalweg.stores.codec import RowCodec
-from thalweg.stores.formats import TIMESTAMP_BYTES
+from thalweg.stores.formats import TIMESTAMP_BYTES, pack_int64
 from thalweg.stores.kinds.key_value import KeyValuePairs, TypedKeyValueStore
+from thalweg.stores.record import headers_of
 from thalweg.stores.rows.pending import PendingByteStore
 
 
@@ -65,12 +66,11 @@ class _SubscriptionPairs(KeyValuePairs):
     def __init__(self, rows: PendingByteStore, codec: RowCodec) -> None:
         super().__init__(rows, codec)
         put, log, current, pack = rows.put, codec.log, codec.current, codec.pack
-        if log is None:
-            return
 
         def write(_entry_key: object, key: bytes, value: bytes | None, timestamp: int) -> None:
             put(key, None if value is None else pack(value, timestamp))
-            log(key, value, timestamp, current.headers())
+            if log is not None:
+                log(key, value, timestamp, current.headers())
 
         self.write_raw = write
 
@@ -79,14 +79,20 @@ class SubscriptionStore(TypedKeyValueStore):
     """A timestamped store of bytes that finds the rows of a prefix."""
 
     def writer(self) -> Callable[[bytes, bytes | None, int], None]:
-        """Returns the function (key, value or None to delete, timestamp) that writes a row."""
-        stored = self._stored
+        """Returns the function (key, value or None to delete, timestamp) that writes a row.
 
-        def put(key: bytes, value: bytes | None, timestamp: int) -> None:
+        Bound once per task: each registration comes here.
+        """
+        stored, put, pack = self._stored, self.rows.put, pack_int64
+        log, current = self.codec.log, self.codec.current
+
+        def write(key: bytes, value: bytes | None, timestamp: int) -> None:
             stored.puts += 1
-            stored.write_raw(key, key, value, timestamp)
+            put(key, None if value is None else pack(timestamp) + value)
+            if log is not None:
+                log(key, value, timestamp, headers_of(current.origin))
 
-        return put
+        return write
 
     def subscribers(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yields key and value of the rows whose keys begin with `prefix`, in their order."""
