@@ -6,7 +6,7 @@ from tests.golden.builders.naming import naming_aggregations, naming_tables
 from tests.golden.builders.process import Tag
 from tests.golden.builders.registry import L, S, different_case, dsl_case
 from tests.golden.builders.stream_joins import naming_copartition, naming_join_twice
-from tests.golden.java import cat, first, fk, length, plus
+from tests.golden.java import cat, first, length, plus
 from thalweg.topology.dsl import (
     JoinWindows,
     KStream,
@@ -150,9 +150,3 @@ def naming_tables_optimized(b: StreamsBuilder) -> None:
 def joinss_self_optimized_asymmetric(b: StreamsBuilder) -> None:
     stream = b.stream("in")
     stream.join(stream, cat, JoinWindows.of_time_difference(3, 5).after(9)).to("out")
-
-
-@dsl_case
-def opt_fk(b: StreamsBuilder) -> None:
-    left, right = b.table("l"), b.table("r")
-    left.join(right, cat, foreign_key_extractor=fk).to_stream().to("out")
