@@ -146,7 +146,9 @@ class GlobalTask:
             if topic not in counts:
                 message = f"the topic of a global store does not exist: {topic}; create it first"
                 raise MissingTopicsError(message, topic=topic)
-        policy = FailurePolicy(config, NoLetters())
+        policy = FailurePolicy(
+            config, NoLetters(), guards_processing=config.processing_handler_global_enabled
+        )
         task = ActiveTask(
             GLOBAL_ID,
             plan,
