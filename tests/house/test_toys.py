@@ -24,7 +24,7 @@ GAP_MS = 10
 
 FACES = re.compile(
     r"thalweg( |$)|thalweg\.stores\.(api|builders|bytes\.contract|cache\.cached_store|changelog|codec"
-    r"|formats|kinds\.typed|pairs|rows\.(contract|pending)|updates)"
+    r"|formats|kinds\.typed|pairs|row_format|rows\.(contract|pending)|updates)"
     r"|thalweg\.streams\.queries\.(composite|kinds\.(kind|known)|questions|rows)"
     r"|thalweg\.topology\.(dsl\.table_logic|graph\.(logical|steps)|operators\.(operator|stateless))"
 )

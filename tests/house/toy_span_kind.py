@@ -19,8 +19,9 @@ from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.changelog import key_value_write
 from thalweg.stores.codec import RowCodec
 from thalweg.stores.formats import pack_int64
-from thalweg.stores.kinds.typed import TypedStore, restored_by_key
+from thalweg.stores.kinds.typed import TypedStore
 from thalweg.stores.pairs import StoredPairs
+from thalweg.stores.row_format import PLAIN, RowFormat
 from thalweg.stores.rows.contract import Row, RowStore
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.updates import Pair
@@ -71,11 +72,15 @@ class RunSpec:
         return "run_store"
 
     @property
-    def is_timestamped(self) -> bool:
-        """Whether rows carry the event time of their value: the last time is in the key."""
-        return False
+    def row_format(self) -> RowFormat:
+        """What stands beside the value in a row: nothing, the last time is in the key."""
+        return PLAIN
 
     def with_timestamps(self) -> RunSpec:
+        """Returns itself."""
+        return self
+
+    def with_headers(self) -> RunSpec:
         """Returns itself."""
         return self
 
@@ -107,7 +112,9 @@ class RunPairs(StoredPairs[Run, RunSpan]):
 
     def __init__(self, rows: RowStore, codec: RowCodec) -> None:
         super().__init__(rows, codec)
-        self.write_raw = key_value_write(rows.put, codec.log, codec.current, timestamped=False)
+        self.write_raw = key_value_write(
+            rows.put, codec.log, codec.current, row_format=codec.row_format
+        )
 
     def entry_key(self, key: Run) -> Hashable:
         """Returns what a cache finds a row by."""
@@ -203,7 +210,7 @@ class RunStore(TypedStore[Run, RunSpan]):
 
     def restore(self, batch: Sequence[RestoreRecord]) -> None:
         """Applies changelog records straight to the backend."""
-        self.rows.restore(restored_by_key(batch, timestamped=False))
+        self.rows.restore(self.codec.row_format.restored_by_key(batch))
 
     def read_only(self) -> RunStore:
         """Returns itself; other threads ask with `shared=True`."""
