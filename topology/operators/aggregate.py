@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from thalweg.stores.errors import StreamsError
-from thalweg.stores.updates import Step, add_one
+from thalweg.stores.updates import Beginning, Step, add_one
 from thalweg.topology.edges import Edge
 from thalweg.topology.operators.operator import (
     NodeScope,
@@ -72,11 +72,12 @@ class KeyedAggregate(TableMaker):
     store_name: str
     missing_result: MissingResult = field(default_factory=MissingResult, init=False)
 
-    def step(self, warn: Warn) -> Step:
+    def step(self, warn: Warn, beginning: Beginning) -> Step:
         """Returns the function (key, value, old aggregate or None) -> new aggregate or None.
 
         Args:
             warn: what to call when user code returned None where that is rarely meant.
+            beginning: where to note what a row was begun with.
         """
         raise NotImplementedError
 
@@ -84,16 +85,18 @@ class KeyedAggregate(TableMaker):
         """Returns the closure of one task."""
         store = scope.task.store(self.store_name)
         updates = store.updates(scope.forward, send_old=self.tells_old_values)
-        step = self.step(self.missing_result.of(scope.name, self.store_name))
-        return updates.fold(step, scope.drop, scope.failed)
+        beginning = Beginning()
+        step = self.step(self.missing_result.of(scope.name, self.store_name), beginning)
+        return updates.fold(step, scope.drop, scope.failed, beginning)
 
 
 @dataclass(frozen=True, eq=False)
 class Count(KeyedAggregate):
     """Counts the records of each key."""
 
-    def step(self, warn: Warn) -> Step:
+    def step(self, warn: Warn, beginning: Beginning) -> Step:
         """Returns the counting step."""
+        beginning.aggregate = 0
         return add_one
 
 
@@ -103,7 +106,7 @@ class Reduce(KeyedAggregate):
 
     fn: Callable[[Any, Any], Any]
 
-    def step(self, warn: Warn) -> Step:
+    def step(self, warn: Warn, beginning: Beginning) -> Step:
         """Returns the reducing step."""
         return reduce_step(self.fn, warn)
 
@@ -115,9 +118,9 @@ class Aggregate(KeyedAggregate):
     initializer: Callable[[], Any]
     fn: Step
 
-    def step(self, warn: Warn) -> Step:
+    def step(self, warn: Warn, beginning: Beginning) -> Step:
         """Returns the folding step."""
-        return aggregate_step(self.initializer, self.fn, warn)
+        return aggregate_step(self.initializer, self.fn, warn, beginning)
 
 
 def reduce_step(reducer: Callable[[Any, Any], Any], warn: Warn) -> Step:
@@ -144,13 +147,16 @@ def reduce_step(reducer: Callable[[Any, Any], Any], warn: Warn) -> Step:
     return reduce_
 
 
-def aggregate_step(initializer: Callable[[], Any], fn: Step, warn: Warn) -> Step:
+def aggregate_step(
+    initializer: Callable[[], Any], fn: Step, warn: Warn, beginning: Beginning
+) -> Step:
     """Makes a step of an initializer and an aggregator; warns if it makes no row of the first."""
 
     def fold(key: Any, value: Any, old: Any) -> Any:
         if old is not None:
             return fn(key, value, old)
-        new = fn(key, value, initializer())
+        beginning.aggregate = first = initializer()
+        new = fn(key, value, first)
         if new is None:
             warn()
         return new
@@ -356,4 +362,4 @@ class TableAggregate(GroupedTableAggregate):
 
     def steps(self, warn: Warn) -> tuple[Step, Step]:
         """Returns the aggregators as steps."""
-        return aggregate_step(self.initializer, self.adder, warn), self.subtractor
+        return aggregate_step(self.initializer, self.adder, warn, Beginning()), self.subtractor

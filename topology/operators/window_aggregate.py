@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
-from thalweg.stores.updates import Step, add_one, raise_error, read_and_write
+from thalweg.stores.updates import Beginning, Step, add_one, raise_error, read_and_write
 from thalweg.stores.windowed import (
     TimeWindow,
     UnlimitedWindow,
@@ -74,20 +74,22 @@ class WindowedAggregate(TableMaker):
         """How long after its end a window takes records."""
         return self.windows.grace_ms
 
-    def step(self, warn: Warn) -> Step:
+    def step(self, warn: Warn, beginning: Beginning) -> Step:
         """Returns the function (row, value, old aggregate or None) -> new aggregate or None.
 
         A row is (key, window start).
 
         Args:
             warn: what to call when user code returned None where that is rarely meant.
+            beginning: where to note what a row was begun with.
         """
         raise NotImplementedError
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         store = scope.task.store(self.store_name)
-        step = self.step(self.missing_result.of(scope.name, self.store_name))
+        beginning = Beginning()
+        step = self.step(self.missing_result.of(scope.name, self.store_name), beginning)
         forward, failed, drop, late = scope.forward, scope.failed, scope.drop, scope.late
         windows_for, grace_ms = self.windows.windows_for, self.windows.grace_ms
         window_of = self.windows
@@ -101,7 +103,8 @@ class WindowedAggregate(TableMaker):
         updates = store.updates(forward_change, send_old=self.tells_old_values)
         # A value of None is folded as any other. An error ends the record, whatever windows
         # are left, so it is dealt with below.
-        fold = updates.fold(step, read_and_write(updates, step), raise_error)
+        on_null = read_and_write(updates, step, beginning)
+        fold = updates.fold(step, on_null, raise_error, beginning)
 
         def observed() -> int:
             return stream_time
@@ -142,8 +145,9 @@ def _sized(windows: Any) -> Callable[[int], Window]:
 class WindowCount(WindowedAggregate):
     """Counts the records of each key and window."""
 
-    def step(self, warn: Warn) -> Step:
+    def step(self, warn: Warn, beginning: Beginning) -> Step:
         """Returns the counting step."""
+        beginning.aggregate = 0
         return add_one
 
 
@@ -153,7 +157,7 @@ class WindowReduce(WindowedAggregate):
 
     fn: Callable[[Any, Any], Any]
 
-    def step(self, warn: Warn) -> Step:
+    def step(self, warn: Warn, beginning: Beginning) -> Step:
         """Returns the reducing step."""
         return reduce_step(self.fn, warn)
 
@@ -165,14 +169,15 @@ class WindowAggregate(WindowedAggregate):
     initializer: Callable[[], Any]
     fn: Step
 
-    def step(self, warn: Warn) -> Step:
+    def step(self, warn: Warn, beginning: Beginning) -> Step:
         """Returns the folding step."""
         initializer, fn = self.initializer, self.fn
 
         def fold(row: tuple[Any, int], value: Any, old: Any) -> Any:
             if old is not None:
                 return fn(row[0], value, old)
-            new = fn(row[0], value, initializer())
+            beginning.aggregate = first = initializer()
+            new = fn(row[0], value, first)
             if new is None:
                 warn()
             return new
