@@ -36,19 +36,6 @@ Failed: TypeAlias = Callable[[Exception, Any, Any, int], None]
 """Takes (error, key, value, timestamp) of a step that raised."""
 
 
-class Beginning:
-    """The aggregate that a step began with where there was no row: where the step notes it.
-
-    A store without a cache forwards it as the old value of the change, as the JVM does; a cache
-    forwards what was stored.
-    """
-
-    __slots__ = ("aggregate",)
-
-    def __init__(self, aggregate: Any = None) -> None:
-        self.aggregate = aggregate
-
-
 class Unread:
     """Marks that nobody has read yet which value a row has."""
 
@@ -86,23 +73,12 @@ class Updates(Generic[Key]):
         fold: binds a whole aggregation: returns the function (key, value, timestamp) that
             reads the row of `key`, computes `step(key, value, old)` and writes the result with
             the later of both timestamps. A key or value of None goes to the second argument
-            instead, an error to the third. The fourth is where the step notes what it began with,
-            None if it does not. The step `add_one` is done without a call.
+            instead, an error to the third. The step `add_one` is done without a call.
     """
 
     read: Callable[[Key], Pair | None]
     write: Write[Key]
-    fold: Fold
-
-
-class Fold(Protocol):
-    """Binds a whole aggregation; see `Updates`."""
-
-    def __call__(
-        self, step: Step, on_null: Process, failed: Failed, beginning: Beginning | None = None, /
-    ) -> Process:
-        """Returns the function that folds a record."""
-        ...
+    fold: Callable[[Step, Process, Failed], Process]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,19 +163,14 @@ def raise_error(error: Exception, _key: Any, _value: Any, _timestamp: int) -> No
     raise error
 
 
-def read_and_write(
-    updates: Updates[Key], step: Step, beginning: Beginning | None = None
-) -> Callable[[Key, Any, int], None]:
+def read_and_write(updates: Updates[Key], step: Step) -> Callable[[Key, Any, int], None]:
     """Returns a fold that also takes values of None, and lets errors pass."""
     read, write = updates.read, updates.write
 
     def fold(key: Key, value: Any, timestamp: int) -> None:
         pair = read(key)
         old, newest = (None, timestamp) if pair is None else (pair[0], max(timestamp, pair[1]))
-        new = step(key, value, old)
-        if pair is None and beginning is not None:
-            old = beginning.aggregate
-        write(key, new, old, newest, timestamp)
+        write(key, step(key, value, old), old, newest, timestamp)
 
     return fold
 
@@ -231,9 +202,7 @@ def immediate_updates(
         put(key, new, timestamp if new is not None or deleted_at is None else deleted_at)
         forward(key, new, old, timestamp)
 
-    def fold(
-        step: Step, on_null: Process, failed: Failed, beginning: Beginning | None = None, /
-    ) -> Process:
+    def fold(step: Step, on_null: Process, failed: Failed) -> Process:
         def process(key: Any, value: Any, timestamp: int) -> None:
             if key is None or value is None:
                 on_null(key, value, timestamp)
@@ -246,11 +215,7 @@ def immediate_updates(
                     old, newest = pair[0], max(timestamp, pair[1])
                 new = step(key, value, old)
                 put(key, new, timestamp if new is None else newest)
-                if not send_old:
-                    old = None
-                elif pair is None and beginning is not None:
-                    old = beginning.aggregate
-                forward(key, new, old, newest)
+                forward(key, new, old if send_old else None, newest)
             except Exception as error:
                 failed(error, key, value, timestamp)
 

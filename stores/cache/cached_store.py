@@ -37,7 +37,6 @@ from thalweg.stores.row_format import without_headers
 from thalweg.stores.rows.contract import Change, Row, merge, within
 from thalweg.stores.updates import (
     UNREAD,
-    Beginning,
     Failed,
     Forward,
     Key,
@@ -215,9 +214,7 @@ class CachedStore(Pairs[Key, Span]):
         read = without_headers(self.read) if has_headers else self.read
         return Updates(read, write, self.fold)
 
-    def fold(
-        self, step: Step, on_null: Process, failed: Failed, _beginning: Beginning | None = None, /
-    ) -> Process:
+    def fold(self, step: Step, on_null: Process, failed: Failed) -> Process:
         """Binds a whole aggregation; see `stores.updates.Updates`.
 
         It equals a read, the step and a write, and saves their calls where the row is hot.

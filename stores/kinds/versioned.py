@@ -44,16 +44,7 @@ from thalweg.stores.row_format import TIMESTAMPED, RowFormat
 from thalweg.stores.rows.contract import Row, closed
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.rows.versions import Found, VersionedRows
-from thalweg.stores.updates import (
-    UNREAD,
-    Beginning,
-    Failed,
-    Forward,
-    Pair,
-    Process,
-    Step,
-    Updates,
-)
+from thalweg.stores.updates import UNREAD, Failed, Forward, Pair, Process, Step, Updates
 from thalweg.stores.windowed import FOREVER_MS, epoch_ms
 
 KeySpan: TypeAlias = tuple[bytes | None, bytes | None]
@@ -194,9 +185,7 @@ class VersionedPairs(LowestPairs[Any, KeySpan]):
             finally:
                 current.is_latest = was_latest
 
-        def fold(
-            step: Step, on_null: Process, failed: Failed, beginning: Beginning | None = None, /
-        ) -> Process:
+        def fold(step: Step, on_null: Process, failed: Failed) -> Process:
             def process(key: Any, value: Any, timestamp: int) -> None:
                 if key is None or value is None:
                     on_null(key, value, timestamp)
@@ -204,10 +193,7 @@ class VersionedPairs(LowestPairs[Any, KeySpan]):
                 try:
                     pair = read(key)
                     old, newest = (None, timestamp) if pair is None else pair
-                    new = step(key, value, old)
-                    if pair is None and beginning is not None:
-                        old = beginning.aggregate
-                    write(key, new, old, max(timestamp, newest))
+                    write(key, step(key, value, old), old, max(timestamp, newest))
                 except Exception as error:
                     failed(error, key, value, timestamp)
 

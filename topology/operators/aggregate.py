@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from thalweg.stores.errors import StreamsError
-from thalweg.stores.updates import Beginning, Step, add_one
+from thalweg.stores.updates import Step, add_one
 from thalweg.topology.edges import Edge
 from thalweg.topology.operators.operator import (
     NodeScope,
@@ -72,12 +72,11 @@ class KeyedAggregate(TableMaker):
     store_name: str
     missing_result: MissingResult = field(default_factory=MissingResult, init=False)
 
-    def step(self, warn: Warn, beginning: Beginning) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the function (key, value, old aggregate or None) -> new aggregate or None.
 
         Args:
             warn: what to call when user code returned None where that is rarely meant.
-            beginning: where to note what a row was begun with.
         """
         raise NotImplementedError
 
@@ -85,18 +84,16 @@ class KeyedAggregate(TableMaker):
         """Returns the closure of one task."""
         store = scope.task.store(self.store_name)
         updates = store.updates(scope.forward, send_old=self.tells_old_values)
-        beginning = Beginning()
-        step = self.step(self.missing_result.of(scope.name, self.store_name), beginning)
-        return updates.fold(step, scope.drop, scope.failed, beginning)
+        step = self.step(self.missing_result.of(scope.name, self.store_name))
+        return updates.fold(step, scope.drop, scope.failed)
 
 
 @dataclass(frozen=True, eq=False)
 class Count(KeyedAggregate):
     """Counts the records of each key."""
 
-    def step(self, warn: Warn, beginning: Beginning) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the counting step."""
-        beginning.aggregate = 0
         return add_one
 
 
@@ -106,7 +103,7 @@ class Reduce(KeyedAggregate):
 
     fn: Callable[[Any, Any], Any]
 
-    def step(self, warn: Warn, beginning: Beginning) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the reducing step."""
         return reduce_step(self.fn, warn)
 
@@ -118,9 +115,9 @@ class Aggregate(KeyedAggregate):
     initializer: Callable[[], Any]
     fn: Step
 
-    def step(self, warn: Warn, beginning: Beginning) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the folding step."""
-        return aggregate_step(self.initializer, self.fn, warn, beginning)
+        return aggregate_step(self.initializer, self.fn, warn)
 
 
 def reduce_step(reducer: Callable[[Any, Any], Any], warn: Warn) -> Step:
@@ -147,16 +144,13 @@ def reduce_step(reducer: Callable[[Any, Any], Any], warn: Warn) -> Step:
     return reduce_
 
 
-def aggregate_step(
-    initializer: Callable[[], Any], fn: Step, warn: Warn, beginning: Beginning
-) -> Step:
+def aggregate_step(initializer: Callable[[], Any], fn: Step, warn: Warn) -> Step:
     """Makes a step of an initializer and an aggregator; warns if it makes no row of the first."""
 
     def fold(key: Any, value: Any, old: Any) -> Any:
         if old is not None:
             return fn(key, value, old)
-        beginning.aggregate = first = initializer()
-        new = fn(key, value, first)
+        new = fn(key, value, initializer())
         if new is None:
             warn()
         return new
@@ -362,4 +356,4 @@ class TableAggregate(GroupedTableAggregate):
 
     def steps(self, warn: Warn) -> tuple[Step, Step]:
         """Returns the aggregators as steps."""
-        return aggregate_step(self.initializer, self.adder, warn, Beginning()), self.subtractor
+        return aggregate_step(self.initializer, self.adder, warn), self.subtractor

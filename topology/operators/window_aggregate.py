@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
-from thalweg.stores.updates import Beginning, Step, add_one, raise_error, read_and_write
+from thalweg.stores.updates import Step, add_one, raise_error, read_and_write
 from thalweg.stores.windowed import (
     TimeWindow,
     UnlimitedWindow,
@@ -74,22 +74,20 @@ class WindowedAggregate(TableMaker):
         """How long after its end a window takes records."""
         return self.windows.grace_ms
 
-    def step(self, warn: Warn, beginning: Beginning) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the function (row, value, old aggregate or None) -> new aggregate or None.
 
         A row is (key, window start).
 
         Args:
             warn: what to call when user code returned None where that is rarely meant.
-            beginning: where to note what a row was begun with.
         """
         raise NotImplementedError
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         store = scope.task.store(self.store_name)
-        beginning = Beginning()
-        step = self.step(self.missing_result.of(scope.name, self.store_name), beginning)
+        step = self.step(self.missing_result.of(scope.name, self.store_name))
         forward, failed, drop, late = scope.forward, scope.failed, scope.drop, scope.late
         windows_for, grace_ms = self.windows.windows_for, self.windows.grace_ms
         window_of = self.windows
@@ -103,8 +101,7 @@ class WindowedAggregate(TableMaker):
         updates = store.updates(forward_change, send_old=self.tells_old_values)
         # A value of None is folded as any other. An error ends the record, whatever windows
         # are left, so it is dealt with below.
-        on_null = read_and_write(updates, step, beginning)
-        fold = updates.fold(step, on_null, raise_error, beginning)
+        fold = updates.fold(step, read_and_write(updates, step), raise_error)
 
         def observed() -> int:
             return stream_time
@@ -145,9 +142,8 @@ def _sized(windows: Any) -> Callable[[int], Window]:
 class WindowCount(WindowedAggregate):
     """Counts the records of each key and window."""
 
-    def step(self, warn: Warn, beginning: Beginning) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the counting step."""
-        beginning.aggregate = 0
         return add_one
 
 
@@ -157,7 +153,7 @@ class WindowReduce(WindowedAggregate):
 
     fn: Callable[[Any, Any], Any]
 
-    def step(self, warn: Warn, beginning: Beginning) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the reducing step."""
         return reduce_step(self.fn, warn)
 
@@ -169,15 +165,14 @@ class WindowAggregate(WindowedAggregate):
     initializer: Callable[[], Any]
     fn: Step
 
-    def step(self, warn: Warn, beginning: Beginning) -> Step:
+    def step(self, warn: Warn) -> Step:
         """Returns the folding step."""
         initializer, fn = self.initializer, self.fn
 
         def fold(row: tuple[Any, int], value: Any, old: Any) -> Any:
             if old is not None:
                 return fn(row[0], value, old)
-            beginning.aggregate = first = initializer()
-            new = fn(row[0], value, first)
+            new = fn(row[0], value, initializer())
             if new is None:
                 warn()
             return new
