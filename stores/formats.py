@@ -57,6 +57,8 @@ _MAX_VARINT_BYTES: Final = 5
 pack_int64: Final = _int64.pack
 """Packs a timestamp; what `encode_value_and_timestamp` puts in front."""
 pack_int32: Final = _int32.pack
+pack_window_suffix: Final = _start_and_seqnum.pack
+"""Packs (start in ms, seqnum) of a window; what `encode_window_key` puts behind the key."""
 
 
 def encode_value_and_timestamp(value: bytes, timestamp: int) -> bytes:
@@ -240,34 +242,6 @@ def decode_values(data: bytes) -> list[bytes]:
         message = f"a list of values of {len(data)} bytes does not end with its last value"
         raise DeserializationError(message)
     return found
-
-
-def encode_headers(headers: Sequence[tuple[str, bytes | None]] | None) -> bytes:
-    """Lays out the headers in front of a value, with their length."""
-    if not headers:
-        return b"\x00"
-    parts = [_encode_varint(len(headers))]
-    for name, value in headers:
-        raw_name = name.encode()
-        parts += (_encode_varint(len(raw_name)), raw_name)
-        parts += (b"\x01",) if value is None else (_encode_varint(len(value)), value)
-    laid_out = b"".join(parts)
-    return _encode_varint(len(laid_out)) + laid_out
-
-
-def headers_size(data: bytes) -> int:
-    """Returns how many bytes the headers in front of a value take, with their length.
-
-    Raises:
-        DeserializationError: it ends within them.
-    """
-    if data[:1] == b"\x00":
-        return 1
-    length, start = _decode_varint(data, len(data))
-    if not 0 <= length <= len(data) - start:
-        message = f"a value of {len(data)} bytes says that its headers have {length}"
-        raise DeserializationError(message)
-    return start + length
 
 
 def encode_partition_metadata(

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 from thalweg.stores.builders import (
     StoreBuilder,
     key_value_store,
+    list_store,
     versioned_store,
     window_store,
 )
 from thalweg.stores.serde import Serde, serdes
 from thalweg.stores.testing.host import RecordingHost
 from thalweg.stores.testing.key_value import KeyValueStoreSuite
+from thalweg.stores.testing.lists import ListStoreSuite
 from thalweg.stores.testing.versioned import HISTORY_MS, VersionedStoreSuite
 from thalweg.stores.testing.versioned import SEGMENT_INTERVAL_MS as VERSIONS_INTERVAL_MS
 from thalweg.stores.testing.window import (
@@ -37,10 +39,12 @@ class Stack(NamedTuple):
     is_logged: bool
     is_cached: bool
     is_decoded: bool = True
+    has_headers: bool = False
 
     @property
     def test_name(self) -> str:
         words = [
+            "Headers" if self.has_headers else "",
             "Timestamped" if self.is_timestamped else "Plain",
             "Memory" if self.in_memory else "Rocks",
             "Logged" if self.is_logged else "",
@@ -59,6 +63,8 @@ class Stack(NamedTuple):
         )
         if self.is_timestamped:
             builder = replace(builder, spec=plain.spec.with_timestamps())
+        if self.has_headers:
+            builder = replace(builder, spec=plain.spec.with_headers())
         if not self.is_decoded:
             key_serde, value_serde = _mutable(serdes.string), _mutable(serdes.int64)
             builder = replace(builder, key_serde=key_serde, value_serde=value_serde)
@@ -79,6 +85,9 @@ def stacks() -> Iterator[Stack]:
             yield Stack(is_logged, False, is_logged, is_cached)
     yield Stack(False, True, True, True, is_decoded=False)
     yield Stack(True, True, True, True, is_decoded=False)
+    for is_cached in (False, True):
+        yield Stack(True, True, True, is_cached, has_headers=True)
+    yield Stack(True, False, True, True, has_headers=True)
 
 
 def suite_of(base: Any, builder: StoreBuilder, name: str) -> Any:
@@ -107,6 +116,7 @@ WINDOW = window_store(
     segment_interval_ms=SEGMENT_INTERVAL_MS,
 )
 
+LIST = list_store("st", serdes.string, serdes.int64)
 VERSIONED = versioned_store(
     "st", HISTORY_MS, serdes.string, serdes.int64, segment_interval=VERSIONS_INTERVAL_MS
 )
@@ -118,7 +128,19 @@ for stack in stacks():
     ):
         name = f"{stack.test_name}{ending}"
         globals()[name] = suite_of(suite, stack.describe(plain), name)
+    if not stack.is_timestamped:  # lists have neither a cache nor timestamps
+        name = f"{stack.test_name}List"
+        globals()[name] = suite_of(ListStoreSuite, stack.describe(LIST), name)
 for stack in (Stack(True, in_memory, is_logged, False) for in_memory, is_logged in PLACES):
     name = f"{stack.test_name}Versioned"
     globals()[name] = suite_of(VersionedStoreSuite, stack.describe(VERSIONED), name)
+# Each other byte store, under one stack of each kind.
+for backend in ("sqlite", "lmdb", "files"):
+    for suite, plain, ending in (
+        (KeyValueStoreSuite, KEY_VALUE.with_caching(), "KeyValue"),
+        (WindowStoreSuite, WINDOW, "Window"),
+        (VersionedStoreSuite, VERSIONED, "Versioned"),
+    ):
+        name = f"Test{backend.title()}{ending}"
+        globals()[name] = suite_of(suite, plain.with_backend(backend), name)
 del suite  # else pytest would take it for one more test
