@@ -64,7 +64,7 @@ KEYS = ("k0", "k1", "k2", "ka", "kb", "kc")
 
 def _rows_of(driver: TopologyTestDriver, name: str) -> list[list[Any]]:
     """Returns what is in a store as a user reads it, in its order."""
-    store: Any = driver.store(name)
+    store: Any = driver.get_state_store(name)
     if isinstance(store, VersionedKeyValueStore):
         records = [(key, store.get(key)) for key in KEYS]
         return [[key, str(row.value), row.timestamp] for key, row in records if row is not None]
