@@ -97,10 +97,12 @@ if TYPE_CHECKING:
     from thalweg.streams.uncaught import UncaughtResponse
     from thalweg.streams.worker.progress import Progress
     from thalweg.topology.dsl.builder import StreamsBuilder
-    from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
+    from thalweg.topology.dsl.grouped import KGroupedStream
+    from thalweg.topology.dsl.grouped_table import KGroupedTable
     from thalweg.topology.dsl.options import Materialized
     from thalweg.topology.dsl.stream import BranchedKStream, KStream
     from thalweg.topology.dsl.table import KTable, ValueTransformer
+    from thalweg.topology.dsl.windowed import TimeWindowedKStream
     from thalweg.topology.dsl.windows import (
         TimeWindows,
         UnlimitedWindows,
@@ -330,11 +332,8 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.streams.transport.port": ("TopicPartition",),
     "thalweg.streams.worker.progress": ("Progress",),
     "thalweg.topology.dsl.builder": ("StreamsBuilder",),
-    "thalweg.topology.dsl.grouped": (
-        "KGroupedStream",
-        "KGroupedTable",
-        "TimeWindowedKStream",
-    ),
+    "thalweg.topology.dsl.grouped": ("KGroupedStream",),
+    "thalweg.topology.dsl.grouped_table": ("KGroupedTable",),
     "thalweg.topology.dsl.options": ("Materialized",),
     "thalweg.topology.dsl.stream": (
         "BranchedKStream",
@@ -344,6 +343,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "KTable",
         "ValueTransformer",
     ),
+    "thalweg.topology.dsl.windowed": ("TimeWindowedKStream",),
     "thalweg.topology.dsl.windows": (
         "TimeWindows",
         "UnlimitedWindows",

@@ -4,10 +4,12 @@ Source: JVM `org.apache.kafka.streams.kstream`.
 """
 
 from thalweg.topology.dsl.builder import StreamsBuilder
-from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
+from thalweg.topology.dsl.grouped import KGroupedStream
+from thalweg.topology.dsl.grouped_table import KGroupedTable
 from thalweg.topology.dsl.options import Materialized
 from thalweg.topology.dsl.stream import BranchedKStream, KStream
 from thalweg.topology.dsl.table import KTable, ValueTransformer
+from thalweg.topology.dsl.windowed import TimeWindowedKStream
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, WindowedStreamPartitioner
 
 __all__ = [
