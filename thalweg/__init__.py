@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from thalweg.stores.api import (
         KeyValueStore,
         ReadOnlyKeyValueStore,
+        ReadOnlySessionStore,
         ReadOnlyWindowStore,
+        SessionStore,
         TimestampedKeyValueStore,
         TimestampedWindowStore,
         ValueAndTimestamp,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
         StoreBuilder,
         key_value_store,
         lru_store,
+        session_store,
         timestamped_key_value_store,
         timestamped_window_store,
         window_store,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     )
     from thalweg.stores.serde import Serde, serdes
     from thalweg.stores.windowed import (
+        SessionWindow,
         TimeWindow,
         UnlimitedWindow,
         Window,
@@ -173,6 +177,7 @@ __all__ = [
     "Progress",
     "PunctuationType",
     "ReadOnlyKeyValueStore",
+    "ReadOnlySessionStore",
     "ReadOnlyWindowStore",
     "Record",
     "RecordContext",
@@ -182,6 +187,8 @@ __all__ = [
     "Serde",
     "SerdeError",
     "SerializationError",
+    "SessionStore",
+    "SessionWindow",
     "State",
     "StorageError",
     "StoreBuilder",
@@ -231,6 +238,7 @@ __all__ = [
     "read_topic",
     "retry_or_fail",
     "serdes",
+    "session_store",
     "timestamped_key_value_store",
     "timestamped_window_store",
     "use_partition_time_on_invalid_timestamp",
@@ -242,7 +250,9 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.stores.api": (
         "KeyValueStore",
         "ReadOnlyKeyValueStore",
+        "ReadOnlySessionStore",
         "ReadOnlyWindowStore",
+        "SessionStore",
         "TimestampedKeyValueStore",
         "TimestampedWindowStore",
         "ValueAndTimestamp",
@@ -252,6 +262,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "StoreBuilder",
         "key_value_store",
         "lru_store",
+        "session_store",
         "timestamped_key_value_store",
         "timestamped_window_store",
         "window_store",
@@ -267,6 +278,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "serdes",
     ),
     "thalweg.stores.windowed": (
+        "SessionWindow",
         "TimeWindow",
         "UnlimitedWindow",
         "Window",

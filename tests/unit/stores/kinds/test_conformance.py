@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from thalweg.stores.builders import StoreBuilder, key_value_store, window_store
+from thalweg.stores.builders import StoreBuilder, key_value_store, session_store, window_store
 from thalweg.stores.serde import Serde, serdes
 from thalweg.stores.testing.host import RecordingHost
 from thalweg.stores.testing.key_value import KeyValueStoreSuite
+from thalweg.stores.testing.session import SessionStoreSuite
 from thalweg.stores.testing.window import (
     RETENTION_MS,
     SEGMENT_INTERVAL_MS,
@@ -77,6 +78,7 @@ def suite_of(base: Any, builder: StoreBuilder, name: str) -> Any:
 
     class Suite(base):
         timestamped = builder.is_timestamped
+        is_time_first = getattr(builder.spec, "is_time_first", False)
         logged = builder.logged
         cache_bytes = SMALL_CACHE_BYTES if builder.cached else None
         examples = 50 if builder.backend == "memory" else 10
@@ -98,11 +100,27 @@ WINDOW = window_store(
     segment_interval_ms=SEGMENT_INTERVAL_MS,
 )
 
+SESSION = session_store("st", serdes.string, serdes.int64, retention_ms=RETENTION_MS)
+SESSION = replace(SESSION, spec=replace(SESSION.spec, segment_interval_ms=SEGMENT_INTERVAL_MS))
+
+
+def time_first(plain: StoreBuilder) -> StoreBuilder:
+    spec: Any = plain.spec
+    return replace(plain, spec=replace(spec, is_time_first=True))
+
+
 for stack in stacks():
     for suite, plain, ending in (
         (KeyValueStoreSuite, KEY_VALUE, "KeyValue"),
         (WindowStoreSuite, WINDOW, "Window"),
+        (WindowStoreSuite, time_first(WINDOW), "TimeFirstWindow"),
+        (SessionStoreSuite, SESSION, "Session"),
+        (SessionStoreSuite, time_first(SESSION), "TimeFirstSession"),
     ):
+        if stack.in_memory and ending.startswith("TimeFirst"):
+            continue
+        if stack.is_timestamped and stack.in_memory and ending == "Session":
+            continue
         name = f"{stack.test_name}{ending}"
         globals()[name] = suite_of(suite, stack.describe(plain), name)
 del suite  # else pytest would take it for one more test
