@@ -29,10 +29,12 @@ from thalweg.stores.codec import RowCodec
 from thalweg.stores.directory import STORES_DIRECTORY
 from thalweg.stores.durations import Duration, to_ms
 from thalweg.stores.kinds.key_value import KeyValueSpec
+from thalweg.stores.kinds.list import ListSpec
 from thalweg.stores.kinds.session import SessionSpec
 from thalweg.stores.kinds.typed import StoreSpec
 from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
+from thalweg.stores.sides import WrappingSerde
 
 Backend = Literal["rocks", "memory"]
 
@@ -88,11 +90,6 @@ class StoreBuilder:
         return self.spec.kind
 
     @property
-    def is_window(self) -> bool:
-        """Whether rows are found by key and window start."""
-        return isinstance(self.spec, WindowSpec)
-
-    @property
     def is_timestamped(self) -> bool:
         """Whether rows carry the event time of their value."""
         return self.spec.is_timestamped
@@ -121,8 +118,8 @@ class StoreBuilder:
         """Returns the same with serdes for what has none."""
         return replace(
             self,
-            key_serde=self.key_serde or key_serde,
-            value_serde=self.value_serde or value_serde,
+            key_serde=_or_default(self.key_serde, key_serde),
+            value_serde=_or_default(self.value_serde, value_serde),
         )
 
     def changelog_config(self, additional_ms: int) -> dict[str, str]:
@@ -153,6 +150,12 @@ class StoreBuilder:
         if self.backend == "memory":
             return MemoryByteStore(self.name)
         return RocksByteStore(self.name, host.directory / STORES_DIRECTORY / self.name)
+
+
+def _or_default(serde: Serde[Any] | None, default: Serde[Any]) -> Serde[Any]:
+    if isinstance(serde, WrappingSerde):
+        return serde.with_default(default)
+    return serde or default
 
 
 def key_value_store(
@@ -218,6 +221,27 @@ def lru_store(
         key_serde=key_serde,
         value_serde=value_serde,
     )
+
+
+def list_store(
+    name: str,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a map from keys to lists, to which values are added one at a time.
+
+    Such a store has no cache: each addition is written at once, and logs the whole list.
+
+    Args:
+        name: the store's name.
+        key_serde: how keys are written; None for the application's default.
+        value_serde: how one value of a list is written.
+        in_memory: keep rows in memory only; they are restored from the changelog.
+    """
+    plain = key_value_store(name, key_serde, value_serde, in_memory=in_memory)
+    return replace(plain, spec=ListSpec())
 
 
 def default_segment_interval_ms(retention_ms: int) -> int:

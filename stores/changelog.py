@@ -9,7 +9,8 @@ itself. A change that cannot be logged ends the task before anything of it is co
 
 The timestamp is that of the value where rows have one, else the current record's. A
 deletion is logged with the timestamp it is written with: that of the record that deletes.
-No headers: the JVM logs none unless told to keep positions for queries.
+No headers: the JVM logs none unless told to keep positions for queries. Stores of joins of
+streams are different: their changes carry the headers of the record, as the JVM's since 4.3.
 
 Source: JVM `ChangeLoggingKeyValueBytesStore`, `ChangeLoggingTimestampedKeyValueBytesStore`,
 `ChangeLoggingWindowBytesStore`, `ChangeLoggingTimestampedWindowBytesStore`,
@@ -23,7 +24,7 @@ from typing import Any, Final, TypeAlias
 
 from thalweg.stores.api import Log
 from thalweg.stores.formats import encode_window_key, pack_int64
-from thalweg.stores.record import CurrentRecord
+from thalweg.stores.record import CurrentRecord, headers_of
 from thalweg.stores.rows.timed import SEGMENT_BYTES
 
 Write: TypeAlias = Callable[[Any, bytes, bytes | None, int], None]
@@ -151,7 +152,8 @@ def duplicates_write(
     log: Log | None,
     current: CurrentRecord,
     *,
-    timestamped: bool,
+    pack: Callable[[bytes, int], bytes],
+    with_headers: bool = False,
 ) -> DuplicateWrite:
     """Returns the write of a window store that keeps duplicates, by the user's key.
 
@@ -161,19 +163,19 @@ def duplicates_write(
     Args:
         put: writes a window row below and returns its seqnum.
         log: appends to the changelog; None where the store has none.
-        current: tells the time of the record being processed.
-        timestamped: whether rows carry the timestamp of their value.
+        current: tells the headers of the record being processed.
+        pack: lays out a row of a value and its timestamp.
+        with_headers: whether a change is logged with the headers of the record.
     """
     seqnum = 0
 
     def write(key: bytes, start_ms: int, value: bytes | None, timestamp: int) -> None:
         nonlocal seqnum
-        packed = pack_int64(timestamp) + value if timestamped and value is not None else value
-        number = put(key, start_ms, packed)
+        number = put(key, start_ms, None if value is None else pack(value, timestamp))
         if log is not None:
             # Never behind the store's own number, which goes on from what was restored.
             seqnum = max(seqnum + 1 & _LARGEST_SEQNUM, number)
-            time = timestamp if timestamped else current.timestamp
-            log(encode_window_key(key, start_ms, seqnum), value, time, None)
+            headers = headers_of(current.origin) if with_headers else None
+            log(encode_window_key(key, start_ms, seqnum), value, timestamp, headers)
 
     return write

@@ -9,13 +9,20 @@ Source: JVM `StateSerdes`, `ValueAndTimestampSerde`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol
 
 from thalweg.stores.api import StoreHost, ValueAndTimestamp
 from thalweg.stores.errors import DeserializationError, SerializationError
-from thalweg.stores.formats import decode_value_and_timestamp, pack_int64
-from thalweg.stores.record import wrong_timestamp
+from thalweg.stores.formats import (
+    TIMESTAMP_BYTES,
+    decode_value_and_timestamp,
+    encode_headers,
+    headers_size,
+    pack_int64,
+)
+from thalweg.stores.record import RawRecord, headers_of, wrong_timestamp
+from thalweg.stores.rows.contract import Change
 from thalweg.stores.serde import Half, Serde, SerdeHint, bytes_of
 from thalweg.stores.updates import Pair
 
@@ -58,6 +65,9 @@ class Description(Protocol):
 class RowCodec:
     """Encodes and decodes the rows of one store.
 
+    Attributes:
+        has_headers: whether a row carries the headers of the record.
+
     Args:
         builder: the store's description, with serdes.
         host: the task the store lives in.
@@ -65,6 +75,8 @@ class RowCodec:
     Raises:
         ValueError: the store has no serdes.
     """
+
+    has_headers = False
 
     def __init__(self, builder: Description, host: StoreHost) -> None:
         if builder.key_serde is None or builder.value_serde is None:
@@ -99,7 +111,7 @@ class RowCodec:
                     bytes_of(serde, topic, value, serde.serializer(topic)(value))
                 except Exception as clear:
                     cause = clear
-                reason = builder.hint.unwritable(half, cause)
+                reason = builder.hint.unwritable(half, cause, value)
                 message = (
                     f"store '{builder.name}'{builder.hint.by()} cannot write the {half} of a row: "
                     f"{reason}"
@@ -143,6 +155,10 @@ class RowCodec:
             return self.decode_value(value), timestamp
         return self.decode_value(row), NO_TIMESTAMP
 
+    def value_of(self, row: bytes) -> bytes:
+        """Returns the bytes of a row's value."""
+        return row[TIMESTAMP_BYTES:] if self.timestamped else row
+
     def to_user(self, pair: Pair) -> Any:
         """Returns a pair as users of this kind of store see it."""
         return ValueAndTimestamp(pair[0], pair[1]) if self.timestamped else pair[0]
@@ -162,3 +178,33 @@ class RowCodec:
         if value.timestamp.__class__ is not int:
             raise wrong_timestamp(value.timestamp, f"the timestamp of a value in '{self.name}'")
         return value.value, value.timestamp
+
+
+class HeadersRowCodec(RowCodec):
+    """Encodes and decodes rows that carry the headers of the record, and its time.
+
+    Users see the value alone.
+    """
+
+    has_headers = True
+
+    def pack(self, value: bytes, timestamp: int) -> bytes:
+        """Returns the row of a value, with the headers of the record being processed."""
+        return encode_headers(self.current.headers()) + pack_int64(timestamp) + value
+
+    def restored(self, batch: Iterable[RawRecord]) -> Iterator[Change]:
+        """Yields the rows that records of the changelog stand for, in the order of the log."""
+        for timestamp, key, value, origin in batch:
+            if key is not None:
+                row = None
+                if value is not None:
+                    row = encode_headers(headers_of(origin)) + pack_int64(timestamp) + value
+                yield key, row
+
+    def value_of(self, row: bytes) -> bytes:
+        """Returns the bytes of a row's value."""
+        return row[headers_size(row) + TIMESTAMP_BYTES :]
+
+    def unpack(self, row: bytes) -> Pair:
+        """Returns the (value, timestamp) of a row; users of the store see no timestamp."""
+        return self.decode_value(self.value_of(row)), NO_TIMESTAMP

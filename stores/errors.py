@@ -147,6 +147,7 @@ class BackendError(StorageError):
     """A backend failed at what it was asked to do, for example because the disk is full."""
 
 
+@public
 class NoListSupportError(BackendError):
     """A byte store cannot list its keys.
 
@@ -161,18 +162,22 @@ class NoListSupportError(BackendError):
         self.name = name
 
 
+@public
 class CodecError(StorageError):
     """A value cannot be written as bytes or read from them."""
 
 
+@public
 class EncodeError(CodecError):
     """A value cannot be written as bytes."""
 
 
+@public
 class DecodeError(CodecError):
     """Stored bytes cannot be read as a value."""
 
 
+@public
 class CodecMismatchError(CodecError):
     """Stored bytes were written by another codec, or by another version of this one.
 

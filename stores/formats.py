@@ -11,6 +11,11 @@ are big endian and signed; `‖` means "followed by"::
                                     new ‖ 01
                                     zigzag-varint(length of new) ‖ new ‖ old ‖ 02
       read only                     … ‖ is_latest(1) ‖ 03, 04, 05 for the same three
+    unmatched record (joins), key   timestamp(8) ‖ side(1: 1 is the left one) ‖ key
+      its values, a list            01 ‖ count(4) ‖ {length(4) ‖ side(1) ‖ value}, count times
+    value with headers (in memory)  zigzag-varint(length of headers) ‖ headers ‖ timestamp(8) ‖ value
+      headers, if any               count ‖ {length ‖ name ‖ length, -1 for None ‖ value}, count
+                                    times; all numbers zigzag-varints
     offset metadata (commits)       base64 of 02 ‖ partition time(8) ‖ processors' own
       processors' own, if any       count(4) ‖ {length(4) ‖ name ‖ number(8)}, count times
       read only                     base64 of 01 ‖ partition time(8)
@@ -18,7 +23,8 @@ are big endian and signed; `‖` means "followed by"::
 In a changelog a timestamped value stands alone; its timestamp is the record's.
 
 Source: JVM `ValueAndTimestampSerializer`, `WindowKeySchema`, `SessionKeySchema`, `TimeWindowedSerializer`,
-`ChangedSerializer` (KIP-904), `TopicPartitionMetadata` (KIP-695), `ProcessorMetadata`; kafka-streams A14.
+`ChangedSerializer` (KIP-904), `TimestampedKeyAndJoinSideSerializer`, `LeftOrRightValueSerializer`,
+`ListSerializer`, `ValueTimestampHeadersSerializer` (KIP-1271), `TopicPartitionMetadata` (KIP-695), `ProcessorMetadata`; kafka-streams A14.
 """
 
 from __future__ import annotations
@@ -26,7 +32,7 @@ from __future__ import annotations
 import struct
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from struct import Struct
 from types import MappingProxyType
 from typing import Final
@@ -44,6 +50,8 @@ _start_and_seqnum: Final = Struct(">qi")
 _end_and_start: Final = Struct(">qq")
 _metadata: Final = Struct(">bq")
 _int32: Final = Struct(">i")
+_time_and_side: Final = Struct(">q?")
+_LIST_HEAD_BYTES: Final = 5
 _METADATA_VERSION: Final = 2
 _OLD, _NEW, _BOTH = 0, 1, 2
 _WITH_IS_LATEST: Final = 3
@@ -51,6 +59,7 @@ _MAX_VARINT_BYTES: Final = 5
 
 pack_int64: Final = _int64.pack
 """Packs a timestamp; what `encode_value_and_timestamp` puts in front."""
+pack_int32: Final = _int32.pack
 
 
 def encode_value_and_timestamp(value: bytes, timestamp: int) -> bytes:
@@ -190,6 +199,98 @@ def decode_change(data: bytes) -> tuple[bytes | None, bytes | None]:
         return None, data[:end]
     message = f"a change ends with its kind, 0 to 5, got {data[-1]}; was it written by serde?"
     raise DeserializationError(message)
+
+
+def encode_sided_key(timestamp: int, is_left: bool, key: bytes) -> bytes:
+    """Lays out the key of records that a join has not matched: `timestamp(8) ‖ side(1) ‖ key`."""
+    return _time_and_side.pack(timestamp, is_left) + key
+
+
+def decode_sided_key(data: bytes) -> tuple[int, bool, bytes]:
+    """Reads the key of records that a join has not matched.
+
+    Returns:
+        Their timestamp, whether they are of the left side, and the serialised key.
+
+    Raises:
+        DeserializationError: it is shorter than timestamp and side.
+    """
+    if len(data) < _time_and_side.size:
+        raise _short("the key of an unmatched record", data, _time_and_side.size)
+    timestamp, side = _time_and_side.unpack_from(data)
+    return timestamp, side == 1, data[_time_and_side.size :]
+
+
+def appended(values: bytes | None, value: bytes) -> bytes:
+    """Lays out a list of values with one more at its end.
+
+    Args:
+        values: the list as it was laid out before; None for an empty one.
+        value: the serialised value.
+    """
+    if values is None:
+        return b"".join((b"\x01", pack_int32(1), pack_int32(len(value)), value))
+    count: int = _int32.unpack_from(values, 1)[0] + 1
+    return b"".join((b"\x01", pack_int32(count), values[5:], pack_int32(len(value)), value))
+
+
+def encode_values(values: Sequence[bytes]) -> bytes:
+    """Lays out a list of values of any size: `01 ‖ count(4) ‖ {length(4) ‖ value}`."""
+    parts = [b"\x01", pack_int32(len(values))]
+    for value in values:
+        parts += (pack_int32(len(value)), value)
+    return b"".join(parts)
+
+
+def decode_values(data: bytes) -> list[bytes]:
+    """Reads a list of values.
+
+    Raises:
+        DeserializationError: it is no such list.
+    """
+    if len(data) < _LIST_HEAD_BYTES or data[0] != 1:
+        message = f"a list of values begins with 01 and a count, got {data[:8].hex(' ')}"
+        raise DeserializationError(message)
+    at, found = _LIST_HEAD_BYTES, []
+    try:
+        for _ in range(_int32.unpack_from(data, 1)[0]):
+            start = at + _int32.size
+            at = start + _int32.unpack_from(data, at)[0]
+            found.append(data[start:at])
+    except struct.error:
+        at = -1
+    if at != len(data):
+        message = f"a list of values of {len(data)} bytes does not end with its last value"
+        raise DeserializationError(message)
+    return found
+
+
+def encode_headers(headers: Sequence[tuple[str, bytes | None]] | None) -> bytes:
+    """Lays out the headers in front of a value, with their length."""
+    if not headers:
+        return b"\x00"
+    parts = [_encode_varint(len(headers))]
+    for name, value in headers:
+        raw_name = name.encode()
+        parts += (_encode_varint(len(raw_name)), raw_name)
+        parts += (b"\x01",) if value is None else (_encode_varint(len(value)), value)
+    laid_out = b"".join(parts)
+    return _encode_varint(len(laid_out)) + laid_out
+
+
+def headers_size(data: bytes) -> int:
+    """Returns how many bytes the headers in front of a value take, with their length.
+
+    Raises:
+        DeserializationError: it ends within them.
+    """
+    if data[:1] == b"\x00":
+        return 1
+    length, start = _decode_varint(data, len(data))
+    if not 0 <= length <= len(data) - start:
+        message = f"a value of {len(data)} bytes says that its headers have {length}"
+        raise DeserializationError(message)
+    return start + length
 
 
 def encode_partition_metadata(

@@ -142,6 +142,13 @@ class StoredPairs(Pairs[Key, Span]):
     def read_raw(self, entry_key: Any, stored_key: bytes) -> Pair | None:
         """Reads a row by what a cache knows of it."""
 
+    def read_unapplied(self, entry_key: Any, stored_key: bytes) -> Pair | None:
+        """Reads a row even if it went by itself since rows were applied last.
+
+        A cache may still hold changes of that time, which want to be seen with it.
+        """
+        return self.read_raw(entry_key, stored_key)
+
     @abstractmethod
     def ranges(
         self, span: Span, first_from: Callable[[bytes], bytes | None]

@@ -21,7 +21,7 @@ import importlib
 import types
 import uuid as uuid_module
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from struct import Struct
 from typing import (
     Any,
@@ -281,6 +281,12 @@ def _told(error: Exception) -> str:
     return f"{type(error).__qualname__}: {text}" if text else type(error).__qualname__
 
 
+def _unawaited(given: object) -> str:
+    """Returns what messages call something that waits to be run."""
+    name = getattr(given, "__qualname__", "")
+    return f"the {type(given).__name__} of {name}()" if name else shown(given)
+
+
 def reason_of(error: Exception) -> str:
     """Returns why a serde could not do its work, without a remedy; for messages."""
     return (isinstance(error, SerdeError) and error.reason) or _told(error)
@@ -312,8 +318,20 @@ class SerdeHint(NamedTuple):
         """Returns " of <operator>", nothing if it is not known."""
         return self.operator and f" of {self.operator}"
 
-    def unwritable(self, which: Literal["key", "value"], error: Exception) -> str:
-        """Returns the end of a message about what could not be written: why, and the remedy."""
+    def unwritable(self, which: Literal["key", "value"], error: Exception, given: object) -> str:
+        """Returns the end of a message about what could not be written: why, and the remedy.
+
+        Args:
+            which: the half of the record or row.
+            error: why, as the serde says it.
+            given: the key or value.
+        """
+        if isinstance(given, (Awaitable, AsyncIterable)):
+            return (
+                f"it is {_unawaited(given)}, which was never awaited, so that nothing of it ran; "
+                f"let the function that made this {which} return a plain value: a lambda must not "
+                "return what an async function returned"
+            )
         remedy = self.key if which == "key" else self.value
         return f"{reason_of(error)}; give the serde of its type: {remedy}"
 
@@ -649,8 +667,16 @@ class _Schemaless(Serde[Any]):
         Raises:
             TypeError: msgspec cannot.
         """
-        shown = type.__name__ if isinstance(type, builtins.type) else str(type)
-        return _typed(self._module, f"{self._name}({shown})", type, f"a value of type {shown}")
+        named = type.__name__ if isinstance(type, builtins.type) else str(type)
+        try:
+            return _typed(self._module, f"{self._name}({named})", type, f"a value of type {named}")
+        except (TypeError, NameError) as error:
+            message = (
+                f"serdes.{self._name}() takes a type, got {shown(type)}, of which msgspec says: "
+                f"{error}; give a msgspec.Struct, a dataclass, a TypedDict, a type such as int or "
+                f"list[int], or a union of types; serdes.{self._name} alone takes any value"
+            )
+            raise TypeError(message) from None
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ Source: JVM `TimestampedTupleForwarder`, `TimestampedCacheFlushListener`; DESIGN
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NoReturn, Protocol, TypeAlias, TypeVar
 
@@ -78,6 +78,49 @@ class Updates(Generic[Key]):
     read: Callable[[Key], Pair | None]
     write: Write[Key]
     fold: Callable[[Step, Process, Failed], Process]
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What a join of streams does with a window store that keeps duplicates, bound once per task.
+
+    Attributes:
+        put: keeps one more record: (key, value, timestamp). A value of None is logged only.
+        fetch: returns the (timestamp, value) of the records of a key between two timestamps, both
+            included, oldest first. The result must not be changed, nor kept beyond the next
+            `put`.
+    """
+
+    put: Callable[[Any, Any, int], None]
+    fetch: Callable[[Any, int, int], Sequence[tuple[int, Any]]]
+
+
+class KeepsRecords(Protocol):
+    """A store that keeps the records of one side of a join."""
+
+    def records(self) -> Records:
+        """Returns what the join does with it."""
+        ...
+
+
+class KeepsLists(Protocol):
+    """A store that keeps lists of values, in the order of their keys' bytes."""
+
+    def append(self, key: Any, value: Any, timestamp: int, /) -> None:
+        """Adds a value to the end of a key's list, logged with a timestamp."""
+        ...
+
+    def remove(self, key: Any, timestamp: int, /) -> None:
+        """Deletes a key with its list, whether there is one or not."""
+        ...
+
+    def remove_if_present(self, key: Any, timestamp: int, /) -> None:
+        """Deletes a key with its list; where there is none, nothing is logged."""
+        ...
+
+    def entries(self) -> Iterator[tuple[Any, Any]]:
+        """Scans each value under its key."""
+        ...
 
 
 class Materialized(Protocol[Key]):

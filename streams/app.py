@@ -71,6 +71,8 @@ _IDLE_WATCH_MS: Final = 10
 
 _READ_BY_BUILD: Final = (
     "topology_optimization",
+    "process_may_change_keys",
+    "processor_wrapper",
     "upgrade_from",
     "ensure_explicit_internal_resource_naming",
 )

@@ -49,7 +49,7 @@ from thalweg.streams.error_handlers import (
 )
 from thalweg.streams.errors import ConfigError
 from thalweg.streams.similar_names import similar_names
-from thalweg.topology.processor import TimestampExtractor
+from thalweg.topology.processor import ProcessorWrapper, TimestampExtractor
 from thalweg.topology.subtopologies import TopologyConfig
 
 ENVIRONMENT_PREFIX: Final = "THALWEG_"
@@ -105,8 +105,12 @@ class Settings(TypedDict, total=False):
     window_store_changelog_additional_retention_ms: int
     window_store_changelog_additional_retention: timedelta
     topology_optimization: str
+    process_may_change_keys: bool
+    processor_wrapper: ProcessorWrapper | None
     upgrade_from: str | None
     ensure_explicit_internal_resource_naming: bool
+    outer_join_emit_interval_ms: int
+    outer_join_emit_interval: timedelta
     topic_configs: Mapping[str, str]
     consumer_configs: Mapping[str, Any]
     producer_configs: Mapping[str, Any]
@@ -164,8 +168,12 @@ _SETTINGS: Final[Mapping[str, _Setting]] = {
     "replication_factor": _Setting(forms.whole(-1, 32_767), -1),
     "window_store_changelog_additional_retention_ms": _Setting(forms.duration(0), 86_400_000),
     "topology_optimization": _Setting(forms.text, "none"),
+    "process_may_change_keys": _Setting(forms.flag, False),
+    "processor_wrapper": _Setting(forms.processor_wrapper, None),
     "upgrade_from": _Setting(forms.version, None),
     "ensure_explicit_internal_resource_naming": _Setting(forms.flag, False),
+    # None: 1000, and 0 in the test driver.
+    "outer_join_emit_interval_ms": _Setting(forms.optional_duration(0), None),
     "topic_configs": _Setting(forms.texts, _EMPTY, is_mapping=True),
     "consumer_configs": _Setting(forms.overrides, _EMPTY, is_mapping=True),
     "producer_configs": _Setting(forms.overrides, _EMPTY, is_mapping=True),
@@ -222,10 +230,19 @@ class StreamsConfig:
         replication_factor: of internal topics; -1 leaves it to the broker.
         window_store_changelog_additional_retention_ms: added to a window's retention in its
             changelog, for clocks that drift.
-        topology_optimization: "none" or "reuse.ktable.source.topics"; read by `build`, which
-            refuses the JVM's other rewrites.
+        topology_optimization: "none", "all", or some of "reuse.ktable.source.topics",
+            "merge.repartition.topics" and "single.store.self.join", with commas between.
+        process_may_change_keys: where repartition topics are merged, have `process` and
+            `process_values` count as changing what they may change. The JVM knows it as
+            `__enable.process.processValue.fix__`; it changes topologies that run already.
+        processor_wrapper: (name of a processor, supplier) -> supplier, asked of each processor of
+            a `StreamsBuilder`'s topology; see `ProcessorWrapper`. A `Topology` takes its own.
         upgrade_from: version of the JVM library whose formats are written during an upgrade.
         ensure_explicit_internal_resource_naming: refuse generated names of stores and topics.
+        outer_join_emit_interval_ms: how often left and outer joins of streams look for records
+            whose window was closed without a match. The JVM has it as an internal setting,
+            `__emit.interval.ms.kstreams.outer.join.spurious.results.fix__`. The test driver looks
+            each time, unless it is set.
         topic_configs: settings of internal topics, by Kafka's names.
         consumer_configs: settings of the Kafka consumer, by librdkafka's names.
         producer_configs: settings of the Kafka producer.
@@ -261,8 +278,11 @@ class StreamsConfig:
     replication_factor: int
     window_store_changelog_additional_retention_ms: int
     topology_optimization: str
+    process_may_change_keys: bool
+    processor_wrapper: ProcessorWrapper | None
     upgrade_from: str | None
     ensure_explicit_internal_resource_naming: bool
+    outer_join_emit_interval_ms: int | None
     topic_configs: Mapping[str, str]
     consumer_configs: Mapping[str, Any]
     producer_configs: Mapping[str, Any]

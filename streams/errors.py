@@ -22,6 +22,11 @@ must not know who raises or who catches.
     │  └─ StoreLockedError            another process holds the directory
     ├─ StorageError
     │  ├─ BackendError
+    │  │  └─ NoListSupportError       a byte store cannot list its keys
+    │  ├─ CodecError                  a value of a tier and its bytes
+    │  │  ├─ EncodeError
+    │  │  ├─ DecodeError
+    │  │  └─ CodecMismatchError       another codec wrote the bytes
     │  └─ CorruptDataError
     ├─ TaskError
     │  ├─ TaskMigratedError           fenced: give up the task, rejoin
@@ -44,8 +49,13 @@ from __future__ import annotations
 
 from thalweg.stores.errors import (
     BackendError,
+    CodecError,
+    CodecMismatchError,
     CorruptDataError,
+    DecodeError,
     DeserializationError,
+    EncodeError,
+    NoListSupportError,
     Reaction,
     SerdeError,
     SerializationError,
@@ -68,11 +78,16 @@ __all__ = [
     "AuthenticationError",
     "BackendError",
     "BrokerError",
+    "CodecError",
+    "CodecMismatchError",
     "ConfigError",
     "CorruptDataError",
+    "DecodeError",
     "DeserializationError",
+    "EncodeError",
     "GroupError",
     "MissingTopicsError",
+    "NoListSupportError",
     "OffsetOutOfRangeError",
     "ProcessingError",
     "ProductionError",

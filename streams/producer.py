@@ -181,9 +181,10 @@ class Producer:
         values = serde_of(value[0], "value_serde of send()") or self._value_serde
         own = Headers(headers or ())
         half, cause = write_fault(topic, error, (keys, key[1]), (values, value[1]), own)
+        given = key[1] if half == "key" else value[1]
         wrong = SerializationError(
             f"cannot write the {half} of a record for topic {topic!r}: "
-            f"{_SEND.unwritable(half, cause)}",
+            f"{_SEND.unwritable(half, cause, given)}",
             topic=topic,
         )
         wrong.__cause__ = cause

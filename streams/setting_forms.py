@@ -19,6 +19,7 @@ from thalweg.stores.callables import arity
 from thalweg.stores.serde import SERDE_NAMES, Serde, attribute_named, serde_meant, serde_of
 from thalweg.streams.error_handlers import BUILT_IN, ErrorHandler
 from thalweg.topology.processor import (
+    ProcessorWrapper,
     TimestampExtractor,
     fail_on_invalid_timestamp,
     log_and_skip_on_invalid_timestamp,
@@ -60,6 +61,12 @@ def whole(least: int, most: int = _LONG_MAX, *, unit: str = "") -> Callable[[obj
 def duration(least: int) -> Callable[[object], int]:
     """Returns the reader of milliseconds from `least` on."""
     return whole(least, unit="milliseconds")
+
+
+def optional_duration(least: int) -> Callable[[object], int | None]:
+    """Returns the reader of milliseconds from `least` on, or of None."""
+    read = duration(least)
+    return lambda value: None if value is None else read(value)
 
 
 def size(least: int) -> Callable[[object], int]:
@@ -206,6 +213,17 @@ def extractor(value: object) -> TimestampExtractor | None:
     if value is not None:
         arity(value, {2: "record, partition_time_ms"}, "a timestamp extractor:")
     return cast("TimestampExtractor | None", value)
+
+
+def processor_wrapper(value: object) -> ProcessorWrapper | None:
+    """Reads a wrapper of processors, or its name."""
+    if isinstance(value, str) and ":" in value:
+        value = _named(value)
+    if value is not None and not callable(value):
+        raise ValueError("a callable (name, supplier) that returns a supplier, or module:attribute")
+    if value is not None:
+        arity(value, {2: "name, supplier"}, "a processor wrapper:")
+    return cast("ProcessorWrapper | None", value)
 
 
 def texts(value: object) -> Mapping[str, str]:

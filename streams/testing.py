@@ -1,8 +1,8 @@
 """The test driver: a whole topology in one task, record by record, without a log.
 
 Owns the order in which a piped record goes through the topology until nothing moves any more,
-and the topics a test writes and reads. Time stands still until the test moves it. Use it from
-one thread.
+and the stores as a test sees them. Time stands still until the test moves it. Use it from one
+thread. The topics that a test writes and reads are in `testing_topics`.
 
     with TopologyTestDriver(builder, application_id="app") as driver:
         lines = driver.create_input_topic("lines", value_serde=serdes.string)
@@ -14,28 +14,23 @@ One task, 0_0, holds all subtopologies; every topic has one partition. After eac
 driver commits, so that caches do not hide updates; with `commit="manual"` it commits only
 when told.
 
-Source: JVM `TopologyTestDriver`, `TestInputTopic`, `TestOutputTopic`, `TestRecord`.
+Source: JVM `TopologyTestDriver`.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import (
     Any,
-    ClassVar,
     Final,
-    Generic,
     Literal,
-    NamedTuple,
     Self,
     TypeVar,
     Unpack,
@@ -45,31 +40,21 @@ from typing import (
 from thalweg.stores.api import TaskStore
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.callables import shown
-from thalweg.stores.durations import to_ms
 from thalweg.stores.formats import decode_partition_metadata, encode_partition_metadata
 from thalweg.stores.record import (
     HeaderList,
-    Headers,
     RawRecord,
     checked_headers,
-    wrong_timestamp,
 )
 from thalweg.stores.serde import (
     Serde,
-    SerdeHint,
-    bytes_of,
-    read_fault,
     serde_of,
-    write_fault,
 )
 from thalweg.streams.clock import ManualClock
 from thalweg.streams.config import Settings, StreamsConfig
 from thalweg.streams.error_handlers import BUILT_IN
 from thalweg.streams.errors import (
     AppStateError,
-    DeserializationError,
-    SerializationError,
-    TransportError,
     UnknownStoreError,
 )
 from thalweg.streams.observe.metrics import Metric, of_task
@@ -80,6 +65,15 @@ from thalweg.streams.tasks.failures import FailurePolicy
 from thalweg.streams.tasks.global_task import NoLetters
 from thalweg.streams.tasks.plan import whole_plan
 from thalweg.streams.tasks.task import TaskId
+from thalweg.streams.testing_topics import (
+    ProducedRecord,
+    TestInputTopic,
+    TestOutputTopic,
+    TestRecord,
+    duration_ms,
+    moment_ms,
+    unknown_topic,
+)
 from thalweg.streams.transport.port import OffsetAndMetadata, Send, TopicPartition
 from thalweg.topology.dsl.builder import StreamsBuilder
 from thalweg.topology.physical import SinkNode, Topology
@@ -88,48 +82,15 @@ from thalweg.topology.subtopologies import Subtopology, subtopologies, topic_nam
 K = TypeVar("K")
 V = TypeVar("V")
 
+__all__ = [
+    "ProducedRecord",
+    "TestInputTopic",
+    "TestOutputTopic",
+    "TestRecord",
+    "TopologyTestDriver",
+]
+
 _APPLICATION_ID: Final = "test-driver"
-_INPUT: Final = SerdeHint.of("create_input_topic")
-_OUTPUT: Final = SerdeHint.of("create_output_topic")
-
-
-class ProducedRecord(NamedTuple):
-    """A record that left the topology, in bytes.
-
-    Attributes:
-        topic: where to.
-        partition: where the application chose it, else None.
-        key: its key.
-        value: its value.
-        timestamp: epoch milliseconds; None was left to the log.
-        headers: names and values, in order.
-    """
-
-    topic: str
-    partition: int | None
-    key: bytes | None
-    value: bytes | None
-    timestamp: int | None
-    headers: HeaderList
-
-
-@dataclass(frozen=True, slots=True)
-class TestRecord(Generic[K, V]):
-    """A decoded record of a test's topic.
-
-    Attributes:
-        key: its key.
-        value: its value.
-        timestamp: epoch milliseconds; None, on input, takes the topic's time.
-        headers: its headers.
-    """
-
-    __test__: ClassVar[bool] = False  # not a test, whatever pytest thinks of its name
-
-    key: K
-    value: V
-    timestamp: int | None = None
-    headers: Headers = field(default_factory=Headers)
 
 
 class _Capture:
@@ -219,8 +180,10 @@ class TopologyTestDriver:
             config = StreamsConfig(**settings)
         if isinstance(topology, StreamsBuilder):
             topology = topology.build(config)
+        if config.outer_join_emit_interval_ms is None:
+            config = config.replace(outer_join_emit_interval_ms=0)
         self.config = config
-        self.clock = ManualClock(_moment_ms(wall_clock_ms, "wall_clock_ms"))
+        self.clock = ManualClock(moment_ms(wall_clock_ms, "wall_clock_ms"))
         self._topology = topology
         self._commits = commit == "every-record"
         self._capture = _Capture(is_exactly_once=config.is_exactly_once)
@@ -359,7 +322,7 @@ class TopologyTestDriver:
             start: time of the first record; the driver's wall clock by default.
             auto_advance: by how much the topic's time advances after each record.
         """
-        start_ms = self.clock.now_ms() if start is None else _moment_ms(start)
+        start_ms = self.clock.now_ms() if start is None else moment_ms(start)
         return TestInputTopic(
             self,
             topic,
@@ -368,7 +331,7 @@ class TopologyTestDriver:
             serde_of(value_serde, "value_serde of create_input_topic()")
             or self.config.default_value_serde,
             start_ms,
-            _duration_ms(auto_advance),
+            duration_ms(auto_advance),
         )
 
     def pipe_raw(
@@ -391,9 +354,9 @@ class TopologyTestDriver:
             if data is not None and not isinstance(data, bytes):
                 message = f"pipe_raw() takes the {half} as bytes, got {shown(data)}"
                 raise TypeError(message)
-        timestamp = _moment_ms(timestamp, "the timestamp of a piped record")
+        timestamp = moment_ms(timestamp, "the timestamp of a piped record")
         if not self._append(topic, key, value, timestamp, list(checked_headers(headers))):
-            raise _unknown_topic(
+            raise unknown_topic(
                 topic, "read", self._source_topics(), [p.pattern for p in self._patterns]
             )
         self._settle()
@@ -405,7 +368,7 @@ class TopologyTestDriver:
             duration: a timedelta, or milliseconds.
         """
         self._refuse_closed()
-        self.clock.advance(_duration_ms(duration))
+        self.clock.advance(duration_ms(duration))
         if self._task is not None:
             try:
                 self._task.punctuate_wall_clock(self.clock.now_ms())
@@ -608,7 +571,7 @@ class TopologyTestDriver:
         if topic not in self._read:
             written = self._sink_topics()
             if topic not in written and not self._may_write_anywhere():
-                raise _unknown_topic(topic, "write", written)
+                raise unknown_topic(topic, "write", written)
         return self._read.setdefault(topic, deque())
 
     # -- state ---------------------------------------------------------------------------
@@ -696,235 +659,3 @@ class TopologyTestDriver:
             if error is None:
                 raise
             error.add_note(f"The driver could not be closed: {closing}")
-
-
-class TestInputTopic(Generic[K, V]):
-    """A topic a test writes; made by `TopologyTestDriver.create_input_topic`."""
-
-    __test__ = False
-
-    def __init__(
-        self,
-        driver: TopologyTestDriver,
-        topic: str,
-        key_serde: Serde[K],
-        value_serde: Serde[V],
-        start_ms: int,
-        auto_advance_ms: int,
-    ) -> None:
-        self._driver = driver
-        self._topic = topic
-        self._serdes = key_serde, value_serde
-        self._encode_key = key_serde.header_serializer(topic)
-        self._encode_value = value_serde.header_serializer(topic)
-        self._now_ms = start_ms
-        self._auto_advance_ms = _forward(auto_advance_ms)
-
-    def pipe_input(
-        self,
-        key: K | None,
-        value: V | None,
-        timestamp: datetime | int | None = None,
-        headers: Headers | None = None,
-    ) -> None:
-        """Pipes a record; without a timestamp it gets the topic's time, which then advances.
-
-        Raises:
-            SerializationError: key or value is not of its serde's type.
-            TypeError: the timestamp is neither an int nor a datetime, or the headers are none.
-            StreamsError: the record failed, and its handler said to stop.
-        """
-        own = Headers(checked_headers(() if headers is None else headers))
-        if timestamp is None:
-            timestamp_ms = self._now_ms
-            self._now_ms += self._auto_advance_ms
-        else:
-            timestamp_ms = _moment_ms(timestamp, "the timestamp of a piped record")
-        key_serde, value_serde = self._serdes
-        topic = self._topic
-        try:
-            raw_key, raw_value = None, None
-            if key is not None:
-                raw_key = bytes_of(key_serde, topic, key, self._encode_key(key, own))
-            if value is not None:
-                raw_value = bytes_of(value_serde, topic, value, self._encode_value(value, own))
-        except Exception as error:
-            half, cause = write_fault(topic, error, (key_serde, key), (value_serde, value), own)
-            message = (
-                f"cannot write the {half} of a record for topic {topic!r}: "
-                f"{_INPUT.unwritable(half, cause)}"
-            )
-            raise SerializationError(message, topic=topic) from cause
-        self._driver.pipe_raw(topic, raw_key, raw_value, timestamp_ms, own)
-
-    def pipe_value(self, value: V | None, timestamp: datetime | int | None = None) -> None:
-        """Pipes a record without a key."""
-        self.pipe_input(None, value, timestamp)
-
-    def pipe_record(self, record: TestRecord[K, V]) -> None:
-        """Pipes a `TestRecord`."""
-        self.pipe_input(record.key, record.value, record.timestamp, record.headers)
-
-    def pipe_records(self, records: Iterable[TestRecord[K, V]]) -> None:
-        """Pipes records, one after another."""
-        for record in records:
-            self.pipe_record(record)
-
-    def pipe_key_values(
-        self,
-        rows: Iterable[tuple[K | None, V | None]],
-        start: datetime | int | None = None,
-        advance: timedelta | int = 0,
-    ) -> None:
-        """Pipes (key, value) rows; with `start` their times begin there and step by `advance`."""
-        if start is None:
-            for key, value in rows:
-                self.pipe_input(key, value)
-            return
-        now_ms, step_ms = _moment_ms(start), _duration_ms(advance)
-        for key, value in rows:
-            self.pipe_input(key, value, now_ms)
-            now_ms += step_ms
-
-    def pipe_values(
-        self,
-        values: Iterable[V | None],
-        start: datetime | int | None = None,
-        advance: timedelta | int = 0,
-    ) -> None:
-        """Pipes values without keys; times as in `pipe_key_values`."""
-        self.pipe_key_values(((None, value) for value in values), start, advance)
-
-    def advance_time(self, duration: timedelta | int) -> None:
-        """Advances the topic's time."""
-        self._now_ms += _forward(_duration_ms(duration))
-
-
-class TestOutputTopic(Generic[K, V]):
-    """A topic a test reads; made by `TopologyTestDriver.create_output_topic`.
-
-    Records are read once, oldest first. Reading from an empty topic raises LookupError, and
-    asking anything of a topic that the topology does not write a TransportError.
-    """
-
-    __test__ = False
-
-    def __init__(
-        self, driver: TopologyTestDriver, topic: str, key_serde: Serde[K], value_serde: Serde[V]
-    ) -> None:
-        self._driver = driver
-        self._topic = topic
-        self._serdes = key_serde, value_serde
-        self._decode_key = key_serde.header_deserializer(topic)
-        self._decode_value = value_serde.header_deserializer(topic)
-
-    @property
-    def queue_size(self) -> int:
-        """Number of records not read yet."""
-        return len(self._driver.produced(self._topic))
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether every record was read."""
-        return not self._driver.produced(self._topic)
-
-    def read_record(self) -> TestRecord[K, V]:
-        """Returns the next record.
-
-        Raises:
-            LookupError: there is none.
-            DeserializationError: the topic's serdes cannot read it.
-        """
-        queue = self._driver.produced(self._topic)
-        if not queue:
-            written = ", ".join(sorted(self._driver.produced_topic_names())) or "none"
-            message = f"topic {self._topic!r} has no more records (topics written to: {written})"
-            raise LookupError(message)
-        record = queue.popleft()
-        headers = Headers(record.headers)
-        try:
-            key: Any = None if record.key is None else self._decode_key(record.key, headers)
-            value: Any = None if record.value is None else self._decode_value(record.value, headers)
-        except Exception as error:
-            key_serde, value_serde = self._serdes
-            half, cause = read_fault(
-                self._topic,
-                error,
-                (key_serde, record.key),
-                (value_serde, record.value),
-                Headers(record.headers),
-            )
-            message = (
-                f"cannot read the {half} of a record of topic {self._topic!r}: "
-                f"{_OUTPUT.unreadable(half, cause)}"
-            )
-            raise DeserializationError(message, topic=self._topic) from cause
-        return TestRecord(key, value, record.timestamp, headers)
-
-    def read_key_value(self) -> tuple[K, V]:
-        """Returns key and value of the next record; LookupError if there is none."""
-        record = self.read_record()
-        return record.key, record.value
-
-    def read_value(self) -> V:
-        """Returns the value of the next record; LookupError if there is none."""
-        return self.read_record().value
-
-    def read_records_to_list(self) -> list[TestRecord[K, V]]:
-        """Returns all records left."""
-        return [self.read_record() for _ in range(self.queue_size)]
-
-    def read_key_values_to_list(self) -> list[tuple[K, V]]:
-        """Returns key and value of all records left."""
-        return [self.read_key_value() for _ in range(self.queue_size)]
-
-    def read_key_values_to_map(self) -> dict[K, V]:
-        """Returns the last value of each key of all records left.
-
-        Raises:
-            ValueError: a record has no key.
-        """
-        rows = self.read_key_values_to_list()
-        if any(key is None for key, _ in rows):
-            message = f"topic {self._topic!r} has records without a key; read them as a list"
-            raise ValueError(message)
-        return dict(rows)
-
-    def read_values_to_list(self) -> list[V]:
-        """Returns the values of all records left."""
-        return [self.read_value() for _ in range(self.queue_size)]
-
-
-def _unknown_topic(
-    topic: str, verb: Literal["read", "write"], known: Iterable[str], patterns: Iterable[str] = ()
-) -> TransportError:
-    names = sorted(known)
-    shown = ", ".join([*names, *(f"all that match {pattern!r}" for pattern in patterns)])
-    message = f"the topology does not {verb} topic {topic!r}; it {verb}s: {shown or 'none'}"
-    close = difflib.get_close_matches(topic, names, 3)
-    if close:
-        message += f"; did you mean {' or '.join(map(repr, close))}?"
-    return TransportError(message, topic=topic)
-
-
-def _forward(duration_ms: int) -> int:
-    if duration_ms < 0:
-        message = f"a topic's time only goes forward, got {duration_ms} ms"
-        raise ValueError(message)
-    return duration_ms
-
-
-def _duration_ms(duration: timedelta | int) -> int:
-    duration_ms = to_ms(duration)
-    if duration_ms.__class__ is not int:
-        message = f"a duration is a timedelta or an int of milliseconds, got {shown(duration)}"
-        raise TypeError(message)
-    return duration_ms
-
-
-def _moment_ms(moment: datetime | int, what: str = "a topic's time") -> int:
-    if isinstance(moment, datetime):
-        return int(moment.timestamp() * 1000)
-    if moment.__class__ is not int:
-        raise wrong_timestamp(moment, f"{what}, unless a datetime,")
-    return moment

@@ -24,6 +24,7 @@ from thalweg.topology.operators.operator import (
     join_children,
     nowhere,
 )
+from thalweg.topology.operators.wrapped import compile_wrapped
 from thalweg.topology.physical import (
     ProcessorNode,
     SinkNode,
@@ -74,7 +75,11 @@ def compile_chains(
         if isinstance(operator, TableMaker) and operator.begins_propagation:
             assert operator.store_name is not None
             forward = scope.propagation.begins_at(operator.store_name, forward)
-        stages[name] = Stage(operator, NodeScope(name, scope, forward, children, node.stores))
+        place = NodeScope(name, scope, forward, children, node.stores)
+        if node.wrapped is not None:
+            compiled[name] = compile_wrapped(operator, node.wrapped, place)
+            continue
+        stages[name] = Stage(operator, place)
         process = fused(_chain_from(topology, name, stages))
         compiled[name] = process or operator.compile(stages[name].scope)
     return dict(reversed(chains.items()))

@@ -39,12 +39,12 @@ from thalweg.topology.edges import Edge
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.java_order import set_order
 from thalweg.topology.operators.operator import Operator
-from thalweg.topology.operators.process import ProcessorApiOperator, check_supplier
+from thalweg.topology.operators.process import processor_operator, supplied_stores
+from thalweg.topology.operators.wrapped import wrapped
 from thalweg.topology.processor import (
+    AnySupplier,
     AutoOffsetReset,
-    FixedKeyProcessor,
-    FixedKeyProcessorSupplier,
-    ProcessorSupplier,
+    ProcessorWrapper,
     StreamPartitioner,
     TimestampExtractor,
     TopicNameExtractor,
@@ -55,11 +55,6 @@ from thalweg.topology.unions import Unions
 
 Topics: TypeAlias = str | Sequence[str] | re.Pattern[str]
 """What a source reads: a topic, several, or all whose whole name matches a pattern."""
-
-AnySupplier: TypeAlias = (
-    ProcessorSupplier[Any, Any, Any, Any] | FixedKeyProcessorSupplier[Any, Any, Any]
-)
-
 
 _BY_ADD_SOURCE = SerdeHint.of("add_source")
 _BY_ADD_SINK = SerdeHint.of("add_sink")
@@ -116,6 +111,7 @@ class ProcessorNode:
         operator: what it does.
         parents: where its records come from.
         stores: the stores it may use, in the order they were connected.
+        wrapped: makes the processors that the user has put around its operator; None without.
     """
 
     kind: ClassVar[NodeKind] = NodeKind.PROCESSOR
@@ -123,6 +119,7 @@ class ProcessorNode:
     operator: Operator
     parents: tuple[str, ...]
     stores: list[str] = field(default_factory=list)
+    wrapped: AnySupplier | None = None
 
     def describe(self) -> NodeDescription:
         """Returns what is printed about it."""
@@ -171,6 +168,11 @@ PhysicalNode: TypeAlias = SourceNode | ProcessorNode | SinkNode
 class Topology:
     """A graph put together node by node, parents first. Methods return the topology itself.
 
+    Args:
+        processor_wrapper: (name of a processor, supplier) -> supplier, asked of each processor
+            that is added; see `ProcessorWrapper`. A `StreamsBuilder` takes it from the
+            configuration.
+
     Attributes:
         nodes: name -> node, in the order added; to be read only, like all of these.
         stores: name -> store of a task.
@@ -181,7 +183,8 @@ class Topology:
         copartitioned: groups of sources whose topics need equal partition counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, processor_wrapper: ProcessorWrapper | None = None) -> None:
+        self._processor_wrapper = processor_wrapper
         self.nodes: dict[str, PhysicalNode] = {}
         self.stores: dict[str, StoreBuilder] = {}
         self.global_stores: dict[str, StoreBuilder] = {}
@@ -283,11 +286,18 @@ class Topology:
         """
         check_new(name, self.nodes)
         check_parents(name, parents, self._kinds, self._global_nodes)
+        stores: list[StoreBuilder] = []
         if isinstance(supplier, Operator):
-            self._put(ProcessorNode(name, supplier, parents))
-            return self
-        self._put(ProcessorNode(name, _processor_operator(name, supplier), parents))
-        for builder in supplied_stores(supplier):
+            operator = supplier
+        else:
+            operator = processor_operator(name, supplier)
+            stores += supplied_stores(supplier)
+        outer: AnySupplier | None = None
+        if self._processor_wrapper is not None:
+            operator, outer, added = wrapped(name, operator, self._processor_wrapper)
+            stores += added
+        self._put(ProcessorNode(name, operator, parents, wrapped=outer))
+        for builder in stores:
             check_builder(builder)
             self._note_store(builder, f"processor {name!r}", exact=True)
             self.stores[builder.name] = builder
@@ -429,7 +439,7 @@ class Topology:
         operator = (
             supplier
             if isinstance(supplier, Operator)
-            else _processor_operator(processor_name, supplier)
+            else processor_operator(processor_name, supplier)
         )
         check_extractor(timestamp_extractor, f"source {source_name!r}")
         self._put(
@@ -522,8 +532,9 @@ class Topology:
         if None not in counts.values() and len(set(counts.values())) > 1:
             shown = ", ".join(f"{topic}: {count}" for topic, count in sorted(counts.items()))
             raise TopologyError(
-                f"topics that are joined need the same number of partitions ({shown}); "
-                "repartition them to one number"
+                f"topics that are joined need the same number of partitions ({shown}), as they are "
+                f"read by {' and '.join(group)}; give repartition(partitions=...) one number",
+                node=group[0],
             )
         self.copartitioned.append(group)
         return self
@@ -661,24 +672,6 @@ class Topology:
         if store not in node.stores:
             node.stores.append(store)
         self._unions.unite(self._users.setdefault(store, processor), processor)
-
-
-def supplied_stores(supplier: object) -> Sequence[StoreBuilder]:
-    """Returns the stores that a processor supplier brings along (KIP-401)."""
-    stores: Any = getattr(supplier, "stores", None)
-    if callable(stores):
-        stores = stores()
-    return tuple(stores or ())
-
-
-def _processor_operator(name: str, supplier: Any) -> ProcessorApiOperator:
-    """Wraps a supplier, after a look at two of its processors."""
-    try:
-        first = check_supplier(f"processor {name!r}", supplier)
-    except TopologyError as error:
-        error.node = name
-        raise
-    return ProcessorApiOperator(supplier, isinstance(first, FixedKeyProcessor))
 
 
 def _count(partitions: int | None) -> str:

@@ -91,11 +91,15 @@ class FixedKeyRecord(Generic[KIn, VIn]):
 
     def with_value(self, value: VNew) -> FixedKeyRecord[KIn, VNew]:
         """Returns the record with another value and a copy of the headers."""
-        return FixedKeyRecord(self._key, value, self.timestamp, self.headers.copy())
+        made: Any = self.__class__
+        same: FixedKeyRecord[KIn, VNew] = made(
+            self._key, value, self.timestamp, self.headers.copy()
+        )
+        return same
 
     def with_timestamp(self, timestamp: int) -> FixedKeyRecord[KIn, VIn]:
         """Returns the record with another time and a copy of the headers."""
-        return FixedKeyRecord(self._key, self.value, timestamp, self.headers.copy())
+        return self.__class__(self._key, self.value, timestamp, self.headers.copy())
 
     def with_headers(self, headers: Headers) -> FixedKeyRecord[KIn, VIn]:
         """Returns the record with a copy of other headers.
@@ -104,7 +108,7 @@ class FixedKeyRecord(Generic[KIn, VIn]):
             TypeError: they are no headers.
         """
         own = Headers(checked_headers(headers))
-        return FixedKeyRecord(self._key, self.value, self.timestamp, own)
+        return self.__class__(self._key, self.value, self.timestamp, own)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FixedKeyRecord):
@@ -120,6 +124,15 @@ class FixedKeyRecord(Generic[KIn, VIn]):
 
     def __repr__(self) -> str:
         return f"FixedKeyRecord({self._key!r}, {self.value!r}, {self.timestamp}, {self.headers!r})"
+
+
+class ReceivedRecord(FixedKeyRecord[KIn, VIn]):
+    """A record that the runtime made, or one derived from it: its key is one of the partition's.
+
+    A processor may keep it and forward it later, as with the JVM, where no other can be made.
+    """
+
+    __slots__ = ()
 
 
 # -- what a processor may call -------------------------------------------------------------
@@ -311,6 +324,34 @@ method) `stores` may name `StoreBuilder`s to add and connect (KIP-401)."""
 
 FixedKeyProcessorSupplier: TypeAlias = Callable[[], FixedKeyProcessor[KIn, VIn, VOut]]
 """As `ProcessorSupplier`, for processors that cannot change keys."""
+
+AnySupplier: TypeAlias = (
+    ProcessorSupplier[Any, Any, Any, Any] | FixedKeyProcessorSupplier[Any, Any, Any]
+)
+"""Makes processors of either sort."""
+
+ProcessorWrapper: TypeAlias = Callable[[str, AnySupplier], AnySupplier]
+"""Puts something around the processors of a topology: (name of a node, supplier) -> supplier.
+
+It is asked once about each processor node, also of those that operators of the DSL are, but not of
+global stores. What the supplier it returns makes takes the records of that node; it hands them to
+the processor that the given supplier makes, or does not. It calls that one's `init` and `close`
+from its own. An attribute `stores` of the returned supplier adds stores to the node.
+
+The value of a record of a table is a `TableChange`.
+"""
+
+
+class TableChange(NamedTuple):
+    """What processors put around an operator of a table see as the value of a record.
+
+    Attributes:
+        new: the new value, None if the row is deleted.
+        old: the value before, None if there was none or if nobody downstream needs it.
+    """
+
+    new: Any
+    old: Any
 
 
 # -- sinks ---------------------------------------------------------------------------------

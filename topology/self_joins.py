@@ -21,11 +21,10 @@ from thalweg.topology.physical import ProcessorNode, Topology
 
 def settle_self_joins(topology: Topology) -> None:
     """Tells joins and tables of a complete topology whether one change reaches both sides."""
-    owners = {
-        node.operator.store_name: node
-        for node in _processors(topology)
-        if isinstance(node.operator, TableMaker) and node.operator.store_name is not None
-    }
+    owners: dict[str, list[ProcessorNode]] = {}
+    for node in _processors(topology):
+        if isinstance(node.operator, TableMaker) and node.operator.store_name is not None:
+            owners.setdefault(node.operator.store_name, []).append(node)
     writers = _writers(topology, owners)
     sides: dict[str, list[tuple[ProcessorNode, TableJoin]]] = {}
     for node in _processors(topology):
@@ -34,10 +33,10 @@ def settle_self_joins(topology: Topology) -> None:
     for both in sides.values():
         tables = {name for _, join in both for name in join.other_view.store_names()}
         common = set.intersection(*(_ancestors(topology, node.name, writers) for node, _ in both))
-        if any(owners[table].name in common for table in tables):
+        if any(owner.name in common for table in tables for owner in owners[table]):
             for node, join in both:
                 node.operator = replace(join, is_self_join=True)
-            for owner in (owners[table] for table in tables):
+            for owner in (owner for table in tables for owner in owners[table]):
                 assert isinstance(owner.operator, TableMaker)
                 owner.operator = replace(owner.operator, begins_propagation=True)
 
@@ -46,14 +45,15 @@ def _processors(topology: Topology) -> Iterator[ProcessorNode]:
     return (node for node in topology.nodes.values() if isinstance(node, ProcessorNode))
 
 
-def _writers(topology: Topology, owners: Mapping[str, ProcessorNode]) -> dict[str, list[str]]:
+def _writers(topology: Topology, owners: Mapping[str, list[ProcessorNode]]) -> dict[str, list[str]]:
     """Returns table -> nodes of user code that may write into its store, or have it flushed."""
     writers: dict[str, list[str]] = {}
     for node in _processors(topology):
         if isinstance(node.operator, (ProcessorApiOperator, TableTransformValues)):
             for store in node.stores:
-                if store in owners and owners[store] is not node:
-                    writers.setdefault(owners[store].name, []).append(node.name)
+                for owner in owners.get(store, ()):
+                    if owner is not node:
+                        writers.setdefault(owner.name, []).append(node.name)
     return writers
 
 

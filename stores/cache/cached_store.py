@@ -115,8 +115,14 @@ class CachedStore(Pairs[Key, Span]):
 
     def forwarded_row(self, key: Key) -> Pair | None:
         """Reads the row that was forwarded last, which is not one that waits for a flush."""
-        table = self._table
-        entry = table.entry(self._below.entry_key(key))
+        table, below = self._table, self._below
+        entry_key = below.entry_key(key)
+        entry = table.entry(entry_key)
+        if not below.keeps_rows and (entry is None or entry.dirty):
+            # It may have expired while the change that asks for it waited in another cache.
+            self._lookups += 1
+            self._misses += 1
+            return below.read_unapplied(entry_key, below.stored_key(entry_key))
         if entry is None or not entry.dirty:
             return self.read(key)
         self._lookups += 1

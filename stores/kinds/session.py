@@ -40,8 +40,8 @@ from thalweg.stores.codec import RowCodec
 from thalweg.stores.kinds.typed import TypedStore, restored_rows
 from thalweg.stores.pairs import StoredPairs
 from thalweg.stores.rows.contract import Row, closed
+from thalweg.stores.rows.known import KnownKeys, KnownRows
 from thalweg.stores.rows.pending import PendingByteStore
-from thalweg.stores.rows.recent import KnownRows, RecentRows
 from thalweg.stores.rows.sessions import SessionRows
 from thalweg.stores.rows.time_first import TimeFirstSessionRows
 from thalweg.stores.rows.timed import SEGMENT_BYTES
@@ -130,6 +130,7 @@ class SessionSpec:
             retention_ms=self.retention_ms,
             segment_interval_ms=self.segment_interval_ms,
             expired=lambda: host.drop_expired(codec.name),
+            keeps_expired=cache is not None,
         )
         pairs = SessionPairs(segments, codec)
         if cache is None:
@@ -185,6 +186,12 @@ class SessionPairs(StoredPairs[SessionKey, SessionSpan]):
         """Reads a row by where it stands."""
         self.gets += 1
         row = self._get_row(stored_key, entry_key[1])
+        return None if row is None else self.codec.unpack(row)
+
+    def read_unapplied(self, entry_key: Any, stored_key: bytes) -> Pair | None:
+        """Reads a row by the time that was observed when rows were applied last."""
+        self.gets += 1
+        row = self.segments.get_unapplied(stored_key, entry_key[1])
         return None if row is None else self.codec.unpack(row)
 
     def peek(self, key: SessionKey) -> Pair | None:
@@ -272,7 +279,7 @@ class Sessions:
         self,
         stored: SessionPairs,
         cached: CachedStore[SessionKey, SessionSpan] | None,
-        recent: RecentRows[tuple[int, int]],
+        recent: KnownKeys[tuple[int, int]],
         forward: Forward | None,
         *,
         send_old: bool,
@@ -536,7 +543,7 @@ class TypedSessionStore(TypedStore[SessionKey, SessionSpan], SessionReads, Sessi
     ) -> None:
         super().__init__(stored, host, cached)
         self.key_of = stored.segments.key_of
-        self._recent: RecentRows[tuple[int, int]] = RecentRows(
+        self._recent: KnownKeys[tuple[int, int]] = KnownKeys(
             self._load, self._is_cached, lambda time_ms: (time_ms,)
         )
 

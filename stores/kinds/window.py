@@ -33,15 +33,16 @@ from thalweg.stores.api import (
 from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.changelog import duplicates_write, key_first, window_write
-from thalweg.stores.codec import RowCodec
+from thalweg.stores.codec import HeadersRowCodec, RowCodec
 from thalweg.stores.kinds.typed import TypedStore, restored_rows
+from thalweg.stores.kinds.window_records import WindowRecords
 from thalweg.stores.pairs import StoredPairs
-from thalweg.stores.rows.contract import Row, closed
+from thalweg.stores.rows.contract import Change, Row, closed
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.rows.segments import SegmentedRows
 from thalweg.stores.rows.time_first import TimeFirstWindowRows
 from thalweg.stores.rows.timed import SEGMENT_BYTES
-from thalweg.stores.updates import Pair
+from thalweg.stores.updates import Pair, Records
 from thalweg.stores.windowed import FOREVER_MS, TimeWindow, Windowed
 
 WindowKey: TypeAlias = tuple[Any, int]
@@ -78,6 +79,8 @@ class WindowSpec:
         retain_duplicates: keep every put of a key and start, not the last one only.
         is_time_first: rows on disk stand by time first, for an operator that goes over all keys
             of a span of time.
+        logs_headers: log changes with the headers of the record. Then rows in memory have them,
+            too, as in the JVM.
     """
 
     is_timestamped: bool = False
@@ -86,6 +89,7 @@ class WindowSpec:
     segment_interval_ms: int = 0
     retain_duplicates: bool = False
     is_time_first: bool = False
+    logs_headers: bool = False
 
     @property
     def kind(self) -> str:
@@ -118,6 +122,10 @@ class WindowSpec:
     ) -> TypedWindowStore:
         """Stacks the layers of a store."""
         rows = PendingByteStore(open_bytes())
+        if self.logs_headers and not rows.persistent:
+            codec = HeadersRowCodec(codec.builder, host)
+        # As in the JVM, duplicates are not cached: they would replace each other.
+        is_cached = cache is not None and not self.retain_duplicates
         is_time_first = self.is_time_first and rows.persistent
         segments = (TimeFirstWindowRows if is_time_first else SegmentedRows)(
             rows,
@@ -126,10 +134,10 @@ class WindowSpec:
             segment_interval_ms=self.segment_interval_ms,
             retain_duplicates=self.retain_duplicates,
             expired=lambda: host.drop_expired(codec.name),
+            keeps_expired=is_cached,
         )
-        pairs = WindowPairs(segments, codec, self.window_size_ms)
-        # As in the JVM, duplicates are not cached: they would replace each other.
-        if cache is None or self.retain_duplicates:
+        pairs = WindowPairs(segments, codec, self.window_size_ms, logs_headers=self.logs_headers)
+        if cache is None or not is_cached:
             return TypedWindowStore(pairs, host)
         return TypedWindowStore(pairs, host, CachedStore(pairs, cache))
 
@@ -141,12 +149,23 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         segments: keeps the bytes; closed with this.
         codec: encodes keys and values.
         window_size_ms: length of the windows.
+        logs_headers: whether duplicates are logged with the headers of the record.
+
+    Attributes:
+        records: what joins of streams use, in a store that keeps duplicates.
     """
 
     caches_reads = False
     keeps_rows = False  # they expire
 
-    def __init__(self, segments: SegmentedRows, codec: RowCodec, window_size_ms: int) -> None:
+    def __init__(
+        self,
+        segments: SegmentedRows,
+        codec: RowCodec,
+        window_size_ms: int,
+        *,
+        logs_headers: bool = False,
+    ) -> None:
         super().__init__(segments.rows, codec)
         self.window_size_ms = window_size_ms
         self.segments = segments
@@ -158,11 +177,16 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         self.write_raw = window_write(
             segments.put_row, log, codec.current, timestamped=codec.timestamped
         )
-        self._write_duplicate = None
+        self.records: WindowRecords | None = None
         if segments.retain_duplicates:
-            self._write_duplicate = duplicates_write(
-                segments.put, codec.log, codec.current, timestamped=codec.timestamped
+            write = duplicates_write(
+                segments.put,
+                codec.log,
+                codec.current,
+                pack=codec.pack,
+                with_headers=logs_headers,
             )
+            self.records = WindowRecords(segments, codec, write, window_size_ms)
 
     def entry_key(self, key: WindowKey) -> Hashable:
         """Returns the key itself, its first part in bytes where keys are not kept decoded."""
@@ -192,6 +216,12 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         row = self._get_row(stored_key, entry_key[1])
         return None if row is None else self.codec.unpack(row)
 
+    def read_unapplied(self, entry_key: Any, stored_key: bytes) -> Pair | None:
+        """Reads a row by the time that was observed when rows were applied last."""
+        self.gets += 1
+        row = self.segments.get_unapplied(stored_key, entry_key[1])
+        return None if row is None else self.codec.unpack(row)
+
     def peek(self, key: WindowKey) -> Pair | None:
         """Reads as `read` and changes nothing; any thread may call it."""
         row = self.segments.get(self.codec.encode_key(key[0]), key[1])
@@ -203,8 +233,9 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         codec = self.codec
         encoded = None if value is None else codec.encode_value(value)
         raw_key = codec.encode_key(key[0])
-        if self._write_duplicate is not None:
-            self._write_duplicate(raw_key, key[1], encoded, timestamp)
+        if self.records is not None:
+            self.records.write(raw_key, key[1], encoded, timestamp)
+            self.records.forget()
         else:
             self.write_raw(key, self.segments.row_key(raw_key, key[1]), encoded, timestamp)
 
@@ -247,8 +278,8 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
     def close(self) -> None:
         """Releases the rows; writes are refused from here on."""
         super().close()
-        if self._write_duplicate is not None:
-            self._write_duplicate = self.refuse
+        if self.records is not None:
+            self.records.write = self.refuse
 
 
 class WindowReads(ReadOnlyWindowStore[Any, Any]):
@@ -390,9 +421,25 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
         pair = self.codec.from_user(value)
         self.pairs.put((key, start_ms), pair[0], pair[1])
 
+    def records(self) -> Records:
+        """Returns what a join of streams does with the store, which must keep duplicates."""
+        records = self._stored.records
+        if records is None:
+            message = f"store '{self.name}' keeps no duplicates; give retain_duplicates=True"
+            raise ValueError(message)
+        return records.bound()
+
     def restore(self, batch: Sequence[RestoreRecord]) -> None:
         """Applies changelog records straight to the backend; of one key the last wins."""
-        self._stored.segments.restore(restored_rows(batch, timestamped=self.codec.timestamped))
+        if self._stored.records is not None:
+            self._stored.records.forget()
+        self._stored.segments.restore(self._restored(batch))
+
+    def _restored(self, batch: Sequence[RestoreRecord]) -> Iterable[Change]:
+        codec = self.codec
+        if isinstance(codec, HeadersRowCodec):
+            return codec.restored(batch)
+        return restored_rows(batch, timestamped=codec.timestamped)
 
     def read_only(self) -> ReadOnlyWindowStore[Any, Any]:
         """Returns a read-only face that any thread may use while the worker writes."""
@@ -411,6 +458,8 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
                 entry["raw_key"] = row_key[SEGMENT_BYTES:].hex()
             entry["value"] = row.hex()
             entries.append(entry)
+        if self.codec.has_headers:
+            return "timestamped-window-headers", entries
         return "timestamped-window" if self.codec.timestamped else "window", entries
 
 

@@ -77,6 +77,10 @@ class RowStore(Protocol):
 class ExpiringRowStore(RowStore, Protocol):
     """A row store that can forget its lowest rows."""
 
+    @property
+    def apply_count(self) -> int:
+        """How often pending writes were moved to where they last."""
+
     def expire_below(self, upper: bytes) -> None:
         """Deletes, on the next `apply`, every row whose key is below `upper`."""
 

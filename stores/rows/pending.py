@@ -67,6 +67,11 @@ class PendingByteStore:
         """Number of keys written since the last commit."""
         return len(self._pending)
 
+    @property
+    def apply_count(self) -> int:
+        """How often the buffer was written to the backend."""
+        return self._apply_count
+
     def _bind_get(self) -> Callable[[bytes], bytes | None]:
         find, read, absent = self._pending.get, self.backend.get, ABSENT
 

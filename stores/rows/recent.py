@@ -1,154 +1,120 @@
-"""Which recent rows the keys of a store may have, in memory.
+"""The newest rows of a window store that keeps duplicates, in memory, by key.
 
-Owns, for the keys that were asked for last, the times of their rows. An operator that looks for
-rows of a key near a time, record by record, then needs no scan. What is told is where to look:
-a row that is told may be gone, and the reader has to ask the store. A row that is not told is
-not there. It must not know keys, serdes or what keeps the rows.
+Owns which rows are here: all that start at `complete_from_ms` or later, so that whoever reads no
+further back need not look below. Rows are kept in spans of time, and the oldest span goes as a
+whole when there are too many bytes. Every row is in the store below as well, so one that goes is
+only slower to read. It must not know what keys and rows are, nor the store below.
 
-What it holds is bounded: the rows of so many keys, of each only those that are not too old,
-and the keys that a cache has rows of.
-
-Source: none in the JVM, which scans cache and segments for each record.
+Source: none. The JVM opens a RocksDB iterator for each record of a join.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Hashable
-from typing import Any, Final, Generic, Protocol, TypeVar
+from bisect import bisect_left, bisect_right, insort_right
+from collections.abc import Callable, Hashable, Sequence
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
+
+StartAndValue: TypeAlias = tuple[int, Any]
+"""(start in ms, value) of a row."""
+
+NOTHING: Final[Sequence[StartAndValue]] = ()
+NEVER_MS: Final = 2**63 - 1
+
+_start_of: Final = itemgetter(0)
 
 
-class Ordered(Protocol):
-    """What can be sorted."""
+class RecentRows:
+    """Rows by span of time and key, each key's in the order of their starts.
 
-    def __lt__(self, other: Any, /) -> bool: ...
-
-
-Mark = TypeVar("Mark", bound=Ordered)
-"""What tells a key's rows apart, by time: a window's start, or a session's end and start."""
-
-MOST_KEYS: Final = 50_000
-"""How many keys are noted before half of them are forgotten."""
-
-_FEW_ROWS: Final = 16
-"""Up to here nobody looks for rows of a key that are too old."""
-
-
-class KnownRows(Generic[Mark]):
-    """The rows of one key.
-
-    Attributes:
-        marks: the rows, by time; all there are from `floor_ms` on.
-        floor_ms: earlier rows may be missing.
-        limit: how many there are before the oldest are looked through.
-    """
-
-    __slots__ = ("floor_ms", "limit", "marks")
-
-    def __init__(self, marks: list[Mark], floor_ms: int) -> None:
-        self.marks = marks
-        self.floor_ms = floor_ms
-        self.limit = max(_FEW_ROWS, 2 * len(marks))
-
-
-class RecentRows(Generic[Mark]):
-    """The rows of many keys. For the worker only.
+    Rows of one start stay in the order they were added in. One thread uses it.
 
     Args:
-        load: returns the marks of a key's rows from a time on, in order, without those that
-            only a cache has.
-        is_cached: tells whether a cache has a row, given (key, mark).
-        bound: returns what is not above any mark of a time and above those before.
-        most_keys: how many keys are noted before half of them are forgotten.
+        reach_ms: how far apart the ends of a read are, about; a read looks at six spans at most.
+        max_bytes: how much is kept, as the caller weighs it.
+        live_from: tells below which start rows are expired; they go when a span begins.
 
     Attributes:
-        young: the keys that were asked for last; others are found by `of`.
+        complete_from_ms: rows that start here or later are all here.
     """
 
-    def __init__(
-        self,
-        load: Callable[[Any, int], list[Mark]],
-        is_cached: Callable[[Any, Mark], bool],
-        bound: Callable[[int], Any],
-        most_keys: int = MOST_KEYS,
-    ) -> None:
-        self.young: dict[Hashable, KnownRows[Mark]] = {}
-        self._old: dict[Hashable, KnownRows[Mark]] = {}
-        self._load = load
-        self._is_cached = is_cached
-        self._bound = bound
-        self._most_young = max(most_keys // 2, 1)
-        self._floor_ms = 0
+    __slots__ = (
+        "_bytes", "_interval_ms", "_live_from", "_max_bytes", "_spans", "_weights", "complete_from_ms",
+    )  # fmt: skip
 
-    def of(self, key: Hashable, floor_ms: int) -> KnownRows[Mark]:
-        """Returns the rows of a key.
+    def __init__(self, reach_ms: int, max_bytes: int, live_from: Callable[[], int]) -> None:
+        self.complete_from_ms = 0
+        self._interval_ms = max(reach_ms // 4, 1)
+        self._max_bytes = max_bytes
+        self._live_from = live_from
+        self._spans: dict[int, dict[Hashable, list[StartAndValue]]] = {}
+        self._weights: dict[int, int] = {}
+        self._bytes = 0
 
-        Args:
-            key: as a cache knows it.
-            floor_ms: earlier rows are of no use any longer.
-        """
-        known = self.young.get(key)
-        if known is None:
-            known = self._old.pop(key, None)
-            if known is None:
-                # A cache may have earlier rows of a key that was forgotten.
-                self._floor_ms = floor_ms = max(floor_ms, self._floor_ms)
-                known = KnownRows(self._load(key, floor_ms), floor_ms)
-            if len(self.young) >= self._most_young:
-                self._turn()
-            self.young[key] = known
-        return known
+    def clear(self, complete_from_ms: int) -> None:
+        """Forgets every row; those that start at or after the given time are to be added."""
+        self._spans.clear()
+        self._weights.clear()
+        self._bytes = 0
+        # A span is here as a whole, or not at all.
+        self.complete_from_ms = -(-complete_from_ms // self._interval_ms) * self._interval_ms
 
-    def add(self, known: KnownRows[Mark], mark: Mark, floor_ms: int) -> None:
-        """Notes a row.
-
-        Args:
-            known: the rows of its key.
-            mark: the row.
-            floor_ms: earlier rows are of no use any longer.
-        """
-        marks = known.marks
-        if not marks or marks[-1] < mark:
-            marks.append(mark)
-        else:
-            at = bisect_left(marks, mark)
-            if marks[at] == mark:
+    def add(self, key: Hashable, start_ms: int, value: Any, weight: int) -> None:
+        """Adds a row, unless it belongs to a span that is not here."""
+        number = start_ms // self._interval_ms
+        span = self._spans.get(number)
+        if span is None:
+            if start_ms < self.complete_from_ms:
                 return
-            marks.insert(at, mark)
-        if len(marks) > known.limit:
-            self._cut(known, floor_ms)
+            self._forget_below(self._live_from())
+            span = self._spans[number] = {}
+            self._weights[number] = 0
+        rows = span.get(key)
+        if rows is None:
+            span[key] = [(start_ms, value)]
+        elif rows[-1][0] <= start_ms:
+            rows.append((start_ms, value))
+        else:
+            insort_right(rows, (start_ms, value), key=_start_of)
+        self._weights[number] += weight
+        self._bytes += weight
+        if self._bytes > self._max_bytes:
+            self._forget_oldest()
 
-    def remove(self, known: KnownRows[Mark], mark: Mark) -> None:
-        """Notes that a row is gone."""
-        marks = known.marks
-        at = bisect_left(marks, mark)
-        if at < len(marks) and marks[at] == mark:
-            del marks[at]
+    def read(self, key: Hashable, from_ms: int, to_ms: int) -> Sequence[StartAndValue]:
+        """Returns the rows of a key that start between two times, both included, oldest first.
 
-    def note(self, key: Hashable, mark: Mark) -> None:
-        """Notes a row that was written by someone who has not looked for rows."""
-        self.add(self.of(key, 0), mark, 0)
+        What is returned must not be changed, and not be kept beyond the next `add`.
+        """
+        find, interval = self._spans.get, self._interval_ms
+        found: Sequence[StartAndValue] = NOTHING
+        for number in range(from_ms // interval, to_ms // interval + 1):
+            span = find(number)
+            if span is not None:
+                rows = span.get(key)
+                if rows is not None:
+                    if rows[0][0] < from_ms or rows[-1][0] > to_ms:
+                        low = bisect_left(rows, from_ms, key=_start_of)
+                        rows = rows[low : bisect_right(rows, to_ms, key=_start_of)]
+                    if rows:
+                        found = [*found, *rows] if found else rows
+        return found
 
-    def clear(self) -> None:
-        """Forgets everything."""
-        self.young.clear()
-        self._old.clear()
+    @property
+    def span_count(self) -> int:
+        """How many spans of time have rows here."""
+        return len(self._spans)
 
-    def _cut(self, known: KnownRows[Mark], floor_ms: int) -> None:
-        if floor_ms > known.floor_ms:
-            marks = known.marks
-            del marks[: bisect_left(marks, self._bound(floor_ms))]
-            known.floor_ms = floor_ms
-        known.limit = max(_FEW_ROWS, 2 * len(known.marks))
+    def _forget_below(self, start_ms: int) -> None:
+        until = start_ms // self._interval_ms
+        for number in [number for number in self._spans if number < until]:
+            self._forget(number)
 
-    def _turn(self) -> None:
-        """Forgets the keys that nobody has asked for lately, but for those with cached rows."""
-        is_cached = self._is_cached
-        kept = {
-            key: known
-            for key, known in self._old.items()
-            if any(is_cached(key, mark) for mark in known.marks)
-        }
-        self._old = self.young
-        self._old.update(kept)
-        self.young = {}
+    def _forget_oldest(self) -> None:
+        while self._bytes > self._max_bytes:
+            self._forget(min(self._spans))
+
+    def _forget(self, number: int) -> None:
+        del self._spans[number]
+        self._bytes -= self._weights.pop(number)
+        self.complete_from_ms = max(self.complete_from_ms, (number + 1) * self._interval_ms)

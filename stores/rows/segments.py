@@ -51,6 +51,8 @@ class SegmentedRows(TimedRows):
         retain_duplicates: keep every put of a key and start under a number of its own.
         expired: hears of a put that was dropped.
         shows_last_ms: whether rows are shown that are older by exactly the retention.
+        keeps_expired: let `get_unapplied` find what expired since rows were applied last, and
+            what was dropped since.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class SegmentedRows(TimedRows):
         retain_duplicates: bool,
         expired: Callable[[], None],
         shows_last_ms: bool = False,
+        keeps_expired: bool = False,
     ) -> None:
         super().__init__(
             rows,
@@ -69,6 +72,7 @@ class SegmentedRows(TimedRows):
             segment_interval_ms=segment_interval_ms,
             expired=expired,
             shows_last_ms=shows_last_ms,
+            keeps_expired=keeps_expired,
         )
         self.retain_duplicates = retain_duplicates
         self._seqnum = 0
@@ -258,6 +262,7 @@ class SegmentedRows(TimedRows):
         # Stable: of one row the last still wins.
         batch.sort(key=_key_of)
         self.rows.restore(self._laid_out(batch))
+        self._note_applied()
 
     def _laid_out(self, changes: list[Change]) -> list[Change]:
         """Returns changes of rows, the key before the time, as they are to stand."""

@@ -209,6 +209,7 @@ class SessionRows(TimedRows):
         # Stable: of one row the last still wins.
         batch.sort(key=_key_of)
         self.rows.restore(self._laid_out(batch))
+        self._note_applied()
 
     def _laid_out(self, changes: list[Change]) -> list[Change]:
         """Returns changes of rows, the key before the time, as they are to stand."""

@@ -57,7 +57,7 @@ class _TimeFirst(TimedRows):
 
     def put_row(self, row_key: bytes, time_ms: int, value: bytes | None) -> None:
         """Writes a row and its index, None deletes both; drops it if it comes too late."""
-        if self._observes(time_ms):
+        if self._accepts(time_ms):
             self._put_both(row_key, value)
 
     def _put_both(self, row_key: bytes, value: bytes | None) -> None:

@@ -55,6 +55,8 @@ class TimedRows:
         segment_interval_ms: span of a segment; of no meaning in memory.
         expired: hears of a put that was dropped.
         shows_last_ms: whether rows are shown that are older by exactly the retention.
+        keeps_expired: let `get_unapplied` find what expired since rows were applied last, and
+            what was dropped since.
 
     Attributes:
         observed_ms: the highest time of a row that was put, -1 before the first; of a store
@@ -70,6 +72,7 @@ class TimedRows:
         segment_interval_ms: int,
         expired: Callable[[], None],
         shows_last_ms: bool = False,
+        keeps_expired: bool = False,
     ) -> None:
         self.rows = rows
         self.observed_ms = _NO_TIME_MS
@@ -81,11 +84,15 @@ class TimedRows:
         self._rows_until_ms = _NO_TIME_MS
         self.live_from_ms = 0
         self._accepted_from_ms = 0
+        self._keeps_expired = keeps_expired
+        self._applied_from_ms = 0, 0
+        self._seen_applies = 0
         # Where every time is a segment of its own, scans of a key must not try them all.
         self._times: SortedList[int] | None = None if rows.persistent else SortedList()
         self._known: set[int] = set()
         if rows.persistent:
             self._resume()
+        self._note_applied()
 
     def _resume(self) -> None:
         """Finds out how far time had come in a store opened again: to its newest segment."""
@@ -105,8 +112,16 @@ class TimedRows:
             time_ms: its time.
             value: what it holds.
         """
-        if self._observes(time_ms):
+        if self._accepts(time_ms):
             self.rows.put(row_key, value)
+
+    def _accepts(self, time_ms: int) -> bool:
+        """Moves time on, and tells whether a row is to be written.
+
+        What expired since rows were applied goes with the next `apply`, and is not read otherwise
+        until then.
+        """
+        return self._observes(time_ms) or (self._keeps_expired and time_ms >= self._applied()[1])
 
     def _observes(self, time_ms: int) -> bool:
         """Moves time on, and tells whether a put at that time is still accepted."""
@@ -126,6 +141,7 @@ class TimedRows:
             times.add(time_ms)
 
     def _observe(self, time_ms: int) -> None:
+        self._applied()
         self.observed_ms = time_ms
         self._rows_until_ms = max(self._rows_until_ms, time_ms)
         self.live_from_ms = time_ms - self._retention_ms + self._hidden_ms
@@ -147,6 +163,30 @@ class TimedRows:
     def get_row(self, row_key: bytes, time_ms: int) -> bytes | None:
         """Reads a row by where it stands, unless it is expired."""
         return None if time_ms < self.live_from_ms else self.rows.get(row_key)
+
+    def get_unapplied(self, row_key: bytes, time_ms: int) -> bytes | None:
+        """Reads as `get_row`, by the time that was observed when rows were applied last."""
+        return None if time_ms < self._applied()[0] else self.rows.get(row_key)
+
+    def _applied(self) -> tuple[int, int]:
+        """Returns from when on rows were live, and accepted, when rows were applied last."""
+        if self._seen_applies != self.rows.apply_count:
+            self._note_applied()
+        return self._applied_from_ms
+
+    def _note_applied(self) -> None:
+        self._seen_applies = self.rows.apply_count
+        self._applied_from_ms = self.live_from_ms, self._accepted_from_ms
+
+    @property
+    def segment_ms(self) -> int:
+        """Span of a segment."""
+        return self._interval_ms
+
+    def segment_start(self, row_key: bytes) -> int:
+        """Returns where the segment of a row begins."""
+        segment: int = _segment.unpack_from(row_key)[0]
+        return segment * self._interval_ms
 
     def _span(self, from_ms: int, to_ms: int) -> tuple[int, int]:
         """Cuts a span to the time in which there can be live rows."""

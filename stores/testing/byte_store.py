@@ -14,95 +14,35 @@ Needs pytest and hypothesis, which the distribution itself does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    precondition,
-    rule,
     run_state_machine_as_test,
 )
 
 from thalweg.stores.bytes.contract import (
     AnyChange,
     ByteStore,
-    ByteView,
     Change,
     RangeDeletion,
-    Row,
     Sync,
     prefix_end,
 )
 from thalweg.stores.errors import StoreClosedError
+from thalweg.stores.testing.byte_store_model import (
+    EDGES,
+    ByteStoreMachine,
+    between,
+    numbered,
+)
 from thalweg.stores.testing.key_value import readers
-
-Rows: TypeAlias = dict[bytes, bytes]
 
 MANY: Final = 2_000
 """Rows of a scan that no backend reads in one go."""
-
-_EDGES: Final = [
-    b"",
-    b"\x00",
-    b"\x00\x00",
-    b"\x00\xff",
-    b"a",
-    b"a\x00",
-    b"ab",
-    b"b",
-    b"\x7f",
-    b"\x80",
-    b"\xff",
-    b"\xff\x00",
-    b"\xff\xff",
-]
-"""Keys in order, at which orders of signed bytes, of text and of padded keys go wrong."""
-
-_bytes = st.lists(st.sampled_from([0, 1, 0x61, 0x80, 0xFE, 0xFF]), max_size=3).map(bytes)
-_values = st.binary(max_size=4)
-_bounds = st.none() | _bytes
-_changes = st.lists(
-    st.tuples(_bytes, st.none() | _values) | st.builds(RangeDeletion, _bytes, _bounds), max_size=8
-)
-_limits = st.none() | st.integers(0, 20)
-
-
-def between(rows: Rows, lower: bytes | None, upper: bytes | None, reverse: bool) -> list[Row]:
-    """Returns what a scan of [lower, upper) must give."""
-    found = [
-        row
-        for row in rows.items()
-        if (lower is None or row[0] >= lower) and (upper is None or row[0] < upper)
-    ]
-    return sorted(found, reverse=reverse)
-
-
-def applied(rows: Rows, changes: Iterable[AnyChange]) -> Rows:
-    """Returns what rows are after a write."""
-    rows = dict(rows)
-    for change in changes:
-        if isinstance(change, RangeDeletion):
-            deleted = between(rows, change.lower, change.upper, False)
-        else:
-            deleted = [row for row in rows.items() if row[0] == change[0]]
-        for key, _ in deleted:
-            del rows[key]
-        if not isinstance(change, RangeDeletion) and change[1] is not None:
-            rows[change[0]] = change[1]
-    return rows
-
-
-def numbered(count: int, value: bytes = b"", prefix: bytes = b"row") -> list[Change]:
-    """Makes rows in order of their keys."""
-    return [(prefix + number.to_bytes(2, "big"), value) for number in range(count)]
 
 
 class ByteStoreSuite:
@@ -137,7 +77,7 @@ class ByteStoreSuite:
         """Reads, writes, scans and reopenings in any order, all against a dict."""
         suite = self
 
-        class Machine(_Machine):
+        class Machine(ByteStoreMachine):
             def open_store(self, directory: Path) -> ByteStore:
                 return suite.open_store(directory)
 
@@ -207,16 +147,16 @@ class ByteStoreSuite:
 
     def test_keys_stand_in_the_order_of_unsigned_bytes(self, store: ByteStore) -> None:
         """A key stands before those it begins."""
-        store.write([(key, b"") for key in reversed(_EDGES)])
-        assert [key for key, _ in store.range()] == _EDGES
-        assert [key for key, _ in store.range(reverse=True)] == _EDGES[::-1]
+        store.write([(key, b"") for key in reversed(EDGES)])
+        assert [key for key, _ in store.range()] == EDGES
+        assert [key for key, _ in store.range(reverse=True)] == EDGES[::-1]
 
     @pytest.mark.parametrize("reverse", [False, True])
     def test_a_range_is_half_open(self, store: ByteStore, reverse: bool) -> None:
         """All pairs of bounds: equal, crossed, between keys, on keys, open."""
-        rows = {key: key[::-1] for key in _EDGES}
+        rows = {key: key[::-1] for key in EDGES}
         store.write(rows.items())
-        bounds = [None, *_EDGES, b"\x00\x01", b"aa", b"\xff\xff\xff"]
+        bounds = [None, *EDGES, b"\x00\x01", b"aa", b"\xff\xff\xff"]
         for lower in bounds:
             for upper in bounds:
                 found = list(store.range(lower, upper, reverse=reverse))
@@ -225,7 +165,7 @@ class ByteStoreSuite:
     @pytest.mark.parametrize("prefix", [b"", b"a", b"\xff", b"\xff\xff", b"a\xff", b"zz"])
     def test_a_prefix_is_a_range(self, store: ByteStore, prefix: bytes) -> None:
         """`prefix_end` bounds the keys that begin with it, 0xFF or not."""
-        keys = sorted({*_EDGES, b"a\xff", b"a\xff\xff", b"\xff\xff\xff", b"b\x00"})
+        keys = sorted({*EDGES, b"a\xff", b"a\xff\xff", b"\xff\xff\xff", b"b\x00"})
         store.write([(key, b"") for key in keys])
         found = [key for key, _ in store.range(prefix, prefix_end(prefix))]
         assert found == [key for key in keys if key.startswith(prefix)]
@@ -426,19 +366,19 @@ class ByteStoreSuite:
 
     def test_a_range_can_be_deleted(self, store: ByteStore) -> None:
         """All pairs of bounds; equal and crossed ones delete nothing."""
-        rows: Rows = dict.fromkeys(_EDGES, b"v")
-        for lower in _EDGES:
-            for upper in _EDGES:
+        rows = dict.fromkeys(EDGES, b"v")
+        for lower in EDGES:
+            for upper in EDGES:
                 store.write(rows.items())
                 store.delete_range(lower, upper)
-                left = {key: b"v" for key in _EDGES if not lower <= key < upper}
+                left = {key: b"v" for key in EDGES if not lower <= key < upper}
                 assert dict(store.range()) == left, (lower, upper)
-                assert all(store.get(key) == left.get(key) for key in _EDGES)
+                assert all(store.get(key) == left.get(key) for key in EDGES)
 
     @pytest.mark.parametrize("sync", Sync)
     def test_a_write_may_delete_ranges(self, store: ByteStore, sync: Sync) -> None:
         """Between other changes, in order: what stands before it goes, what follows stays."""
-        store.write([(key, b"before") for key in _EDGES])
+        store.write([(key, b"before") for key in EDGES])
         changes: list[AnyChange] = [
             (b"a", b"1"),
             (b"x", b"1"),
@@ -452,7 +392,7 @@ class ByteStoreSuite:
         expected = dict.fromkeys((b"", b"\x00", b"\x00\x00", b"\x00\xff", b"b", b"\x7f"), b"before")
         expected |= {b"a\x00": b"2", b"\xff": b"2", b"x": b"1"}
         assert dict(store.range()) == expected
-        assert all(store.get(key) == expected.get(key) for key in [*_EDGES, b"x"])
+        assert all(store.get(key) == expected.get(key) for key in [*EDGES, b"x"])
 
     def test_a_range_without_an_end_can_be_deleted(self, store: ByteStore) -> None:
         """However high its keys are, also those of the same write."""
@@ -593,161 +533,3 @@ class ByteStoreSuite:
         with self.open_store(tmp_path) as store:
             assert store.persistent == persistent
             assert list(store.range()) == (rows if persistent else [])
-
-
-class _OpenScan:
-    """A scan of the machine, with the rows it has still to give."""
-
-    def __init__(self, scan: Iterator[Row], expected: list[Row]) -> None:
-        self.scan = scan
-        self.expected = expected
-
-
-class _Machine(RuleBasedStateMachine):
-    """A byte store and a dict, told the same things."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.directory = TemporaryDirectory()
-        self.rows: Rows = {}
-        self.scans: list[_OpenScan] = []
-        self.views: list[tuple[ByteView, Rows]] = []
-        self.store: ByteStore
-
-    def open_store(self, directory: Path) -> ByteStore:
-        """Opens the store; the suite's."""
-        raise NotImplementedError
-
-    @initialize()
-    def open(self) -> None:
-        """Opens it for the first time."""
-        self.store = self.open_store(Path(self.directory.name))
-
-    @rule(key=_bytes, value=_values)
-    def put(self, key: bytes, value: bytes) -> None:
-        """Writes a row."""
-        self.store.put(key, value)
-        self.rows[key] = value
-
-    @rule(key=_bytes)
-    def delete(self, key: bytes) -> None:
-        """Deletes a row."""
-        self.store.delete(key)
-        self.rows.pop(key, None)
-
-    @rule(changes=_changes, sync=st.sampled_from(Sync))
-    def write(self, changes: list[AnyChange], sync: Sync) -> None:
-        """Writes a few changes, ranges to delete among them."""
-        self.store.write(iter(changes), sync=sync)
-        self.rows = applied(self.rows, changes)
-
-    @rule(prefix=_bytes, count=st.integers(1, 600), value=_values)
-    def write_many(self, prefix: bytes, count: int, value: bytes) -> None:
-        """Writes more rows than a scan reads at a time."""
-        many = dict(numbered(count, value, prefix))
-        sync = Sync.NONE if count % 2 else Sync.PROCESS
-        self.store.write(many.items(), sync=sync)
-        self.rows.update(many)  # type: ignore[arg-type]
-
-    @rule(lower=_bytes, upper=_bytes)
-    def delete_range(self, lower: bytes, upper: bytes) -> None:
-        """Deletes what lies between."""
-        self.store.delete_range(lower, upper)
-        self.rows = {key: v for key, v in self.rows.items() if not lower <= key < upper}
-
-    @rule(key=_bytes)
-    def get(self, key: bytes) -> None:
-        """Reads a row."""
-        assert self.store.get(key) == self.rows.get(key)
-
-    @rule(lower=_bounds, upper=_bounds, reverse=st.booleans(), limit=_limits)
-    def scan(
-        self, lower: bytes | None, upper: bytes | None, reverse: bool, limit: int | None
-    ) -> None:
-        """Scans a range to its end or to a limit."""
-        found = list(self.store.range(lower, upper, reverse=reverse, limit=limit))
-        assert found == between(self.rows, lower, upper, reverse)[:limit]
-
-    @precondition(lambda self: len(self.views) < 3)
-    @rule()
-    def open_view(self) -> None:
-        """Opens a view that stays open."""
-        self.views.append((self.store.view(), dict(self.rows)))
-
-    @precondition(lambda self: self.views)
-    @rule(data=st.data(), lower=_bounds, upper=_bounds, reverse=st.booleans(), limit=_limits)
-    def look(
-        self,
-        data: st.DataObject,
-        lower: bytes | None,
-        upper: bytes | None,
-        reverse: bool,
-        limit: int | None,
-    ) -> None:
-        """Reads an open view by key and range."""
-        view, rows = data.draw(st.sampled_from(self.views))
-        assert [view.get(key) for key in _EDGES] == [rows.get(key) for key in _EDGES]
-        found = list(view.range(lower, upper, reverse=reverse, limit=limit))
-        assert found == between(rows, lower, upper, reverse)[:limit]
-
-    @precondition(lambda self: self.views)
-    @rule()
-    def close_view(self) -> None:
-        """Closes the oldest view."""
-        self.views.pop(0)[0].close()
-
-    @precondition(lambda self: len(self.scans) < 3)
-    @rule(lower=_bounds, upper=_bounds, reverse=st.booleans())
-    def open_scan(self, lower: bytes | None, upper: bytes | None, reverse: bool) -> None:
-        """Opens a scan that stays open."""
-        scan = self.store.range(lower, upper, reverse=reverse)
-        self.scans.append(_OpenScan(scan, between(self.rows, lower, upper, reverse)))
-
-    @precondition(lambda self: self.scans)
-    @rule(data=st.data(), count=st.integers(1, 300))
-    def go_on(self, data: st.DataObject, count: int) -> None:
-        """Reads on in an open scan."""
-        scan = data.draw(st.sampled_from(self.scans))
-        for _ in range(min(count, len(scan.expected))):
-            assert next(scan.scan) == scan.expected.pop(0)
-
-    @precondition(lambda self: self.scans)
-    @rule(data=st.data())
-    def finish(self, data: st.DataObject) -> None:
-        """Reads an open scan to its end."""
-        scan = data.draw(st.sampled_from(self.scans))
-        self.scans.remove(scan)
-        assert list(scan.scan) == scan.expected
-
-    @rule()
-    def flush(self) -> None:
-        """Flushes, which changes nothing to be seen."""
-        self.store.flush()
-
-    @precondition(lambda self: self.store.persistent)
-    @rule()
-    def reopen(self) -> None:
-        """Closes it and opens it again."""
-        self.store.close()
-        self.store = self.open_store(Path(self.directory.name))
-        for scan in self.scans:
-            with pytest.raises(StoreClosedError):
-                list(scan.scan)
-        for view, _ in self.views:
-            with pytest.raises(StoreClosedError):
-                view.get(b"a")
-        self.scans, self.views = [], []
-
-    def teardown(self) -> None:
-        """Compares everything."""
-        try:
-            with closing(self.store):
-                for scan in self.scans:
-                    assert list(scan.scan) == scan.expected
-                for view, rows in self.views:
-                    assert list(view.range()) == between(rows, None, None, False)
-                    view.close()
-                assert list(self.store.range()) == between(self.rows, None, None, False)
-                assert all(self.store.get(key) == value for key, value in self.rows.items())
-        finally:
-            self.directory.cleanup()

@@ -28,8 +28,8 @@ from thalweg.streams.cli.exits import (
 
 if TYPE_CHECKING:
     from thalweg.streams.app import App
-    from thalweg.streams.cli.question import HasStores, Shown
-    from thalweg.streams.queries.client import RowsAsked, StoreClient
+    from thalweg.streams.queries.client import Answers, PageAnswers, RunningStore
+    from thalweg.streams.queries.kinds.kind import RowsAsked
     from thalweg.streams.worker.progress import Progress
 
 _WATCH: Final = timedelta(milliseconds=100)
@@ -134,14 +134,15 @@ def query(
     Output is a table, with tabs between the columns when it does not go to a terminal; with
     --json rows look as they do over HTTP. For a key that is not there the exit code is 1.
     """
-    from thalweg.streams.cli.question import planned
+    from thalweg.streams.cli.question import refuse_contradictions, refuse_unreadable
     from thalweg.streams.cli.script import load_app
     from thalweg.streams.cli.settings import given_settings, refuse_missing_log
     from thalweg.streams.observe import logs
-    from thalweg.streams.queries.client import RowsAsked
+    from thalweg.streams.queries.client import RunningStore
+    from thalweg.streams.queries.kinds.kind import RowsAsked
 
     logs.install("people", log_level.value, traces=is_debug())
-    asked = RowsAsked(key, lower, upper, prefix, time_from, time_to, reverse)
+    asked = RowsAsked(key, lower, upper, prefix, time_from, time_to, reverse=reverse)
     answer = _Answer(asked, limit, is_count=count, as_json=as_json)
     if url is not None:
         _refuse_beside_url(script, store, settings, config, data_dir, state_dir)
@@ -153,9 +154,12 @@ def query(
     given = given_settings(settings or (), config, {"data_dir": data_dir, "state_dir": state_dir})
     app = load_app(script, given, config)
     if store is None:
-        _list_stores(app.application_id, _stores_of(app), as_json=as_json)
+        answer.write_stores(app.application_id, _stores_of(app))
         return
-    rows_of = planned(app, store, asked)
+    builder = app.store_builder(store)
+    found = RunningStore.of(builder)
+    refuse_contradictions(asked, found)
+    refuse_unreadable(asked, builder)
     if not app.config.is_local:
         message = (
             "an application on Kafka is asked while it runs, over HTTP: give --url "
@@ -165,7 +169,7 @@ def query(
         raise UsageError(message)
     refuse_missing_log(app.config)
     with _answering(app) as answers:
-        answer.write(rows_of(answers), store, is_window=app.store_builder(store).is_window)
+        answer.write(answers, found)
 
 
 class _Answer:
@@ -179,27 +183,49 @@ class _Answer:
         self._is_count = is_count
         self.as_json = as_json
 
-    def write(self, rows: Iterator[Shown], store: str, *, is_window: bool) -> None:
+    def write_stores(self, whose: str, stores: Sequence[RunningStore]) -> None:
+        """Writes which stores there are.
+
+        Raises:
+            UsageError: rows were asked for, and of no store.
+        """
+        if (
+            any(part not in (None, False) for part in self.asked)
+            or self.limit is not None
+            or self._is_count
+        ):
+            known = ", ".join(one.name for one in stores)
+            message = (
+                "give the name of the STORE whose rows are asked for; "
+                + (f"{whose} has {known}" if known else f"{whose} has no stores")
+                + "; without a store, and without options for rows, the stores are listed"
+            )
+            raise UsageError(message)
+        _list_stores(whose, stores, as_json=self.as_json)
+
+    def write(self, answers: Answers, store: RunningStore) -> None:
         """Writes rows, or how many they are.
 
         Raises:
             typer.Exit: there is nothing of the key that was asked for.
         """
-        from thalweg.streams.cli.question import tell_absent, write_json, write_rows
+        from thalweg.streams.cli.question import shown_rows, tell_absent, write_json, write_rows
+        from thalweg.streams.queries.client import asked_rows
 
         limit = self.limit
+        rows = shown_rows(asked_rows(answers, store, self.asked, limit), store)
         if self._is_count:
             found = sum(1 for _ in itertools.islice(rows, limit))
             typer.echo(str(found))
         elif self.as_json:
             found = write_json(itertools.islice(rows, limit))
         else:
-            found = write_rows(rows, limit, is_window=is_window)
+            found = write_rows(rows, limit, store)
         if found or limit == 0:
             return
         is_for_programs = self._is_count or self.as_json
         if self.asked.key is not None or not is_for_programs:
-            tell_absent(self.asked, store, is_window=is_window)
+            tell_absent(self.asked, store)
         if self.asked.key is not None:
             raise typer.Exit(ExitCode.FAILED)
 
@@ -207,19 +233,16 @@ class _Answer:
 # -- stores --------------------------------------------------------------------------------
 
 
-def _stores_of(app: App) -> list[tuple[str, str, str, str]]:
-    rows: list[tuple[str, str, str, str]] = []
-    for name in app.store_names:
-        builder = app.store_builder(name)
-        assert builder.key_serde is not None
-        assert builder.value_serde is not None
-        rows.append((name, builder.kind, builder.key_serde.name, builder.value_serde.name))
-    return rows
+def _stores_of(app: App) -> list[RunningStore]:
+    from thalweg.streams.queries.client import RunningStore
+
+    return [RunningStore.of(app.store_builder(name)) for name in app.store_names]
 
 
-def _list_stores(whose: str, rows: Sequence[tuple[str, str, str, str]], *, as_json: bool) -> None:
+def _list_stores(whose: str, stores: Sequence[RunningStore], *, as_json: bool) -> None:
     from thalweg.streams.cli.tables import write_table
 
+    rows = [(one.name, one.kind, one.key_serde, one.value_serde) for one in stores]
     columns = ("store", "kind", "key", "value")
     if as_json:
         for row in rows:
@@ -257,7 +280,7 @@ def _ask_worker(url: str, name: str | None, answer: _Answer) -> None:
     """
     from thalweg.streams.errors import BrokerError
     from thalweg.streams.queries.answers import RefusedError
-    from thalweg.streams.queries.client import StoreClient
+    from thalweg.streams.queries.client import PageAnswers
     from thalweg.streams.queries.peer import PeerError, Site, fetch
 
     try:
@@ -265,9 +288,13 @@ def _ask_worker(url: str, name: str | None, answer: _Answer) -> None:
     except ValueError as error:
         message = f"--url: {error}"
         raise UsageError(message) from error
-    client = StoreClient(lambda target: fetch(site, target))
+
+    def get(target: str) -> tuple[int, bytes]:
+        page = fetch(site, target)
+        return page.status, page.body
+
     try:
-        _ask_client(client, str(site), name, answer)
+        _ask_pages(PageAnswers(get), str(site), name, answer)
     except PeerError as error:
         what = "no worker is" if error.is_answering else "no worker answers"
         message = f"{what} at {site}: {error}; give the application_server of a running worker"
@@ -278,24 +305,22 @@ def _ask_worker(url: str, name: str | None, answer: _Answer) -> None:
         raise
 
 
-def _ask_client(client: StoreClient, whose: str, name: str | None, answer: _Answer) -> None:
-    from thalweg.streams.cli.question import refuse_contradictions, shown_rows
+def _ask_pages(pages: PageAnswers, whose: str, name: str | None, answer: _Answer) -> None:
+    from thalweg.streams.cli.question import refuse_contradictions
 
     if name is None:
-        rows = [(one.name, one.kind, one.key_serde, one.value_serde) for one in client.stores()]
-        _list_stores(whose, rows, as_json=answer.as_json)
+        answer.write_stores(whose, pages.stores())
         return
-    store = client.store(name)
-    refuse_contradictions(answer.asked, name, is_window=store.is_window)
-    rows_found = client.rows(store, answer.asked, answer.limit)
-    answer.write(shown_rows(rows_found, store), name, is_window=store.is_window)
+    store = pages.store(name)
+    refuse_contradictions(answer.asked, store)
+    answer.write(pages, store)
 
 
 # -- the application -----------------------------------------------------------------------
 
 
 @contextmanager
-def _answering(app: App) -> Iterator[HasStores]:
+def _answering(app: App) -> Iterator[Answers]:
     """Yields who answers for the stores of an application: its process, or a start of it here.
 
     Raises:
@@ -304,10 +329,11 @@ def _answering(app: App) -> Iterator[HasStores]:
     """
     from thalweg.streams.cli.running import running
     from thalweg.streams.errors import StoreLockedError
+    from thalweg.streams.queries.client import OwnAnswers
 
     found = running(app)
     if found is not None:
-        yield found
+        yield found.answers()
         return
     with ExitStack() as stack:
         try:
@@ -321,7 +347,7 @@ def _answering(app: App) -> Iterator[HasStores]:
                     f"does not run {app.application_id!r}"
                 )
                 raise StoreLockedError(message) from error
-        yield found or app
+        yield OwnAnswers(app) if found is None else found.answers()
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def run(
         from thalweg.streams.worker.progress import Progress
 
         stop_with_supervisor()
-        logs.install(log_format.value, log_level.value, traces=is_debug(), notices=progress)
+        logs.install(log_format.value, log_level.value, traces=is_debug(), notices=True)
         given = given_settings(
             settings or (),
             config,

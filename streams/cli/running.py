@@ -1,14 +1,15 @@
 """An application that runs in another process, on an embedded log that it owns.
 
 Owns how a command finds it, and what it says where it is not there. What may be asked of it is
-told elsewhere (`streams.queries.owner_rows`, `streams.observe.status`).
+told elsewhere (`streams.queries.client`, `streams.observe.status`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
-from thalweg.streams.queries.owner_rows import OwnersStore
+from thalweg.streams.queries.client import PageAnswers
 from thalweg.streams.transport.log.directory import owner_of
 from thalweg.streams.transport.through_owner import find_owner
 
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
     from thalweg.streams.transport.log.owner_client import OwnerClient
 
 
+PATIENCE: Final = timedelta(seconds=60)
+"""How long to ask again a store that is being restored."""
+
+
 class RunningApp:
-    """An application in the process that owns its log; it has stores as an `App` has.
+    """An application in the process that owns its log.
 
     Args:
         app: the application as its script describes it; it is not started.
@@ -34,10 +39,13 @@ class RunningApp:
         """The application's id."""
         return self._app.application_id
 
-    def store(self, name: str, *, timestamped: bool = False) -> Any:
-        """Returns the read-only face of a store."""
-        builder = self._app.store_builder(name)
-        return OwnersStore(self.owner, self.application_id, builder, timestamped=timestamped)
+    def answers(self) -> PageAnswers:
+        """Returns what answers questions to its stores."""
+
+        def get(target: str) -> tuple[int, bytes]:
+            return self.owner.get(self.application_id, target)
+
+        return PageAnswers(get, patience=PATIENCE)
 
 
 def running(app: App) -> RunningApp | None:

@@ -150,7 +150,7 @@ class InstanceSource:
             if error.is_answering:
                 message = f"no worker is at {asked}: {error}; {remedy}"
                 raise BrokerError(message) from error
-            message = f"no instance answers at {asked}: {error}; {remedy}"
+            message = f"no worker answers at {asked}: {error}; {remedy}"
             raise BrokerError(message, retriable=True) from error
         try:
             if page.status != HTTPStatus.OK:
@@ -159,8 +159,8 @@ class InstanceSource:
             told = _decode_metadata(page.body)
         except ValueError as error:
             message = (
-                f"what the instance at {asked} tells of the others cannot be read: {error}; run "
-                "the same version of thalweg in all instances"
+                f"the worker at {asked} answers, but its list of all workers cannot be read: "
+                f"{error}; run the same version of thalweg in all of them"
             )
             raise BrokerError(message) from error
         return ApplicationStatus(
@@ -284,7 +284,7 @@ def _instance_of(endpoint: Endpoint, samples: Samples) -> InstanceStatus:
             )
         )
     if not states and not tasks:
-        message = "they tell of no application"
+        message = "they name no application"
         raise ValueError(message)
     state = states[0] if states else UNKNOWN
     return InstanceStatus(str(endpoint), state, tuple(_sorted(tasks)), endpoint)

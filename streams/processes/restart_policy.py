@@ -113,10 +113,13 @@ class Restarts:
     Args:
         count: how many workers.
         policy: how many crashes are put up with.
+
+    Attributes:
+        policy: the same.
     """
 
     def __init__(self, count: int, policy: RestartPolicy | None = None) -> None:
-        self._policy = policy or RestartPolicy()
+        self.policy = policy or RestartPolicy()
         self._workers = {number: _Worker() for number in range(1, count + 1)}
         self._exit_code = DONE
         self._stop_deadline_ms: float | None = None
@@ -143,7 +146,7 @@ class Restarts:
             return Outcome(Ending.STOPPED)
         if code == DONE:
             return Outcome(Ending.DONE)
-        policy = self._policy
+        policy = self.policy
         worker.crashes_ms = [at for at in worker.crashes_ms if at > now_ms - policy.window_ms]
         worker.crashes_ms.append(now_ms)
         crashes = len(worker.crashes_ms)
@@ -171,7 +174,7 @@ class Restarts:
             self._stop_deadline_ms = now_ms
 
     def _begin_stop(self, now_ms: float) -> None:
-        self._stop_deadline_ms = now_ms + self._policy.stop_ms
+        self._stop_deadline_ms = now_ms + self.policy.stop_ms
         for worker in self._workers.values():
             worker.start_ms = None
 

@@ -29,6 +29,8 @@ from typing import IO, Final, NamedTuple, TypeAlias
 
 from thalweg.streams.clock import Clock, SystemClock
 from thalweg.streams.processes.restart_policy import (
+    REFUSED,
+    SHUT_DOWN,
     Ending,
     Outcome,
     RestartPolicy,
@@ -169,7 +171,8 @@ class _Supervisor:
             self._restarts.stop(now_ms)
             return
         del self._children[event.worker]
-        _log_end(event, self._restarts.exited(event.worker, event.code, now_ms))
+        outcome = self._restarts.exited(event.worker, event.code, now_ms)
+        _log_end(event, outcome, self._restarts.policy)
 
     # -- children ------------------------------------------------------------------------
 
@@ -229,20 +232,31 @@ def numbered(line: bytes, worker: int) -> bytes:
     return b"[%d] " % worker + line
 
 
-def _log_end(exited: _Exited, outcome: Outcome) -> None:
+def _log_end(exited: _Exited, outcome: Outcome, policy: RestartPolicy) -> None:
     worker, code = exited
-    how = f"exited with code {code}" if code >= 0 else f"was ended by {_signal_name(-code)}"
+    how = f"ended with exit code {code}" if code >= 0 else f"was ended by {_signal_name(-code)}"
+    minutes = policy.window_ms / 60_000
     match outcome.ending:
         case Ending.DONE | Ending.STOPPED:
             _log.info("worker %d %s", worker, how)
         case Ending.RESTARTED:
             _log.warning(
-                "worker %d %s; it is started again in %.1f s (crash %d)",
-                *(worker, how, outcome.pause_ms / 1000, outcome.crashes),
+                "worker %d %s; it is started again in %.1f s (crash %d of at most %d in %g minutes)",
+                *(worker, how, outcome.pause_ms / 1000),
+                *(outcome.crashes, policy.crashes_most, minutes),
             )
+        case Ending.GIVEN_UP if code == REFUSED:
+            _log.error(
+                "worker %d cannot run as it is asked to, and says above why; all workers are "
+                "stopped",
+                worker,
+            )
+        case Ending.GIVEN_UP if code == SHUT_DOWN:
+            _log.error("worker %d says that the whole application is to stop; it stops", worker)
         case Ending.GIVEN_UP:
             _log.error(
-                "worker %d %s, crash %d; the others are stopped", worker, how, outcome.crashes
+                "worker %d %s: %d crashes in %g minutes; all workers are stopped",
+                *(worker, how, outcome.crashes, minutes),
             )
 
 
@@ -301,7 +315,7 @@ def stop_with_supervisor() -> bool:
 
     def listen() -> None:
         os.read(pipe, 1)  # nothing is ever written: it returns when the other end closes
-        _log.warning("the supervisor is gone: stopping")
+        _log.warning("the process that started this worker has ended, so this worker stops too")
         os.kill(os.getpid(), signal.SIGTERM)
         SystemClock().sleep_ms(ORPHAN_STOP_SECONDS * 1000)
         os.kill(os.getpid(), signal.SIGKILL)

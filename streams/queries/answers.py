@@ -43,7 +43,7 @@ RETRY_SECONDS: Final = 1
 # -- values --------------------------------------------------------------------------------
 
 
-def plain(value: Any, serde: Serde[Any]) -> Any:
+def plain(value: object, serde: Serde[Any]) -> object:
     """Returns a key or value made of what JSON knows.
 
     Args:
@@ -62,7 +62,7 @@ def plain(value: Any, serde: Serde[Any]) -> Any:
     return _finished(built)
 
 
-def _finished(value: Any) -> Any:
+def _finished(value: object) -> object:
     """Replaces what msgspec leaves that JSON has no form for, all the way down."""
     if isinstance(value, dict):
         return {key: _finished(item) for key, item in value.items()}
@@ -80,9 +80,9 @@ def _marked(data: bytes) -> dict[str, str]:
 
 
 def row_as_json(
-    key: Any,
-    value: Any,
-    timestamp: int | None,
+    key: object,
+    value: object,
+    more: Mapping[str, object],
     key_serde: Serde[Any],
     value_serde: Serde[Any],
 ) -> bytes:
@@ -91,17 +91,16 @@ def row_as_json(
     Args:
         key: the key, of a window store a `Windowed`.
         value: the value.
-        timestamp: its event time, None where the store keeps none.
+        more: what the store keeps beside the value, such as its `timestamp`; made of what JSON
+            knows.
         key_serde: of the store.
         value_serde: of the store.
     """
-    shown = {"key": plain(key, key_serde), "value": plain(value, value_serde)}
-    if timestamp is not None:
-        shown["timestamp"] = timestamp
+    shown = {"key": plain(key, key_serde), "value": plain(value, value_serde), **more}
     return json_bytes(shown)
 
 
-def json_bytes(value: Any) -> bytes:
+def json_bytes(value: object) -> bytes:
     """Returns a value that `plain` made, or that is made of such, as JSON."""
     return msgspec.json.encode(value)
 
@@ -182,11 +181,11 @@ class RefusedError(StreamsError):
         facts: what else is known, for programs.
     """
 
-    def __init__(self, status: HTTPStatus, code: str, detail: str, **facts: Any) -> None:
+    def __init__(self, status: HTTPStatus, code: str, detail: str, **facts: object) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
-        self.facts: Mapping[str, Any] = facts
+        self.facts: Mapping[str, object] = facts
 
     @property
     def headers(self) -> dict[str, str]:
@@ -208,12 +207,12 @@ class RefusedError(StreamsError):
         )
 
 
-def bad(code: str, detail: str, **facts: Any) -> RefusedError:
+def bad(code: str, detail: str, **facts: object) -> RefusedError:
     """Refuses a question that cannot be understood."""
     return RefusedError(HTTPStatus.BAD_REQUEST, code, detail, **facts)
 
 
-def not_now(code: str, detail: str, **facts: Any) -> RefusedError:
+def not_now(code: str, detail: str, **facts: object) -> RefusedError:
     """Refuses a question that can be asked again."""
     return RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, code, detail, **facts)
 

@@ -8,22 +8,28 @@ Source: JVM `KafkaStreams.store`, `metadataForAllStreamsClients`, `queryMetadata
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Protocol, TypeVar
 
 from thalweg.rebalance.values import Endpoint
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.errors import AppStateError, StoreNotReadyError
 from thalweg.streams.life import Life, State
-from thalweg.streams.queries.composite import QueryService
 from thalweg.streams.queries.metadata import (
     GroupView,
     KeyQueryMetadata,
     StoreDirectory,
     StreamsMetadata,
 )
+from thalweg.streams.queries.position import Position
+from thalweg.streams.queries.service import QueryService
+from thalweg.streams.queries.state_queries import Query, StateQueryResult
+from thalweg.streams.queries.state_query_service import StateQueryService
+from thalweg.streams.tasks.queried import TaskTables, queried_stores
 from thalweg.topology.physical import Topology
 from thalweg.topology.subtopologies import subtopologies
+
+R = TypeVar("R")
 
 
 class StoreOwner(Protocol):
@@ -35,6 +41,11 @@ class StoreOwner(Protocol):
 
     def group_view(self, endpoint: Endpoint) -> GroupView:
         """Returns what it knows of the group."""
+        ...
+
+    @property
+    def manager(self) -> TaskTables:
+        """Its tasks."""
         ...
 
 
@@ -65,6 +76,38 @@ class ApplicationStores:
         self._directory: StoreDirectory | None = None
         self.service = QueryService(
             topology, config.default_key_serde, config.default_value_serde, self._faces
+        )
+        self._state_queries = StateQueryService(
+            lambda name: queried_stores(self._running_worker(name).manager, name),
+            lambda name: self.directory.partition_count(name, self.group_view()),
+        )
+
+    def query(
+        self,
+        name: str,
+        query: Query[R],
+        *,
+        partitions: Collection[int] | None,
+        position_bound: Position | None,
+        require_active: bool,
+        execution_info: bool,
+    ) -> StateQueryResult[R]:
+        """Returns what the partitions of a store here answer.
+
+        Raises:
+            UnknownStoreError: no such store; names those there are.
+            StoreNotReadyError: the application is not started.
+            AppStateError: the application was closed or has failed.
+        """
+        builder = self.service.builder(name)
+        self._running_worker(name)
+        return self._state_queries.answer(
+            builder,
+            query,
+            partitions=partitions,
+            position_bound=position_bound,
+            require_active=require_active,
+            execution_info=execution_info,
         )
 
     @property
@@ -114,6 +157,15 @@ class ApplicationStores:
         return self.directory.key_metadata(name, raw_key, self.group_view())
 
     def _faces(self, name: str, partition: int | None) -> Sequence[Any]:
+        return self._running_worker(name).stores(name, partition)
+
+    def _running_worker(self, name: str) -> StoreOwner:
+        """Returns the worker, while it can be asked.
+
+        Raises:
+            StoreNotReadyError: the application is not started.
+            AppStateError: the application was closed or has failed.
+        """
         state, worker = self._life.state, self._worker()
         if state is State.CREATED or (worker is None and state.is_running_or_rebalancing):
             message = f"store {name!r}: the application is not started; call start() first"
@@ -123,4 +175,4 @@ class ApplicationStores:
             if self._life.error is not None:
                 message += f", it failed: {self._life.error}"
             raise AppStateError(message) from self._life.error
-        return worker.stores(name, partition)
+        return worker

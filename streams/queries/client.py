@@ -1,38 +1,50 @@
-"""Questions to the stores of a running worker, from outside of it.
+"""Rows of a store, asked for as text and answered as JSON, whoever answers.
 
-Owns which page answers a question and how pages follow each other. Keys and moments go as text,
-as they were typed: the worker knows the serdes. It must not know how a page is fetched, nor how
-rows are shown.
+Owns how pages follow each other and what a refusal over HTTP means. Keys and moments go as text, as
+they were typed: who answers knows the serdes. `PageAnswers` asks a running worker, over whatever
+fetches its pages; `OwnAnswers` asks an application of this process. It must not know how a page is
+fetched, nor how rows are shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
-from urllib.parse import quote, urlencode
+from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 
+from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.errors import UnknownStoreError
+from thalweg.streams.clock import Clock, SystemClock
 from thalweg.streams.errors import BrokerError
 from thalweg.streams.queries.answers import RefusedError
-from thalweg.streams.queries.peer import Page
+from thalweg.streams.queries.kinds.kind import KEY, ROWS, RowsAsked, StoreKind, Target
+from thalweg.streams.queries.kinds.known import kind_named, kind_of
 from thalweg.streams.queries.questions import (
+    ABSENT,
     LIMIT_DEFAULT,
     LIMIT_MAX,
     Parameters,
+    Question,
+    cursor_text,
     key_target,
+    store_path,
 )
+from thalweg.streams.queries.routing import Router, StoreAccess
 
-Get: TypeAlias = Callable[[str], Page]
-"""Fetches path and query of a worker; raises PeerError."""
+Get: TypeAlias = Callable[[str], tuple[int, bytes]]
+"""Fetches path and query of a worker: returns HTTP status and body; raises PeerError."""
 
 T = TypeVar("T")
 
+_RETRY_MS: Final = 100
+
 
 class RunningStore(msgspec.Struct, frozen=True):
-    """A store of a running worker.
+    """A store of an application.
 
     Attributes:
         name: its name.
@@ -46,32 +58,112 @@ class RunningStore(msgspec.Struct, frozen=True):
     key_serde: str
     value_serde: str
 
+    @staticmethod
+    def of(builder: StoreBuilder) -> RunningStore:
+        """Returns a store by its description."""
+        assert builder.key_serde is not None
+        assert builder.value_serde is not None
+        return RunningStore(
+            builder.name, builder.kind, builder.key_serde.name, builder.value_serde.name
+        )
+
     @property
-    def is_window(self) -> bool:
-        """Whether rows are found by key and window start."""
-        return self.kind in ("window", "timestamped-window")
+    def asked(self) -> StoreKind:
+        """How it is asked."""
+        return kind_named(self.kind)
 
 
-class RowsAsked(NamedTuple):
-    """Which rows of a store are asked for, as text.
+class AnsweredRows(NamedTuple):
+    """One page of an answer.
 
     Attributes:
-        key: of one key.
-        lower: the first key.
-        upper: the last key, included.
-        prefix: how keys begin; of stores without windows.
-        time_from: the first window start.
-        time_to: the last window start, included.
-        reverse: highest keys, newest windows first.
+        rows: as JSON, in order.
+        cursor: leads on; None where there are no more.
     """
 
-    key: str | None = None
-    lower: str | None = None
-    upper: str | None = None
-    prefix: str | None = None
-    time_from: str | None = None
-    time_to: str | None = None
-    reverse: bool = False
+    rows: Sequence[bytes]
+    cursor: str | None = None
+
+
+class Answers(Protocol):
+    """Whoever answers questions to stores."""
+
+    def answer(self, store: RunningStore, target: Target) -> AnsweredRows:
+        """Returns a page of rows, or the one row there is.
+
+        Raises:
+            RefusedError: there is no answer, or the question is wrong; says why.
+        """
+        ...
+
+
+def asked_rows(
+    answers: Answers, store: RunningStore, asked: RowsAsked, limit: int | None = None
+) -> Iterator[bytes]:
+    """Yields rows as JSON, in order, a page at a time.
+
+    Args:
+        answers: answers.
+        store: the store.
+        asked: which rows.
+        limit: the most rows; None for all.
+
+    Raises:
+        RefusedError: there is no answer, or the question is wrong; says why.
+        PeerError: there is no worker, or it is gone.
+    """
+    target = store.asked.target(asked)
+    if target.is_one_row:
+        rows = answers.answer(store, target).rows
+        yield from rows if limit is None else rows[:limit]
+        return
+    cursor: str | None = None
+    left = limit
+    while left is None or left > 0:
+        size = LIMIT_DEFAULT if left is None else min(left, LIMIT_MAX)
+        more = [("limit", str(size)), *([("cursor", cursor)] if cursor is not None else [])]
+        page = answers.answer(store, target._replace(parameters=[*target.parameters, *more]))
+        # Rows of equal order are not divided: there may be more than were asked for.
+        yield from page.rows if left is None else page.rows[:left]
+        cursor = page.cursor
+        if cursor is None:
+            return
+        left = None if left is None else left - len(page.rows)
+
+
+# -- an application of this process --------------------------------------------------------
+
+
+def question_of(builder: StoreBuilder, target: Target) -> Question:
+    """Returns a question to a store, as it would come over HTTP.
+
+    Raises:
+        RefusedError: it cannot be understood, or the store does not answer it.
+    """
+    path, parameters, key = _path_of(builder.name, target)
+    return kind_of(builder).question(builder, target.form, path, parameters, key)
+
+
+class OwnAnswers:
+    """Asks an application of this process; it answers with the rows that it has.
+
+    Args:
+        instance: the application.
+    """
+
+    def __init__(self, instance: StoreAccess) -> None:
+        self._instance = instance
+        self._router = Router.alone(instance)
+
+    def answer(self, store: RunningStore, target: Target) -> AnsweredRows:
+        """Returns a page of rows, or the one row there is."""
+        question = question_of(self._instance.store_builder(store.name), target)
+        part = self._router.answer(question)
+        cursor = cursor_text(part.rows[-1].order) if part.is_cut else None
+        return AnsweredRows([bytes(row.row) for row in part.rows], cursor)
+
+
+# -- a running worker ----------------------------------------------------------------------
 
 
 class _Stores(msgspec.Struct, frozen=True):
@@ -83,19 +175,31 @@ class _Rows(msgspec.Struct, frozen=True):
     cursor: str | None
 
 
+class _Problem(msgspec.Struct, frozen=True):
+    code: str
+    detail: str
+
+
 _decode_stores: Final[Callable[[bytes], _Stores]] = msgspec.json.Decoder(_Stores).decode
 _decode_rows: Final[Callable[[bytes], _Rows]] = msgspec.json.Decoder(_Rows).decode
+_decode_problem: Final[Callable[[bytes], _Problem]] = msgspec.json.Decoder(_Problem).decode
 
 
-class StoreClient:
+class PageAnswers:
     """Asks a running worker; it answers with the rows of all instances.
 
     Args:
         get: fetches its pages.
+        patience: how long to ask again a store that is not ready.
+        clock: where time comes from.
     """
 
-    def __init__(self, get: Get) -> None:
+    def __init__(
+        self, get: Get, *, patience: timedelta = timedelta(0), clock: Clock | None = None
+    ) -> None:
         self._get = get
+        self._patience_ms = patience / timedelta(milliseconds=1)
+        self._clock = clock or SystemClock()
 
     def stores(self) -> list[RunningStore]:
         """Returns the stores there are.
@@ -104,7 +208,7 @@ class StoreClient:
             PeerError: there is no worker.
             BrokerError: what it says cannot be read.
         """
-        return _read(_decode_stores, self._page("/stores")).stores
+        return _read(_decode_stores, _accepted(*self._get("/stores"))).stores
 
     def store(self, name: str) -> RunningStore:
         """Returns a store.
@@ -120,101 +224,57 @@ class StoreClient:
             raise UnknownStoreError(message)
         return found[name]
 
-    def rows(
-        self, store: RunningStore, asked: RowsAsked, limit: int | None = None
-    ) -> Iterator[bytes]:
-        """Yields rows as JSON, in order, a page at a time.
+    def answer(self, store: RunningStore, target: Target) -> AnsweredRows:
+        """Returns a page of rows, or the one row there is."""
+        path, parameters, _ = _path_of(store.name, target)
+        body = self._body(f"{path}?{urlencode(parameters)}" if parameters else path)
+        if body is None:
+            return AnsweredRows([])
+        if target.is_one_row:
+            return AnsweredRows([body])
+        page = _read(_decode_rows, body)
+        return AnsweredRows([bytes(row) for row in page.rows], page.cursor)
 
-        Args:
-            store: the store.
-            asked: which rows.
-            limit: the most rows; None for all.
-
-        Raises:
-            PeerError: there is no worker, or it is gone.
-            RefusedError: it does not answer, or the question is wrong; says why.
-        """
-        if asked.key is not None and not store.is_window:
-            path, parameters = key_target(store.name, asked.key)
-            page = self._get(_target(path, parameters))
-            if limit != 0 and not _is_absent(page):
-                yield _accepted(page)
-            return
-        yield from self._pages(*_scan_of(store, asked), limit)
-
-    def _pages(self, path: str, parameters: Parameters, limit: int | None) -> Iterator[bytes]:
-        cursor: str | None = None
-        left = limit
-        while left is None or left > 0:
-            size = LIMIT_DEFAULT if left is None else min(left, LIMIT_MAX)
-            given = [*parameters, ("limit", str(size))]
-            if cursor is not None:
-                given.append(("cursor", cursor))
-            page = _read(_decode_rows, self._page(_target(path, given)))
-            # Rows of equal order are not divided: there may be more than were asked for.
-            rows: Sequence[msgspec.Raw] = page.rows if left is None else page.rows[:left]
-            yield from map(bytes, rows)
-            cursor = page.cursor
-            if cursor is None:
-                return
-            left = None if left is None else left - len(rows)
-
-    def _page(self, target: str) -> bytes:
-        return _accepted(self._get(target))
+    def _body(self, target: str) -> bytes | None:
+        """Returns the body of an answer, None where there is no such row."""
+        deadline_ms = self._clock.monotonic_ms() + self._patience_ms
+        while True:
+            try:
+                return _accepted(*self._get(target))
+            except RefusedError as refusal:
+                if refusal.code == ABSENT and refusal.status is HTTPStatus.NOT_FOUND:
+                    return None
+                is_soon = refusal.status is HTTPStatus.SERVICE_UNAVAILABLE
+                if not is_soon or self._clock.monotonic_ms() >= deadline_ms:
+                    raise
+            self._clock.sleep_ms(_RETRY_MS)
 
 
-def _scan_of(store: RunningStore, asked: RowsAsked) -> tuple[str, Parameters]:
-    """Returns path and parameters of the question for many rows."""
-    path = f"/stores/{quote(store.name, safe='')}"
-    given: list[tuple[str, str | None]]
-    if not store.is_window:
-        given = [("from", asked.lower), ("to", asked.upper), ("prefix", asked.prefix)]
-    else:
-        path += "/windows"
-        given = [
-            ("key_from", asked.lower),
-            ("key_to", asked.upper),
-            ("from", asked.time_from),
-            ("to", asked.time_to),
-        ]
-        if asked.key is not None:
-            path, own = key_target(store.name, asked.key, is_windows=True)
-            given += own
-    if asked.reverse:
-        given.append(("reverse", "true"))
-    return path, [(name, value) for name, value in given if value is not None]
+def _path_of(store: str, target: Target) -> tuple[str, Parameters, str | None]:
+    """Returns path, parameters and key of a question."""
+    if target.key is None:
+        return store_path(store, target.form), target.parameters, None
+    path, own = key_target(store, target.key, ROWS if target.form == KEY else target.form)
+    return path, [*own, *target.parameters], None if own else target.key
 
 
-def _target(path: str, parameters: Parameters) -> str:
-    return f"{path}?{urlencode(parameters)}" if parameters else path
-
-
-def _accepted(page: Page) -> bytes:
+def _accepted(status: int, body: bytes) -> bytes:
     """Returns the body of an answer.
 
     Raises:
         RefusedError: it is a refusal.
     """
-    if page.status == HTTPStatus.OK:
-        return page.body
-    code, detail = _problem(page)
+    if status == HTTPStatus.OK:
+        return body
     try:
-        status = HTTPStatus(page.status)
+        problem = _decode_problem(body)
     except ValueError:
-        status = HTTPStatus.BAD_GATEWAY
-    raise RefusedError(status, code, detail)
-
-
-def _is_absent(page: Page) -> bool:
-    return page.status == HTTPStatus.NOT_FOUND and _problem(page)[0] == "key-not-found"
-
-
-def _problem(page: Page) -> tuple[str, str]:
+        problem = _Problem("refused", f"the worker answers with HTTP status {status}")
     try:
-        given: Any = msgspec.json.decode(page.body)
-        return str(given["code"]), str(given["detail"])
-    except (ValueError, LookupError, TypeError):
-        return "refused", f"the worker answers with HTTP status {page.status}"
+        known = HTTPStatus(status)
+    except ValueError:
+        known = HTTPStatus.BAD_GATEWAY
+    raise RefusedError(known, problem.code, problem.detail)
 
 
 def _read(decode: Callable[[bytes], T], body: bytes) -> T:

@@ -1,24 +1,25 @@
 """Interactive queries over HTTP, and the pages by which an instance is watched.
 
 Owns the routes, the threads that answer, and the listening socket from its opening to its
-closing. What is asked and answered is decided elsewhere (`requests`, `routing`, `rows`).
+closing. What is asked and answered is decided elsewhere (`questions`, `routing`, `rows`).
 Everything it is asked is read only. It must not know tasks or transports; it sees the
 application through `Instance`.
 
     GET /stores                              the stores, their kinds and serdes
-    GET /stores/S/keys/KEY                   the row of a key; also /stores/S?key=KEY
-    GET /stores/S                            rows by key
-    GET /stores/S/keys/KEY/windows           windows of a key
-    GET /stores/S/windows                    windows of many keys
-    GET /stores/S/count                      about how many rows there are
+    GET /stores/S                            rows
+    GET /stores/S/keys/KEY                   the row of a key
+    GET /stores/S/FORM                       rows in a form of the store's kind, such as windows
+    GET /stores/S/keys/KEY/FORM              such rows of one key
+    GET /queries/S/QUERY                     a query of state, answered by this instance alone
     GET /metadata                            which instance has which partitions of which store
     GET /health                              200 unless the application has failed
     GET /ready                               200 while it runs and all its stores are restored
     GET /metrics                             for Prometheus
 
-Names and keys in a path are percent-encoded, a slash in a key as %2F. /stores/S/KEY and
-/stores/S/KEY/windows are read too, where KEY is none of the words that have a path. Refusals are problem
-details (RFC 9457) with a `code`; see `streams.queries.answers`.
+Which of these a store answers is told by its kind (`queries.kinds`). Names and keys in a path are
+percent-encoded, a slash in a key as %2F. /stores/S/KEY and /stores/S/KEY/FORM are read too, where
+KEY is none of the words that have a path. Refusals are problem details (RFC 9457) with a `code`; see
+`streams.queries.answers`.
 
 The server has a thread of its own, and three small pools: one for questions, which may wait for
 other instances, one for parts asked by other instances, which never wait for anybody, and one
@@ -34,7 +35,7 @@ import errno
 import logging
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from http import HTTPStatus
@@ -61,6 +62,8 @@ from thalweg.streams.queries.answers import (
     json_bytes,
     refusal_of,
 )
+from thalweg.streams.queries.kinds.kind import KEY, ROWS
+from thalweg.streams.queries.kinds.known import kind_of, may_follow_key
 from thalweg.streams.queries.metadata import (
     NO_ENDPOINT,
     GroupView,
@@ -68,17 +71,11 @@ from thalweg.streams.queries.metadata import (
     endpoint_of,
 )
 from thalweg.streams.queries.peer import MARK_HEADER
-from thalweg.streams.queries.questions import (
-    Parameters,
-    Question,
-    count_question,
-    cursor_text,
-    key_question,
-    key_target,
-    scan_question,
-    window_question,
-)
+from thalweg.streams.queries.position import Position
+from thalweg.streams.queries.questions import Question, Shape, absent, cursor_text, key_target
 from thalweg.streams.queries.routing import Router, StoreAccess
+from thalweg.streams.queries.state_pages import asked_state, state_as_json
+from thalweg.streams.queries.state_queries import Query, StateQueryResult
 
 QUESTION_THREADS: Final = 8
 HOP_THREADS: Final = 16
@@ -141,6 +138,19 @@ class Instance(StoreAccess, Protocol):
     @property
     def store_names(self) -> Sequence[str]:
         """The names of all stores."""
+        ...
+
+    def query(
+        self,
+        store: str,
+        query: Query[Any],
+        *,
+        partitions: Collection[int] | None,
+        position_bound: Position | None,
+        require_active: bool,
+        execution_info: bool,
+    ) -> StateQueryResult[Any]:
+        """Asks the partitions of a store that are here, each by itself."""
         ...
 
     def progress(self) -> Readiness | None:
@@ -302,15 +312,14 @@ def query_application(
         routes=[
             route("/stores", pages.stores),
             route("/stores/{store}", pages.rows),
-            route("/stores/{store}/count", pages.count),
-            route("/stores/{store}/windows", pages.windows),
-            route("/stores/{store}/keys/", pages.empty_key),
-            route("/stores/{store}/keys//windows", pages.empty_key_windows),
+            route("/stores/{store}/keys/", pages.key),
+            route("/stores/{store}/keys//{form}", pages.rows_of_key),
             route("/stores/{store}/keys/{key}", pages.key),
-            route("/stores/{store}/keys/{key}/windows", pages.windows),
-            # As it was before keys had a path of their own.
-            route("/stores/{store}/{key}", pages.key),
-            route("/stores/{store}/{key}/windows", pages.windows),
+            route("/stores/{store}/keys/{key}/{form}", pages.rows_of_key),
+            # Where the word is none of a path it is a key, as before keys had a path of their own.
+            route("/stores/{store}/{word}", pages.word),
+            route("/stores/{store}/{key}/{form}", pages.rows_of_key),
+            route("/queries/{store}/{query}", pages.state_query),
             route("/metadata", pages.metadata),
             route("/health", pages.health),
             route("/ready", pages.ready),
@@ -366,15 +375,19 @@ def _answered(handler: Callable[[Request], Response], request: Request) -> Respo
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        detail = (
-            f"there is nothing at {request.url.path}; a key is asked for at /stores/STORE/keys/KEY, "
-            "a slash in it written %2F, or as /stores/STORE?key="
-        )
-        return _problem(RefusedError(HTTPStatus.NOT_FOUND, "unknown-path", detail))
+        return _problem(_no_path(request))
     status = HTTPStatus(error.status_code)
     detail = f"{request.method} is not answered here; all questions are asked with GET"
     refusal = RefusedError(status, status.phrase.lower().replace(" ", "-"), detail)
     return _problem(refusal, error.headers)
+
+
+def _no_path(request: Request) -> RefusedError:
+    detail = (
+        f"there is nothing at {request.url.path}; a key is asked for at /stores/STORE/keys/KEY, "
+        "a slash in it written %2F, or as /stores/STORE?key="
+    )
+    return RefusedError(HTTPStatus.NOT_FOUND, "unknown-path", detail)
 
 
 def _problem(refusal: RefusedError, headers: Mapping[str, str] | None = None) -> Response:
@@ -386,7 +399,7 @@ def _problem(refusal: RefusedError, headers: Mapping[str, str] | None = None) ->
     )
 
 
-def _json(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
+def _json(value: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
     return Response(json_bytes(value), status_code=status, media_type=_JSON)
 
 
@@ -409,67 +422,50 @@ class _Pages:
         return _json({"stores": rows})
 
     def rows(self, request: Request) -> Response:
-        parameters = request.query_params.multi_items()
-        if any(name == "key" for name, _ in parameters):
-            return self._key(request, None)
-        question = scan_question(self._builder(request), request.url.path, parameters)
-        return self._page(request, question)
+        return self._answer(request, ROWS, None)
 
     def key(self, request: Request) -> Response:
-        return self._key(request, _decoded(request.path_params["key"]))
+        return self._answer(request, KEY, _key_in(request))
 
-    def empty_key(self, request: Request) -> Response:
-        return self._key(request, "")
+    def word(self, request: Request) -> Response:
+        word = request.path_params["word"]
+        if kind_of(self._builder(request)).has_path(word):
+            return self._answer(request, word, None)
+        return self._answer(request, KEY, _decoded(word))
 
-    def _key(self, request: Request, key: str | None) -> Response:
+    def rows_of_key(self, request: Request) -> Response:
+        form = request.path_params["form"]
+        if not may_follow_key(form):
+            raise _no_path(request)
+        return self._answer(request, form, _key_in(request))
+
+    def state_query(self, request: Request) -> Response:
+        builder, word = self._builder(request), request.path_params["query"]
+        asked = asked_state(builder, word, request.query_params.multi_items())
+        with self._instance.query(
+            builder.name,
+            asked.query,
+            partitions=asked.partitions,
+            position_bound=asked.position_bound,
+            require_active=asked.require_active,
+            execution_info=asked.execution_info,
+        ) as result:
+            return _json(state_as_json(builder, asked, result))
+
+    def _answer(self, request: Request, form: str, key: str | None) -> Response:
+        """Answers a question to a store, in whatever form of its kind."""
         builder = self._builder(request)
-        path, parameters, key = self._target(request, key)
-        question = key_question(builder, path, parameters, key)
+        path, parameters = request.url.path, request.query_params.multi_items()
+        if key is not None:
+            # However it came, other instances are asked by the path that keys have of their own.
+            path, own = key_target(builder.name, key, ROWS if form == KEY else form)
+            parameters, key = [*own, *parameters], None if own else key
+        question = kind_of(builder).question(builder, form, path, parameters, key)
         part = self._part(request, question)
         if _is_hop(request):
-            return _part(part)
-        if not part.rows:
-            detail = f"store {builder.name!r} has no such key"
-            if question.partitions is not None or question.scope.value != "all":
-                detail += (
-                    " where it was looked for; leave scope and partition out to ask everywhere"
-                )
-            raise RefusedError(HTTPStatus.NOT_FOUND, "key-not-found", detail, store=builder.name)
-        return Response(bytes(part.rows[0].row), media_type=_JSON)
-
-    def windows(self, request: Request) -> Response:
-        key = request.path_params.get("key")
-        return self._windows(request, None if key is None else _decoded(key))
-
-    def empty_key_windows(self, request: Request) -> Response:
-        return self._windows(request, "")
-
-    def _windows(self, request: Request, key: str | None) -> Response:
-        builder = self._builder(request)
-        path, parameters, key = self._target(request, key, is_windows=True)
-        return self._page(request, window_question(builder, path, parameters, key))
-
-    def _target(
-        self, request: Request, key: str | None, *, is_windows: bool = False
-    ) -> tuple[str, Parameters, str | None]:
-        """Returns path, parameters and key of a question as other instances are asked it.
-
-        A key in the path is asked for by the path that keys have of their own, however it came.
-        """
-        parameters = request.query_params.multi_items()
-        if key is None:
-            return request.url.path, parameters, None
-        store = _decoded(request.path_params["store"])
-        path, own = key_target(store, key, is_windows=is_windows)
-        return path, [*own, *parameters], None if own else key
-
-    def count(self, request: Request) -> Response:
-        builder = self._builder(request)
-        question = count_question(builder, request.url.path, request.query_params.multi_items())
-        part = self._part(request, question)
-        if _is_hop(request):
-            return _part(part)
-        return _json({"store": builder.name, "count": part.count, "is_approximate": True})
+            headers = {hop.HOP_HEADER: hop.HOP_VERSION}
+            return Response(encode_part(part), headers=headers, media_type=_JSON)
+        return _shown(part, question)
 
     def _builder(self, request: Request) -> StoreBuilder:
         return self._instance.store_builder(_decoded(request.path_params["store"]))
@@ -481,18 +477,6 @@ class _Pages:
             detail = f"this instance speaks {hop.HOP_HEADER} {hop.HOP_VERSION} only"
             raise bad("unknown-hop", detail)
         return self._router.local_part(question)
-
-    def _page(self, request: Request, question: Question) -> Response:
-        part = self._part(request, question)
-        if _is_hop(request):
-            return _part(part)
-        return _json(
-            {
-                "store": question.builder.name,
-                "rows": [row.row for row in part.rows],
-                "cursor": cursor_text(part.rows[-1].order) if part.is_cut else None,
-            }
-        )
 
     # -- the instance --------------------------------------------------------------------
 
@@ -582,9 +566,25 @@ def _is_hop(request: Request) -> bool:
     return hop.HOP_HEADER in request.headers
 
 
-def _part(part: Part) -> Response:
-    headers = {hop.HOP_HEADER: hop.HOP_VERSION}
-    return Response(encode_part(part), headers=headers, media_type=_JSON)
+def _shown(part: Part, question: Question) -> Response:
+    """Returns a whole answer as JSON.
+
+    Raises:
+        RefusedError: it is one row, which is not there.
+    """
+    name = question.builder.name
+    if question.shape is Shape.COUNT:
+        return _json({"store": name, "count": part.count, "is_approximate": True})
+    if question.shape is Shape.PAGE:
+        cursor = cursor_text(part.rows[-1].order) if part.is_cut else None
+        return _json({"store": name, "rows": [row.row for row in part.rows], "cursor": cursor})
+    if part.rows:
+        return Response(bytes(part.rows[0].row), media_type=_JSON)
+    raise absent(question)
+
+
+def _key_in(request: Request) -> str:
+    return _decoded(request.path_params.get("key", ""))
 
 
 def _decoded(segment: str) -> str:

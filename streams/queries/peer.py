@@ -141,7 +141,7 @@ def fetch(
             if told is None:
                 raise PeerError(_foreign(response), is_answering=True)
             if application_id is not None and told != application_id:
-                message = f"an instance of application {_short(told)!r} answers there"
+                message = f"a worker of another application, {_short(told)!r}, answers there"
                 raise PeerError(message, is_answering=True)
             deadline.extend(BODY_SECONDS)
             return Page(response.status, told, response.headers, response.read())
@@ -149,7 +149,7 @@ def fetch(
         # A host that is no name, as "a..b", is a ValueError.
         raise PeerError(_reason(error), is_answering=False) from error
     except http.client.HTTPException as error:
-        message = f"what answers there does not speak HTTP as it should: {_reason(error)}"
+        message = f"another program answers there, and its answer is not HTTP: {_reason(error)}"
         raise PeerError(message, is_answering=True) from error
     finally:
         connection.close()
@@ -231,8 +231,8 @@ def _foreign(response: http.client.HTTPResponse) -> str:
     kind = response.headers.get("content-type")
     shown = f", {_short(kind)}" if kind else ""
     return (
-        f"what answers there is no instance of a thalweg application (HTTP status "
-        f"{response.status}{shown}, no {MARK_HEADER} header)"
+        f"another program answers there (HTTP status {response.status}{shown}): a thalweg worker "
+        f"sends the header {MARK_HEADER}, and this answer has none"
     )
 
 

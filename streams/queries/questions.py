@@ -1,15 +1,9 @@
-"""Questions as they come over HTTP: which parameters there are, and what they ask.
+"""Questions as they come over HTTP: their parameters, each in one form everywhere.
 
-Owns the names of parameters, their forms and their limits. A parameter that is not known, or
-does not go with the others, is refused: a question that is read differently than it was meant
-has a wrong answer. It must not know who answers.
-
-    /stores/S/keys/KEY, /stores/S?key=KEY    key
-    /stores/S                                from to prefix reverse limit cursor
-    /stores/S/keys/KEY/windows               from to reverse limit cursor
-    /stores/S/windows                        key key_from key_to from to reverse limit cursor
-    /stores/S/count
-    each                                     scope=all|owner|local  partition=0,3
+Owns the forms and limits of parameters. A parameter that is not known, or does not go with the
+others, is refused: a question that is read differently than it was meant has a wrong answer. Which
+questions a store answers, and with which parameters, is told by its kind (`queries.kinds`); each
+takes scope=all|owner|local and partition=0,3 besides. It must not know who answers.
 """
 
 from __future__ import annotations
@@ -18,43 +12,56 @@ import base64
 import binascii
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from thalweg.stores.builders import StoreBuilder
-from thalweg.stores.windowed import FOREVER_MS
 from thalweg.streams.queries.answers import Part, RefusedError, bad
-from thalweg.streams.queries.keys import parse_key, parse_moment_ms, parse_prefix
-from thalweg.streams.queries.rows import KeyRange, StoreRows, WindowRange
+from thalweg.streams.queries.keys import parse_key, parse_moment_ms
+from thalweg.streams.queries.rows import Paging, StoreRows
 
 LIMIT_DEFAULT: Final = 1_000
 LIMIT_MAX: Final = 10_000
 """Most rows of a page: bounds the memory of an answer; a cursor leads on."""
 
+ABSENT: Final = "key-not-found"
+"""The code of a refusal where there is no such row."""
+
 Parameters: TypeAlias = Sequence[tuple[str, str]]
 """Names and values of a query string, in order; names may repeat."""
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 _STEPS: Final = ("", ".", "..")
 """Segments of a path that clients and proxies leave out or follow."""
 
 
-def key_target(store: str, key: str, *, is_windows: bool = False) -> tuple[str, Parameters]:
+def store_path(store: str, form: str = "") -> str:
+    """Returns the path of a question for many rows.
+
+    Args:
+        store: the store.
+        form: the last word of the path.
+    """
+    return f"/stores/{quote(store, safe='')}" + (f"/{form}" if form else "")
+
+
+def key_target(store: str, key: str, form: str = "") -> tuple[str, Parameters]:
     """Returns the path and the parameters by which a key is asked for.
 
     Args:
         store: the store.
         key: the key as text.
-        is_windows: ask for its windows.
+        form: the last word of the path, of kinds that have several rows of a key.
     """
-    path, last = f"/stores/{quote(store, safe='')}", "/windows" if is_windows else ""
     if key in _STEPS:
-        return path + last, [("key", key)]
-    return f"{path}/keys/{quote(key, safe='')}{last}", []
+        return store_path(store, form), [("key", key)]
+    last = f"/{form}" if form else ""
+    return f"{store_path(store)}/keys/{quote(key, safe='')}{last}", []
 
 
 class Scope(StrEnum):
@@ -67,6 +74,14 @@ class Scope(StrEnum):
     """Of a key only its owner, by the default partitioner, as Kafka Streams does."""
     LOCAL = "local"
     """This instance only."""
+
+
+class Shape(Enum):
+    """What an answer is."""
+
+    ROW = auto()
+    PAGE = auto()
+    COUNT = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +98,7 @@ class Question:
         is_reverse: rows come highest first.
         path: how it came, for the other instances that are asked.
         parameters: likewise, without scope and partition.
+        shape: what its answer is.
     """
 
     builder: StoreBuilder
@@ -91,15 +107,31 @@ class Question:
     partitions: tuple[int, ...] | None
     path: str
     parameters: Parameters
+    shape: Shape = Shape.ROW
     key: Any = None
     limit: int = 1
     is_reverse: bool = False
 
 
-class _Given:
-    """The parameters of one question, each taken once."""
+class Given:
+    """The parameters of one question, each taken once.
 
-    def __init__(self, parameters: Parameters, known: Collection[str]) -> None:
+    Args:
+        builder: the store.
+        path: how it came.
+        parameters: likewise.
+        known: the names it takes, besides scope and partition.
+
+    Raises:
+        RefusedError: there are others, or one is given twice.
+    """
+
+    def __init__(
+        self, builder: StoreBuilder, path: str, parameters: Parameters, known: Collection[str]
+    ) -> None:
+        self._builder = builder
+        self._path = path
+        self._parameters = parameters
         self._values: dict[str, str] = {}
         partitions: list[str] = []
         for name, value in parameters:
@@ -118,13 +150,61 @@ class _Given:
                 self._values[name] = value
         self.partitions = _partitions(partitions) if partitions else None
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._values
-
     def text(self, name: str) -> str | None:
+        """Returns a parameter as it was given."""
         return self._values.get(name)
 
-    def read(self, name: str, code: str, read: Callable[[str], T], default: T) -> T:
+    def key(self, name: str, in_path: str | None = None) -> Any:
+        """Returns a key of the store, None where none is given.
+
+        Args:
+            name: of its parameter.
+            in_path: what stands in the path in place of it.
+        """
+        text = self._values.get(name) if in_path is None else in_path
+        if text is None:
+            return None
+        serde: Any = self._builder.key_serde
+        try:
+            return parse_key(serde, text)
+        except ValueError as error:
+            raise bad("bad-key", f"{name}: {error}", parameter=name, serde=serde.name) from error
+
+    def moment_ms(self, name: str, default: T) -> int | T:
+        """Returns a moment in epoch milliseconds."""
+        return self.read(name, "bad-moment", parse_moment_ms, default)
+
+    def question(
+        self,
+        read: Callable[[StoreRows], Part],
+        shape: Shape,
+        *,
+        key: Any = None,
+        paging: Paging | None = None,
+    ) -> Question:
+        """Returns the question that is asked with these parameters.
+
+        Args:
+            read: asks some partitions.
+            shape: what the answer is.
+            key: the one key that is asked for.
+            paging: which rows of the answer, where it is a page.
+        """
+        forwarded = [one for one in self._parameters if one[0] not in ("scope", "partition")]
+        return Question(
+            self._builder,
+            read,
+            self.scope,
+            self.partitions,
+            self._path,
+            forwarded,
+            shape,
+            key=key,
+            limit=1 if paging is None else paging.limit,
+            is_reverse=paging is not None and paging.is_reverse,
+        )
+
+    def read(self, name: str, code: str, read: Callable[[str], U], default: T) -> U | T:
         """Reads a parameter; a ValueError says what it takes."""
         text = self._values.get(name)
         if text is None:
@@ -136,138 +216,36 @@ class _Given:
 
     @property
     def scope(self) -> Scope:
+        """Whom to ask."""
         return self.read("scope", "bad-scope", _scope, Scope.ALL)
 
     @property
-    def limit(self) -> int:
-        return self.read("limit", "bad-number", _limit, LIMIT_DEFAULT)
+    def paging(self) -> Paging:
+        """Which rows of the answer: from `reverse`, `limit` and `cursor`."""
+        return Paging(
+            self.read("limit", "bad-number", _limit, LIMIT_DEFAULT),
+            self.flag("reverse"),
+            self.read("cursor", "bad-cursor", _cursor, None),
+        )
 
-    @property
-    def is_reverse(self) -> bool:
-        return self.read("reverse", "bad-flag", _flag, default=False)
+    def flag(self, name: str) -> bool:
+        """Returns whether a flag is set."""
+        return self.read(name, "bad-flag", _flag, default=False)
 
-    @property
-    def cursor(self) -> bytes | None:
-        return self.read("cursor", "bad-cursor", _cursor, None)
-
-    def refuse_together(self, names: Collection[str]) -> None:
+    def refuse_together(self, *names: str) -> None:
+        """Refuses parameters that contradict each other."""
         given = [name for name in names if name in self._values]
         if len(given) > 1:
             raise bad("contradiction", f"{' and '.join(given)} do not go together: leave one out")
 
 
-def key_question(
-    builder: StoreBuilder, path: str, parameters: Parameters, key: str | None
-) -> Question:
-    """Returns the question for one key, in the path or the parameters.
-
-    Raises:
-        RefusedError: it cannot be understood, or the store has no such rows.
-    """
-    _refuse_kind(
-        builder,
-        is_window=False,
-        hint="ask /stores/{store}/keys/{key}/windows for the windows of a key",
-    )
-    given = _Given(parameters, () if key is not None else ("key",))
-    asked = _key(builder, "key", given.text("key") if key is None else key)
-    return Question(
-        builder,
-        lambda rows: rows.get(asked),
-        given.scope,
-        given.partitions,
-        path,
-        _forwarded(parameters),
-        key=asked,
-    )
-
-
-def scan_question(builder: StoreBuilder, path: str, parameters: Parameters) -> Question:
-    """Returns the question for the rows of a key-value store.
-
-    Raises:
-        RefusedError: it cannot be understood, or the store has no such rows.
-    """
-    _refuse_kind(builder, is_window=False, hint="ask /stores/{store}/windows for its rows")
-    given = _Given(parameters, ("from", "to", "prefix", "reverse", "limit", "cursor"))
-    given.refuse_together(("prefix", "from"))
-    given.refuse_together(("prefix", "to"))
-    if given.is_reverse:
-        given.refuse_together(("prefix", "reverse"))
-    key_serde: Any = builder.key_serde
-    asked = KeyRange(
-        lower=_key(builder, "from", given.text("from")),
-        upper=_key(builder, "to", given.text("to")),
-        prefix=given.read("prefix", "bad-key", lambda text: parse_prefix(key_serde, text), None),
-        is_reverse=given.is_reverse,
-        after=given.cursor,
-        limit=given.limit,
-    )
-    return Question(
-        builder,
-        lambda rows: rows.scan(asked),
-        given.scope,
-        given.partitions,
-        path,
-        _forwarded(parameters),
-        limit=asked.limit,
-        is_reverse=asked.is_reverse,
-    )
-
-
-def window_question(
-    builder: StoreBuilder, path: str, parameters: Parameters, key: str | None
-) -> Question:
-    """Returns the question for windows, of one key or many.
-
-    Raises:
-        RefusedError: it cannot be understood, or the store has no windows.
-    """
-    hint = "ask /stores/{store}/keys/{key} for a key, also one called windows, or /stores/{store}"
-    _refuse_kind(builder, is_window=True, hint=hint)
-    names = ("from", "to", "reverse", "limit", "cursor")
-    given = _Given(parameters, names if key is not None else ("key", "key_from", "key_to", *names))
-    given.refuse_together(("key", "key_from"))
-    given.refuse_together(("key", "key_to"))
-    asked = WindowRange(
-        key=_key(builder, "key", given.text("key") if key is None else key),
-        lower=_key(builder, "key_from", given.text("key_from")),
-        upper=_key(builder, "key_to", given.text("key_to")),
-        from_ms=given.read("from", "bad-moment", parse_moment_ms, 0),
-        to_ms=given.read("to", "bad-moment", parse_moment_ms, FOREVER_MS),
-        is_reverse=given.is_reverse,
-        after=given.cursor,
-        limit=given.limit,
-    )
-    return Question(
-        builder,
-        lambda rows: rows.windows(asked),
-        given.scope,
-        given.partitions,
-        path,
-        _forwarded(parameters),
-        key=asked.key,
-        limit=asked.limit,
-        is_reverse=asked.is_reverse,
-    )
-
-
-def count_question(builder: StoreBuilder, path: str, parameters: Parameters) -> Question:
-    """Returns the question for the number of rows.
-
-    Raises:
-        RefusedError: it cannot be understood, or the store cannot tell.
-    """
-    _refuse_kind(builder, is_window=False, hint="window stores do not count their rows")
-    given = _Given(parameters, ())
-    return Question(
-        builder,
-        StoreRows.count,
-        given.scope,
-        given.partitions,
-        path,
-        _forwarded(parameters),
-    )
+def absent(question: Question) -> RefusedError:
+    """Returns the refusal of a question for one row that is not there."""
+    detail = f"store {question.builder.name!r} has no such key"
+    if question.partitions is not None or question.scope is not Scope.ALL:
+        detail += " where it was looked for; leave scope and partition out to ask everywhere"
+    name = question.builder.name
+    return RefusedError(HTTPStatus.NOT_FOUND, ABSENT, detail, store=name)
 
 
 def cursor_text(order: bytes) -> str:
@@ -275,33 +253,7 @@ def cursor_text(order: bytes) -> str:
     return base64.urlsafe_b64encode(order).decode().rstrip("=")
 
 
-def _refuse_kind(builder: StoreBuilder, *, is_window: bool, hint: str) -> None:
-    if builder.is_window is not is_window:
-        raise RefusedError(
-            HTTPStatus.CONFLICT,
-            "wrong-kind",
-            f"store {builder.name!r} is a {builder.kind} store; "
-            + hint.format(store=builder.name, key="{key}"),
-            store=builder.name,
-            kind=builder.kind,
-        )
-
-
-def _forwarded(parameters: Parameters) -> Parameters:
-    return [(name, value) for name, value in parameters if name not in ("scope", "partition")]
-
-
 # -- values --------------------------------------------------------------------------------
-
-
-def _key(builder: StoreBuilder, name: str, text: str | None) -> Any:
-    if text is None:
-        return None
-    key_serde: Any = builder.key_serde
-    try:
-        return parse_key(key_serde, text)
-    except ValueError as error:
-        raise bad("bad-key", f"{name}: {error}", parameter=name, serde=key_serde.name) from error
 
 
 def _partitions(texts: Sequence[str]) -> tuple[int, ...]:

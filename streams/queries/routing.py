@@ -70,6 +70,16 @@ class Router:
         self._hop = hop
         self._together = together
 
+    @staticmethod
+    def alone(instance: StoreAccess) -> Router:
+        """Returns a router for an application that has no other instances."""
+
+        def hop(owner: Endpoint, question: Question, _partitions: Sequence[int]) -> Part:
+            message = f"store {question.builder.name!r} has rows at {owner}, which is not asked"
+            raise not_now("owner-unreachable", message)
+
+        return Router(instance, hop, lambda asks: [ask() for ask in asks])
+
     def answer(self, question: Question) -> Part:
         """Returns the whole answer.
 

@@ -8,6 +8,7 @@ Source: JVM `KafkaStreams.store`, `metadataForAllStreamsClients`, `queryMetadata
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal, TypeVar, overload
 
 from thalweg.stores.api import ReadOnlyKeyValueStore, ReadOnlyWindowStore, ValueAndTimestamp
@@ -19,8 +20,11 @@ from thalweg.streams.queries.metadata import (
     StoreDirectory,
     StreamsMetadata,
 )
+from thalweg.streams.queries.position import Position
+from thalweg.streams.queries.state_queries import Query, StateQueryResult
 
 K = TypeVar("K")
+R = TypeVar("R")
 V = TypeVar("V")
 
 
@@ -125,13 +129,61 @@ class StoreQuestions:
             raise TypeError(message)
         if key is not None and windowed is None:
             windowed = False
+        family = None if windowed is None else "window" if windowed else "key-value"
         return self._stores.service.store(
             name,
             key=key,
             value=value,
-            windowed=windowed,
+            family=family,
             timestamped=timestamped,
             partition=partition,
+        )
+
+    def query(
+        self,
+        store: str,
+        query: Query[R],
+        *,
+        partitions: Collection[int] | None = None,
+        position_bound: Position | None = None,
+        require_active: bool = False,
+        execution_info: bool = False,
+    ) -> StateQueryResult[R]:
+        """Asks the partitions of a store that are in this process, each by itself.
+
+        Restoring and standby partitions answer too, unless `require_active`. A partition that does
+        not answer says why. The store's kind tells which queries it answers; a value that is an
+        iterator is to be closed.
+
+        Example:
+            >>> answer = app.query("counts", KeyQuery[str, int]("river"), partitions=[2])
+            >>> answer.partitions[2].value
+            12
+            >>> later = app.query("counts", KeyQuery("rice"), position_bound=answer.position)
+
+        Args:
+            store: name of the store.
+            query: what to ask, such as `KeyQuery` or `WindowRangeQuery`.
+            partitions: ask these only; None for all that are here.
+            position_bound: answer only from a partition that is as far as this. Not looked at with
+                `require_active`: an active task is as far as any.
+            require_active: answer only from a running, active task.
+            execution_info: tell how the query was executed.
+
+        Raises:
+            UnknownStoreError: no such store; names those there are.
+            StoreNotReadyError: the application is not started.
+            AppStateError: the application was closed or has failed.
+
+        Source: KIP-796; JVM `KafkaStreams.query`.
+        """
+        return self._stores.query(
+            store,
+            query,
+            partitions=partitions,
+            position_bound=position_bound,
+            require_active=require_active,
+            execution_info=execution_info,
         )
 
     @property

@@ -248,6 +248,8 @@ class RecordCollector:
             answer = chosen(topic, key, value, count or 1)
             if answer is None:
                 return (None,)
+            if answer.__class__ is int and 0 <= answer < (count or 1):
+                return (answer,)
             if answer.__class__ is int:
                 several: tuple[Any, ...] = (answer,)
             elif isinstance(answer, Iterable) and not isinstance(answer, str | bytes):
@@ -349,9 +351,10 @@ class RecordCollector:
             which, cause = write_fault(
                 topic, error, (key_serde, key), (value_serde, value), headers
             )
+            given = key if which == "key" else value
             wrapped = SerializationError(
                 f"sink {node.name!r}{node.hint.by()} cannot write the {which} of a record for topic "
-                f"{topic!r}: {node.hint.unwritable(which, cause)}",
+                f"{topic!r}: {node.hint.unwritable(which, cause, given)}",
                 node=node.name,
             )
             wrapped.__cause__ = cause

@@ -26,7 +26,12 @@ from thalweg.stores.record import (
 from thalweg.streams.tasks.punctuation import Punctuator
 from thalweg.streams.tasks.task import TaskFace
 from thalweg.topology.operators.operator import Process
-from thalweg.topology.processor import Cancellable, FixedKeyRecord, PunctuationType
+from thalweg.topology.processor import (
+    Cancellable,
+    FixedKeyRecord,
+    PunctuationType,
+    ReceivedRecord,
+)
 
 
 class TaskProcessorContext:
@@ -202,12 +207,51 @@ class TaskProcessorContext:
         return self._task.now_ms()
 
 
+class FixedKeyContext(TaskProcessorContext):
+    """What a processor sees that cannot change keys.
+
+    Attributes:
+        received: the record it was given last.
+    """
+
+    received: FixedKeyRecord[Any, Any] | None = None
+
+    def forward(self, record: Any, child: str | None = None) -> None:
+        """Hands on a record that was received, or was derived from one; see the base class.
+
+        Raises:
+            TypeError: it is another record, whose key may belong to another partition.
+        """
+        if record.__class__ is not ReceivedRecord and not self._is_kept(record):
+            raise _other_key(record)
+        super().forward(record, child)
+
+    def _is_kept(self, record: Any) -> bool:
+        """Whether a record that the user made has the key that was received."""
+        return (
+            isinstance(record, FixedKeyRecord)
+            and self.received is not None
+            and bool(record.key == self.received.key)
+        )
+
+
 def _ms(interval: timedelta | int) -> int:
     interval_ms = to_ms(interval)
     if interval_ms.__class__ is not int:
         message = f"schedule() needs a timedelta or an int of milliseconds, got {shown(interval)}"
         raise TypeError(message)
     return interval_ms
+
+
+def _other_key(record: Any) -> TypeError:
+    """Returns what to raise about a record that a processor with a fixed key cannot forward."""
+    what = shown(record)
+    if isinstance(record, FixedKeyRecord):
+        what = f"one with the key {shown(record.key)}, which is not the key of the record in hand"
+    return TypeError(
+        f"forward() of a FixedKeyProcessor needs the FixedKeyRecord it received, got {what}; give "
+        "record.with_value(...), or use process() and a Processor to change keys"
+    )
 
 
 def _not_forwarded(record: Any) -> TypeError:

@@ -166,6 +166,11 @@ class GlobalTask:
         return self._task.scope.drops
 
     @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """Partition of a global topic -> the next record to be read. Any thread may ask."""
+        return self._positions.copy()
+
+    @property
     def stores(self) -> Mapping[str, TaskStore]:
         """The global stores by name."""
         return self._task.stores

@@ -34,7 +34,7 @@ class PartitionTime:
 
 
 class Offsets:
-    """The offsets of one task. Not thread-safe, but for reading `next`.
+    """The offsets of one task. Not thread-safe, but for reading `next` and `committed_so_far`.
 
     Attributes:
         next: partition -> the offset behind all that was processed. For reading only.
@@ -131,6 +131,10 @@ class Offsets:
         }
 
     # -- commit --------------------------------------------------------------------------
+
+    def committed_so_far(self) -> dict[TopicPartition, int]:
+        """Returns partition -> next offset, as the group has it. Any thread may call it."""
+        return self._committed.copy()
 
     def uncommitted(self) -> dict[TopicPartition, int]:
         """Returns partition -> next offset, where the group does not have it.

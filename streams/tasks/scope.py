@@ -14,27 +14,43 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from thalweg.stores.api import TaskStore
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.errors import StreamsError
 from thalweg.stores.record import CurrentRecord
+from thalweg.stores.serde import Serde
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.tasks.collector import RecordCollector
-from thalweg.streams.tasks.context import TaskProcessorContext
-from thalweg.streams.tasks.drops import UNCOUNTED_BY_JVM, DropReason, Drops, shown_key
+from thalweg.streams.tasks.context import FixedKeyContext, TaskProcessorContext
+from thalweg.streams.tasks.drops import (
+    REASONS,
+    UNCOUNTED_BY_JVM,
+    DropReason,
+    Drops,
+    shown_key,
+)
 from thalweg.streams.tasks.failures import FailurePolicy, out_of_carriers
 from thalweg.streams.tasks.offsets import Offsets
 from thalweg.streams.tasks.punctuation import PunctuationQueue, Punctuator, Schedule
 from thalweg.streams.tasks.task import TaskId
-from thalweg.topology.operators.operator import Failed, Late, Process, StreamProcess
+from thalweg.topology.operators.operator import (
+    Failed,
+    Late,
+    LeftOut,
+    Process,
+    StreamProcess,
+)
 from thalweg.topology.operators.propagation import Propagation
 from thalweg.topology.operators.returned import refuse_result
 from thalweg.topology.physical import SinkNode
 from thalweg.topology.processor import PunctuationType
 
 T = TypeVar("T")
+
+_EMIT_INTERVAL_MS: Final = 1_000
+"""How long a join of streams waits between looks for closed windows, as the JVM's does."""
 
 
 class OperatorScope:
@@ -78,6 +94,8 @@ class OperatorScope:
         global_store: Callable[[str], TaskStore | None],
     ) -> None:
         self.task_id = str(id)
+        self.partition = id.partition
+        self.application_id: str = config.application_id
         self.config = config
         self.directory = directory
         self.current = current
@@ -108,6 +126,12 @@ class OperatorScope:
         self.keeps_stream_time = False
 
     # -- time ----------------------------------------------------------------------------
+
+    @property
+    def outer_join_emit_interval_ms(self) -> int:
+        """How long of the wall clock a join of streams waits between looks for closed windows."""
+        given = self.config.outer_join_emit_interval_ms
+        return _EMIT_INTERVAL_MS if given is None else given
 
     def stream_time(self) -> Callable[[], int]:
         """Returns the function that reads stream time: the highest timestamp of the task so far.
@@ -189,6 +213,12 @@ class OperatorScope:
         """Returns the Processor API context of one operator; it asks for stream time."""
         return TaskProcessorContext(self, node, children, stores)
 
+    def fixed_key_context(
+        self, node: str, children: Mapping[str, Process], stores: Sequence[str]
+    ) -> FixedKeyContext:
+        """Returns the context of a processor that cannot change keys; it asks for stream time."""
+        return FixedKeyContext(self, node, children, stores)
+
     def on_start(self, node: str, action: Callable[[], None]) -> None:
         """Runs `action` of `node` when all operators are compiled."""
         self.starters.append((node, action))
@@ -198,6 +228,14 @@ class OperatorScope:
         self.closers.append((node, action))
 
     # -- stores, failures, records left out, ends of chains ------------------------------
+
+    def key_serde(self, given: Serde[Any] | None) -> Serde[Any]:
+        """Returns the serde that was given, or the application's default for keys."""
+        return given or self.config.default_key_serde
+
+    def value_serde(self, given: Serde[Any] | None) -> Serde[Any]:
+        """Returns the serde that was given, or the application's default for values."""
+        return given or self.config.default_value_serde
 
     def store(self, name: str) -> Any:
         """Returns a store of this task, or a global one."""
@@ -232,6 +270,11 @@ class OperatorScope:
     def late_counter(self, node: str) -> Late:
         """Returns a function that counts a record which came after its window was closed."""
         return self._dropper(node, "late")
+
+    def left_out_counter(self, node: str, reason: str) -> LeftOut:
+        """Returns a function that counts a record left out for any of the known reasons."""
+        assert reason in REASONS
+        return self._dropper(node, reason)
 
     def _dropper(self, node: str, reason: DropReason) -> Callable[..., None]:
         """Returns drop(key, timestamp, window end, stream time), all but the first two optional."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from thalweg.stores.api import TaskStore
-from thalweg.stores.bytes.rocks import process_budget
+from thalweg.stores.bytes.rocks_budget import process_budget
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.directory import (
     CHECKPOINT_FILE,

@@ -36,6 +36,8 @@ from typing import Final
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from tests.waiting import HANG_S
+
 VERSION: Final = "4.2.1"
 IMAGE: Final = f"apache/kafka:{VERSION}"
 HOST: Final = "127.0.0.1"
@@ -48,8 +50,8 @@ INTERVAL_MS: Final = 500
 
 _HERE: Final = Path(__file__).parent
 _LISTENERS: Final = ("PLAINTEXT", "SASL", "SSL", "CONTROLLER")
-_START_SECONDS: Final = 90
-_STOP_SECONDS: Final = 20
+_START_SECONDS: Final = HANG_S
+_STOP_SECONDS: Final = 60
 _JAVA_OPTIONS: Final = (
     "-Xmx512m",
     "-XX:TieredStopAtLevel=1",  # starts in half the time; benchmarks must not use this broker

@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.broker.broker import GIVEN, Broker, BrokerUnavailableError, open_broker
 from tests.broker.records import when_ready
+from tests.waiting import HANG_S
 
 HERE = Path(__file__).parent
 
@@ -72,7 +73,7 @@ def create_topic(kafka: str) -> Callable[..., str]:
     def create(topic: str, partitions: int = 1, **configs: str) -> str:
         named = {key.replace("_", "."): value for key, value in configs.items()}
         wanted = [NewTopic(topic, partitions, 1, config=named)]
-        when_ready(lambda: admin.create_topics(wanted)[topic].result(30))
+        when_ready(lambda: admin.create_topics(wanted)[topic].result(HANG_S))
         return topic
 
     return create

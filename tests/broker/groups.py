@@ -13,6 +13,7 @@ from kio.serial import entity_writer
 from kio.static.primitive import i8
 
 from tests.broker.broker import INTERVAL_MS
+from tests.waiting import HANG_S
 from thalweg.rebalance.connection import BrokerConnection
 from thalweg.rebalance.connection_settings import ConnectionSettings
 from thalweg.rebalance.describe import describe_group
@@ -24,7 +25,7 @@ _GROUP: Final = i8(32)
 """The resource type; confluent-kafka's own number for it is that of access control."""
 _SET: Final = i8(0)
 
-_ATTEMPTS: Final = 100
+_ATTEMPTS: Final = 1_000
 _PAUSE_S: Final = 0.1
 """A new broker makes the topic of its groups when the first is asked for."""
 
@@ -46,7 +47,7 @@ def exchange(configs: Mapping[str, Any], group: str, api: Api, body: bytes) -> b
         connection = BrokerConnection(ConnectionSettings.from_configs(configs))
         try:
             await find(connection)
-            return await connection.request(api, body, 10_000)
+            return await connection.request(api, body, HANG_S * 1_000)
         finally:
             await connection.close()
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from tests.broker.broker import INTERVAL_MS, SESSION_MS
-from tests.broker.waiting import Deadline, wait_until
+from tests.waiting import HANG_S, Deadline, wait_until
 from thalweg.rebalance.connection import BrokerConnection
 from thalweg.rebalance.connection_settings import ConnectionSettings
 from thalweg.rebalance.errors import RebalanceError, UnreachableError
@@ -31,16 +30,6 @@ from thalweg.rebalance.values import (
     TaskId,
     new_id,
 )
-
-WAIT_SECONDS = 40
-"""For anything that has to happen at all; a busy machine is slow."""
-MARGIN_SECONDS = 1.0
-"""What the machine may add to a bound: a process wakes, timers fire late, two cores are busy."""
-
-
-def recovery(session_ms: int = SESSION_MS) -> Deadline:
-    """One session time-out plus one heartbeat: until then a member is over whatever happened."""
-    return Deadline((session_ms + INTERVAL_MS) / 1000 + MARGIN_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -234,7 +223,7 @@ def turn_until(
     owners: list[Owner],
     condition: Callable[[], object],
     what: str,
-    seconds: float = WAIT_SECONDS,
+    seconds: float = HANG_S,
 ) -> None:
     """Lets owners go on until something holds."""
 
@@ -251,7 +240,7 @@ def all_tasks(partitions: int) -> frozenset[TaskId]:
     return frozenset(TaskId(part, index) for part in ("0", "1") for index in range(partitions))
 
 
-def turn_until_shared(owners: list[Owner], partitions: int, seconds: float = WAIT_SECONDS) -> None:
+def turn_until_shared(owners: list[Owner], partitions: int) -> None:
     """Lets owners go on until together they run every task once, and each has some."""
     tasks = sorted(all_tasks(partitions))
 
@@ -259,19 +248,17 @@ def turn_until_shared(owners: list[Owner], partitions: int, seconds: float = WAI
         running = sorted(task for owner in owners for task in owner.active)
         return running == tasks and all(owner.active for owner in owners)
 
-    turn_until(owners, is_shared, f"a share of {len(tasks)} tasks for {len(owners)}", seconds)
+    turn_until(owners, is_shared, f"a share of {len(tasks)} tasks for {len(owners)}")
 
 
-def turn_until_heard_again(
-    owners: list[Owner], accepted: Mapping[str, int], deadline: Deadline
-) -> None:
+def turn_until_heard_again(owners: list[Owner], accepted: Mapping[str, int]) -> None:
     """Lets owners go on until the broker accepts heartbeats of all, and agrees on their tasks.
 
     Args:
         owners: all members of the group.
         accepted: member id -> how many were accepted before.
-        deadline: until when.
     """
+    deadline = Deadline(HANG_S)
     turn_until(
         owners,
         lambda: all(

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import tests.broker.patient  # noqa: F401 - a busy machine is slow
 from thalweg import (
     App,
     RestoreListener,

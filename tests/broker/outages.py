@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.broker.broker import Broker
-from tests.broker.waiting import wait_until
 from tests.broker.workers import WordCount, Worker
+from tests.waiting import HANG_S, wait_until
 
 SCRIPT = Path(__file__).with_name("outage_word_count.py")
 PHASES = ("opening", "restoring", "processing", "committing", "closing")
@@ -24,8 +24,6 @@ GUARANTEES = ("at_least_once", "exactly_once_v2")
 CLOSED_S = 5.0
 """A worker that is to end while the broker is away takes no longer, on a machine that is not busy;
 after ten seconds it would end with another exit code than 0."""
-SETTLED_S = 150.0
-"""Bounds hanging: ten workers on a busy machine; at-least-once commits every thirty seconds."""
 PARTITIONS = 2
 
 
@@ -104,7 +102,7 @@ class Affected:
     def check_recovers(self) -> None:
         """Checks that it goes on with everything, and that what it wrote is right."""
         self.words.feed(40)
-        self.words.wait_counted(SETTLED_S)
+        self.words.wait_counted(HANG_S)
         if self.guarantee == "exactly_once_v2":
             self.words.assert_exact(is_each_written=True)
         self.words.assert_calm()
@@ -138,7 +136,7 @@ def affected(broker: Broker, home: Path) -> Iterator[list[Affected]]:
                 one.begin()
                 found.append(one)
         for one in found:
-            one.words.wait_counted(SETTLED_S)
+            one.words.wait_counted(HANG_S)
         yield found
 
 
@@ -147,7 +145,7 @@ def meet(broker: Broker, outage: Outage, all_of_them: list[Affected]) -> None:
     for one in all_of_them:
         one.bring_there()
     for one in all_of_them:
-        wait_until(_alive(one, one.is_there), SETTLED_S, f"{one.name}: to come there")
+        wait_until(_alive(one, one.is_there), HANG_S, f"{one.name}: to come there")
     getattr(broker, outage.how)()
     end = time.monotonic() + outage.seconds
     for one in all_of_them:

@@ -29,9 +29,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are no
     ResourceType,
 )
 
-from tests.broker.waiting import wait_until
+from tests.waiting import HANG_S, wait_until
 
-_WAIT_S = 30
 _NOT_READY = frozenset(
     {
         "NOT_COORDINATOR",
@@ -58,7 +57,7 @@ def when_ready(ask: Callable[[], T]) -> T:
     Raises:
         KafkaException: it refuses for another reason, or for too long.
     """
-    end = time.monotonic() + _WAIT_S
+    end = time.monotonic() + HANG_S
     while True:
         try:
             return ask()
@@ -96,9 +95,9 @@ class Topics:
         """Creates a topic and waits for it; `name` stays as it is."""
         named = {key.replace("_", "."): value for key, value in configs.items()}
         made = self._admin.create_topics([NewTopic(name, partitions, 1, config=named)])
-        made[name].result(_WAIT_S)
+        made[name].result(HANG_S)
         # The controller has it; the broker hears of it a moment later.
-        wait_until(lambda: self.partitions(name) == partitions, _WAIT_S, f"topic {name}")
+        wait_until(lambda: self.partitions(name) == partitions, HANG_S, f"topic {name}")
         return name
 
     def configure(self, topic: str, **configs: str) -> None:
@@ -109,7 +108,7 @@ class Topics:
         ]
         resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
         (changed,) = self._admin.incremental_alter_configs([resource]).values()
-        changed.result(_WAIT_S)
+        changed.result(HANG_S)
 
     def delete(self, names: Iterable[str]) -> None:
         """Deletes topics; those that do not exist are no error."""
@@ -118,7 +117,7 @@ class Topics:
             return
         for gone in self._admin.delete_topics(wanted).values():
             try:
-                gone.result(_WAIT_S)
+                gone.result(HANG_S)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise
@@ -127,18 +126,18 @@ class Topics:
         """Deletes a group without members; one that does not exist is no error."""
         (gone,) = self._admin.delete_consumer_groups([group]).values()
         try:
-            gone.result(_WAIT_S)
+            gone.result(HANG_S)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                 raise
 
     def names(self) -> set[str]:
         """Returns the names of all topics."""
-        return set(self._admin.list_topics(timeout=_WAIT_S).topics)
+        return set(self._admin.list_topics(timeout=HANG_S).topics)
 
     def partitions(self, topic: str) -> int:
         """Returns how many partitions a topic has."""
-        return len(self._admin.list_topics(topic, _WAIT_S).topics[topic].partitions)
+        return len(self._admin.list_topics(topic, HANG_S).topics[topic].partitions)
 
     def produce(
         self,
@@ -168,7 +167,7 @@ class Topics:
                 on_delivery=lambda error, _: refused.append(error) if error else None,
             )
             producer.poll(0)
-        assert producer.flush(_WAIT_S) == 0, "the broker does not take the records"
+        assert producer.flush(HANG_S) == 0, "the broker does not take the records"
         assert not refused, refused
 
     def read(self, topic: str, *, is_committed: bool = True) -> list[Record]:
@@ -185,7 +184,7 @@ class Topics:
         consumer = Consumer({**self._client, "group.id": group})
         try:
             partitions = [TopicPartition(topic, n) for n in range(self.partitions(topic))]
-            found = when_ready(lambda: consumer.committed(partitions, timeout=_WAIT_S))
+            found = when_ready(lambda: consumer.committed(partitions, timeout=HANG_S))
         finally:
             consumer.close()
         return {one.partition: one.offset for one in found if one.offset >= 0}
@@ -202,7 +201,7 @@ class Topics:
         asked = self._admin.list_offsets(
             {TopicPartition(topic, n): which for n in range(self.partitions(topic))}
         )
-        return {at.partition: found.result(_WAIT_S).offset for at, found in asked.items()}
+        return {at.partition: found.result(HANG_S).offset for at, found in asked.items()}
 
     def own_configs(self, topic: str) -> dict[str, str]:
         """Returns the configurations that were given to a topic itself."""
@@ -210,7 +209,7 @@ class Topics:
         (found,) = self._admin.describe_configs([resource]).values()
         return {
             name: entry.value
-            for name, entry in found.result(_WAIT_S).items()
+            for name, entry in found.result(HANG_S).items()
             if entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value
         }
 
@@ -258,7 +257,7 @@ class Follower:
         """Returns everything from here to the present ends, partition after partition."""
         found: dict[int, list[Record]] = defaultdict(list)
         ended: set[int] = set()
-        deadline = time.monotonic() + _WAIT_S
+        deadline = time.monotonic() + HANG_S
         while len(ended) < self._partitions:
             assert time.monotonic() < deadline, f"{self._topic} cannot be read to its end"
             for message in self._consumer.consume(1000, _FETCH_S):

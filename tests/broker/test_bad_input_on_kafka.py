@@ -17,8 +17,8 @@ import pytest
 
 from tests.broker.broker import Broker, free_ports
 from tests.broker.records import Topics, unique
-from tests.broker.waiting import wait_until
 from tests.broker.workers import ROOT, WORD_COUNT
+from tests.waiting import HANG_S, wait_until
 from thalweg import (
     App,
     DeadLetter,
@@ -37,7 +37,6 @@ from thalweg.streams.errors import (
     TopologyError,
 )
 
-SOON_S = 40
 TEXT: Mapping[str, Any] = {
     "default_key_serde": serdes.string,
     "default_value_serde": serdes.string,
@@ -63,7 +62,7 @@ def application(topics: Topics, tmp_path: Path) -> Iterator[Callable[..., App]]:
 
     yield make
     for app in made:
-        app.close(timedelta(seconds=20))
+        app.close(timedelta(seconds=HANG_S))
 
 
 def failure(app: App) -> StreamsError:
@@ -73,7 +72,7 @@ def failure(app: App) -> StreamsError:
             app.start()
     except StreamsError as error:
         return error
-    app.wait_for(State.ERROR, timeout=timedelta(seconds=SOON_S))
+    app.wait_for(State.ERROR, timeout=timedelta(seconds=HANG_S))
     assert app.error is not None, f"it did not fail: {app.state}"
     return app.error
 
@@ -86,7 +85,7 @@ def written(topics: Topics, topic: str, count: int) -> list[bytes | None]:
         values[:] = [record.value for record in topics.read(topic)]
         return len(values) >= count
 
-    wait_until(enough, SOON_S, lambda: f"{count} records, but {values[:20]}")
+    wait_until(enough, HANG_S, lambda: f"{count} records, but {values[:20]}")
     return values
 
 
@@ -119,7 +118,7 @@ def test_a_record_that_cannot_be_read_stops_the_application_before_it(
     settings = {"deserialization_handler": "log_and_continue"}
     with application(builder, processing_guarantee="exactly_once_v2", **settings) as app:
         assert written(topics, sink, 3) == good
-        wait_until(lambda: dropped(app) == 1, SOON_S, lambda: f"1 dropped, but {dropped(app)}")
+        wait_until(lambda: dropped(app) == 1, HANG_S, lambda: f"1 dropped, but {dropped(app)}")
     assert [record.value for record in topics.read(sink)] == good
     assert topics.committed(app.application_id, source)[0] == 4
 
@@ -149,7 +148,7 @@ def test_records_without_a_key_are_not_counted(
 
     with application(builder, statestore_cache_max_bytes=0) as app:
         assert written(topics, sink, 2) == [serdes.int64.serializer("")(n) for n in (1, 2)]
-        wait_until(lambda: dropped(app) == 2, SOON_S, lambda: f"2 dropped, but {dropped(app)}")
+        wait_until(lambda: dropped(app) == 2, HANG_S, lambda: f"2 dropped, but {dropped(app)}")
 
 
 @pytest.mark.parametrize("limit", ["of the client", "of the topic"])
@@ -200,7 +199,7 @@ def test_a_record_kafka_refuses_is_the_production_handlers_affair(
         assert written(topics, letters, 1) == [b"too large"]
         wait_until(
             lambda: topics.committed(app.application_id, source).get(0) == 3,
-            SOON_S,
+            HANG_S,
             lambda: str(topics.committed(app.application_id, source)),
         )
         assert refused_records(app) == 1
@@ -290,7 +289,7 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=HANG_S,
     )
 
 

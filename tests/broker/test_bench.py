@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import HANG_S
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -24,7 +26,7 @@ def bench(kafka: str, directory: Path, *words: str) -> list[dict[str, Any]]:
         env=os.environ | {"BENCH_BUILD": str(directory)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,7 @@ from tests.broker.broker import (
     dying_with_parent,
     open_broker,
 )
-from tests.broker.waiting import wait_until
+from tests.waiting import HANG_S, wait_until
 
 pytestmark = pytest.mark.broker
 
@@ -45,7 +45,7 @@ def produce(servers: str, topic: str, *values: bytes) -> None:
     producer = Producer({"bootstrap.servers": servers, "log_level": 0})
     for value in values:
         producer.produce(topic, value)
-    assert producer.flush(30) == 0
+    assert producer.flush(HANG_S) == 0
 
 
 def read(servers: str, topic: str, count: int) -> list[bytes | None]:
@@ -53,7 +53,7 @@ def read(servers: str, topic: str, count: int) -> list[bytes | None]:
     consumer = Consumer(settings)
     try:
         consumer.assign([TopicPartition(topic, 0, 0)])
-        return [message.value() for message in consumer.consume(count, 30)]
+        return [message.value() for message in consumer.consume(count, HANG_S)]
     finally:
         consumer.close()
 
@@ -72,7 +72,7 @@ def test_data_outlives_a_restart(broker: Broker, topic: Callable[..., str], end:
 
 def test_a_halted_broker_does_not_answer(broker: Broker) -> None:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
-    admin.list_topics(timeout=10)
+    admin.list_topics(timeout=HANG_S)
     broker.suspend()
 
     def answers() -> bool:
@@ -83,23 +83,23 @@ def test_a_halted_broker_does_not_answer(broker: Broker) -> None:
         return True
 
     # What was on its way when it halted may still come.
-    wait_until(lambda: not answers(), 30, "no answer of a halted broker")
+    wait_until(lambda: not answers(), HANG_S, "no answer of a halted broker")
 
     broker.resume()
-    assert admin.list_topics(timeout=30).brokers
+    assert admin.list_topics(timeout=HANG_S).brokers
 
 
 def test_topics_have_the_partitions_asked_for(kafka: str, topic: Callable[..., str]) -> None:
     name = topic(3, cleanup_policy="compact")
 
-    found = AdminClient({"bootstrap.servers": kafka}).list_topics(name, 10).topics[name]
+    found = AdminClient({"bootstrap.servers": kafka}).list_topics(name, HANG_S).topics[name]
 
     assert len(found.partitions) == 3
 
 
 @pytest.mark.parametrize("listener", ["configs", "sasl_configs", "tls_configs"])
 def test_every_listener_is_reached(broker: Broker, listener: str) -> None:
-    assert AdminClient(getattr(broker, listener)).list_topics(timeout=20).brokers
+    assert AdminClient(getattr(broker, listener)).list_topics(timeout=HANG_S).brokers
 
 
 def refusals(configs: Mapping[str, str]) -> set[str]:
@@ -211,7 +211,7 @@ def test_what_was_started_ends_with_its_parent() -> None:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         started = Path(f"/proc/{pid}/cmdline")
-        wait_until(lambda: started.read_bytes().startswith(b"sleep"), 20, "sleep")
+        wait_until(lambda: started.read_bytes().startswith(b"sleep"), HANG_S, "sleep")
         parent.kill()
 
     def is_gone() -> bool:
@@ -220,4 +220,4 @@ def test_what_was_started_ends_with_its_parent() -> None:
         except FileNotFoundError:
             return True
 
-    wait_until(is_gone, 20, "end of the child")
+    wait_until(is_gone, HANG_S, "end of the child")

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from tests.broker.records import Topics, unique
-from tests.broker.waiting import wait_until
 from tests.golden.builders import BUILDERS
 from tests.golden.settings import application_id, streams_config, topology_settings
+from tests.waiting import HANG_S, wait_until
 from thalweg import App
 
 CASES = Path(__file__).parents[1] / "golden" / "cases"
@@ -70,10 +70,10 @@ def test_internal_topics_have_the_jvms_bytes(topics: Topics, name: str, tmp_path
     with App(BUILDERS[name](topology_settings(data["config"])), config=config) as app:
         wait_until(
             lambda: len(topics.read("out")) >= len(expected["out"]),
-            60,
+            HANG_S,
             lambda: f"{len(expected['out'])} records of output, but {app!r}, {app.progress()}",
         )
-        assert app.close(timedelta(seconds=20)), app.error
+        assert app.close(timedelta(seconds=HANG_S)), app.error
 
     found = {
         topic: [

@@ -10,7 +10,7 @@ import pytest
 
 from tests.broker.groups import committed
 from tests.broker.records import Topics, unique
-from tests.broker.workers import START_S, WordCount
+from tests.broker.workers import HANG_S, WordCount
 from thalweg import (
     App,
     ConsumedRecord,
@@ -40,8 +40,8 @@ def run_once(
         commit_interval_ms=100,
         **settings,
     ) as app:
-        assert app.wait_until_idle(timedelta(seconds=START_S)), f"{app!r}, {app.progress()}"
-        assert app.close(timedelta(seconds=20)), app.error
+        assert app.wait_until_idle(timedelta(seconds=HANG_S)), f"{app!r}, {app.progress()}"
+        assert app.close(timedelta(seconds=HANG_S)), app.error
 
 
 def test_internal_topics_are_made_as_the_jvm_has_them_made(topics: Topics, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_processed_records_of_repartition_topics_are_deleted_behind_the_offsets(
         words.wait_shared()
         for _ in range(2):
             words.feed()
-            words.wait(is_purged, START_S, lambda: f"purge: {topics.begins(repartition)}")
+            words.wait(is_purged, HANG_S, lambda: f"purge: {topics.begins(repartition)}")
         words.wait_counted()
 
         # Nobody misses them: what is committed is still there to go on from.

@@ -12,6 +12,7 @@ from confluent_kafka import Producer
 
 from tests.broker.groups import committed
 from tests.broker.records import Topics, unique
+from tests.waiting import HANG_S
 from thalweg import (
     App,
     AutoOffsetReset,
@@ -23,7 +24,7 @@ from thalweg import (
 from thalweg.stores.formats import decode_processor_metadata
 
 GUARANTEES = ["at_least_once", "exactly_once_v2"]
-SOON = timedelta(seconds=60)
+SOON = timedelta(seconds=HANG_S)
 
 
 class Transactions:

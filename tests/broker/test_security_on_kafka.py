@@ -12,7 +12,7 @@ import pytest
 
 from tests.broker.broker import Broker
 from tests.broker.records import Topics, unique
-from tests.broker.waiting import wait_until
+from tests.waiting import HANG_S, wait_until
 from thalweg import (
     App,
     BrokerError,
@@ -24,7 +24,6 @@ from thalweg import (
 
 LINES = ["a rose is", "a rose is", "a rose"]
 TRUTH = Counter(" ".join(LINES).split())
-SOON_S = 40
 
 MakeApp = Callable[..., App]
 
@@ -68,13 +67,13 @@ def test_an_application_works_behind_any_listener(
     app = word_count(topics, tmp_path, configs, processing_guarantee=guarantee)
 
     with app:
-        assert app.wait_for(State.RUNNING, timeout=timedelta(seconds=SOON_S)), app.error
+        assert app.wait_for(State.RUNNING, timeout=timedelta(seconds=HANG_S)), app.error
 
         def counted() -> dict[str, int]:
             with app.store("counts").all() as rows:
                 return dict(rows)
 
-        wait_until(lambda: counted() == TRUTH, SOON_S, lambda: f"counts, but {counted()}")
+        wait_until(lambda: counted() == TRUTH, HANG_S, lambda: f"counts, but {counted()}")
 
     assert app.state is State.NOT_RUNNING, app.error
 
@@ -122,6 +121,6 @@ def test_whoever_is_not_let_in_is_told_what_to_check(
 
 def run_until_failure(app: App) -> None:
     app.start()
-    app.wait_for(State.ERROR, timeout=timedelta(seconds=SOON_S))
+    app.wait_for(State.ERROR, timeout=timedelta(seconds=HANG_S))
     assert app.error is not None, f"it is {app.state}, and nobody was told"
     raise app.error

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from tests.broker.records import Topics, unique
+from tests.waiting import HANG_S
 from thalweg import (
     App,
     ApplicationShutdownError,
@@ -16,7 +17,7 @@ from thalweg import (
     serdes,
 )
 
-SOON = timedelta(seconds=40)
+SOON = timedelta(seconds=HANG_S)
 
 
 def parsing(servers: str, application: str, topic: str, directory: Path) -> App:

@@ -11,8 +11,8 @@ import pytest
 
 from tests.broker.groups import configure_group
 from tests.broker.records import Topics, unique
-from tests.broker.waiting import wait_until
-from tests.broker.workers import START_S
+from tests.broker.workers import HANG_S
+from tests.waiting import wait_until
 from thalweg import (
     App,
     Processor,
@@ -87,7 +87,7 @@ def test_a_standby_that_takes_over_finds_the_rows_of_before(
             return (owner, other) if tasks(other, "standby")[PRICES].restored == 2 else None
 
         owner, other = wait_until(
-            roles, START_S, lambda: f"{[instance_at(app.endpoint) for app in apps]}"
+            roles, HANG_S, lambda: f"{[instance_at(app.endpoint) for app in apps]}"
         ) or (apps[0], apps[0])
         for app in apps:
             app.pause()
@@ -95,13 +95,13 @@ def test_a_standby_that_takes_over_finds_the_rows_of_before(
         # What comes behind it shows that the standby follows meanwhile.
         changelog = f"{application_id}-changes-changelog"
         topics.produce(changelog, [(b"mark", (1).to_bytes(8))])
-        wait_until(lambda: (tasks(other, "standby")[PRICES].restored or 0) > 2, START_S, "the mark")
+        wait_until(lambda: (tasks(other, "standby")[PRICES].restored or 0) > 2, HANG_S, "the mark")
         owner.close()
         other.resume()
-        wait_until(lambda: found(other, "prices", "k") == 20, START_S, lambda: f"{other}")
+        wait_until(lambda: found(other, "prices", "k") == 20, HANG_S, lambda: f"{other}")
         wait_until(
             lambda: other.progress() is not None and found(other, "sum", "all") == 20,
-            START_S,
+            HANG_S,
             lambda: f"sum {found(other, 'sum', 'all')}",
         )
 
@@ -147,7 +147,7 @@ def test_a_store_comes_back_from_its_source_topic_as_it_was(
             topology_optimization="reuse.ktable.source.topics",
         )
         with app:
-            wait_until(lambda: found(app, "names", "3") in ("last", "LAST"), START_S, f"{app}")
+            wait_until(lambda: found(app, "names", "3") in ("last", "LAST"), HANG_S, f"{app}")
             with app.store("names").all() as all_rows:
                 return dict(all_rows)
 

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker.broker import Broker
+from tests.broker.broker import SESSION_MS, Broker
 from tests.broker.groups import described
 from tests.broker.workers import WordCount
-
-LOST_S = 40.0
-"""Bounds hanging alone: a session of two seconds runs out, and the other goes on at once."""
+from tests.waiting import HANG_S
 
 
 def stateful(words: WordCount) -> set[str]:
@@ -24,7 +22,7 @@ def test_what_a_standby_task_holds_need_not_be_restored(
     broker: Broker, tmp_path: Path, guarantee: str
 ) -> None:
     with WordCount(broker.bootstrap_servers, tmp_path, processing_guarantee=guarantee) as words:
-        words.configure_group(num_standby_replicas=1, session_timeout_ms=2_000)
+        words.configure_group(num_standby_replicas=1, session_timeout_ms=SESSION_MS)
         one, two = words.start("one", "two")
         words.wait_shared()
 
@@ -38,7 +36,7 @@ def test_what_a_standby_task_holds_need_not_be_restored(
             )
 
         words.wait(
-            is_mirrored, LOST_S, lambda: f"standbys: {[w.tasks('standby') for w in (one, two)]}"
+            is_mirrored, HANG_S, lambda: f"standbys: {[w.tasks('standby') for w in (one, two)]}"
         )
         group = described(broker.bootstrap_servers, words.application_id)
         assert group is not None
@@ -54,7 +52,7 @@ def test_what_a_standby_task_holds_need_not_be_restored(
         settled = len(words.topics.read(words.changelog))
         words.feed(lines=20)
         two.kill()
-        words.wait_shared(LOST_S)
+        words.wait_shared()
         words.wait_counted()
 
         rows = one.ask("/stores/counts?limit=10000").body["rows"]

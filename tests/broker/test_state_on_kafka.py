@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.broker.records import Topics, unique
-from tests.broker.waiting import wait_until
-from tests.broker.workers import START_S, WordCount, Worker
+from tests.broker.workers import HANG_S, WordCount, Worker
+from tests.waiting import wait_until
 from thalweg import (
     App,
     RestoreListener,
@@ -112,7 +112,7 @@ def test_a_task_processes_what_comes_while_another_one_restores(kafka: str, tmp_
 
     # The changelog of counts: made by the broker, and filled as if by years of work.
     with started("first") as app:
-        assert app.wait_until_idle(timedelta(seconds=START_S)), app
+        assert app.wait_until_idle(timedelta(seconds=HANG_S)), app
     changelog, changes = f"{application_id}-counts-changelog", 1_200_000
     one = serdes.int64.serializer(changelog)(1)
     topics.produce(changelog, ((b"%d" % n, one) for n in range(changes)))
@@ -120,9 +120,9 @@ def test_a_task_processes_what_comes_while_another_one_restores(kafka: str, tmp_
     app = started("second")
     app.set_restore_listener(course)
     with app:
-        wait_until(lambda: course.is_done and restored_by, START_S, lambda: f"{app.progress()}")
+        wait_until(lambda: course.is_done and restored_by, HANG_S, lambda: f"{app.progress()}")
 
         assert course.restored == changes
         assert 0 < restored_by["while"] < changes
-        assert app.wait_for(State.RUNNING, timeout=timedelta(seconds=START_S))
+        assert app.wait_for(State.RUNNING, timeout=timedelta(seconds=HANG_S))
         assert app.store("counts").get("399999") == 1

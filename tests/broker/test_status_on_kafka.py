@@ -12,9 +12,11 @@ from tests.broker.workers import WordCount
 
 def test_a_script_is_enough_to_see_all_workers(kafka: str, tmp_path: Path) -> None:
     with WordCount(kafka, tmp_path) as words:
-        words.feed(lines=200)
+        # Nobody is missed, not even who is killed, and no task moves once it has records.
+        words.configure_group(session_timeout_ms=60_000, initial_rebalance_delay_ms=0)
         words.start("one", "two")
         words.wait_shared()
+        words.feed(lines=200)
         words.wait_counted()
 
         done = words.status("--json")

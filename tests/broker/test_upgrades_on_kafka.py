@@ -12,9 +12,9 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from tests.broker.records import Topics, unique
-from tests.broker.waiting import wait_until
 from tests.docs.documents import RUN_THALWEG
 from tests.unit.streams.upgrades import BEGINS_ANEW, GOES_ON, OTHER_TOPICS, Change, first
+from tests.waiting import HANG_S, wait_until
 from thalweg import (
     App,
     State,
@@ -23,8 +23,6 @@ from thalweg import (
     TopologyError,
 )
 
-SOON_S = 120.0
-"""Bounds hanging, not speed."""
 REFUSED = {**BEGINS_ANEW, **OTHER_TOPICS}
 SCRIPT = """
 import os
@@ -61,7 +59,7 @@ class Application:
         app = self.app(change)
         store = next(name for name in app.store_names if name != "lately")
         with app:
-            assert app.wait_until_idle(timedelta(seconds=SOON_S)), app
+            assert app.wait_until_idle(timedelta(seconds=HANG_S)), app
             return app.store(store).get(key)
 
     def refusal(self, change: Change) -> StreamsError:
@@ -69,7 +67,7 @@ class Application:
         app = self.app(change)
         app.start()
         try:
-            assert app.wait_for(State.ERROR, timeout=timedelta(seconds=SOON_S)), app
+            assert app.wait_for(State.ERROR, timeout=timedelta(seconds=HANG_S)), app
         finally:
             app.close()
         assert app.error is not None
@@ -143,8 +141,8 @@ def test_a_source_that_got_more_partitions_is_refused_until_the_application_is_r
     assert application.count(first, "a") == 2
     admin = AdminClient({"bootstrap.servers": application.topics.servers})
     grown = admin.create_partitions([NewPartitions(application.source, 2)])
-    grown[application.source].result(30)
-    wait_until(lambda: application.topics.partitions(application.source) == 2, SOON_S, "growth")
+    grown[application.source].result(HANG_S)
+    wait_until(lambda: application.topics.partitions(application.source) == 2, HANG_S, "growth")
 
     refusal = application.refusal(first)
 

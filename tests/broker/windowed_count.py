@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 
+import tests.broker.patient  # noqa: F401 - a busy machine is slow
 from thalweg import (
     App,
     StreamsBuilder,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+import tests.broker.patient  # noqa: F401 - a busy machine is slow
 from thalweg import App, StreamsBuilder, serdes
 
 builder = StreamsBuilder()

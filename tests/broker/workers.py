@@ -20,18 +20,13 @@ import httpx
 from tests.broker.broker import dying_with_parent, free_ports
 from tests.broker.groups import configure_group
 from tests.broker.records import Follower, Record, Topics, unique
-from tests.broker.waiting import wait_until
+from tests.waiting import HANG_S, wait_until
 from thalweg import serdes
 from thalweg.rebalance.values import Endpoint
 from thalweg.streams.observe.status import TaskStatus, instance_at
 
 ROOT = Path(__file__).parents[2]
 WORD_COUNT = Path(__file__).with_name("word_count.py")
-START_S = 40.0
-"""Bounds hanging, not speed: a worker that starts has joined and restored within some seconds,
-and not before the session of one that died without a word (`broker.SESSION_MS`)."""
-STOP_S = 25.0
-"""Bounds hanging: a clean stop is to take ten seconds at most."""
 
 
 class Answer:
@@ -140,7 +135,7 @@ class Worker:
         self._is_ended = True
         self.signal(signal.SIGTERM)
         assert self._process is not None
-        return self._process.wait(STOP_S)
+        return self._process.wait(HANG_S)
 
     def kill(self) -> None:
         """Ends it, whatever it is doing; nothing to do if it is gone."""
@@ -164,7 +159,7 @@ class Worker:
         assert " in " in summary, summary
         return 0 if found is None else int(found[1].replace(",", ""))
 
-    def ask(self, path: str, timeout: float = 10.0) -> Answer:
+    def ask(self, path: str, timeout: float = HANG_S) -> Answer:
         """Asks over HTTP.
 
         Raises:
@@ -280,7 +275,7 @@ class WordCount:
             [sys.executable, "-m", "thalweg.streams.cli", "status", str(WORD_COUNT), *options],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=HANG_S,
             env={**os.environ, **self._environment, **servers, **environment},
             cwd=ROOT,
             check=False,
@@ -296,7 +291,7 @@ class WordCount:
         """The workers whose processes are there."""
         return [worker for worker in self.workers.values() if worker.is_alive]
 
-    def wait_shared(self, within_s: float = START_S) -> None:
+    def wait_shared(self, within_s: float = HANG_S) -> None:
         """Waits until each partition is read by one living worker, and each has some.
 
         That is what the workers say: one that cannot do anything says so as well.
@@ -382,7 +377,7 @@ class WordCount:
             self.lines, ((b"%d" % n, " ".join(line).encode()) for n, line in enumerate(made))
         )
 
-    def wait_processed(self, within_s: float = START_S) -> None:
+    def wait_processed(self, within_s: float = HANG_S) -> None:
         """Waits until all lines there are now are committed, by the broker, and counted.
 
         Lines that were written after something happened show that each partition has somebody
@@ -412,7 +407,7 @@ class WordCount:
         count = serdes.int64.deserializer(self.counts)(record.value)
         outputs[record.key.decode()].append(count)
 
-    def wait_counted(self, within_s: float = START_S) -> None:
+    def wait_counted(self, within_s: float = HANG_S) -> None:
         """Waits until each word's last count is the truth, or more."""
 
         def is_counted() -> bool:

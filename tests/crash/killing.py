@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import HANG_S
+
 
 def child_of(module: str, home: Path, *arguments: str) -> subprocess.Popen[str]:
     """Starts a module as a process of its own."""
@@ -34,9 +36,9 @@ def kill_at_some_moment(process: subprocess.Popen[str], after_s: float) -> None:
             if selector.select(after_s):
                 pytest.fail(f"the child died by itself: {process.stderr.read()}")
         process.send_signal(signal.SIGKILL)
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(HANG_S) == -signal.SIGKILL
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(HANG_S)
         process.stdout.close()
         process.stderr.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.crash.killing import child_of, kill_at_some_moment
 from tests.crash.word_count_child import PARTITIONS, application, lines
+from tests.waiting import HANG_S
 from thalweg import App, State, serdes
 from thalweg.streams.transport.local import LocalTransport
 from thalweg.streams.transport.port import TopicPartition
@@ -74,7 +75,7 @@ def test_nothing_is_lost_or_counted_twice_however_often_it_is_killed(tmp_path: P
         assert all(counts[word] <= wanted[word] for word in counts), f"after kill {kill}"
 
     process = child(tmp_path, "drain")
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, errors
 
     with application(tmp_path) as app:
@@ -92,7 +93,7 @@ def test_outputs_are_as_exact_as_state(tmp_path: Path) -> None:
     for _ in range(5):
         kill_at_some_moment(child(tmp_path), rng.uniform(0, LONGEST_LIFE_SECONDS))
     process = child(tmp_path, "drain")
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, errors
 
     app = application(tmp_path)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.docs.documents import DOCUMENTS, RUN_THALWEG, blocks, name
+from tests.waiting import HANG_S
 
 SESSION = "session"
 _WITH_SESSIONS = [path for path in DOCUMENTS if any(b.note == SESSION for b in blocks(path))]
@@ -91,7 +92,7 @@ def test_sessions_print_what_is_shown(path: Path, tmp_path: Path, shell: dict[st
                 stderr=subprocess.STDOUT,
                 text=True,
                 check=False,
-                timeout=120,
+                timeout=HANG_S,
             )
             is_right = expectation(step.printed).fullmatch(done.stdout) is not None
             assert is_right, f"{name(path)}:{step.line}: $ {step.command}\n{done.stdout}"

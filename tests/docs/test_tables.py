@@ -97,12 +97,12 @@ def test_metrics_named_in_operations_are_listed() -> None:
     assert missing == set()
 
 
-def test_the_number_of_recorded_cases_is_that_of_the_tests() -> None:
-    told = re.search(r"in (\d+)\s+recorded cases", (ROOT / "README.md").read_text())
-    recorded = {path.stem for path in (ROOT / "tests" / "golden" / "cases").glob("*.json")}
+def test_as_many_recorded_cases_are_run_as_the_front_page_says() -> None:
+    told = re.search(r"in more than (\d+)\s+recorded cases", (ROOT / "README.md").read_text())
+    recorded = {path.stem for path in (ROOT / "tests" / "golden").glob("cases*/*.json")}
 
     assert told is not None
-    assert int(told[1]) == len(recorded & BUILDERS.keys())
+    assert len(recorded & BUILDERS.keys()) > int(told[1])
 
 
 def test_the_tree_in_the_architecture_is_that_of_the_code() -> None:

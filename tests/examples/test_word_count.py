@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from examples.word_count import builder, library_files, lines_of, words_of
 from tests.examples.conftest import ROOT
+from tests.waiting import HANG_S
 from thalweg import TopologyTestDriver, serdes
 from thalweg.streams.cli import cli
 
@@ -34,7 +35,7 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", "NO_COLOR": "1"},
-        timeout=120,
+        timeout=HANG_S,
         check=False,
     )
 

@@ -1,4 +1,4 @@
-"""The golden cases as tests: from which directory, and for which there is no builder."""
+"""The golden cases as tests: from which directories, and for which there is no builder."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.golden.builders import BUILDERS
+from tests.golden.builders import BUILDERS, DIFFERENT
 from tests.golden.runner import Case, load_cases, restorable_stores
 
-SHIPPED = Path(__file__).parent / "cases"
+SHIPPED = (Path(__file__).parent / "cases", Path(__file__).parent / "cases-4.4")
+"""Cases of Kafka 4.2.1, then what 4.4.0 does otherwise or has more."""
 
 _without_builder = pytest.StashKey[list[str]]()
 
@@ -19,8 +20,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--golden-dir",
         metavar="DIR",
-        default=str(SHIPPED),
-        help="directory of golden cases to run (default: the shipped ones)",
+        default=None,
+        help="directory of golden cases to run in place of the shipped ones; a case is built by "
+        "the builder of its name",
     )
 
 
@@ -29,12 +31,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" not in metafunc.fixturenames:
         return
     # Without a default, the option is unknown when tests are run from further up.
-    directory = Path(metafunc.config.getoption("--golden-dir", str(SHIPPED)))
-    if not directory.is_dir():
-        raise pytest.UsageError(f"--golden-dir: {directory} is not a directory")
-    cases = load_cases(directory)
-    if not cases:
-        raise pytest.UsageError(f"--golden-dir: there are no golden cases in {directory}")
+    given = metafunc.config.getoption("--golden-dir", None)
+    cases = shipped_cases() if given is None else _cases_of(Path(given))
     metafunc.config.stash[_without_builder] = sorted(
         {case.name for case in cases if case.name not in BUILDERS}
     )
@@ -42,11 +40,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("case", wanted, ids=[case.path.stem for case in wanted])
 
 
+def shipped_cases() -> list[Case]:
+    """Returns the cases of both versions; where both have one, that of the newer."""
+    newest = {case.path.name: case for directory in SHIPPED for case in _cases_of(directory)}
+    return [newest[name] for name in sorted(newest)]
+
+
+def _cases_of(directory: Path) -> list[Case]:
+    if not directory.is_dir():
+        raise pytest.UsageError(f"--golden-dir: {directory} is not a directory")
+    cases = load_cases(directory)
+    if not cases:
+        raise pytest.UsageError(f"--golden-dir: there are no golden cases in {directory}")
+    return cases
+
+
 def _has(case: Case, metafunc: pytest.Metafunc) -> bool:
     markers = {marker.name for marker in metafunc.definition.iter_markers()}
     if "needs_bytes" in markers:
         return "topology_hex" in case.data
-    if case.name not in BUILDERS:
+    if case.name not in BUILDERS or case.name in DIFFERENT:
         return False
     if "needs_changelog" in markers:
         return case.has_steps and bool(restorable_stores(case))

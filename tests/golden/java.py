@@ -14,13 +14,15 @@ _LONG_SIGN = 1 << 63
 
 
 def text(value: object) -> str:
-    """Returns what a string or whole number becomes when concatenated to a string."""
+    """Returns what a string or number becomes when concatenated to a string."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (str, int)):
         return str(value)
+    if isinstance(value, float) and 1e-3 <= abs(value) < 1e7:
+        return repr(value)
     raise TypeError(f"the text of {value!r} in Java is not known here")
 
 
@@ -83,3 +85,8 @@ def remainder(value: int, divisor: int) -> int:
 def parity(value: int) -> str:
     """Returns "even" or "odd"."""
     return "even" if value % 2 == 0 else "odd"
+
+
+def fk(value: str) -> str | None:
+    """Returns the foreign key in front of a colon, None for "-"."""
+    return None if value.startswith("-") else split(value, ":")[0]

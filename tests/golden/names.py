@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.golden.builders import Build
+from tests.golden.builders import DESCRIBED, Build
 from tests.golden.runner import Case
 from tests.golden.settings import topology_config, topology_settings
 from thalweg.rebalance.messages import encode_topology
@@ -37,6 +37,9 @@ def check_names(case: Case, build: Build) -> None:
     assert str(topology.describe()) == data["describe"]
     config = topology_config(case.config)
     if "subtopologies_error" in data:
+        if case.name in DESCRIBED:
+            assert encode_topology(subtopologies(topology, config))
+            return
         with pytest.raises(StreamsError):
             encode_topology(subtopologies(topology, config))
         return

@@ -49,6 +49,10 @@ _APPLICATION: Mapping[str, tuple[str, Any]] = {
         int,
     ),
     "upgrade.from": ("upgrade_from", _same),
+    "__emit.interval.ms.kstreams.outer.join.spurious.results.fix__": (
+        "outer_join_emit_interval_ms",
+        int,
+    ),
     "topology.optimization": ("topology_optimization", _same),
 }
 # Read when the topology is built or described, whichever part of it asks.

@@ -14,12 +14,15 @@ from thalweg.stores.windowed import Windowed
 from thalweg.streams.app import App
 from thalweg.streams.testing import TestInputTopic, TestOutputTopic, TopologyTestDriver
 from thalweg.topology.dsl import (
+    CogroupedKStream,
+    GlobalKTable,
     KGroupedStream,
     KGroupedTable,
     KStream,
     KTable,
     Materialized,
     StreamsBuilder,
+    TimeWindowedCogroupedKStream,
     TimeWindowedKStream,
     TimeWindows,
     UnlimitedWindows,
@@ -208,6 +211,58 @@ assert_type(
     KStream[int, tuple[bytes, str | None]],
 )
 assert_type(orders.left_join(names, lambda key, order, name: name or str(key)), KStream[int, str])
+
+
+# Co-groupings: the streams have one type of keys, each its own of values, and all one aggregate.
+def add_order(key: int, order: bytes, totals: tuple[int, str]) -> tuple[int, str]:
+    """Counts an order."""
+    return totals[0] + 1, totals[1]
+
+
+def add_name(key: int, name: str, totals: tuple[int, str]) -> tuple[int, str] | None:
+    """Takes the newest name."""
+    return totals[0], name
+
+
+cogrouped = orders.group_by_key().cogroup(add_order)
+assert_type(cogrouped, CogroupedKStream[int, tuple[int, str]])
+cogrouped = cogrouped.cogroup(names.to_stream().group_by_key(), add_name)
+assert_type(cogrouped.aggregate(lambda: (0, "")), KTable[int, tuple[int, str]])
+assert_type(
+    cogrouped.windowed_by(TimeWindows.of_size(10)),
+    TimeWindowedCogroupedKStream[int, tuple[int, str]],
+)
+assert_type(
+    cogrouped.windowed_by(TimeWindows.of_size(10)).aggregate(lambda: (0, "")),
+    KTable[Windowed[int], tuple[int, str]],
+)
+
+# Joins by foreign key, and with global tables by a selected key.
+assert_type(
+    names.join(ages, lambda name, age: f"{name} {age + 1}", foreign_key_extractor=len),
+    KTable[int, str],
+)
+assert_type(
+    names.left_join(
+        ages, lambda name, age: (name, age), foreign_key_extractor=lambda key, name: key + len(name)
+    ),
+    KTable[int, tuple[str, int | None]],
+)
+countries = builder.global_table("countries", key_serde=serdes.string, value_serde=serdes.int64)
+assert_type(countries, GlobalKTable[str, int])
+assert_type(builder.global_table("t", value_serde=serdes.int64), GlobalKTable[Any, int])
+assert_type(
+    orders.join(countries, lambda order, size: (order, size), key_selector=lambda key, _: str(key)),
+    KStream[int, tuple[bytes, int]],
+)
+assert_type(
+    orders.left_join(
+        countries,
+        lambda key, selected, order, size: (key, selected, order, size),
+        key_selector=lambda key, _: str(key),
+    ),
+    KStream[int, tuple[int, str | None, bytes, int | None]],
+)
 
 # Topics of the test driver; without a serde it is the application's, which types do not tell.
 driver = TopologyTestDriver(builder)

@@ -3,23 +3,32 @@
 Source: JVM `org.apache.kafka.streams.kstream`.
 """
 
+from thalweg.topology.dsl.branched import BranchedKStream
 from thalweg.topology.dsl.builder import StreamsBuilder
+from thalweg.topology.dsl.cogrouped import CogroupedKStream, TimeWindowedCogroupedKStream
+from thalweg.topology.dsl.global_table import GlobalKTable
 from thalweg.topology.dsl.grouped import KGroupedStream
 from thalweg.topology.dsl.grouped_table import KGroupedTable
+from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
 from thalweg.topology.dsl.options import Materialized
-from thalweg.topology.dsl.stream import BranchedKStream, KStream
+from thalweg.topology.dsl.stream import KStream
 from thalweg.topology.dsl.table import KTable, ValueTransformer
 from thalweg.topology.dsl.windowed import TimeWindowedKStream
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, WindowedStreamPartitioner
 
 __all__ = [
     "BranchedKStream",
+    "CogroupedKStream",
+    "GlobalKTable",
+    "JoinWindows",
     "KGroupedStream",
     "KGroupedTable",
     "KStream",
     "KTable",
     "Materialized",
+    "StreamJoined",
     "StreamsBuilder",
+    "TimeWindowedCogroupedKStream",
     "TimeWindowedKStream",
     "TimeWindows",
     "UnlimitedWindows",

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, overload
 
 from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
+from thalweg.topology.dsl.global_table import GlobalKTable, read_global_table
 from thalweg.topology.dsl.options import (
     Materialized,
     check_name,
@@ -21,7 +22,8 @@ from thalweg.topology.dsl.options import (
     with_name,
 )
 from thalweg.topology.dsl.stream import KStream
-from thalweg.topology.dsl.table import KTable, SourceLogic
+from thalweg.topology.dsl.table import KTable
+from thalweg.topology.dsl.table_logic import SourceLogic
 from thalweg.topology.graph import writer
 from thalweg.topology.graph.logical import ROOT, LogicalGraph, Place
 from thalweg.topology.graph.options import BuildOptions
@@ -295,6 +297,114 @@ class StreamsBuilder:
             logic,
         )
 
+    @overload
+    def global_table(
+        self,
+        topic: str,
+        *,
+        key_serde: Serde[K],
+        value_serde: Serde[V],
+        timestamp_extractor: TimestampExtractor | None = None,
+        name: str | None = None,
+        store: str | None = None,
+        materialized: Materialized[K, V] | None = None,
+    ) -> GlobalKTable[K, V]: ...
+
+    @overload
+    def global_table(
+        self,
+        topic: str,
+        *,
+        key_serde: None = None,
+        value_serde: Serde[V],
+        timestamp_extractor: TimestampExtractor | None = None,
+        name: str | None = None,
+        store: str | None = None,
+        materialized: Materialized[Any, V] | None = None,
+    ) -> GlobalKTable[Any, V]: ...
+
+    @overload
+    def global_table(
+        self,
+        topic: str,
+        *,
+        key_serde: Serde[K],
+        value_serde: None = None,
+        timestamp_extractor: TimestampExtractor | None = None,
+        name: str | None = None,
+        store: str | None = None,
+        materialized: Materialized[K, Any] | None = None,
+    ) -> GlobalKTable[K, Any]: ...
+
+    @overload
+    def global_table(
+        self,
+        topic: str,
+        *,
+        key_serde: None = None,
+        value_serde: None = None,
+        timestamp_extractor: TimestampExtractor | None = None,
+        name: str | None = None,
+        store: str | None = None,
+        materialized: None = None,
+    ) -> GlobalKTable[Any, Any]: ...
+
+    @overload
+    def global_table(
+        self,
+        topic: str,
+        *,
+        key_serde: None = None,
+        value_serde: None = None,
+        timestamp_extractor: TimestampExtractor | None = None,
+        name: str | None = None,
+        store: str | None = None,
+        materialized: Materialized[K, V],
+    ) -> GlobalKTable[K, V]: ...
+
+    def global_table(
+        self,
+        topic: str,
+        *,
+        key_serde: Serde[Any] | None = None,
+        value_serde: Serde[Any] | None = None,
+        timestamp_extractor: TimestampExtractor | None = None,
+        name: str | None = None,
+        store: str | None = None,
+        materialized: Materialized[Any, Any] | None = None,
+    ) -> GlobalKTable[Any, Any]:
+        """Reads a topic as a table that every worker holds whole, for joins by any key.
+
+        It is complete before anything else starts, and has no changelog: the topic is.
+
+            products = builder.global_table("products", store="products")
+            orders.join(
+                products,
+                lambda order, product: {**order, "price": product["price"]},
+                key_selector=lambda _, order: order["product_id"],
+            )
+
+        Args:
+            topic: the topic; read from its beginning, all partitions of it.
+            key_serde: how keys are read and stored; that of `materialized` if not given.
+            value_serde: how values are read and stored; that of `materialized` if not given.
+            timestamp_extractor: gives records their event time.
+            name: name of the processor; its source is called `<name>-source`.
+            store: name of the store; with a name the table can be queried.
+            materialized: how to keep the table.
+        """
+        (topic,) = _checked(topic)
+        check_extractor(timestamp_extractor, "global_table()")
+        return read_global_table(
+            self._graph,
+            topic,
+            serde_of(key_serde, "key_serde of global_table()"),
+            serde_of(value_serde, "value_serde of global_table()"),
+            timestamp_extractor,
+            check_name(name),
+            with_name(materialized, store),
+        )
+
     def add_state_store(self, store: StoreBuilder) -> StreamsBuilder:
         """Adds a store for processors to use by its name."""
         if not isinstance(store, StoreBuilder):
@@ -354,8 +464,8 @@ class StreamsBuilder:
 
         Args:
             config: the application's configuration, a mapping or an object; read are
-                `topology.optimization`, `upgrade.from` and
-                `ensure.explicit.internal.resource.naming`.
+                `topology.optimization`, `upgrade.from`, `processor.wrapper.class`,
+                `ensure.explicit.internal.resource.naming` and `process_may_change_keys`.
             optimize: wins over the configuration's `topology.optimization`.
 
         Raises:

@@ -8,7 +8,7 @@ Source: JVM `KGroupedStreamImpl`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from thalweg.stores.serde import Serde, serdes
 from thalweg.topology.dsl.grouping import (
@@ -17,22 +17,26 @@ from thalweg.topology.dsl.grouping import (
     REDUCE,
     REDUCER,
     StreamGrouping,
-    aggregate_serde,
     burn_for_count,
     hint_of,
 )
 from thalweg.topology.dsl.options import (
     Materialized,
     Store,
+    aggregate_serde,
     arity,
     check_name,
     settle,
     with_name,
 )
-from thalweg.topology.dsl.table import AggregateLogic, KTable
+from thalweg.topology.dsl.table import KTable
+from thalweg.topology.dsl.table_logic import AggregateLogic
 from thalweg.topology.dsl.windowed import TimeWindowedKStream
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows
 from thalweg.topology.operators.aggregate import Aggregate, Count, KeyedAggregate, Reduce
+
+if TYPE_CHECKING:
+    from thalweg.topology.dsl.cogrouped import CogroupedKStream
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -141,6 +145,27 @@ class KGroupedStream(Generic[K, V]):
         if not isinstance(windows, (TimeWindows, UnlimitedWindows)):
             raise TypeError(f"windowed_by() needs windows, got {windows!r}")
         return TimeWindowedKStream(self._grouping, windows)
+
+    def cogroup(self, fn: Callable[[K, V, A], A | None]) -> CogroupedKStream[K, A]:
+        """Begins an aggregation of several grouped streams into one table.
+
+        Args:
+            fn: (key, value, aggregate) -> aggregate, for the records of this stream; None deletes
+                the row.
+
+        Example:
+            >>> totals = clicks.cogroup(add_click).cogroup(orders, add_order).aggregate(Totals)
+        """
+        from thalweg.topology.dsl.cogrouped import CogroupedKStream, Cogrouping
+
+        cogrouping = Cogrouping()
+        cogrouping.add(self._grouping, fn)
+        return CogroupedKStream(cogrouping)
+
+    @property
+    def grouping(self) -> StreamGrouping:
+        """The stream and its repartition; for other parts of the DSL."""
+        return self._grouping
 
     def _table(
         self, store: Store, prefix: str, named: str | None, operator: KeyedAggregate

@@ -14,21 +14,21 @@ from thalweg.stores.serde import Serde, SerdeHint, serdes
 from thalweg.topology.dsl.grouping import (
     AGGREGATOR,
     REDUCER,
-    aggregate_serde,
-    aggregating,
     hint_of,
 )
 from thalweg.topology.dsl.options import (
     Materialized,
     Store,
+    aggregate_serde,
     arity,
     check_name,
     settle,
     with_name,
 )
-from thalweg.topology.dsl.table import AggregateLogic, KTable
+from thalweg.topology.dsl.table import KTable
+from thalweg.topology.dsl.table_logic import AggregateLogic
 from thalweg.topology.graph.logical import Place, StepId
-from thalweg.topology.graph.steps import change_repartition_step, processor_step
+from thalweg.topology.graph.steps import aggregating, change_repartition_step, processor_step
 from thalweg.topology.operators.aggregate import (
     GroupedTableAggregate,
     TableAggregate,

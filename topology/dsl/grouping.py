@@ -9,14 +9,13 @@ are used up.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
 
 from thalweg.stores.builders import StoreBuilder
-from thalweg.stores.serde import Serde, SerdeHint, serde_of
+from thalweg.stores.serde import Serde, SerdeHint
 from thalweg.topology.dsl.options import Materialized
 from thalweg.topology.graph.logical import Place, StepId
-from thalweg.topology.graph.steps import Make, RepartitionStep, processor_step
+from thalweg.topology.graph.steps import RepartitionStep, aggregating, processor_step
 from thalweg.topology.operators.operator import TableMaker
 
 REDUCE: Final = "KSTREAM-REDUCE-"
@@ -72,27 +71,6 @@ class StreamGrouping:
                 place.graph.put_below(self._repartition, place.step)
             place = Place(place.graph, names.source, self._repartition, (names.source,))
         return place.then(processor_step(name, aggregating(name, operator), store=store))
-
-
-def aggregating(name: str, operator: TableMaker) -> Make:
-    """Returns what makes an aggregation: with old values if they are wanted by then."""
-    return lambda facts: replace(operator, send_old_values=name in facts.old_values)
-
-
-def aggregate_serde(given: object, materialized: Materialized[Any, Any] | None) -> Any:
-    """Returns the serde of aggregates that was given by itself.
-
-    Raises:
-        TypeError: it is no serde, or `materialized` has another.
-    """
-    serde = serde_of(given, "value_serde of aggregate()")
-    other = materialized and materialized.value_serde
-    if serde is not None and other is not None and other != serde:
-        raise TypeError(
-            f"aggregate() is given two value serdes, {serde.name} and, by materialized, "
-            f"{other.name}; leave one out"
-        )
-    return serde
 
 
 def hint_of(operator: str, grouping: SerdeHint) -> SerdeHint:

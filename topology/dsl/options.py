@@ -218,6 +218,22 @@ def settle(
     )
 
 
+def aggregate_serde(given: object, materialized: Materialized[Any, Any] | None) -> Any:
+    """Returns the serde of aggregates that was given by itself.
+
+    Raises:
+        TypeError: it is no serde, or `materialized` has another.
+    """
+    serde = serde_of(given, "value_serde of aggregate()")
+    other = materialized and materialized.value_serde
+    if serde is not None and other is not None and other != serde:
+        raise TypeError(
+            f"aggregate() is given two value serdes, {serde.name} and, by materialized, "
+            f"{other.name}; leave one out"
+        )
+    return serde
+
+
 def materialized_hint(operator: str) -> SerdeHint:
     """Returns the hint of an operator whose serdes are given by `materialized=` only."""
     given = f"{operator}(..., materialized=Materialized(..., "

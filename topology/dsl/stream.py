@@ -1,8 +1,7 @@
 """Streams: records one after the other.
 
-Owns the operations of a `KStream`, what each does to the serdes and to the need of a
-repartition, and the joins of streams with tables. Keys and values may be None; as in the
-JVM, types do not say so.
+Owns the operations of a `KStream` but its joins (`stream_joins`), and what each does to the serdes
+and to the need of a repartition. Keys and values may be None; as in the JVM, types do not say so.
 
 Source: JVM `KStreamImpl`, `BranchedKStreamImpl`; kafka-streams A2, A13, D4.
 """
@@ -11,10 +10,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TextIO, TypeVar, overload
+from typing import Any, TextIO, TypeVar, overload
 
 from thalweg.stores.record import RecordContext
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
+from thalweg.topology.dsl.branched import BranchedKStream
 from thalweg.topology.dsl.grouped import KGroupedStream
 from thalweg.topology.dsl.grouping import StreamGrouping
 from thalweg.topology.dsl.options import (
@@ -25,13 +25,15 @@ from thalweg.topology.dsl.options import (
     settle,
     with_name,
 )
-from thalweg.topology.dsl.table import KTable, SourceLogic
+from thalweg.topology.dsl.stream_joins import StreamJoins
+from thalweg.topology.dsl.table import KTable
+from thalweg.topology.dsl.table_logic import SourceLogic
 from thalweg.topology.dsl.windows import WindowedStreamPartitioner
 from thalweg.topology.errors import TopologyError
-from thalweg.topology.graph.logical import Place, StepId
+from thalweg.topology.graph.logical import Place
 from thalweg.topology.graph.steps import (
     AddSink,
-    Make,
+    Changes,
     RepartitionStep,
     Step,
     always,
@@ -40,7 +42,6 @@ from thalweg.topology.graph.steps import (
 from thalweg.topology.operators.operator import Operator
 from thalweg.topology.operators.process import ProcessorApiOperator, check_supplier
 from thalweg.topology.operators.stateless import (
-    Branch,
     Filter,
     FlatMap,
     FlatMapValues,
@@ -50,7 +51,6 @@ from thalweg.topology.operators.stateless import (
     Peek,
     SelectKey,
 )
-from thalweg.topology.operators.stream_table_join import StreamTableJoin
 from thalweg.topology.operators.table import StreamToTable
 from thalweg.topology.processor import (
     FixedKeyProcessor,
@@ -63,50 +63,30 @@ K = TypeVar("K")
 V = TypeVar("V")
 KR = TypeVar("KR")
 VR = TypeVar("VR")
-VT = TypeVar("VT")
 
 _KEY_VALUE = {2: "key, value"}
 _VALUE_OR_BOTH = {1: "value", 2: "key, value"}
-_JOINER = {2: "left, right", 3: "key, left, right"}
 
 
-class KStream(Generic[K, V]):
+class KStream(StreamJoins[K, V]):
     """A stream of records; made by a builder or an operation."""
-
-    def __init__(
-        self,
-        place: Place,
-        key_serde: Serde[K] | None,
-        value_serde: Serde[V] | None,
-        repartition_required: bool = False,
-    ) -> None:
-        self._place = place
-        self._key_serde = key_serde
-        self._value_serde = value_serde
-        self._repartition_required = repartition_required
-        self._join_repartition: StepId | None = None
 
     def __repr__(self) -> str:
         return f"<KStream {self._place.name}>"
-
-    @property
-    def place(self) -> Place:
-        """Where the stream stands in the graph; for other parts of the DSL."""
-        return self._place
 
     def filter(
         self, predicate: Callable[[K, V], bool], *, name: str | None = None
     ) -> KStream[K, V]:
         """Keeps the records for which `predicate(key, value)` holds."""
         arity(predicate, _KEY_VALUE, "filter")
-        return self._same(self._then("KSTREAM-FILTER-", name, Filter(predicate)))
+        return self.at(self._then("KSTREAM-FILTER-", name, Filter(predicate)))
 
     def filter_not(
         self, predicate: Callable[[K, V], bool], *, name: str | None = None
     ) -> KStream[K, V]:
         """Keeps the records for which `predicate(key, value)` does not hold."""
         arity(predicate, _KEY_VALUE, "filter_not")
-        return self._same(self._then("KSTREAM-FILTER-", name, Filter(predicate, negate=True)))
+        return self.at(self._then("KSTREAM-FILTER-", name, Filter(predicate, negate=True)))
 
     def map(
         self,
@@ -119,7 +99,7 @@ class KStream(Generic[K, V]):
         The key may have changed: an aggregation or join that follows repartitions first.
         """
         arity(fn, _KEY_VALUE, "map")
-        place = self._then("KSTREAM-MAP-", name, Map(fn))
+        place = self._then("KSTREAM-MAP-", name, Map(fn), Changes.KEY)
         return KStream(place, None, None, True)
 
     @overload
@@ -135,7 +115,7 @@ class KStream(Generic[K, V]):
     def map_values(self, fn: Callable[..., Any], *, name: str | None = None) -> KStream[K, Any]:
         """Replaces the value by `fn(value)` or `fn(key, value)`."""
         with_key = arity(fn, _VALUE_OR_BOTH, "map_values") == 2
-        place = self._then("KSTREAM-MAPVALUES-", name, MapValues(fn, with_key))
+        place = self._then("KSTREAM-MAPVALUES-", name, MapValues(fn, with_key), Changes.VALUE)
         return KStream(place, self._key_serde, None, self._repartition_required)
 
     def flat_map(
@@ -146,7 +126,7 @@ class KStream(Generic[K, V]):
     ) -> KStream[KR, VR]:
         """Replaces a record by the pairs of `fn(key, value)`, possibly none; see `map`."""
         arity(fn, _KEY_VALUE, "flat_map")
-        place = self._then("KSTREAM-FLATMAP-", name, FlatMap(fn))
+        place = self._then("KSTREAM-FLATMAP-", name, FlatMap(fn), Changes.KEY)
         return KStream(place, None, None, True)
 
     @overload
@@ -164,7 +144,8 @@ class KStream(Generic[K, V]):
     ) -> KStream[K, Any]:
         """Replaces the value by each of `fn(value)` or `fn(key, value)`, possibly none."""
         with_key = arity(fn, _VALUE_OR_BOTH, "flat_map_values") == 2
-        place = self._then("KSTREAM-FLATMAPVALUES-", name, FlatMapValues(fn, with_key))
+        operator = FlatMapValues(fn, with_key)
+        place = self._then("KSTREAM-FLATMAPVALUES-", name, operator, Changes.VALUE)
         return KStream(place, self._key_serde, None, self._repartition_required)
 
     def select_key(
@@ -176,7 +157,7 @@ class KStream(Generic[K, V]):
     def peek(self, fn: Callable[[K, V], object], *, name: str | None = None) -> KStream[K, V]:
         """Calls `fn(key, value)` and passes the record on."""
         arity(fn, _KEY_VALUE, "peek")
-        return self._same(self._then("KSTREAM-PEEK-", name, Peek(fn, forward=True)))
+        return self.at(self._then("KSTREAM-PEEK-", name, Peek(fn, forward=True)))
 
     def for_each(self, fn: Callable[[K, V], object], *, name: str | None = None) -> None:
         """Calls `fn(key, value)`; the stream ends here."""
@@ -221,7 +202,7 @@ class KStream(Generic[K, V]):
         if other.place.graph is not graph:
             raise TopologyError("streams of different builders cannot be merged", node=name)
         node_name = graph.names.name_or_new(check_name(name), "KSTREAM-MERGE-")
-        merge = processor_step(node_name, always(PassThrough()))
+        merge = processor_step(node_name, always(PassThrough()), is_merge=True)
         step = graph.add(merge, self._place.step, other.place.step)
         sources = tuple(dict.fromkeys(self._place.sources + other.place.sources))
         place = Place(graph, node_name, step, sources)
@@ -261,6 +242,7 @@ class KStream(Generic[K, V]):
             partitions=partitions,
             partitioner=partitioner,
             hint=SerdeHint.of("repartition"),
+            is_shareable=False,
         )
         place = _behind(self._place, step)
         return KStream(place, key_serde, value_serde)
@@ -406,7 +388,9 @@ class KStream(Generic[K, V]):
             name: name of the processor.
         """
         check_supplier("process()", supplier, may_raise=True)
-        place = self._process("KSTREAM-PROCESSOR-", name, ProcessorApiOperator(supplier), stores)
+        changes = Changes.KEY | Changes.VALUE | Changes.BY_PROCESSOR
+        operator = ProcessorApiOperator(supplier)
+        place = self._process("KSTREAM-PROCESSOR-", name, operator, stores, changes)
         return KStream(place, None, None, True)
 
     def process_values(
@@ -418,267 +402,52 @@ class KStream(Generic[K, V]):
         """Runs a processor that cannot change keys, so nothing is repartitioned; see `process`."""
         check_supplier("process_values()", supplier, may_raise=True)
         operator = ProcessorApiOperator(supplier, fixed_key=True)
-        place = self._process("KSTREAM-PROCESSVALUES-", name, operator, stores)
+        changes = Changes.VALUE | Changes.BY_PROCESSOR
+        place = self._process("KSTREAM-PROCESSVALUES-", name, operator, stores, changes)
         return KStream(place, self._key_serde, None, self._repartition_required)
-
-    @overload
-    def join(
-        self,
-        table: KTable[K, VT],
-        joiner: Callable[[V, VT], VR | None],
-        *,
-        name: str | None = None,
-        key_serde: Serde[K] | None = None,
-        value_serde: Serde[V] | None = None,
-        other_value_serde: Serde[VT] | None = None,
-    ) -> KStream[K, VR]: ...
-
-    @overload
-    def join(
-        self,
-        table: KTable[K, VT],
-        joiner: Callable[[K, V, VT], VR | None],
-        *,
-        name: str | None = None,
-        key_serde: Serde[K] | None = None,
-        value_serde: Serde[V] | None = None,
-        other_value_serde: Serde[VT] | None = None,
-    ) -> KStream[K, VR]: ...
-
-    def join(
-        self,
-        table: KTable[K, Any],
-        joiner: Callable[..., Any],
-        *,
-        name: str | None = None,
-        key_serde: Serde[K] | None = None,
-        value_serde: Serde[V] | None = None,
-        other_value_serde: Serde[Any] | None = None,
-    ) -> KStream[K, Any]:
-        """Joins each record with the row its key has in a table; records without are left out.
-
-        Args:
-            table: its topic must have as many partitions as the stream's.
-            joiner: (value, row) or (key, value, row) -> joined value.
-            name: name of the processor, and base of the repartition topic's name, if there
-                is one.
-            key_serde: how keys are written to the repartition topic; inherited if not given.
-            value_serde: how values are written there; inherited if not given.
-            other_value_serde: of the table; for symmetry with the JVM, not used.
-        """
-        serde_of(other_value_serde, "other_value_serde of join()")
-        return self._join(table, joiner, False, name, key_serde, value_serde)
-
-    @overload
-    def left_join(
-        self,
-        table: KTable[K, VT],
-        joiner: Callable[[V, VT | None], VR | None],
-        *,
-        name: str | None = None,
-        key_serde: Serde[K] | None = None,
-        value_serde: Serde[V] | None = None,
-        other_value_serde: Serde[VT] | None = None,
-    ) -> KStream[K, VR]: ...
-
-    @overload
-    def left_join(
-        self,
-        table: KTable[K, VT],
-        joiner: Callable[[K, V, VT | None], VR | None],
-        *,
-        name: str | None = None,
-        key_serde: Serde[K] | None = None,
-        value_serde: Serde[V] | None = None,
-        other_value_serde: Serde[VT] | None = None,
-    ) -> KStream[K, VR]: ...
-
-    def left_join(
-        self,
-        table: KTable[K, Any],
-        joiner: Callable[..., Any],
-        *,
-        name: str | None = None,
-        key_serde: Serde[K] | None = None,
-        value_serde: Serde[V] | None = None,
-        other_value_serde: Serde[Any] | None = None,
-    ) -> KStream[K, Any]:
-        """Joins each record with the row its key has in a table, or with None; see `join`.
-
-        Records without a key go on, too, joined with None.
-        """
-        serde_of(other_value_serde, "other_value_serde of left_join()")
-        return self._join(table, joiner, True, name, key_serde, value_serde)
-
-    def _join(
-        self,
-        table: KTable[K, Any],
-        joiner: Callable[..., Any],
-        left: bool,
-        name: str | None,
-        key_serde: Serde[K] | None,
-        value_serde: Serde[V] | None,
-    ) -> KStream[K, Any]:
-        if not isinstance(table, KTable):
-            raise TypeError(f"a stream can only be joined with a table, got {table!r}")
-        operator = "left_join" if left else "join"
-        with_key = arity(joiner, _JOINER, operator) == 3
-        key_serde = serde_of(key_serde, f"key_serde of {operator}()")
-        value_serde = serde_of(value_serde, f"value_serde of {operator}()")
-        name = check_name(name)
-        stream: KStream[K, V] = self
-        if self._repartition_required:
-            stream = self._repartition_for_join(
-                name or self._place.name,
-                key_serde or self._key_serde,
-                value_serde or self._value_serde,
-                SerdeHint.of(operator),
-            )
-        graph = self._place.graph
-        sources = stream.place.copartition_with(table.place)
-        node_name = graph.names.name_or_new(name, "KSTREAM-LEFTJOIN-" if left else "KSTREAM-JOIN-")
-        view = table.view()
-        step = processor_step(
-            node_name,
-            always(StreamTableJoin(view, joiner, with_key, left)),
-            stores=tuple(dict.fromkeys(view.store_names())),
-            takes_null_keys=left,
-        )
-        place = Place(graph, node_name, graph.add(step, stream.place.step), sources)
-        return KStream(place, key_serde or stream._key_serde, None)
-
-    def _repartition_for_join(
-        self,
-        base: str,
-        key_serde: Serde[K] | None,
-        value_serde: Serde[V] | None,
-        hint: SerdeHint,
-    ) -> KStream[K, V]:
-        """Repartitions the stream, or uses the repartition an earlier join has made.
-
-        A repartition is shared only if it is named after the stream itself. Its numbers are
-        used up each time, and the name made of them is the source even if it is not added.
-        """
-        graph = self._place.graph
-        names = graph.names.repartition_names(base)
-        if self._join_repartition is None or base != self._place.name:
-            step = RepartitionStep(
-                names=names, key_serde=key_serde, value_serde=value_serde, hint=hint
-            )
-            self._join_repartition = graph.add(step, self._place.step)
-        place = Place(graph, names.source, self._join_repartition, (names.source,))
-        return KStream(place, key_serde, value_serde)
 
     def _select_key(self, fn: Callable[[K, V], Any], name: str | None, operator: str) -> Place:
         arity(fn, _KEY_VALUE, operator)
-        return self._then("KSTREAM-KEY-SELECT-", name, SelectKey(fn))
+        return self._then("KSTREAM-KEY-SELECT-", name, SelectKey(fn), Changes.KEY)
 
     def _process(
-        self, prefix: str, name: str | None, operator: Operator, stores: tuple[str, ...]
+        self,
+        prefix: str,
+        name: str | None,
+        operator: Operator,
+        stores: tuple[str, ...],
+        changes: Changes,
     ) -> Place:
         if not all(isinstance(store, str) for store in stores):
             raise TypeError(f"process() takes names of stores behind the supplier, got {stores!r}")
         # A given name uses up no number here.
         node_name = check_name(name) or self._place.names.new_name(prefix)
-        return self._place.then(processor_step(node_name, always(operator), stores=stores))
+        step = processor_step(node_name, always(operator), stores=stores, changes=changes)
+        return self._place.then(step)
 
-    def _then(self, prefix: str, name: str | None, operator: Operator) -> Place:
-        """Puts an operation below this stream."""
-        return self._then_made(prefix, name, always(operator))
-
-    def _then_made(self, prefix: str, name: str | None, make: Make) -> Place:
-        """Puts an operation below this stream whose operator is made later."""
-        node_name = self._place.names.name_or_new(check_name(name), prefix)
-        return self._place.then(processor_step(node_name, make))
-
-    def _same(self, place: Place) -> KStream[K, V]:
-        """Makes the stream of an operation that changes neither type."""
-        return KStream(place, self._key_serde, self._value_serde, self._repartition_required)
-
-
-class BranchedKStream(Generic[K, V]):
-    """A stream being split: each record goes to the first branch whose predicate holds."""
-
-    def __init__(self, stream: KStream[K, V], name: str | None) -> None:
-        self._stream = stream
-        self._branches: dict[str, KStream[K, V]] = {}
-        self._is_closed = False
-        predicates: list[Callable[[K, V], object]] = []
-        self._predicates = predicates
-        self._splitter = stream._then_made(
-            "KSTREAM-BRANCH-", name, lambda _facts: Branch(tuple(predicates))
-        )
-
-    def __repr__(self) -> str:
-        branches = ", ".join(self._branches) or "none yet"
-        return f"<BranchedKStream of {self._stream.place.name}: branches {branches}>"
-
-    def branch(
+    def _then(
         self,
-        predicate: Callable[[K, V], bool],
-        *,
-        name: str | None = None,
-        to: Callable[[KStream[K, V]], object] | None = None,
-        then: Callable[[KStream[K, V]], KStream[K, V] | None] | None = None,
-    ) -> BranchedKStream[K, V]:
-        """Adds a branch.
-
-        Args:
-            predicate: (key, value) -> whether a record belongs here.
-            name: the branch's name behind the splitter's; its position from 1 if not given.
-            to: takes the branch's stream to its end; the branch is not in the result.
-            then: takes the branch's stream further; what it returns is in the result.
-        """
-        arity(predicate, _KEY_VALUE, "branch")
-        self._refuse_if_closed()
-        self._predicates.append(predicate)
-        self._add(len(self._predicates), name, to, then)
-        return self
-
-    def default_branch(
-        self,
-        *,
-        name: str | None = None,
-        to: Callable[[KStream[K, V]], object] | None = None,
-        then: Callable[[KStream[K, V]], KStream[K, V] | None] | None = None,
-    ) -> dict[str, KStream[K, V]]:
-        """Adds the branch of all other records and returns the branches; see `branch`."""
-        self._refuse_if_closed()
-        self._add(0, name, to, then)
-        return self.no_default_branch()
-
-    def no_default_branch(self) -> dict[str, KStream[K, V]]:
-        """Lets all other records go and returns the branches by splitter's and own name."""
-        self._is_closed = True
-        return self._branches
-
-    def _refuse_if_closed(self) -> None:
-        if self._is_closed:
-            raise TopologyError(
-                "the split has its default branch already; add branches before it",
-                node=self._splitter.name,
-            )
-
-    def _add(
-        self,
-        position: int,
+        prefix: str,
         name: str | None,
-        to: Callable[[KStream[K, V]], object] | None,
-        then: Callable[[KStream[K, V]], KStream[K, V] | None] | None,
-    ) -> None:
-        if to is not None and then is not None:
-            raise TypeError("a branch takes either `to` or `then`, not both")
-        own = str(position) if name is None else name
-        full_name = str(check_name(self._splitter.name + own))
-        self._splitter.names.new_name(full_name)
-        place = self._splitter.then(processor_step(full_name, always(PassThrough())))
-        stream = self._stream._same(place)
-        if to is not None:
-            to(stream)
-            return
-        result = stream if then is None else then(stream)
-        if result is not None:
-            self._branches[full_name] = result
+        operator: Operator,
+        changes: Changes = Changes.NOTHING,
+    ) -> Place:
+        """Puts an operation below this stream."""
+        node_name = self._place.names.name_or_new(check_name(name), prefix)
+        return self._place.then(processor_step(node_name, always(operator), changes=changes))
+
+    def _stream(
+        self,
+        place: Place,
+        key_serde: Serde[Any] | None,
+        value_serde: Serde[Any] | None,
+        repartition_required: bool = False,
+    ) -> KStream[Any, Any]:
+        return KStream(place, key_serde, value_serde, repartition_required)
+
+    def at(self, place: Place) -> KStream[K, V]:
+        """Makes the stream behind an operation that changes neither type; for parts of the DSL."""
+        return KStream(place, self._key_serde, self._value_serde, self._repartition_required)
 
 
 def _inner_of_windowed(serde: Serde[Any] | None) -> Serde[Any] | None:

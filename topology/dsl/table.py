@@ -1,17 +1,16 @@
 """Tables: the latest value per key, as they change.
 
-Owns the operations of a `KTable`, and two questions that run up a chain of tables: how to
-read a table's current row (its view), and whether its changes carry the old value. Asking
-may force a table that so far was only passed through into a store.
+Owns the operations of a `KTable`. How a table answers for its rows and old values stands in
+`topology.dsl.table_logic`, what joins add to the graph in `topology.dsl.table_joins` and
+`topology.dsl.foreign_key_joins`.
 
 A value may be None wherever a row was deleted; as in the JVM, types do not say so.
 
-Source: JVM `KTableImpl`, `KTableKTableAbstractJoin`; kafka-streams A13, D10, D11.
+Source: JVM `KTableImpl`; kafka-streams A13, D11.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 from thalweg.stores.callables import arity as arity_of
 from thalweg.stores.callables import refuse_async, shown
 from thalweg.stores.serde import Serde, serde_of
+from thalweg.topology.dsl.foreign_key_joins import join_by_foreign_key
 from thalweg.topology.dsl.options import (
     Materialized,
     arity,
@@ -27,30 +27,24 @@ from thalweg.topology.dsl.options import (
     settle,
     with_name,
 )
-from thalweg.topology.graph.facts import Facts, NotedFacts
+from thalweg.topology.dsl.table_joins import join_by_key
+from thalweg.topology.dsl.table_logic import DerivedLogic, TableLogic
 from thalweg.topology.graph.logical import Place
-from thalweg.topology.graph.steps import AddProcessor, Step, always, processor_step
+from thalweg.topology.graph.steps import always, processor_step
 from thalweg.topology.operators.aggregate import TableGroupBySelect
 from thalweg.topology.operators.table import (
     FilterView,
     MapView,
-    StoreView,
     TableFilter,
     TableMapValues,
     TableOperator,
-    TableSource,
     TableTransformValues,
     TableView,
     ToStream,
     TransformView,
 )
-from thalweg.topology.operators.table_join import (
-    JoinView,
-    Kind,
-    Side,
-    TableJoin,
-    TableJoinMerge,
-)
+from thalweg.topology.operators.table_join import Kind
+from thalweg.topology.processor import StreamPartitioner
 
 if TYPE_CHECKING:
     from thalweg.topology.dsl.grouped_table import KGroupedTable
@@ -59,6 +53,7 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 V = TypeVar("V")
 KR = TypeVar("KR")
+KO = TypeVar("KO")
 VR = TypeVar("VR")
 VO = TypeVar("VO")
 K_contra = TypeVar("K_contra", contravariant=True)
@@ -75,152 +70,6 @@ class ValueTransformer(Protocol[K_contra, V_contra, VR_co]):
     def transform(self, key: K_contra, value: V_contra, /) -> VR_co | None:
         """Returns the new value; `value` is None for a deleted row."""
         ...
-
-
-class TableLogic(ABC):
-    """How one table answers for its rows and its old values."""
-
-    @abstractmethod
-    def view(self) -> TableView:
-        """Says how to read the table; may force it into a store."""
-
-    @abstractmethod
-    def send_old_values(self, force: bool) -> bool:
-        """Makes changes carry old values.
-
-        Args:
-            force: whether a table may be put into a store for it.
-
-        Returns:
-            Whether they do from now on.
-        """
-
-
-class SourceLogic(TableLogic):
-    """A table made of a topic or a stream; a store only once somebody needs it.
-
-    Args:
-        facts: where what is settled of it is noted.
-        name: its processor.
-        store_name: its store, if it is kept.
-        operator: the class of its operator.
-    """
-
-    def __init__(
-        self,
-        facts: NotedFacts,
-        name: str,
-        store_name: str,
-        operator: type[TableSource] = TableSource,
-    ) -> None:
-        self._facts = facts
-        self._name = name
-        self._store_name = store_name
-        self._operator = operator
-
-    def make(self, facts: Facts) -> TableSource:
-        """Makes the operator."""
-        return self._operator(
-            self._store_name if self._name in facts.kept else None,
-            send_old_values=self._name in facts.old_values,
-        )
-
-    def view(self) -> TableView:
-        """Puts the table into its store and reads that."""
-        self._facts.kept.add(self._name)
-        return StoreView(self._store_name)
-
-    def send_old_values(self, force: bool) -> bool:
-        """Reads old values from the store, which is there already or forced."""
-        if not force and self._name not in self._facts.kept:
-            return False
-        self._facts.kept.add(self._name)
-        self._facts.old_values.add(self._name)
-        return True
-
-
-class AggregateLogic(TableLogic):
-    """A table made by an aggregation, always in a store."""
-
-    def __init__(self, facts: NotedFacts, name: str, store_name: str) -> None:
-        self._facts = facts
-        self._name = name
-        self._store_name = store_name
-
-    def view(self) -> TableView:
-        """Reads the store."""
-        return StoreView(self._store_name)
-
-    def send_old_values(self, force: bool) -> bool:
-        """Sends what the store held before."""
-        self._facts.old_values.add(self._name)
-        return True
-
-
-class DerivedLogic(TableLogic):
-    """A table that filters or maps another, in a store or computed on the fly."""
-
-    def __init__(
-        self,
-        parent: KTable[Any, Any],
-        name: str,
-        store_name: str | None,
-        derive: Callable[[TableView], TableView],
-    ) -> None:
-        self._facts = parent.place.graph.facts
-        self._parent = parent
-        self._name = name
-        self._store_name = store_name
-        self._derive = derive
-
-    def view(self) -> TableView:
-        """Reads the store, or the parent's row through the operation."""
-        if self._store_name is not None:
-            return StoreView(self._store_name)
-        return self._derive(self._parent.view())
-
-    def send_old_values(self, force: bool) -> bool:
-        """Takes old values from the store, or from the parent's changes."""
-        if self._store_name is not None or self._parent.send_old_values(force):
-            self._facts.old_values.add(self._name)
-        return self._name in self._facts.old_values
-
-
-class JoinLogic(TableLogic):
-    """A table joined of two.
-
-    Args:
-        tables: the two.
-        names: the processors of both sides and of the merge.
-        store_name: the store of the result, if it is kept.
-        derive: makes the view of the result of both tables' views.
-    """
-
-    def __init__(
-        self,
-        tables: tuple[KTable[Any, Any], KTable[Any, Any]],
-        names: tuple[str, str, str],
-        store_name: str | None,
-        derive: Callable[[TableView, TableView], TableView],
-    ) -> None:
-        self._tables = tables
-        self._names = names
-        self._store_name = store_name
-        self._derive = derive
-
-    def view(self) -> TableView:
-        """Reads the store, or joins both sides' rows."""
-        if self._store_name is not None:
-            return StoreView(self._store_name)
-        left, right = self._tables
-        return self._derive(left.view(), right.view())
-
-    def send_old_values(self, force: bool) -> bool:
-        """Takes old values from both sides, which are in stores anyway."""
-        for table in self._tables:
-            table.send_old_values(True)
-        self._tables[0].place.graph.facts.old_values.update(self._names)
-        return True
 
 
 class KTable(Generic[K, V]):
@@ -254,6 +103,16 @@ class KTable(Generic[K, V]):
     def place(self) -> Place:
         """Where the table stands in the graph; for other parts of the DSL."""
         return self._place
+
+    @property
+    def key_serde(self) -> Serde[K] | None:
+        """The serde of its keys, None where it is not known; for other parts of the DSL."""
+        return self._key_serde
+
+    @property
+    def value_serde(self) -> Serde[V] | None:
+        """The serde of its values, None where it is not known; for other parts of the DSL."""
+        return self._value_serde
 
     def view(self) -> TableView:
         """Says how to read the current row; for other parts of the DSL. May make a store."""
@@ -446,6 +305,7 @@ class KTable(Generic[K, V]):
         self.send_old_values(True)
         return KGroupedTable(place, key_serde, value_serde, name)
 
+    @overload
     def join(
         self,
         other: KTable[K, VO],
@@ -454,18 +314,87 @@ class KTable(Generic[K, V]):
         name: str | None = None,
         materialized: Materialized[K, VR] | None = None,
         named: str | None = None,
-    ) -> KTable[K, VR]:
-        """Joins the rows that both tables have.
+    ) -> KTable[K, VR]: ...
+
+    @overload
+    def join(
+        self,
+        other: KTable[KO, VO],
+        joiner: Callable[[V, VO], VR | None],
+        *,
+        foreign_key_extractor: Callable[[V], KO | None],
+        partitioner: StreamPartitioner | None = None,
+        other_partitioner: StreamPartitioner | None = None,
+        name: str | None = None,
+        materialized: Materialized[K, VR] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, VR]: ...
+
+    @overload
+    def join(
+        self,
+        other: KTable[KO, VO],
+        joiner: Callable[[V, VO], VR | None],
+        *,
+        foreign_key_extractor: Callable[[K, V], KO | None],
+        partitioner: StreamPartitioner | None = None,
+        other_partitioner: StreamPartitioner | None = None,
+        name: str | None = None,
+        materialized: Materialized[K, VR] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, VR]: ...
+
+    def join(
+        self,
+        other: KTable[Any, Any],
+        joiner: Callable[[Any, Any], Any],
+        *,
+        foreign_key_extractor: Callable[..., Any] | None = None,
+        partitioner: StreamPartitioner | None = None,
+        other_partitioner: StreamPartitioner | None = None,
+        name: str | None = None,
+        materialized: Materialized[K, Any] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, Any]:
+        """Joins the rows that both tables have, or rows with those that they name.
+
+        By key, each row is joined with the other table's row of the same key:
+
+            stock.join(prices, lambda count, price: count * price)
+
+        By foreign key, each row is joined with the row that `foreign_key_extractor` names, and
+        again when that row changes:
+
+            orders.join(
+                customers,
+                lambda order, customer: {**order, "name": customer["name"]},
+                foreign_key_extractor=lambda order: order["customer_id"],
+            )
 
         Args:
-            other: the right table; its topic must have as many partitions.
+            other: the right table; joined by key, its topic must have as many partitions.
             joiner: (left value, right value) -> joined value.
+            foreign_key_extractor: (value) or (key, value) of a row of this table -> key of the
+                row in the other table; None where there is none.
+            partitioner: with a foreign key, how this table's topic is partitioned, if not by the
+                bytes of its keys: (topic, key, None, partition count) -> partition.
+            other_partitioner: likewise, of the other table's topic.
             name: name of the store; without it and `materialized`, there is no store.
             materialized: how to keep the result.
-            named: name of the processors.
+            named: name of the processors, and of the topics and store of a foreign key.
         """
-        return self._join(other, joiner, "inner", with_name(materialized, name), named)
+        materialized = with_name(materialized, name)
+        return self._join(
+            other,
+            joiner,
+            "inner",
+            materialized,
+            named,
+            foreign_key_extractor,
+            (partitioner, other_partitioner),
+        )
 
+    @overload
     def left_join(
         self,
         other: KTable[K, VO],
@@ -474,9 +403,59 @@ class KTable(Generic[K, V]):
         name: str | None = None,
         materialized: Materialized[K, VR] | None = None,
         named: str | None = None,
-    ) -> KTable[K, VR]:
+    ) -> KTable[K, VR]: ...
+
+    @overload
+    def left_join(
+        self,
+        other: KTable[KO, VO],
+        joiner: Callable[[V, VO | None], VR | None],
+        *,
+        foreign_key_extractor: Callable[[V], KO | None],
+        partitioner: StreamPartitioner | None = None,
+        other_partitioner: StreamPartitioner | None = None,
+        name: str | None = None,
+        materialized: Materialized[K, VR] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, VR]: ...
+
+    @overload
+    def left_join(
+        self,
+        other: KTable[KO, VO],
+        joiner: Callable[[V, VO | None], VR | None],
+        *,
+        foreign_key_extractor: Callable[[K, V], KO | None],
+        partitioner: StreamPartitioner | None = None,
+        other_partitioner: StreamPartitioner | None = None,
+        name: str | None = None,
+        materialized: Materialized[K, VR] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, VR]: ...
+
+    def left_join(
+        self,
+        other: KTable[Any, Any],
+        joiner: Callable[[Any, Any], Any],
+        *,
+        foreign_key_extractor: Callable[..., Any] | None = None,
+        partitioner: StreamPartitioner | None = None,
+        other_partitioner: StreamPartitioner | None = None,
+        name: str | None = None,
+        materialized: Materialized[K, Any] | None = None,
+        named: str | None = None,
+    ) -> KTable[K, Any]:
         """Joins each row of this table with the other's, or with None; see `join`."""
-        return self._join(other, joiner, "left", with_name(materialized, name), named)
+        materialized = with_name(materialized, name)
+        return self._join(
+            other,
+            joiner,
+            "left",
+            materialized,
+            named,
+            foreign_key_extractor,
+            (partitioner, other_partitioner),
+        )
 
     def outer_join(
         self,
@@ -492,76 +471,41 @@ class KTable(Generic[K, V]):
 
     def _join(
         self,
-        other: KTable[K, Any],
+        other: KTable[Any, Any],
         joiner: Callable[..., Any],
         kind: Kind,
-        materialized: Materialized[K, VR] | None,
+        materialized: Materialized[K, Any] | None,
         named: str | None,
-    ) -> KTable[K, VR]:
+        extractor: Callable[..., Any] | None = None,
+        partitioners: tuple[StreamPartitioner | None, StreamPartitioner | None] = (None, None),
+    ) -> KTable[K, Any]:
         if not isinstance(other, KTable):
             raise TypeError(f"a table can only be joined with a table, got {other!r}")
-        operator = "join" if kind == "inner" else f"{kind}_join"
-        arity(joiner, {2: "left, right"}, operator)
-        graph, names = self._place.graph, self._place.names
-        named = check_name(named)
-        store = None
-        if materialized is not None:
-            store = settle(
-                names,
+        if extractor is not None:
+            joined = join_by_foreign_key(
+                self,
+                other,
+                joiner,
+                extractor,
                 materialized,
-                "KTABLE-MERGE-",
-                key_serde=self._key_serde,
-                hint=materialized_hint(operator),
+                named,
+                is_left=kind == "left",
+                partitioner=partitioners[0],
+                other_partitioner=partitioners[1],
             )
-        merge_name = names.name_or_new(named, "KTABLE-MERGE-")
-        sources = self._place.copartition_with(other.place)
-        if kind != "inner":
-            self.send_old_values(True)
-        if kind == "outer":
-            other.send_old_values(True)
-        left, right = self.view(), other.view()
-        store_name = store and store.name
-        this_name = names.name_or_new(named, "KTABLE-JOINTHIS-", "-join-this")
-        other_name = names.name_or_new(named, "KTABLE-JOINOTHER-", "-join-other")
-
-        def side(name: str, side: Side, table: KTable[Any, Any], view: TableView) -> AddProcessor:
-            """Returns a side: it follows the changes of `table` and reads `view`."""
-            return AddProcessor(
-                name,
-                lambda facts: TableJoin(
-                    view,
-                    joiner,
-                    side,
-                    kind,
-                    merge_name,
-                    send_old_values=name in facts.old_values,
-                ),
-                parents=(table.place.name,),
-                stores=tuple(dict.fromkeys(view.store_names())),
+        elif partitioners != (None, None):
+            raise TypeError(
+                "a join by key takes no partitioner: both tables must be partitioned alike; "
+                "give it a foreign_key_extractor, or none"
             )
-
-        merge = AddProcessor(
-            merge_name,
-            lambda facts: TableJoinMerge(
-                store_name, send_old_values=merge_name in facts.old_values
-            ),
-            parents=(this_name, other_name),
-            store=store and store.key_value(),
-        )
-        adds = (side(this_name, "this", self, right), side(other_name, "other", other, left), merge)
-        step = graph.add(Step(merge_name, adds), self._place.step, other.place.step)
-        logic = JoinLogic(
-            (self, other),
-            (this_name, other_name, merge_name),
-            store_name,
-            lambda one, two: JoinView(one, two, joiner, kind),
-        )
+        else:
+            joined = join_by_key(self, other, joiner, kind, materialized, named)
         return KTable(
-            Place(graph, merge_name, step, sources),
-            store.key_serde if store else self._key_serde,
-            store and store.value_serde,
-            store_name,
-            logic,
+            joined.place,
+            joined.key_serde,
+            joined.value_serde,
+            joined.queryable_store_name,
+            joined.logic,
         )
 
     def _burn_store_name(self, materialized: Materialized[Any, Any] | None, prefix: str) -> None:

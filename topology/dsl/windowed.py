@@ -18,19 +18,20 @@ from thalweg.topology.dsl.grouping import (
     REDUCE,
     REDUCER,
     StreamGrouping,
-    aggregate_serde,
     burn_for_count,
     hint_of,
 )
 from thalweg.topology.dsl.options import (
     Materialized,
     Store,
+    aggregate_serde,
     arity,
     check_name,
     settle,
     with_name,
 )
-from thalweg.topology.dsl.table import AggregateLogic, KTable
+from thalweg.topology.dsl.table import KTable
+from thalweg.topology.dsl.table_logic import AggregateLogic
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows
 from thalweg.topology.operators.window_aggregate import (
     WindowAggregate,

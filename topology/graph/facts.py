@@ -19,11 +19,14 @@ class Facts:
         kept: names of the processors whose tables are kept in their stores.
         old_values: names of the processors whose changes carry old values.
         legacy_changes: changes of grouped tables are written as versions up to 3.4 read them.
+        legacy_registrations: registrations of foreign-key joins are written as versions up to
+            3.3 read them.
     """
 
     kept: frozenset[str] = frozenset()
     old_values: frozenset[str] = frozenset()
     legacy_changes: bool = False
+    legacy_registrations: bool = False
 
 
 @dataclass(slots=True)
@@ -33,6 +36,8 @@ class NotedFacts:
     kept: set[str] = field(default_factory=set)
     old_values: set[str] = field(default_factory=set)
 
-    def settled(self, *, legacy_changes: bool) -> Facts:
+    def settled(self, *, legacy_changes: bool, legacy_registrations: bool) -> Facts:
         """Returns the facts as they are now."""
-        return Facts(frozenset(self.kept), frozenset(self.old_values), legacy_changes)
+        return Facts(
+            frozenset(self.kept), frozenset(self.old_values), legacy_changes, legacy_registrations
+        )

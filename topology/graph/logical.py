@@ -24,6 +24,31 @@ ROOT: Final[StepId] = -1
 
 
 @dataclass(frozen=True, slots=True)
+class Copartition:
+    """A demand for equal partition counts of the topics of some sources.
+
+    Attributes:
+        sources: the source nodes.
+        instead: those to take if the sources are not all in one subtopology. None demands it of
+            the sources in any case.
+    """
+
+    sources: tuple[str, ...]
+    instead: tuple[str, ...] | None = None
+
+    def renamed(self, names: Mapping[str, str]) -> Copartition:
+        """Returns the demand for sources that have other names now."""
+        return Copartition(
+            _renamed(self.sources, names),
+            None if self.instead is None else _renamed(self.instead, names),
+        )
+
+
+def _renamed(sources: Iterable[str], names: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names.get(source, source) for source in sources))
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
     """Steps and their edges; a rewrite makes a new one.
 
@@ -32,14 +57,14 @@ class Graph:
         children: step -> what is below it, in the order added; of `ROOT`, too.
         parents: step -> what it is below, in the order added.
         priorities: step -> its place in the order of calls.
-        copartitioned: groups of sources whose topics need equal partition counts.
+        copartitioned: demands for equal partition counts.
     """
 
     steps: Mapping[StepId, AnyStep]
     children: Mapping[StepId, tuple[StepId, ...]]
     parents: Mapping[StepId, tuple[StepId, ...]]
     priorities: Mapping[StepId, int]
-    copartitioned: tuple[tuple[str, ...], ...] = ()
+    copartitioned: tuple[Copartition, ...] = ()
 
     def in_order(self) -> list[StepId]:
         """Returns the steps by priority, but none before its parents."""
@@ -61,6 +86,66 @@ class Graph:
         return tuple(self.steps[parent].name for parent in self.parents[step] if parent != ROOT)
 
 
+class Draft:
+    """A graph that a rewrite is changing. Steps and edges keep the order they were added in."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._steps = dict(graph.steps)
+        self._children = {step: dict.fromkeys(below) for step, below in graph.children.items()}
+        self._parents = {step: dict.fromkeys(above) for step, above in graph.parents.items()}
+        self._priorities = dict(graph.priorities)
+
+    def children(self, step: StepId) -> tuple[StepId, ...]:
+        """Returns what is below a step."""
+        return tuple(self._children[step])
+
+    def parents(self, step: StepId) -> tuple[StepId, ...]:
+        """Returns what a step is below; nothing of the root."""
+        return tuple(self._parents.get(step, ()))
+
+    def add(self, step: AnyStep, priority: int) -> StepId:
+        """Adds a step without edges."""
+        added = max(self._steps) + 1
+        self._steps[added] = step
+        self._children[added] = {}
+        self._parents[added] = {}
+        self._priorities[added] = priority
+        return added
+
+    def replace(self, step: StepId, by: AnyStep) -> None:
+        """Puts another step in the place of one."""
+        self._steps[step] = by
+
+    def link(self, parent: StepId, child: StepId) -> None:
+        """Puts a step below another."""
+        self._children[parent][child] = None
+        self._parents[child][parent] = None
+
+    def unlink(self, parent: StepId, child: StepId) -> None:
+        """Takes a step away from below another, if it is there."""
+        self._children[parent].pop(child, None)
+        self._parents[child].pop(parent, None)
+
+    def remove(self, step: StepId) -> None:
+        """Takes a step away with its edges."""
+        for parent in self.parents(step):
+            self.unlink(parent, step)
+        for child in self.children(step):
+            self.unlink(step, child)
+        del self._steps[step], self._children[step], self._parents[step], self._priorities[step]
+
+    def done(self) -> Graph:
+        """Returns the graph that came out."""
+        return Graph(
+            self._steps,
+            {step: tuple(below) for step, below in self._children.items()},
+            {step: tuple(above) for step, above in self._parents.items()},
+            self._priorities,
+            self._graph.copartitioned,
+        )
+
+
 class LogicalGraph:
     """The graph of one builder as it grows, with the names and facts that its calls settle."""
 
@@ -73,7 +158,7 @@ class LogicalGraph:
         self._parents: dict[StepId, dict[StepId, None]] = {}
         self._priorities: dict[StepId, int] = {}
         self._next_priority = 0
-        self._copartitioned: list[tuple[str, ...]] = []
+        self._copartitioned: list[Copartition] = []
 
     def add(self, step: AnyStep, *parents: StepId) -> StepId:
         """Puts a new step below its parents, or below the root."""
@@ -92,9 +177,10 @@ class LogicalGraph:
             self._priorities[step] = self._next_priority
             self._next_priority += 1
 
-    def copartition(self, sources: Iterable[str]) -> None:
-        """Demands equal partition counts of the topics of these source nodes."""
-        self._copartitioned.append(tuple(dict.fromkeys(sources)))
+    def copartition(self, sources: Iterable[str], instead: Iterable[str] | None = None) -> None:
+        """Demands equal partition counts of the topics of these source nodes; see `Copartition`."""
+        others = None if instead is None else tuple(dict.fromkeys(instead))
+        self._copartitioned.append(Copartition(tuple(dict.fromkeys(sources)), others))
 
     def snapshot(self) -> Graph:
         """Returns the graph as it is now."""
@@ -134,11 +220,19 @@ class Place:
 
     def copartition_with(self, other: Place) -> tuple[str, ...]:
         """Demands equal partition counts here and there; returns the sources of both."""
+        self.refuse_foreign(other)
+        both = tuple(dict.fromkeys(self.sources + other.sources))
+        self.graph.copartition(both)
+        return both
+
+    def refuse_foreign(self, other: Place) -> None:
+        """Refuses a place of another builder.
+
+        Raises:
+            TopologyError: it is one.
+        """
         if other.graph is not self.graph:
             raise TopologyError(
                 f"{self.name} and {other.name} belong to different builders; make both with one",
                 node=self.name,
             )
-        both = tuple(dict.fromkeys(self.sources + other.sources))
-        self.graph.copartition(both)
-        return both

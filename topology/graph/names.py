@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+_NUMBERED = re.compile(r"(.*-[0-9]{10})(?![0-9])")
+
 
 @dataclass(frozen=True, slots=True)
 class RepartitionNames:
@@ -21,6 +23,11 @@ class RepartitionNames:
     sink: str
     filter: str
     source: str
+
+
+def topic_repartition_names(topic: str) -> RepartitionNames:
+    """Names the parts of a repartition after its topic."""
+    return RepartitionNames(topic, topic + "-sink", topic + "-filter", topic + "-source")
 
 
 class Names:
@@ -34,13 +41,16 @@ class Names:
         """Makes a name of `prefix` and the next number."""
         name = f"{prefix}{self._counter:010d}"
         self._counter += 1
+        self._generated.add(name)
         return name
 
     def new_store_name(self, prefix: str) -> str:
         """Makes a store name of `prefix` and the next number."""
-        name = self.new_name(prefix + "STATE-STORE-")
+        return self.new_name(prefix + "STATE-STORE-")
+
+    def note_generated(self, name: str) -> None:
+        """Notes that a store's name was made by the counter, with the name of a processor."""
         self._generated.add(name)
-        return name
 
     def name_or_new(self, given: str | None, prefix: str, suffix: str = "") -> str:
         """Returns the given name with `suffix`, or makes one.
@@ -50,6 +60,13 @@ class Names:
         made = self.new_name(prefix)
         return made if given is None else given + suffix
 
+    def resource_or_new(self, given: str | None, prefix: str, suffix: str) -> str:
+        """Names a store or topic as `name_or_new` does, and notes it where it is generated."""
+        name = self.name_or_new(given, prefix, suffix)
+        if given is None:
+            self._generated.add(name)
+        return name
+
     def repartition_names(self, base: str) -> RepartitionNames:
         """Names the parts of a repartition; always uses up three numbers."""
         topic = base if base.endswith("-repartition") else base + "-repartition"
@@ -57,10 +74,10 @@ class Names:
         keep = self.new_name("KSTREAM-FILTER-")
         source = self.new_name("KSTREAM-SOURCE-")
         if re.fullmatch(r"KSTREAM.*-[0-9]{10}", base):
-            self._generated.add(topic)
             return RepartitionNames(topic, sink, keep, source)
-        return RepartitionNames(topic, topic + "-sink", topic + "-filter", topic + "-source")
+        return topic_repartition_names(topic)
 
     def is_generated(self, name: str) -> bool:
-        """Tells whether a store or topic name was made by the counter."""
-        return name in self._generated or name.removesuffix("-repartition") in self._generated
+        """Tells whether a store or topic is named after something that the counter has named."""
+        numbered = _NUMBERED.match(name)
+        return numbered is not None and numbered[1] in self._generated

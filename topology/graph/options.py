@@ -4,7 +4,8 @@ Owns the names of the JVM's settings and what their values mean. It must not kno
 does.
 
 Source: JVM `StreamsConfig.TOPOLOGY_OPTIMIZATION_CONFIG`, `UPGRADE_FROM_CONFIG`,
-`ENSURE_EXPLICIT_INTERNAL_RESOURCE_NAMING_CONFIG`.
+`ENSURE_EXPLICIT_INTERNAL_RESOURCE_NAMING_CONFIG`, `PROCESSOR_WRAPPER_CLASS_CONFIG`,
+`TopologyConfig.InternalConfig`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from thalweg.topology.errors import TopologyError
+from thalweg.topology.processor import ProcessorWrapper
 
 REUSE_SOURCE_TOPICS = "reuse.ktable.source.topics"
 MERGE_REPARTITION_TOPICS = "merge.repartition.topics"
 SINGLE_STORE_SELF_JOIN = "single.store.self.join"
 _OPTIMIZATIONS = frozenset({REUSE_SOURCE_TOPICS, MERGE_REPARTITION_TOPICS, SINGLE_STORE_SELF_JOIN})
 _LAST_LEGACY_CHANGES = (3, 4)
+_LAST_LEGACY_REGISTRATIONS = (3, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +32,20 @@ class BuildOptions:
     Attributes:
         optimizations: rewrites to apply, by their JVM names.
         legacy_changes: write changes of grouped tables as versions up to 3.4 read them.
+        legacy_registrations: write registrations of foreign-key joins as versions up to 3.3
+            read them.
         explicit_names: refuse generated names of stores and topics.
+        processors_change: have processors of the user count as changing keys and values, which
+            keeps repartitions behind them from being shared.
+        processor_wrapper: puts something around each processor.
     """
 
     optimizations: frozenset[str] = frozenset()
     legacy_changes: bool = False
+    legacy_registrations: bool = False
     explicit_names: bool = False
+    processors_change: bool = False
+    processor_wrapper: ProcessorWrapper | None = None
 
     @classmethod
     def of(cls, config: Any, optimize: str | Collection[str] | None = None) -> BuildOptions:
@@ -50,17 +61,23 @@ class BuildOptions:
         """
         if optimize is None:
             optimize = _setting(config, "topology.optimization")
-        upgrade_from = _setting(config, "upgrade.from")
-        explicit = _setting(config, "ensure.explicit.internal.resource.naming")
+        version = _version(_setting(config, "upgrade.from"))
         return cls(
             _optimizations(optimize),
-            upgrade_from is not None and _is_legacy(str(upgrade_from)),
-            str(explicit).lower() == "true",
+            version is not None and version <= _LAST_LEGACY_CHANGES,
+            version is not None and version <= _LAST_LEGACY_REGISTRATIONS,
+            _is_true(config, "ensure.explicit.internal.resource.naming"),
+            _is_true(config, "__enable.process.processValue.fix__", "process_may_change_keys"),
+            _setting(config, "processor.wrapper.class", "processor_wrapper"),
         )
 
 
-def _setting(config: Any, name: str) -> Any:
-    snake = name.replace(".", "_")
+def _is_true(config: Any, name: str, snake: str | None = None) -> bool:
+    return str(_setting(config, name, snake)).lower() == "true"
+
+
+def _setting(config: Any, name: str, snake: str | None = None) -> Any:
+    snake = snake or name.replace(".", "_")
     if isinstance(config, Mapping):
         return config.get(name, config.get(snake))
     return getattr(config, snake, None)
@@ -82,11 +99,14 @@ def _optimizations(given: str | Collection[str] | None) -> frozenset[str]:
     return wanted
 
 
-def _is_legacy(version: str) -> bool:
+def _version(given: Any) -> tuple[int, int] | None:
+    """Returns major and minor number of the version to upgrade from, None where there is none."""
+    if given is None:
+        return None
     try:
-        major, minor = (int(part) for part in version.split(".")[:2])
+        major, minor = (int(part) for part in str(given).split(".")[:2])
     except ValueError:
         raise TopologyError(
-            f'upgrade.from {version!r} is not a version; write it like "3.4"'
+            f'upgrade.from {str(given)!r} is not a version; write it like "3.4"'
         ) from None
-    return (major, minor) <= _LAST_LEGACY_CHANGES
+    return major, minor

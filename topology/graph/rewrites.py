@@ -1,10 +1,11 @@
 """Rewrites of the logical graph. Each takes a graph and gives a graph.
 
 Owns two rewrites that every build needs: sources of the same topics become one, and repartitions
-let null keys through ahead of left joins.
+let null keys through ahead of left joins. And one that the user asks for: a stream that is joined
+with itself needs one window store. Sharing of repartition topics is in `shared_repartitions`.
 
 Source: JVM `InternalStreamsBuilder.mergeDuplicateSourceNodes`,
-`rewriteRepartitionNodes` (KIP-962).
+`rewriteRepartitionNodes` (KIP-962), `rewriteSingleStoreSelfJoin`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import re
 from dataclasses import replace
 
 from thalweg.topology.errors import TopologyError
-from thalweg.topology.graph.logical import ROOT, Graph, StepId
-from thalweg.topology.graph.steps import AddSource, RepartitionStep, SourceStep
+from thalweg.topology.graph.logical import ROOT, Draft, Graph, StepId
+from thalweg.topology.graph.steps import AddSource, RepartitionStep, SourceStep, Step
 
 
 def merge_sources(graph: Graph) -> Graph:
@@ -73,20 +74,13 @@ def _check_mergeable(first: AddSource, second: AddSource) -> None:
 
 def _merged(graph: Graph, into: dict[StepId, StepId]) -> Graph:
     """Hands the children of each merged source to the source it is merged into."""
-    children = {step: dict.fromkeys(below) for step, below in graph.children.items()}
-    parents = {step: dict.fromkeys(above) for step, above in graph.parents.items()}
+    draft = Draft(graph)
     for gone, first in into.items():
-        for child in children.pop(gone):
-            del parents[child][gone]
-            children[first][child] = None
-            parents[child][first] = None
-        del children[ROOT][gone]
-    return replace(
-        graph,
-        steps={step: found for step, found in graph.steps.items() if step not in into},
-        children={step: tuple(below) for step, below in children.items()},
-        parents={step: tuple(above) for step, above in parents.items()},
-    )
+        for child in draft.children(gone):
+            draft.unlink(gone, child)
+            draft.link(first, child)
+        draft.remove(gone)
+    return draft.done()
 
 
 def let_null_keys_through(graph: Graph) -> Graph:
@@ -101,3 +95,16 @@ def let_null_keys_through(graph: Graph) -> Graph:
         if isinstance(found, RepartitionStep):
             steps[step] = replace(found, drops_null_keys=not needed[step])
     return replace(graph, steps=steps)
+
+
+def single_store_self_joins(graph: Graph) -> Graph:
+    """Gives a stream that is joined with itself one window store in place of two."""
+    draft = Draft(graph)
+    for step, found in graph.steps.items():
+        if not isinstance(found, Step) or found.self_join is None or len(graph.parents[step]) > 1:
+            continue
+        (stream,) = graph.parents[step]
+        windows = {graph.steps[child].name: child for child in graph.children[stream]}
+        draft.remove(windows[found.self_join.right_window])
+        draft.replace(step, replace(found, adds=found.self_join.adds))
+    return draft.done()

@@ -1,8 +1,8 @@
 """Steps of the logical graph, as data: what each of them adds to a topology.
 
-Owns the forms of an addition, and the two steps that rewrites look into: a source of a stream,
-which may be merged with another, and a repartition, which may let null keys through. All other
-operations are a `Step` with a list of additions. It must not know how these are written.
+Owns the forms of an addition, and what rewrites look at: a source of a stream, which may be merged
+with another; a repartition, which may let null keys through or be shared; what an operation may
+change; the two forms of a join of streams. It must not know how additions are written.
 
 Source: JVM `kstream.internals.graph`.
 """
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Flag, auto
 from typing import Any, ClassVar, TypeAlias
 
 from thalweg.stores.builders import StoreBuilder
@@ -19,10 +20,10 @@ from thalweg.stores.serde import Serde, SerdeHint
 from thalweg.topology.edges import Edge
 from thalweg.topology.graph.facts import Facts
 from thalweg.topology.graph.names import RepartitionNames
-from thalweg.topology.operators.operator import Operator
+from thalweg.topology.operators.operator import Operator, TableMaker
 from thalweg.topology.operators.stateless import NullKeyFilter, PassThrough
-from thalweg.topology.physical import AnySupplier
 from thalweg.topology.processor import (
+    AnySupplier,
     AutoOffsetReset,
     StreamPartitioner,
     TimestampExtractor,
@@ -91,6 +92,19 @@ class AddSink:
 
 
 @dataclass(frozen=True, slots=True)
+class AddSharedStore:
+    """A store of an operation that is several processors, which use it together.
+
+    Attributes:
+        store: the store.
+        processors: names of the processors, which may belong to other steps that come before.
+    """
+
+    store: StoreBuilder
+    processors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AddStore:
     """A store that the user has added; processors name it."""
 
@@ -105,13 +119,45 @@ class AddGlobalStore:
     source_name: str
     topic: str
     processor_name: str
-    supplier: AnySupplier
+    supplier: AnySupplier | Operator
     key_serde: Serde[Any] | None
     value_serde: Serde[Any] | None
     timestamp_extractor: TimestampExtractor | None
 
 
-Addition: TypeAlias = AddTopic | AddSource | AddProcessor | AddSink | AddStore | AddGlobalStore
+Addition: TypeAlias = (
+    AddTopic | AddSource | AddProcessor | AddSink | AddSharedStore | AddStore | AddGlobalStore
+)
+
+
+class Changes(Flag):
+    """What an operation may make of a record, as far as sharing of repartitions goes.
+
+    Only operations of streams between a change of keys and a repartition count. Joins and
+    aggregations are no such operations; a user's processor is one only if the build is told so.
+    """
+
+    NOTHING = 0
+    KEY = auto()
+    VALUE = auto()
+    BY_PROCESSOR = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class SelfJoin:
+    """The other form of a join of streams, for one stream that is joined with itself.
+
+    It has one window store in place of two: the step of the right side's window goes.
+
+    Attributes:
+        left_window: name of the step that fills the left side's window store.
+        right_window: name of the step that fills the right side's.
+        adds: what the join adds in place of its own additions.
+    """
+
+    left_window: str
+    right_window: str
+    adds: tuple[Addition, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +168,17 @@ class Step:
         name: the node that steps below it have as their parent.
         adds: what it adds, in this order.
         takes_null_keys: whether it is a left join, for which records without a key must arrive.
+        changes: what it may change of a record.
+        is_merge: whether it brings streams into one.
+        self_join: of an inner join of streams, its form where both sides are one stream.
     """
 
     name: str
     adds: tuple[Addition, ...]
     takes_null_keys: bool = False
+    changes: Changes = Changes.NOTHING
+    is_merge: bool = False
+    self_join: SelfJoin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +187,8 @@ class SourceStep:
 
     source: AddSource
     takes_null_keys: ClassVar[bool] = False
+    changes: ClassVar[Changes] = Changes.NOTHING
+    is_merge: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -159,6 +213,8 @@ class RepartitionStep:
         partitioner: chooses partitions; None for the default one.
         hint: where its serdes are given.
         drops_null_keys: whether the filter leaves records without a key out.
+        is_shareable: whether one topic may take its place and that of others. Not if the user has
+            asked for it by `repartition()`.
     """
 
     names: RepartitionNames
@@ -168,7 +224,10 @@ class RepartitionStep:
     partitioner: StreamPartitioner | None = None
     hint: SerdeHint
     drops_null_keys: bool = True
+    is_shareable: bool = True
     takes_null_keys: ClassVar[bool] = False
+    changes: ClassVar[Changes] = Changes.NOTHING
+    is_merge: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -212,6 +271,11 @@ def always(operator: Operator) -> Make:
     return lambda _facts: operator
 
 
+def aggregating(name: str, operator: TableMaker) -> Make:
+    """Returns what makes an aggregation: with old values if they are wanted by then."""
+    return lambda facts: replace(operator, send_old_values=name in facts.old_values)
+
+
 def processor_step(
     name: str,
     make: Make,
@@ -219,10 +283,12 @@ def processor_step(
     store: StoreBuilder | None = None,
     stores: Sequence[str] = (),
     takes_null_keys: bool = False,
+    changes: Changes = Changes.NOTHING,
+    is_merge: bool = False,
 ) -> Step:
-    """Returns the step of one processor below the step's parents; see `AddProcessor`."""
+    """Returns the step of one processor below the step's parents; see `AddProcessor`, `Step`."""
     adds = (AddProcessor(name, make, stores=tuple(stores), store=store),)
-    return Step(name, adds, takes_null_keys)
+    return Step(name, adds, takes_null_keys, changes, is_merge)
 
 
 def change_repartition_step(

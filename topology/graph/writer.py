@@ -10,27 +10,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from thalweg.stores.builders import StoreBuilder
 from thalweg.topology.checks import store_named_twice
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.graph.facts import Facts
-from thalweg.topology.graph.logical import Graph, LogicalGraph
+from thalweg.topology.graph.logical import Copartition, Graph, LogicalGraph
 from thalweg.topology.graph.names import Names
-from thalweg.topology.graph.options import REUSE_SOURCE_TOPICS, BuildOptions
-from thalweg.topology.graph.rewrites import let_null_keys_through, merge_sources
+from thalweg.topology.graph.options import (
+    MERGE_REPARTITION_TOPICS,
+    REUSE_SOURCE_TOPICS,
+    SINGLE_STORE_SELF_JOIN,
+    BuildOptions,
+)
+from thalweg.topology.graph.rewrites import (
+    let_null_keys_through,
+    merge_sources,
+    single_store_self_joins,
+)
+from thalweg.topology.graph.shared_repartitions import share_repartitions
 from thalweg.topology.graph.steps import (
     AddGlobalStore,
     Addition,
     AddProcessor,
+    AddSharedStore,
     AddSink,
     AddSource,
     AddStore,
     AddTopic,
 )
 from thalweg.topology.operators.operator import Operator, TableMaker
-from thalweg.topology.operators.process import ProcessorApiOperator
-from thalweg.topology.physical import Topology, supplied_stores
+from thalweg.topology.operators.process import ProcessorApiOperator, supplied_stores
+from thalweg.topology.physical import Topology
 from thalweg.topology.self_joins import settle_self_joins
 
 
@@ -51,11 +63,16 @@ class _Processor:
     store: StoreBuilder | None
 
 
+_Written: TypeAlias = (
+    AddTopic | AddSource | _Processor | AddSink | AddSharedStore | AddStore | AddGlobalStore
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     """One addition, and the parents of the step that it belongs to."""
 
-    what: AddTopic | AddSource | _Processor | AddSink | AddStore | AddGlobalStore
+    what: _Written
     parents: tuple[str, ...]
 
 
@@ -65,25 +82,41 @@ def build(logical: LogicalGraph, options: BuildOptions) -> Topology:
     Raises:
         TopologyError: if the graph is not a legal topology.
     """
-    unsupported = options.optimizations - {REUSE_SOURCE_TOPICS}
-    if unsupported:
-        raise TopologyError(
-            f"topology_optimization {', '.join(sorted(unsupported))} is not supported yet; "
-            f"use {REUSE_SOURCE_TOPICS} or none"
-        )
-    graph = let_null_keys_through(merge_sources(logical.snapshot()))
-    facts = logical.facts.settled(legacy_changes=options.legacy_changes)
+    graph = _rewritten(logical.snapshot(), options)
+    facts = logical.facts.settled(
+        legacy_changes=options.legacy_changes,
+        legacy_registrations=options.legacy_registrations,
+    )
     entries = list(_entries(graph, facts))
     if options.explicit_names:
         _refuse_generated_names(entries, logical.names)
     _refuse_stores_named_twice(entries)
-    topology = Topology()
+    _refuse_topics_named_twice(entries)
+    topology = Topology(processor_wrapper=options.processor_wrapper)
     for entry in entries:
         _write(topology, entry, options)
-    for sources in graph.copartitioned:
-        topology.copartition(list(sources))
+    _copartition(topology, graph.copartitioned)
     settle_self_joins(topology)
     return topology
+
+
+def _copartition(topology: Topology, demands: Iterable[Copartition]) -> None:
+    subtopology = {name: number for number, names in enumerate(topology.groups()) for name in names}
+    for demand in demands:
+        sources = demand.sources
+        if demand.instead is not None and len({subtopology.get(one) for one in sources}) > 1:
+            sources = demand.instead
+        topology.copartition(sources)
+
+
+def _rewritten(graph: Graph, options: BuildOptions) -> Graph:
+    """Returns the graph as it is written: rewritten as every one, and as the user wants it."""
+    graph = merge_sources(graph)
+    if MERGE_REPARTITION_TOPICS in options.optimizations:
+        graph = share_repartitions(graph, processors_change=options.processors_change)
+    if SINGLE_STORE_SELF_JOIN in options.optimizations:
+        graph = single_store_self_joins(graph)
+    return let_null_keys_through(graph)
 
 
 def _entries(graph: Graph, facts: Facts) -> Iterator[_Entry]:
@@ -93,9 +126,7 @@ def _entries(graph: Graph, facts: Facts) -> Iterator[_Entry]:
             yield _Entry(_made(addition, facts), parents)
 
 
-def _made(
-    addition: Addition, facts: Facts
-) -> AddTopic | AddSource | _Processor | AddSink | AddStore | AddGlobalStore:
+def _made(addition: Addition, facts: Facts) -> _Written:
     """Returns the addition, a processor with its operator."""
     if not isinstance(addition, AddProcessor):
         return addition
@@ -135,6 +166,8 @@ def _write(topology: Topology, entry: _Entry, options: BuildOptions) -> None:
                 hint=sink.hint,
                 takes=sink.takes,
             )
+        case AddSharedStore(store, processors):
+            topology.add_state_store(store, *processors)
         case AddStore(store):
             topology.add_state_store(store)
         case AddGlobalStore() as added:
@@ -176,7 +209,7 @@ def _refuse_generated_names(entries: Iterable[_Entry], names: Names) -> None:
         what = entry.what
         if isinstance(what, AddTopic) and names.is_generated(what.name):
             found.append(f"repartition topic {what.name}")
-        store = what.store if isinstance(what, _Processor) else None
+        store = what.store if isinstance(what, _Processor | AddSharedStore | AddStore) else None
         if store is not None and names.is_generated(store.name):
             found.append(f"store {store.name}")
     if found:
@@ -203,12 +236,31 @@ def _refuse_stores_named_twice(entries: Iterable[_Entry]) -> None:
                 raise store_named_twice(store.name, first_place, place)
 
 
+def _refuse_topics_named_twice(entries: Iterable[_Entry]) -> None:
+    """Refuses them before anything else does that is named after a topic."""
+    known: set[str] = set()
+    for entry in entries:
+        if not isinstance(entry.what, AddTopic):
+            continue
+        topic = entry.what.name
+        if topic in known:
+            raise TopologyError(
+                f"two operations would have their repartition topic named {topic!r}; give each "
+                "grouping a name of its own, group_by(..., name=...) or group_by_key(name=...), "
+                "and each repartition() too, or use one grouped stream for both",
+                topic=topic,
+            )
+        known.add(topic)
+
+
 def _stores_of(entry: _Entry) -> tuple[str, bool, tuple[StoreBuilder, ...]]:
     """Returns who adds stores, whether equal ones are the same, and the stores."""
     match entry.what:
         case _Processor(add, _, supplied, store):
             own = () if store is None else (store,)
             return f"processor {add.name!r}", False, (*supplied, *own)
+        case AddSharedStore(store, processors):
+            return f"processors {', '.join(map(repr, processors))}", False, (store,)
         case AddStore(store):
             return "add_state_store()", True, (store,)
         case AddGlobalStore() as added:

@@ -18,10 +18,16 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from thalweg.stores.record import CurrentRecord
+from thalweg.stores.serde import Serde
 from thalweg.stores.updates import Materialized
 from thalweg.topology.edges import Edge
 from thalweg.topology.operators.propagation import Propagation
-from thalweg.topology.processor import Cancellable, ProcessorContext, PunctuationType
+from thalweg.topology.processor import (
+    Cancellable,
+    FixedKeyRecord,
+    ProcessorContext,
+    PunctuationType,
+)
 
 T = TypeVar("T")
 
@@ -31,6 +37,18 @@ Process = Callable[..., None]
 Failed = Callable[[Exception, Any, Any, int], None]
 Late = Callable[[Any, int, int, int], None]
 """Takes (key, timestamp, end of the window, stream time) of a record that came too late."""
+LeftOut = Callable[[Any, int], None]
+"""Takes (key, timestamp) of a record that is left out."""
+
+
+class ReceivingContext(Protocol):
+    """The context of a processor with fixed keys, as its operator sees it.
+
+    Attributes:
+        received: the record it is given now.
+    """
+
+    received: FixedKeyRecord[Any, Any] | None
 
 
 class TaskScope(Protocol):
@@ -66,15 +84,53 @@ class TaskScope(Protocol):
         """Returns a function that counts a record which came after its window was closed."""
         ...
 
+    def left_out_counter(self, node: str, reason: str) -> LeftOut:
+        """Returns a function that counts a record which `node` leaves out for another reason.
+
+        Args:
+            node: the operator.
+            reason: one of `streams.tasks.drops.REASONS`.
+        """
+        ...
+
+    @property
+    def application_id(self) -> str:
+        """The application, whose name internal topics begin with."""
+        ...
+
+    @property
+    def partition(self) -> int:
+        """The partition that the task reads of each of its topics."""
+        ...
+
+    def key_serde(self, given: Serde[Any] | None) -> Serde[Any]:
+        """Returns the serde that was given, or the application's default for keys."""
+        ...
+
+    def value_serde(self, given: Serde[Any] | None) -> Serde[Any]:
+        """Returns the serde that was given, or the application's default for values."""
+        ...
+
     def processor_context(
         self, node: str, children: Mapping[str, Process], stores: Sequence[str]
     ) -> ProcessorContext[Any, Any]:
         """Returns the Processor API context of one node."""
         ...
 
+    def fixed_key_context(
+        self, node: str, children: Mapping[str, Process], stores: Sequence[str]
+    ) -> ReceivingContext:
+        """Returns the context of a node whose processor cannot change keys."""
+        ...
+
     @property
     def now_ms(self) -> Callable[[], int]:
         """The wall clock, in epoch milliseconds."""
+        ...
+
+    @property
+    def outer_join_emit_interval_ms(self) -> int:
+        """How long of the wall clock a join of streams waits between looks for closed windows."""
         ...
 
     def stream_time(self) -> Callable[[], int]:
@@ -163,6 +219,10 @@ class NodeScope:
     def late(self) -> Late:
         """What to call with a record that came after its window was closed."""
         return self.task.late_counter(self.name)
+
+    def left_out(self, reason: str) -> LeftOut:
+        """Returns what to call with a record that this node leaves out for another reason."""
+        return self.task.left_out_counter(self.name, reason)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,12 @@ Source: JVM `KStreamImpl.process`, `ProcessorAdapter`, KIP-478, KIP-820.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.callables import arity, shown
 from thalweg.stores.record import Headers, Record
 from thalweg.topology.errors import TopologyError
@@ -20,13 +21,13 @@ from thalweg.topology.operators.operator import NodeScope, Operator, Process
 from thalweg.topology.operators.returned import refuse_result
 from thalweg.topology.processor import (
     FixedKeyProcessor,
-    FixedKeyRecord,
     Processor,
+    ReceivedRecord,
     checked_product,
 )
 
 
-def _set_up(processor: Any, context: Any) -> None:
+def set_up(processor: Any, context: Any) -> None:
     """Gives a processor its context, and calls its `init`, which need not do so again."""
     if isinstance(processor, Processor | FixedKeyProcessor) or not hasattr(processor, "context"):
         with suppress(AttributeError):  # a class of the user's own with slots has no place for it
@@ -34,6 +35,14 @@ def _set_up(processor: Any, context: Any) -> None:
     init = getattr(processor, "init", None)
     if init is not None:
         init(context)
+
+
+def _live(processor: Any, context: Any, scope: NodeScope) -> None:
+    """Has the task set a processor up when it starts, and close it in the end."""
+    scope.task.on_start(scope.name, lambda: set_up(processor, context))
+    close = getattr(processor, "close", None)
+    if close is not None:
+        scope.task.on_close(scope.name, close)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,19 +60,37 @@ class ProcessorApiOperator(Operator):
     def compile(self, scope: NodeScope) -> Process:
         """Makes the processor and returns the closure that feeds it."""
         processor = checked_product(f"processor {scope.name!r}", self.supplier())
+        if self.fixed_key:
+            return self._with_fixed_keys(processor, scope)
         context = scope.task.processor_context(scope.name, scope.children, scope.stores)
-        scope.task.on_start(scope.name, lambda: _set_up(processor, context))
-        close = getattr(processor, "close", None)
-        if close is not None:
-            scope.task.on_close(scope.name, close)
+        _live(processor, context, scope)
         current, failed, work = scope.task.current, scope.failed, processor.process
-        record_type: Any = FixedKeyRecord if self.fixed_key else Record
 
         def process(key: Any, value: Any, timestamp: int) -> None:
             # A node before this one may have changed it, and stores log with it.
             current.timestamp = timestamp
             try:
-                result = work(record_type(key, value, timestamp, Headers(current.headers() or ())))
+                result = work(Record(key, value, timestamp, Headers(current.headers() or ())))
+                if result is not None:
+                    refuse_result("process()", result)
+            except Exception as error:
+                failed(error, key, value, timestamp)
+
+        return process
+
+    @staticmethod
+    def _with_fixed_keys(processor: Any, scope: NodeScope) -> Process:
+        """Returns the closure whose context remembers the record in hand."""
+        context = scope.task.fixed_key_context(scope.name, scope.children, scope.stores)
+        _live(processor, context, scope)
+        current, failed, work = scope.task.current, scope.failed, processor.process
+
+        def process(key: Any, value: Any, timestamp: int) -> None:
+            current.timestamp = timestamp
+            try:
+                record = ReceivedRecord(key, value, timestamp, Headers(current.headers() or ()))
+                context.received = record
+                result = work(record)
                 if result is not None:
                     refuse_result("process()", result)
             except Exception as error:
@@ -105,3 +132,21 @@ def check_supplier(who: str, supplier: Any, *, may_raise: bool = False) -> Any:
         )
         raise TopologyError(message)
     return first
+
+
+def supplied_stores(supplier: object) -> Sequence[StoreBuilder]:
+    """Returns the stores that a processor supplier brings along (KIP-401)."""
+    stores: Any = getattr(supplier, "stores", None)
+    if callable(stores):
+        stores = stores()
+    return tuple(stores or ())
+
+
+def processor_operator(name: str, supplier: Any) -> ProcessorApiOperator:
+    """Wraps a supplier, after a look at two of its processors."""
+    try:
+        first = check_supplier(f"processor {name!r}", supplier)
+    except TopologyError as error:
+        error.node = name
+        raise
+    return ProcessorApiOperator(supplier, isinstance(first, FixedKeyProcessor))

@@ -339,6 +339,18 @@ class TableTransformValues(TableOperator):
 
 
 @dataclass(frozen=True, eq=False)
+class TablePassThrough(Operator):
+    """Hands every change on: where several aggregations make one table. Costs no call."""
+
+    takes = Edge.CHANGE
+    gives = Edge.CHANGE
+
+    def compile(self, scope: NodeScope) -> Process:
+        """Returns what follows."""
+        return scope.forward
+
+
+@dataclass(frozen=True, eq=False)
 class ToStream(Operator):
     """Turns changes into records: the new value, None for a deleted row."""
 

@@ -56,10 +56,17 @@ class Windows(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class WindowedAggregate(TableMaker):
-    """Common part of the windowed aggregations: a window store and a step."""
+    """Common part of the windowed aggregations: a window store and a step.
+
+    Attributes:
+        windows: how a timestamp falls into windows.
+        time_name: names its stream time where several operators fill one store; the store does
+            if not given.
+    """
 
     store_name: str
     windows: Windows
+    time_name: str | None = field(default=None, kw_only=True)
     missing_result: MissingResult = field(default_factory=MissingResult, init=False)
 
     def step(self, warn: Warn) -> Step:
@@ -94,7 +101,7 @@ class WindowedAggregate(TableMaker):
         def observed() -> int:
             return stream_time
 
-        stream_time = scope.task.keep_time(self.store_name, observed)
+        stream_time = scope.task.keep_time(self.time_name or self.store_name, observed)
 
         def aggregate(key: Any, value: Any, timestamp: int) -> None:
             nonlocal stream_time

@@ -23,7 +23,8 @@ from typing import IO, Final
 
 import msgspec
 
-from thalweg.stores.bytes.rocks import RocksBudget, RocksByteStore
+from thalweg.stores.bytes.rocks import RocksByteStore
+from thalweg.stores.bytes.rocks_budget import RocksBudget
 from thalweg.streams.errors import ConfigError, StoreLockedError
 from thalweg.streams.notices import NOTICES
 from thalweg.streams.transport.log.engine import LocalLog

@@ -94,19 +94,6 @@ class OwnerClient:
         with self._answer("GET", path, None, 0) as response:
             return response.status, response.read()
 
-    @contextmanager
-    def post(
-        self, application_id: str, target: str, request: object
-    ) -> Iterator[http.client.HTTPResponse]:
-        """Asks an application that runs in the owner, and lets the answer be read as it comes.
-
-        Raises:
-            BrokerError: the owner has ended, or does not answer.
-        """
-        path = f"/applications/{quote(application_id, safe='')}{target}"
-        with self._answer("POST", path, owner_wire.encode(request), 0) as response:
-            yield response
-
     def error_of(self, status: int, data: bytes) -> StreamsError:
         """Returns the error that an answer of another status than 200 tells of."""
         try:

@@ -18,6 +18,12 @@ Build = Callable[[Mapping[str, Any]], Topology]
 
 BUILDERS: dict[str, Build] = {}
 
+DIFFERENT: dict[str, str] = {}
+"""Cases in which we differ on purpose: case -> the sentence of docs/differences.md about it."""
+
+DESCRIBED: dict[str, str] = {}
+"""Cases that the JVM cannot describe to a broker, as `DIFFERENT`; here their description is valid."""
+
 # As in Topologies.java; string is the application's default for keys and values.
 S = serdes.string
 L = serdes.int64
@@ -47,6 +53,31 @@ def papi_case(describe: Callable[[Topology], None]) -> Callable[[Topology], None
 
     _register(describe.__name__, build)
     return describe
+
+
+DslCase = Callable[[StreamsBuilder], None]
+
+
+def different_case(sentence: str) -> Callable[[DslCase], DslCase]:
+    """Marks a case that is not compared: there is a reason, in docs/differences.md.
+
+    Args:
+        sentence: what stands there.
+    """
+    return _noted(DIFFERENT, sentence)
+
+
+def different_description(sentence: str) -> Callable[[DslCase], DslCase]:
+    """Marks a case whose subtopologies are not compared; see `different_case`."""
+    return _noted(DESCRIBED, sentence)
+
+
+def _noted(notes: dict[str, str], sentence: str) -> Callable[[DslCase], DslCase]:
+    def mark(describe: DslCase) -> DslCase:
+        notes[describe.__name__] = sentence
+        return describe
+
+    return mark
 
 
 def _register(name: str, build: Build) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.broker.waiting import wait_until
 from tests.unit.rebalance.coordinator import Coordinator
 from tests.unit.rebalance.group import GroupConnection
+from tests.waiting import HANG_S, wait_until
 from thalweg.rebalance.backoff import Backoff
 from thalweg.rebalance.errors import (
     AuthenticationError,
@@ -36,7 +36,6 @@ from thalweg.rebalance.messages import HEARTBEAT, Api, CommittedOffset
 from thalweg.rebalance.values import MemberSettings, TaskAssignment, TaskId
 
 TASKS = frozenset(TaskId("0", partition) for partition in range(4))
-SECONDS = 20
 
 
 def monotonic_ms() -> float:
@@ -86,7 +85,7 @@ def events(client: GroupClient, kind: type[Event]) -> list[Event]:
         found.extend(client.poll())
         return any(isinstance(event, kind) for event in found)
 
-    wait_until(poll, SECONDS, kind.__name__)
+    wait_until(poll, HANG_S, kind.__name__)
     return found
 
 
@@ -123,7 +122,7 @@ def test_tasks_come_by_polling_and_are_acknowledged(
         lists = [one.active_tasks for one in connection.heartbeats if one.active_tasks]
         return bool(lists) and {p for one in lists[-1] for p in one.partitions} == {0, 1, 2, 3}
 
-    wait_until(is_told, SECONDS, "the acknowledgement")
+    wait_until(is_told, HANG_S, "the acknowledgement")
 
 
 def test_a_second_member_gets_what_the_first_gave_up(
@@ -178,9 +177,9 @@ def test_what_a_loss_overtakes_on_its_way_is_not_told(
     first.start()
     run_all(first)
     second.start()
-    wait_until(lambda: coordinator.members["m1"].revoking, SECONDS, "the revocation")
+    wait_until(lambda: coordinator.members["m1"].revoking, HANG_S, "the revocation")
     coordinator.expire("m1")
-    wait_until(lambda: not first.identity().is_member, SECONDS, "the loss")
+    wait_until(lambda: not first.identity().is_member, HANG_S, "the loss")
 
     found = events(first, Lost)
 
@@ -222,7 +221,7 @@ def test_slow_user_code_delays_no_heartbeat(open_client: Open, coordinator: Coor
     before = len(connection.heartbeats)
 
     # This thread is busy and does not poll.
-    wait_until(lambda: len(connection.heartbeats) > before + 20, SECONDS, "20 heartbeats")
+    wait_until(lambda: len(connection.heartbeats) > before + 20, HANG_S, "20 heartbeats")
 
     assert client.identity().is_member
 
@@ -232,7 +231,7 @@ def test_a_loop_that_hangs_is_noticed(open_client: Open, coordinator: Coordinato
     client.start()
     run_all(client)
 
-    wait_until(lambda: "m" not in coordinator.members, SECONDS, "the good-bye")
+    wait_until(lambda: "m" not in coordinator.members, HANG_S, "the good-bye")
 
     assert [type(event) for event in events(client, Lost)] == [Lost]
     client.acknowledge()
@@ -267,7 +266,7 @@ def test_a_good_bye_nobody_hears_does_not_hold_anyone_up(
     client = open_client(connection=connection)
     client.start()
     release = threading.Event()
-    connection.before = lambda _api: release.wait(SECONDS) and None  # the network hangs
+    connection.before = lambda _api: release.wait(HANG_S) and None  # the network hangs
     timer = threading.Timer(0.5, release.set)
     timer.start()
 
@@ -288,12 +287,12 @@ def test_joining_can_be_interrupted(open_client: Open, coordinator: Coordinator)
     client = open_client(connection=connection)
     joining = threading.Thread(target=client.start)
     joining.start()
-    assert asked.wait(SECONDS)
+    assert asked.wait(HANG_S)
     assert joining.is_alive()
 
     client.interrupt()
 
-    joining.join(SECONDS)
+    joining.join(HANG_S)
     assert not joining.is_alive()
     assert client.leave()
     assert coordinator.members == {}
@@ -357,11 +356,11 @@ def test_who_is_to_stop_does_not_wait_for_an_answer_about_offsets(
 
     committing = threading.Thread(target=commit)
     committing.start()
-    assert asked.wait(SECONDS)
+    assert asked.wait(HANG_S)
 
     client.interrupt()
 
-    committing.join(SECONDS)
+    committing.join(HANG_S)
     assert not committing.is_alive()
     (failure,) = failures
     assert isinstance(failure, UnreachableError)
@@ -374,16 +373,16 @@ def test_who_hears_nothing_is_out_of_touch_until_it_does(
     connection = GroupConnection(coordinator)
     client = open_client(connection=connection)
     client.start()
-    wait_until(lambda: client.is_in_touch, SECONDS, "an answer")
+    wait_until(lambda: client.is_in_touch, HANG_S, "an answer")
 
     def away(_api: Api) -> None:
         raise UnreachableError("nobody is there")
 
     connection.before, here = away, connection.before
 
-    wait_until(lambda: not client.is_in_touch, SECONDS, "silence")
+    wait_until(lambda: not client.is_in_touch, HANG_S, "silence")
     connection.before = here
-    wait_until(lambda: client.is_in_touch, SECONDS, "an answer")
+    wait_until(lambda: client.is_in_touch, HANG_S, "an answer")
 
 
 def test_a_shutdown_is_asked_for(open_client: Open, coordinator: Coordinator) -> None:
@@ -526,7 +525,7 @@ def test_a_fault_of_the_thread_is_told(
     (fatal,) = [e for e in events(client, Fatal) if isinstance(e, Fatal)]
 
     assert "the heartbeat thread failed: KeyError: 'bug'" in fatal.error.message
-    wait_until(lambda: not client._thread.is_alive(), SECONDS, "the end of the thread")
+    wait_until(lambda: not client._thread.is_alive(), HANG_S, "the end of the thread")
     with pytest.raises(MembershipLostError):
         client.commit_offsets({("t", 0): (1, "")})
 
@@ -541,9 +540,9 @@ def test_an_outage_is_logged_once_and_so_is_its_end(
     failing = raising(UnreachableError("nobody there"))
     connection.before = lambda api: failing(api) if api == HEARTBEAT else None
     lookups = connection.lookups
-    wait_until(lambda: connection.lookups > lookups + 5, SECONDS, "five attempts")
+    wait_until(lambda: connection.lookups > lookups + 5, HANG_S, "five attempts")
     connection.before = lambda _api: None
-    wait_until(lambda: "group g: its coordinator answers again" in caplog.messages, SECONDS, "end")
+    wait_until(lambda: "group g: its coordinator answers again" in caplog.messages, HANG_S, "end")
 
     assert caplog.messages.count("group g: nobody there") == 1
 

@@ -55,13 +55,13 @@ def test_each_kind_has_its_function() -> None:
         timestamped_window_store("tw", retention_ms=100, window_size_ms=10, in_memory=True),
     ]
 
-    assert [(s.kind, s.backend, s.is_window, s.is_timestamped) for s in stores] == [
-        ("key-value", "rocks", False, False),
-        ("key-value", "memory", False, False),
-        ("timestamped-key-value", "rocks", False, True),
-        ("key-value", "memory", False, False),
-        ("window", "rocks", True, False),
-        ("timestamped-window", "memory", True, True),
+    assert [(s.kind, s.backend, s.is_timestamped) for s in stores] == [
+        ("key-value", "rocks", False),
+        ("key-value", "memory", False),
+        ("timestamped-key-value", "rocks", True),
+        ("key-value", "memory", False),
+        ("window", "rocks", False),
+        ("timestamped-window", "memory", True),
     ]
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.waiting import HANG_S
 from thalweg import (
     App,
     RestoreListener,
@@ -26,7 +27,7 @@ from thalweg.streams.transport.log.engine import LocalLog
 from thalweg.streams.transport.memory import MemoryTransport, memory_log
 from thalweg.streams.transport.port import NewTopic, TopicPartition, Transport
 
-SOON = timedelta(seconds=60)
+SOON = timedelta(seconds=HANG_S)
 """Longer than anything takes that is in order."""
 
 string, int64 = serdes.string, serdes.int64

@@ -26,6 +26,7 @@ from tests.unit.streams.running import (
     word_count,
 )
 from tests.unit.streams.tasks.steps import Told
+from tests.waiting import HANG_S
 from thalweg import (
     App,
     AppStateError,
@@ -696,7 +697,7 @@ else:
             [sys.executable, "-c", script, str(tmp_path / log), str(tmp_path / state)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=HANG_S,
             check=True,
         ).stdout
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import HANG_S
 from thalweg import (
     App,
     AppStateError,
@@ -17,7 +18,7 @@ from thalweg import (
     serdes,
 )
 
-SOON = timedelta(seconds=60)
+SOON = timedelta(seconds=HANG_S)
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from tests.waiting import HANG_S
 from thalweg.streams.errors import StreamsError
 from thalweg.streams.life import Life, State
 
-SHORT, LONG = timedelta(milliseconds=1), timedelta(seconds=60)
+SHORT, LONG = timedelta(milliseconds=1), timedelta(seconds=HANG_S)
 
 
 def test_a_legal_step_tells_the_state_before() -> None:

@@ -31,10 +31,11 @@ from thalweg.stores.builders import (
     window_store,
 )
 from thalweg.stores.errors import PUBLIC_MODULE
+from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.serde import Serde, serdes
 from thalweg.stores.testing.host import RecordingHost
 from thalweg.stores.windowed import TimeWindow, Windowed, epoch_ms
-from thalweg.streams.queries.composite import QueryService
+from thalweg.streams.queries.service import QueryService
 from thalweg.topology.physical import Topology
 
 string, int64 = serdes.string, serdes.int64
@@ -174,7 +175,7 @@ def test_a_store_shows_its_name_and_reads_nothing_for_it(
     made = faces(builder, tmp_path)
 
     assert repr(made["task"]) == f"<{builder.kind} store 's' of task 0_0>"
-    kind = "window" if builder.is_window else "key-value"
+    kind = "window" if isinstance(builder.spec, WindowSpec) else "key-value"
     for name in ("face", "composite"):
         assert made[name].name == "s"
         assert repr(made[name]) == f"<{kind} store 's', read only>"

@@ -428,3 +428,64 @@ def test_a_commit_holds_what_flushing_wrote_to_a_store_that_was_flushed_before()
         driver.create_input_topic("in", S, N).pipe_input("k", 1)
         driver.commit()
         assert logged(driver, "notes", N) == {"k": 10}
+
+
+WINDOW_MS = 10
+Windows: TypeAlias = dict[tuple[str, int], tuple[int | None, int | None]]
+moments = st.lists(
+    st.tuples(st.sampled_from(["one", "two"]), st.sampled_from(KEYS), st.integers(0, 15)),
+    max_size=60,
+)
+
+
+@pytest.mark.parametrize("kind", ["join", "left_join", "outer_join"])
+@given(moments, st.sampled_from([100, 160, 240, 320, 500, 1_000, 100_000]), st.integers(1, 30))
+def test_a_join_of_windows_follows_them_even_where_a_side_has_expired_meanwhile(
+    kind: str, records: list[tuple[str, str, int]], cache_bytes: int, commit_every: int
+) -> None:
+    """Rows of one side expire while changes of the other wait in a cache."""
+    builder = StreamsBuilder()
+
+    def counts(topic: str) -> KTable[Windowed[str], int]:
+        grouped = builder.stream(topic, key_serde=S, value_serde=N).group_by_key()
+        return grouped.windowed_by(TimeWindows.of_size(WINDOW_MS)).count()
+
+    both = getattr(counts("one"), kind)(counts("two"), joined)
+    both.to_stream(lambda key, _value: f"{key.key}@{key.window.start_ms}").to(
+        "out", key_serde=S, value_serde=N
+    )
+    both.group_by(lambda key, value: (key.key, value), key_serde=S, value_serde=N).aggregate(
+        int,
+        lambda _key, value, total: total + value,
+        lambda _key, value, total: total - value,
+        materialized=Materialized("sums", value_serde=N),
+    )
+    counted: Windows = {}
+    now = 0
+    with TopologyTestDriver(
+        builder, commit="manual", statestore_cache_max_bytes=cache_bytes
+    ) as driver:
+        inputs = {topic: driver.create_input_topic(topic, S, N) for topic in ("one", "two")}
+        for number, (topic, key, later) in enumerate(records):
+            now += later
+            inputs[topic].pipe_input(key, 0, now)
+            window = key, now // WINDOW_MS * WINDOW_MS
+            left, right = counted.get(window, (None, None))
+            if topic == "one":
+                counted[window] = (left or 0) + 1, right
+            else:
+                counted[window] = left, (right or 0) + 1
+            if number % commit_every == 0:
+                driver.commit()
+        driver.commit()
+        needed = {"join": (0, 1), "left_join": (0,), "outer_join": ()}[kind]
+        wanted = {
+            window: joined(*sides)
+            for window, sides in counted.items()
+            if all(sides[side] is not None for side in needed)
+        }
+        assert last_values(driver, "out") == {f"{k}@{s}": value for (k, s), value in wanted.items()}
+        sums: Rows = {}
+        for (key, _), value in wanted.items():
+            sums[key] = sums.get(key, 0) + value
+        assert stored(driver, "sums") == sums

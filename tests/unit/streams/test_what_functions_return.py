@@ -30,7 +30,12 @@ from thalweg.topology.dsl import (
     TimeWindows,
 )
 from thalweg.topology.physical import Topology
-from thalweg.topology.processor import FixedKeyProcessor, Processor, PunctuationType
+from thalweg.topology.processor import (
+    FixedKeyProcessor,
+    FixedKeyRecord,
+    Processor,
+    PunctuationType,
+)
 
 S = serdes.string
 Build = Callable[[KStream[str, str]], Any]
@@ -240,6 +245,73 @@ def test_what_is_forwarded_and_no_record_is_told(forwarded: Any) -> None:
 
     assert f"forward() needs a Record, got {forwarded!r}" in error.message
     assert error.node == "p"
+
+
+def fixed(forward: Callable[[Any, Any], None]) -> type[FixedKeyProcessor[Any, Any, Any]]:
+    """Returns a processor with fixed keys, which calls `forward(context, record)`."""
+
+    class Fixed(FixedKeyProcessor[Any, Any, Any]):
+        def process(self, record: FixedKeyRecord[Any, Any]) -> None:
+            forward(self.context, record)
+
+    return Fixed
+
+
+@pytest.mark.parametrize(
+    ("make", "got"),
+    [
+        (lambda r: Record("other", r.value, r.timestamp), "got Record('other', 'v', "),
+        (lambda r: Record(r.key, r.value, r.timestamp), "got Record('k', 'v', "),
+        (lambda r: FixedKeyRecord("other", r.value, r.timestamp), "got one with the key 'other'"),
+        (lambda r: FixedKeyRecord(None, r.value, r.timestamp), "got one with the key None"),
+        (lambda _: "x", "got 'x'"),
+        (lambda _: None, "got None"),
+    ],
+)
+def test_a_processor_with_fixed_keys_forwards_no_other_key(
+    make: Callable[[Any], Any], got: str
+) -> None:
+    worker = fixed(lambda context, record: context.forward(make(record)))
+    error = told(lambda s: s.process_values(worker, name="p"))
+
+    assert error.node == "p"
+    assert "forward() of a FixedKeyProcessor needs the FixedKeyRecord it received, " in str(error)
+    assert got in error.message
+    assert "give record.with_value(...), or use process()" in error.message
+
+
+def test_a_punctuator_with_fixed_keys_forwards_what_was_received_only() -> None:
+    """As with the JVM, where a record of this kind can be kept and cannot be made."""
+    kept: list[FixedKeyRecord[Any, Any]] = []
+
+    class Fixed(FixedKeyProcessor[Any, Any, Any]):
+        def init(self, context: Any) -> None:
+            context.schedule(10, PunctuationType.WALL_CLOCK_TIME, self.tick)
+
+        def process(self, record: FixedKeyRecord[Any, Any]) -> None:
+            kept.append(record)
+            self.context.forward(FixedKeyRecord(record.key, record.value.upper(), 7))
+
+        def tick(self, now: int) -> None:
+            for record in kept:
+                self.context.forward(record.with_timestamp(5).with_value("late"))
+            kept.clear()
+            if now > 10:
+                self.context.forward(FixedKeyRecord("c", "v", now))
+
+    builder = StreamsBuilder()
+    stream = builder.stream("in", key_serde=S, value_serde=S)
+    stream.process_values(Fixed, name="p").to("out", key_serde=S, value_serde=S)
+    with TopologyTestDriver(builder) as driver:
+        topic, out = driver.create_input_topic("in", S, S), driver.create_output_topic("out", S, S)
+        topic.pipe_key_values([("a", "x"), ("b", "y")])
+        driver.advance_wall_clock_time(10)
+        assert out.read_key_values_to_list() == [
+            *(("a", "X"), ("b", "Y")),
+            *(("a", "late"), ("b", "late")),
+        ]
+        with pytest.raises(StreamsError, match="got one with the key 'c'"):
+            driver.advance_wall_clock_time(10)
 
 
 @pytest.mark.parametrize("headers", [{"a": b"1"}, {}, [("a", b"1")], "x"], ids=repr)

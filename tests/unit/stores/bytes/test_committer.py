@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.waiting import HANG_S
 from thalweg.stores.bytes.committer import Committer
 from thalweg.stores.bytes.contract import RangeDeletion
 from thalweg.stores.bytes.memory import MemoryByteStore
@@ -288,7 +289,7 @@ def test_whoever_is_told_may_write_again_at_once() -> None:
 
     with Committer(store, waiting_bytes_max=1) as committer:
         committer.append([(b"a", b"1")]).add_done_callback(write_again)
-        assert is_told.wait(30)
+        assert is_told.wait(HANG_S)
     assert [done.result() for done in later] == [None] * 3
     assert len(list(store.after_power_loss().range())) == 4
 

@@ -17,7 +17,8 @@ from thalweg.stores.bytes.contract import AnyChange, ByteStore, RangeDeletion
 from thalweg.stores.bytes.lmdb import LmdbByteStore
 from thalweg.stores.bytes.namespace import Namespace
 from thalweg.stores.errors import BackendError
-from thalweg.stores.testing.byte_store import ByteStoreSuite, applied, between
+from thalweg.stores.testing.byte_store import ByteStoreSuite
+from thalweg.stores.testing.byte_store_model import applied, between
 
 REPOSITORY = Path(__file__).parents[4]
 

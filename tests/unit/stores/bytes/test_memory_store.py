@@ -6,7 +6,8 @@ from pathlib import Path
 
 from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.bytes.memory import MemoryByteStore
-from thalweg.stores.testing.byte_store import ByteStoreSuite, numbered
+from thalweg.stores.testing.byte_store import ByteStoreSuite
+from thalweg.stores.testing.byte_store_model import numbered
 
 
 class TestMemoryByteStore(ByteStoreSuite):

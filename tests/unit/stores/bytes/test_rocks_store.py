@@ -12,19 +12,16 @@ from pathlib import Path
 import pytest
 
 from thalweg.stores.bytes.contract import ByteStore, Change, Sync
-from thalweg.stores.bytes.rocks import (
-    UNLOGGED_MIN_COUNT,
-    RocksBudget,
-    RocksByteStore,
-    process_budget,
-)
+from thalweg.stores.bytes.rocks import UNLOGGED_MIN_COUNT, RocksByteStore
+from thalweg.stores.bytes.rocks_budget import RocksBudget, process_budget
 from thalweg.stores.errors import (
     BackendError,
     CorruptDataError,
     StoreClosedError,
     StoreLockedError,
 )
-from thalweg.stores.testing.byte_store import ByteStoreSuite, numbered
+from thalweg.stores.testing.byte_store import ByteStoreSuite
+from thalweg.stores.testing.byte_store_model import numbered
 
 MIB = 1024 * 1024
 REPOSITORY = Path(__file__).parents[4]

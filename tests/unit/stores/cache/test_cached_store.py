@@ -27,6 +27,7 @@ from thalweg.stores.builders import (
 from thalweg.stores.cache import cached_store
 from thalweg.stores.cache.entry import HOT_AFTER, WRITTEN
 from thalweg.stores.errors import SerializationError, StoreClosedError
+from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.serde import Serde, serdes
 from thalweg.stores.testing import RecordingHost
 from thalweg.stores.updates import add_one, raise_error
@@ -58,7 +59,7 @@ class Opened:
     ) -> None:
         self.host = RecordingHost(directory, cache_bytes)
         self.store: Any = builder.build(self.host)
-        self.is_window = builder.is_window
+        self.is_window = isinstance(builder.spec, WindowSpec)
         self.forwarded: list[tuple[Any, ...]] = []
         if listens:
             self.listen(self.hear, send_old_values)
@@ -611,7 +612,7 @@ def test_a_store_is_cached_only_where_there_is_a_cache_and_a_use_for_it(tmp_path
         store = builder.build(where)
         assert not store.is_cached
         seen: list[Any] = []
-        key: Any = ("a", 5) if builder.is_window else "a"
+        key: Any = ("a", 5) if isinstance(builder.spec, WindowSpec) else "a"
         updates = store.updates(partial(_note, seen), send_old=False)
         updates.write(key, 1, None, 5)
         assert seen == [(key, 1, None, 5)]  # at once
@@ -819,7 +820,7 @@ def test_a_row_becomes_hot_after_a_few_folds(
     monkeypatch.setattr(cached_store, "HOT_AFTER", HOT_AFTER)
     one = opened(builder)
     fold = one.fold(lambda _key, value, total: value + (total or 0), pytest.fail, raise_error)
-    key: Any = ("a", 50) if builder.is_window else ("a",)
+    key: Any = ("a", 50) if isinstance(builder.spec, WindowSpec) else ("a",)
     hot = one.store.pairs._table.hot
     for offset in range(12):
         one.host.set_record(50 + offset, offset=offset)
@@ -982,7 +983,7 @@ def test_a_step_that_raises_has_used_the_window(opened: Any) -> None:
 @pytest.mark.parametrize("builder", [COUNTS, WINDOWS])
 def test_the_last_listener_hears_what_it_asked_for(opened: Any, builder: StoreBuilder) -> None:
     one = opened(builder, listens=False)
-    key = ("a", 50) if builder.is_window else ("a",)
+    key = ("a", 50) if isinstance(builder.spec, WindowSpec) else ("a",)
     one.listen(lambda *_change: pytest.fail("it was replaced"), False)
     one.listen(one.hear, True)
     for value in (1, 2):
@@ -996,7 +997,7 @@ def test_the_last_listener_hears_what_it_asked_for(opened: Any, builder: StoreBu
 def test_a_closed_store_writes_nothing(tmp_path: Path, builder: StoreBuilder) -> None:
     one = Opened(builder, tmp_path)
     keys: list[tuple[Any, ...]] = [("a", 1_000_000), ("b", 0)]
-    if not builder.is_window:
+    if not isinstance(builder.spec, WindowSpec):
         keys = [("a",), ("b",)]
     one.put_pair(*keys[0], 1, 1)
     one.store.flush_cache()

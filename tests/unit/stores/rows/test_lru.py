@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from thalweg.stores.bytes.contract import Change, Row
 from thalweg.stores.errors import StoreClosedError
 from thalweg.stores.rows.lru import LruRows
-from thalweg.stores.testing.byte_store import between
+from thalweg.stores.testing.byte_store_model import between
 from thalweg.stores.testing.key_value import readers
 
 _keys = st.sampled_from([b"", b"a", b"ab", b"b", b"\xff", b"\xff\x00"])

@@ -29,7 +29,7 @@ from thalweg.stores.bytes.rocks import RocksByteStore
 from thalweg.stores.errors import BackendError, StoreClosedError
 from thalweg.stores.rows.contract import merge, within
 from thalweg.stores.rows.pending import PendingByteStore
-from thalweg.stores.testing.byte_store import between, numbered
+from thalweg.stores.testing.byte_store_model import between, numbered
 from thalweg.stores.testing.key_value import readers
 
 Open = Callable[[Path], ByteStore]

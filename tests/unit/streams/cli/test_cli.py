@@ -17,6 +17,7 @@ import pytest
 from typer.testing import Result
 
 from tests.unit.streams.cli.scripts import FAILING, WINDOWED, WORD_COUNT
+from tests.waiting import HANG_S
 from thalweg.streams.cli.produce import produce
 from thalweg.streams.cli.settings import log_config
 from thalweg.streams.consumer import Consumer
@@ -27,8 +28,6 @@ Script = Callable[[str, str], str]
 Started = Callable[..., "subprocess.Popen[str]"]
 
 DONE, FAILED, REFUSED, LOCKED, SHUT_DOWN, INTERRUPTED = 0, 1, 2, 3, 4, 130
-SECONDS = 60
-"""How long a test waits for a process before it gives up."""
 
 
 def rows(result: Result) -> list[list[str]]:
@@ -140,11 +139,22 @@ def test_a_run_until_idle_does_not_wait_for_rare_commits(thalweg: Thalweg, word_
     assert "word-count: 3 records in " in result.stderr
 
 
-def test_without_progress_only_the_summary_is_written(thalweg: Thalweg, word_count: str) -> None:
+def test_without_progress_only_what_was_made_and_the_summary_are_written(
+    thalweg: Thalweg, word_count: str
+) -> None:
+    """Whoever mistyped a topic sees why nothing is counted."""
+    thalweg("topics", "create", "line")
+
     result = thalweg("run", word_count, "--until-idle", "--no-progress")
 
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("word-count: 0 records in ")
+    made, summary = result.stderr.splitlines()
+    assert made == (
+        "source topic 'lines' did not exist and is created, empty, with 1 partition; "
+        "is one of these meant: 'line'?"
+    )
+    assert summary.startswith("word-count: 0 records in ")
+    (summary,) = thalweg("run", word_count, "--until-idle", "--no-progress").stderr.splitlines()
+    assert summary.startswith("word-count: 0 records in ")
 
 
 def test_with_a_json_log_every_line_is_an_object(thalweg: Thalweg, word_count: str) -> None:
@@ -285,7 +295,7 @@ def test_a_signal_stops_cleanly(
     line_with(process, "running, 2 tasks · 7 records")
 
     process.send_signal(number)
-    _, errors = process.communicate(timeout=SECONDS)
+    _, errors = process.communicate(timeout=HANG_S)
 
     assert process.returncode == DONE, errors
     assert "word-count: 7 records in " in errors
@@ -311,7 +321,7 @@ def test_a_second_signal_stops_at_once(thalweg: Thalweg, script: Script, started
 
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=SECONDS)
+    _, errors = process.communicate(timeout=HANG_S)
 
     assert process.returncode == INTERRUPTED, errors
     assert "stopped at once; what was not committed is done again" in errors
@@ -330,7 +340,7 @@ def test_what_another_process_holds_is_told(
         assert "runs application 'word-count'" in result.stderr
         assert f"stop that one (kill {process.pid})" in result.stderr
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=SECONDS)
+    process.communicate(timeout=HANG_S)
     assert process.returncode == DONE
 
 
@@ -353,7 +363,7 @@ def test_a_reader_that_has_enough_is_no_error(thalweg: Thalweg, started: Started
 
     assert process.stderr is not None
     assert process.stderr.read() == ""
-    assert process.wait(SECONDS) == DONE
+    assert process.wait(HANG_S) == DONE
 
 
 def test_lines_that_trickle_in_are_committed_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,7 +411,7 @@ def test_what_was_read_is_committed_at_a_signal(
     process.send_signal(number)
 
     assert "written to t\n" in process.stderr.read()
-    assert process.wait(SECONDS) == INTERRUPTED
+    assert process.wait(HANG_S) == INTERRUPTED
     assert thalweg("consume", "t").stdout.startswith("first\n")
 
 
@@ -412,7 +422,7 @@ def test_following_ends_at_a_signal(thalweg: Thalweg, started: Started) -> None:
     assert process.stdout.readline() == "first\n"
 
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=SECONDS)
+    output, errors = process.communicate(timeout=HANG_S)
 
     assert (process.returncode, output, errors) == (DONE, "", "")
 
@@ -548,6 +558,23 @@ def test_a_wrong_question_is_told(
     thalweg: Thalweg, word_count: str, options: list[str], said: str
 ) -> None:
     refused(thalweg("query", word_count, *options), said)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(["--key", "to"], ["--key", ""], ["--from", "a"], ["--to", "a"], ["--prefix", "a"]),
+        *(["--time-from", "0"], ["--time-to", "0"], ["--reverse"], ["--limit", "0"], ["--count"]),
+        ["--key", "to", "--json"],
+    ],
+)
+def test_rows_of_no_store_are_refused(
+    thalweg: Thalweg, word_count: str, options: list[str]
+) -> None:
+    refused(
+        thalweg("query", word_count, *options),
+        "give the name of the STORE whose rows are asked for; word-count has counts; without",
+    )
 
 
 def test_an_application_on_kafka_is_not_started_for_a_question(

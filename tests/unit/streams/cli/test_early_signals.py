@@ -2,7 +2,8 @@
 loaded, before there are workers and while they start.
 
 Moments are those at which a module is first asked for. A hook sends the signal then, in the process
-itself or from a worker to its supervisor.
+itself or from a worker to its supervisor. All processes together send one: a second signal means
+"stop at once".
 """
 
 from __future__ import annotations
@@ -17,25 +18,29 @@ from pathlib import Path
 import pytest
 
 from tests.unit.streams.cli.conftest import ROOT
+from tests.waiting import HANG_S
 
 Started = Callable[..., "subprocess.Popen[str]"]
 Script = Callable[[str, str], str]
-SECONDS = 60
 
 HOOK = '''
-import os, signal, sys
+import os, pathlib, signal, sys
 
 class Hook:
-    """Sends the signal when the module is looked for the first time."""
-
-    is_sent = False
+    """Sends the signal when the module is looked for the first time, in whichever process."""
 
     def find_spec(self, name, _path=None, _target=None):
         worker = "--state-dir" in sys.orig_argv
-        if name == {module!r} and not Hook.is_sent and worker is {in_worker!r}:
-            Hook.is_sent = True
+        if name == {module!r} and worker is {in_worker!r} and self.is_first():
             os.kill(os.getppid() if worker else os.getpid(), {number})
         return None
+
+    def is_first(self):
+        try:
+            pathlib.Path({sent!r}).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
 
 sys.meta_path.insert(0, Hook())
 '''
@@ -65,13 +70,16 @@ def hooked(tmp_path: Path, started: Started, monkeypatch: pytest.MonkeyPatch) ->
     """Returns the function that runs a script under the hook: it returns what was logged."""
 
     def run(script: str, *arguments: str, module: str, number: int, in_worker: bool = False) -> str:
-        hook = HOOK.format(module=module, in_worker=in_worker, number=int(number))
         place = tmp_path / "hook"
+        hook = HOOK.format(
+            module=module, in_worker=in_worker, number=int(number), sent=str(place / "sent")
+        )
         place.mkdir()
         (place / "sitecustomize.py").write_text(hook)
         environment = {"PYTHONPATH": f"{place}{os.pathsep}{ROOT}"}
         process = started("run", script, *arguments, environment=environment)
-        _, log = process.communicate(timeout=SECONDS)
+        _, log = process.communicate(timeout=HANG_S)
+        assert (place / "sent").exists(), "no signal was sent"
         assert process.returncode == 0, f"{process.returncode}\n{log}"
         assert "Traceback" not in log
         return log
@@ -140,7 +148,7 @@ def test_while_brokers_are_waited_for(
             break
 
     process.send_signal(number)
-    _, log = process.communicate(timeout=SECONDS)
+    _, log = process.communicate(timeout=HANG_S)
 
     assert process.returncode == 0, log
     assert "Traceback" not in log
@@ -154,5 +162,5 @@ def test_other_commands_end_as_interrupted(started: Started, script: Script) -> 
         """
     )
     process = started("topology", script("passing.py", text + PASSING))
-    process.communicate(timeout=SECONDS)
+    process.communicate(timeout=HANG_S)
     assert process.returncode == 130

@@ -144,6 +144,8 @@ def test_a_key_that_is_not_there_ends_with_1(ask: Ask, more: list[str]) -> None:
         (["rates", "--key", "x"], "'x' is not an int from -2**63"),
         (["rates", "--from", "x"], "'x' is not an int from -2**63"),
         (["hourly", "--time-from", "soon"], "'soon' is no moment"),
+        (["--key", "x"], "give the name of the STORE whose rows are asked for; "),
+        (["--count"], " has blobs, hourly"),
         (["app.py", "people"], "leave out app.py"),
         (["people", "--set", "poll_ms=5"], "leave out --set"),
         (["people", "--state-dir", "x"], "leave out --set"),

@@ -19,10 +19,10 @@ from tests.unit.streams.cli.test_cli import (
     FAILED,
     LOCKED,
     REFUSED,
-    SECONDS,
     line_with,
     refused,
 )
+from tests.waiting import HANG_S
 
 Thalweg = Callable[..., Result]
 Script = Callable[[str, str], str]
@@ -57,9 +57,9 @@ def test_lines_are_counted_as_they_are_typed(
         typing.stdin.flush()
         assert sorted(lines_of(following, 3)) == sorted(counts)
     typing.stdin.close()
-    assert typing.wait(SECONDS) == DONE
+    assert typing.wait(HANG_S) == DONE
     following.send_signal(signal.SIGINT)
-    _, errors = following.communicate(timeout=SECONDS)
+    _, errors = following.communicate(timeout=HANG_S)
     assert (following.returncode, errors) == (DONE, "")
 
     assert thalweg("consume", "lines").stdout == "to be or\nnot to be\n"
@@ -128,7 +128,7 @@ def test_windows_are_shown_as_those_of_a_stopped_application(
     )
     running = [thalweg("query", path, "per-minute", *options) for options in questions]
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=SECONDS)
+    process.communicate(timeout=HANG_S)
 
     for options, result in zip(questions, running, strict=True):
         assert result.exit_code == DONE, result.output
@@ -184,7 +184,7 @@ def test_a_follower_hears_that_the_application_has_ended(
     assert lines_of(following, 1) == ["to be\n"]
 
     run.send_signal(signal.SIGINT)
-    _, errors = following.communicate(timeout=SECONDS)
+    _, errors = following.communicate(timeout=HANG_S)
 
     assert following.returncode == FAILED
     assert f"process {run.pid}, the owner of the log" in errors
@@ -217,7 +217,7 @@ def test_a_script_of_its_own_writes_and_reads(
         capture_output=True,
         text=True,
         check=False,
-        timeout=SECONDS,
+        timeout=HANG_S,
     )
     assert (done.returncode, done.stdout) == (DONE, "to 1\nbe 1\n"), done.stderr
 
@@ -226,14 +226,14 @@ def test_a_new_log_and_a_missing_topic_are_told_in_a_terminal(
     started: Started, word_count: str, tmp_path: Path
 ) -> None:
     run = started("run", word_count, "--until-idle")
-    _, errors = run.communicate(timeout=SECONDS)
+    _, errors = run.communicate(timeout=HANG_S)
     assert run.returncode == DONE
     assert f"a new, empty log is made in {tmp_path / '.thalweg' / 'log'}\n" in errors
     assert "source topic 'lines' did not exist and is created, empty, with 1 partition\n" in errors
 
     run = started("run", word_count, "--until-idle")
-    assert "a new, empty log" not in run.communicate(timeout=SECONDS)[1]
+    assert "a new, empty log" not in run.communicate(timeout=HANG_S)[1]
 
     again = started("produce", "line")
-    _, errors = again.communicate("a\n", timeout=SECONDS)
+    _, errors = again.communicate("a\n", timeout=HANG_S)
     assert "line is a new topic; is one of these meant: lines?" in errors

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import HANG_S
 from thalweg.streams.cli.workers import address_of, worker_command
 from thalweg.streams.config import StreamsConfig
 
@@ -23,7 +24,8 @@ from thalweg import App, StreamsBuilder, serdes
 
 class Telling(App):
     def run(self, **_options):
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        # Blocked first: a signal that came between a check and pause() would be slept through.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         config = self.config
         print(config.num_workers, config.state_dir, config.application_server,
               config.commit_interval_ms, flush=True)
@@ -34,9 +36,7 @@ builder = StreamsBuilder()
 builder.stream("in", value_serde=serdes.string).to("out", value_serde=serdes.string)
 app = Telling(builder, application_id="telling", application_server="localhost:7000")
 """
-WAITING = TELLING.format(
-    end="signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); signal.pause()"
-)
+WAITING = TELLING.format(end="signal.sigwait([signal.SIGTERM])")
 
 
 def run(started: Started, script: str, *arguments: str) -> subprocess.Popen[str]:
@@ -53,7 +53,7 @@ def test_each_worker_has_state_and_port_of_its_own(started: Started, script: Scr
         *("--state-dir", "state dir", "--set", "commit_interval_ms=77"),
     )
 
-    output, log = process.communicate(timeout=60)
+    output, log = process.communicate(timeout=HANG_S)
 
     assert process.returncode == 0, log
     assert sorted(output.splitlines()) == [
@@ -66,7 +66,7 @@ def test_each_worker_has_state_and_port_of_its_own(started: Started, script: Scr
 def test_a_log_in_json_stays_json(started: Started, script: Script) -> None:
     process = run(started, script("telling.py", TELLING.format(end="pass")), "--log-format", "json")
 
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=HANG_S)
 
     lines = [line for line in log.splitlines() if '"told"' in line]
     assert sorted(line[:12] for line in lines) == ['{"worker":1,', '{"worker":2,']
@@ -79,7 +79,7 @@ def test_one_signal_stops_them_all(started: Started, script: Script) -> None:
         assert process.stdout.readline().startswith("1 ")
 
     process.send_signal(signal.SIGINT)
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=HANG_S)
 
     assert process.returncode == 0, log
 
@@ -90,7 +90,7 @@ def test_what_no_worker_can_run_is_refused_once(started: Started, script: Script
     )
     process = run(started, script("broken.py", broken))
 
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=HANG_S)
 
     assert process.returncode == 2
     assert "it cannot run" in log
@@ -100,7 +100,7 @@ def test_what_no_worker_can_run_is_refused_once(started: Started, script: Script
 def test_workers_need_a_cluster(started: Started, script: Script) -> None:
     process = started("run", script("telling.py", TELLING.format(end="pass")), "--workers", "2")
 
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=HANG_S)
 
     assert process.returncode == 2
     assert "num_workers is 2, but one process owns the embedded log" in log

@@ -180,7 +180,7 @@ def test_a_store_that_is_restored_is_counted(tmp_path: Path) -> None:
         while (progress := first.progress()) is None or not progress.is_idle:
             assert not first.wait_for(State.ERROR, timeout=timedelta(milliseconds=5)), first.error
     with counting(tmp_path / "second") as second:
-        assert second.wait_for(State.RUNNING, timeout=timedelta(seconds=60))
+        assert second.wait_for(State.RUNNING, timeout=SOON)
         samples = samples_of(second.metrics_text())
 
     restored = value_of(samples, "kafka_streams_task_restore_total", task="1_0")

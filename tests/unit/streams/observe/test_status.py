@@ -79,7 +79,7 @@ def test_every_instance_is_asked_and_those_that_are_gone_are_told(app: App, gone
 
 
 def test_where_nobody_answers_the_remedy_is_told(gone: Endpoint) -> None:
-    with pytest.raises(BrokerError, match=f"no instance answers at {gone}.*application_server"):
+    with pytest.raises(BrokerError, match=f"no worker answers at {gone}.*application_server"):
         InstanceSource(gone).status()
 
 

@@ -28,7 +28,8 @@ from thalweg.stores.errors import (
 from thalweg.stores.serde import serdes
 from thalweg.stores.testing.host import RecordingHost
 from thalweg.stores.windowed import TimeWindow, Windowed
-from thalweg.streams.queries.composite import CompositeKeyValueStore, QueryService
+from thalweg.streams.queries.kinds.key_value import CompositeKeyValueStore
+from thalweg.streams.queries.service import QueryService
 from thalweg.topology.physical import Topology
 
 string, int64 = serdes.string, serdes.int64

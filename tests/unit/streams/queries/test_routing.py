@@ -16,14 +16,9 @@ from thalweg import App
 from thalweg.rebalance.values import Endpoint
 from thalweg.streams.errors import StoreMovedError
 from thalweg.streams.queries.answers import Part, decode_part, encode_part
-from thalweg.streams.queries.questions import (
-    Question,
-    Scope,
-    cursor_text,
-    key_question,
-    scan_question,
-    window_question,
-)
+from thalweg.streams.queries.kinds.key_value import key_question, rows_question
+from thalweg.streams.queries.kinds.window import windows_question
+from thalweg.streams.queries.questions import Question, Scope, cursor_text
 from thalweg.streams.queries.routing import Router
 
 NAMES = sorted(PEOPLE)
@@ -99,7 +94,8 @@ def test_rows_are_those_of_the_model_however_they_are_spread(
     router = network.routers[Endpoint(f"host{asked}", 1)]
 
     rows = paged(
-        lambda more: router.answer(scan_question(builder, "/stores/people", [*given, *more])), limit
+        lambda more: router.answer(rows_question(builder, "/stores/people", [*given, *more], None)),
+        limit,
     )
 
     assert [row["key"] for row in rows] == sorted(wanted, reverse=is_reverse)
@@ -128,7 +124,7 @@ def test_windows_are_those_of_one_instance_however_they_are_spread(
     given = [("reverse", "1")] if is_reverse else []
 
     def ask(network: Network, more: list[tuple[str, str]]) -> Part:
-        question = window_question(builder, f"/stores/{store}/windows", [*given, *more], key)
+        question = windows_question(builder, f"/stores/{store}/windows", [*given, *more], key)
         return network.routers[Endpoint(f"host{asked}", 1)].answer(question)
 
     whole = paged(lambda more: ask(Network(app, [asked] * PARTITIONS), more), 1000)
@@ -162,8 +158,11 @@ def test_a_key_costs_one_hop_at_most_where_it_is_found(
 
 def test_a_named_partition_that_is_not_here_is_refused(app: App) -> None:
     network = Network(app, [0, 1, 1, 1])
-    question = scan_question(
-        app.store_builder("people"), "/stores/people", [("scope", "local"), ("partition", "2")]
+    question = rows_question(
+        app.store_builder("people"),
+        "/stores/people",
+        [("scope", "local"), ("partition", "2")],
+        None,
     )
 
     with pytest.raises(StoreMovedError, match=r"partition 2 .* is not in this instance"):

@@ -22,7 +22,8 @@ from thalweg import (
     serdes,
 )
 from thalweg.stores.api import KeyValueStore
-from thalweg.stores.bytes.rocks import RocksByteStore, process_budget
+from thalweg.stores.bytes.rocks import RocksByteStore
+from thalweg.stores.bytes.rocks_budget import process_budget
 from thalweg.stores.errors import StoreMovedError
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.errors import BrokerError

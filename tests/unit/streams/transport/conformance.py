@@ -19,6 +19,7 @@ from typing import ClassVar, Self
 
 import pytest
 
+from tests.waiting import HANG_S
 from thalweg.stores.record import (
     RawRecord,
     columns_by_key,
@@ -705,7 +706,7 @@ class TransportConformance:
         thread.start()
         begun.wait()
         produce(writer, "t", b"news")
-        thread.join(60)
+        thread.join(HANG_S)
 
         assert found == [[b"news"]]
 

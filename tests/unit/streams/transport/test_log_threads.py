@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import HANG_S
 from thalweg.stores.record import offset_of
 from thalweg.streams.transport.local import LocalTransport
 from thalweg.streams.transport.memory import MemoryTransport, memory_log
@@ -59,7 +60,7 @@ class Crew:
 
     def join(self) -> None:
         for thread in self.threads:
-            thread.join(120)
+            thread.join(HANG_S)
             assert not thread.is_alive() or self.failures
         assert self.failures == []
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import HANG_S
 from thalweg import App, StreamsBuilder, serdes
 from thalweg.stores.record import headers_of, offset_of
 from thalweg.streams.clock import SystemClock
@@ -34,7 +35,6 @@ from thalweg.streams.transport.port import NewTopic, OffsetAndMetadata, TopicPar
 from thalweg.streams.transport.through_owner import ThroughOwner
 
 AT = TopicPartition("t", 0)
-SECONDS = 60
 
 OWNER = """
 import sys
@@ -189,7 +189,7 @@ def test_a_reader_waits_until_the_owner_commits(owner: LocalTransport, other: Th
 
     thread = threading.Timer(0.05, write)
     thread.start()
-    assert reader.poll(10, SECONDS * 1000) == [(AT, [(1, b"k", b"v", 0)])]
+    assert reader.poll(10, HANG_S * 1000) == [(AT, [(1, b"k", b"v", 0)])]
     thread.join()
     assert reader.position(AT) == reader.known_end_offset(AT) == 1
 
@@ -485,4 +485,4 @@ def test_a_reader_hears_that_the_owner_ended(
         process.stdin.close()
         with pytest.raises(BrokerError, match=f"process {process.pid}, the owner of the log"):
             next(records)
-    assert process.wait(SECONDS) == 0
+    assert process.wait(HANG_S) == 0

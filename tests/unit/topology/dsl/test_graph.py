@@ -310,7 +310,7 @@ def test_wrong_arguments_are_refused_where_they_are_given() -> None:
             builder.stream(topics)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"filter\(\) needs a function of \(key, value\)"):
         stream.filter(lambda value: True)  # type: ignore[arg-type, misc]
-    with pytest.raises(TypeError, match="can only be joined with a table"):
+    with pytest.raises(TypeError, match="needs to know how far apart records may be"):
         stream.join(stream, first)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="can only be joined with a table"):
         row.join(stream, first)  # type: ignore[arg-type]

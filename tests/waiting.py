@@ -1,4 +1,8 @@
-"""Waiting for something to become true, with an end."""
+"""Waiting for something to become true, with an end.
+
+Owns how long any test waits for what has to happen. The end of a wait stops a hang and says nothing
+of speed: a test that fails because a machine is busy is wrong.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+HANG_S = 300.0
+"""How long tests wait for what has to happen; less than `timeout` of pytest (`pyproject.toml`), so that
+the message of the wait is seen."""
 
 _PAUSE_S = 0.02
 

@@ -1,0 +1,63 @@
+"""Golden cases `cogroup_*` and others with a co-grouping: key-value and by time windows."""
+
+from __future__ import annotations
+
+from tests.golden.builders.registry import L, S, different_description, dsl_case
+from tests.golden.java import first, plus
+from thalweg.topology.dsl import (
+    CogroupedKStream,
+    KGroupedStream,
+    Materialized,
+    StreamsBuilder,
+    TimeWindows,
+)
+
+TEXTS = Materialized(key_serde=S, value_serde=S)
+
+
+@dsl_case
+def cogroup_kv(b: StreamsBuilder) -> None:
+    x = b.stream("a", key_serde=S, value_serde=S).group_by_key()
+    y = b.stream("b", key_serde=S, value_serde=L).group_by_key()
+    both = x.cogroup(lambda k, v, a: plus(a, v)).cogroup(y, lambda k, v, a: plus(a, "#", v))
+    both.aggregate(lambda: "", "cg").to_stream().to("out")
+
+
+def _counted(x: KGroupedStream[str, str], y: KGroupedStream[str, str]) -> None:
+    both = x.cogroup(lambda k, v, a: plus(a, "1")).cogroup(y, lambda k, v, a: plus(a, "2"))
+    both.aggregate(lambda: "").to_stream().to("out")
+
+
+@different_description("A co-grouping of streams whose keys have changed can be told to a broker.")
+@dsl_case
+def cogroup_repartition(b: StreamsBuilder) -> None:
+    # The sources are numbered before the key selectors.
+    x, y = b.stream("a"), b.stream("b")
+    named = x.group_by(lambda k, v: first(v), name="ga")
+    _counted(named, y.group_by(lambda k, v: first(v), name="gb"))
+
+
+@different_description("A co-grouping of streams whose keys have changed can be told to a broker.")
+@dsl_case
+def cogroup_repartition_one(b: StreamsBuilder) -> None:
+    x, y = b.stream("a"), b.stream("b")
+    _counted(x.group_by_key(), y.group_by(lambda k, v: first(v)))
+
+
+@dsl_case
+def cogroup_repartition_unnamed(b: StreamsBuilder) -> None:
+    x, y = b.stream("a"), b.stream("b")
+    _counted(x.group_by(lambda k, v: first(v)), y.group_by(lambda k, v: first(v)))
+
+
+@dsl_case
+def cogroup_tumbling(b: StreamsBuilder) -> None:
+    windowed = _appended(b).windowed_by(TimeWindows.of_size(10, 5))
+    windowed.aggregate(lambda: "", materialized=TEXTS).to_stream().to("out")
+
+
+def _appended(b: StreamsBuilder) -> CogroupedKStream[str, str]:
+    a, c = b.stream("a"), b.stream("b")
+    x = a.group_by_key(key_serde=S, value_serde=S)
+    y = c.group_by_key(key_serde=S, value_serde=S)
+    return x.cogroup(lambda k, v, a: plus(a, v)).cogroup(y, lambda k, v, a: plus(a, "-", v))
