@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
 from thalweg.stores.record import CurrentRecord, RawRecord
-from thalweg.stores.updates import Materialized
+from thalweg.stores.updates import Materialized, Pair
 from thalweg.stores.windowed import Windowed, epoch_ms
 
 K = TypeVar("K")
@@ -48,6 +48,28 @@ class ValueAndTimestamp(NamedTuple, Generic[V]):
 
     value: V
     timestamp: int
+
+
+VALID_TO_UNDEFINED: Final = -1
+"""What a versioned store's `put` returns of the latest version of a key: it has no end yet."""
+
+NOT_PUT: Final = -(2**63)
+"""What a versioned store's `put` returns where the history of that time is over: nothing was put."""
+
+
+class VersionedRecord(NamedTuple, Generic[V]):
+    """One version of a key in a versioned store.
+
+    Attributes:
+        value: the value, never None.
+        timestamp: event time in milliseconds, from which on it is valid.
+        valid_to: until when it is valid, in milliseconds, which it does not include; None for the
+            latest version of its key.
+    """
+
+    value: V
+    timestamp: int
+    valid_to: int | None = None
 
 
 class CacheBudget(Protocol):
@@ -232,6 +254,11 @@ class TaskStore(StateStore, Materialized[Any]):
             note: kept on disk in the same step, for `note` after a restart.
         """
 
+    @property
+    def read_as_of(self) -> Callable[[Any, int], Pair | None] | None:
+        """Reads the row of a key as it was at a time; None for stores that keep the newest only."""
+        return None
+
     @abstractmethod
     def prepare(self, note: bytes) -> None:
         """Keeps what is pending where it lasts, before the commit that will decide about it.
@@ -267,7 +294,8 @@ class TaskStore(StateStore, Materialized[Any]):
         """Returns kind and rows as the store keeps them, below its cache; for test drivers.
 
         Rows are dicts with bytes as hex: `key` and `value`, where a value's timestamp stands
-        in front of it; of window stores also `start`, and `raw_key` where they are on disk.
+        in front of it; of window stores also `start`, and `raw_key` where they are on disk. A
+        versioned store is one dict: rows as `latest`, and `segments` with `id` and `entries`.
         """
 
 
@@ -649,3 +677,108 @@ class SessionStore(StateStore, ReadOnlySessionStore[K, V]):
     @abstractmethod
     def remove(self, session: Windowed[K]) -> None:
         """Deletes a session; does nothing if there is none."""
+
+
+class ReadOnlyVersionedKeyValueStore(ABC, Generic[K, V]):
+    """Reads of a versioned store: rows of now, and rows as they were.
+
+    `store[key]` and `key in store` read the latest version.
+    """
+
+    _where = ""
+    """Where rows are looked for, for messages; begins with a space."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The store's name within its topology."""
+
+    @abstractmethod
+    def get(self, key: K, as_of: int | datetime | None = None) -> VersionedRecord[V] | None:
+        """Returns the version of a key that is valid at a time; None if there is none.
+
+        Args:
+            key: the key.
+            as_of: the time, in milliseconds or as a datetime; None for the latest version. A time
+                before the history retention finds only a version that is still the latest.
+        """
+
+    @abstractmethod
+    def versions(
+        self,
+        key: K,
+        from_time: int | datetime | None = None,
+        to_time: int | datetime | None = None,
+        *,
+        reverse: bool = False,
+    ) -> StoreIterator[VersionedRecord[V]]:
+        """Scans the versions of a key that are valid at some time of a span, oldest first.
+
+        Args:
+            key: the key.
+            from_time: the first moment of the span, in milliseconds or as a datetime; None for
+                no bound.
+            to_time: the last moment, included; None for no bound.
+            reverse: newest first.
+        """
+
+    def __getitem__(self, key: K) -> VersionedRecord[V]:
+        record = self.get(key)
+        if record is None:
+            message = f"store {self.name!r} has no key {key!r}{self._where}"
+            raise KeyError(message)
+        return record
+
+    def __contains__(self, key: object) -> bool:
+        store: ReadOnlyVersionedKeyValueStore[Any, V] = self
+        return store.get(key) is not None
+
+    def __repr__(self) -> str:
+        return f"<versioned store {self.name!r}, read only>"
+
+
+class VersionedKeyValueStore(StateStore, ReadOnlyVersionedKeyValueStore[K, V]):
+    """A map from keys to values that keeps the former values of a key, each with its time.
+
+    Example::
+
+        store.put("eur", 1.08, 1_000)
+        store.put("eur", 1.10, 2_000)
+        store.get("eur", as_of=1_500)  # VersionedRecord(1.08, 1_000, valid_to=2_000)
+
+    A version may be put out of order: it becomes valid from its own time to that of the next.
+
+    Attributes:
+        VALID_TO_UNDEFINED: what `put` returns of the latest version, -1.
+        NOT_PUT: what `put` returns of a version that came too late, -2**63.
+    """
+
+    VALID_TO_UNDEFINED: Final = VALID_TO_UNDEFINED
+    NOT_PUT: Final = NOT_PUT
+
+    def __repr__(self) -> str:
+        return f"<versioned store {self.name!r}>"
+
+    @abstractmethod
+    def put(self, key: K, value: V | None, timestamp: int) -> int:
+        """Adds a version of a key; None deletes the key from that time on.
+
+        A second put of one key and time replaces the first.
+
+        Args:
+            key: the key.
+            value: the value.
+            timestamp: from when it is valid, event time in milliseconds.
+
+        Returns:
+            Until when it is valid: the time of the version behind it, `VALID_TO_UNDEFINED` of the
+            latest one, `NOT_PUT` if the time is older than stream time by more than the history
+            retention. Nothing is put then.
+        """
+
+    @abstractmethod
+    def delete(self, key: K, timestamp: int) -> VersionedRecord[V] | None:
+        """Deletes a key from a time on, and returns the version that was valid then.
+
+        Returns None, too, where the time is older than the history retention.
+        """

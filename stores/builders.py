@@ -32,6 +32,7 @@ from thalweg.stores.kinds.key_value import KeyValueSpec
 from thalweg.stores.kinds.list import ListSpec
 from thalweg.stores.kinds.session import SessionSpec
 from thalweg.stores.kinds.typed import StoreSpec
+from thalweg.stores.kinds.versioned import VersionedSpec
 from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
 from thalweg.stores.sides import WrappingSerde
@@ -95,7 +96,17 @@ class StoreBuilder:
         return self.spec.is_timestamped
 
     def with_caching(self) -> StoreBuilder:
-        """Returns the same with updates held in the record cache."""
+        """Returns the same with updates held in the record cache.
+
+        Raises:
+            ValueError: it is a versioned store, which has no cache.
+        """
+        if isinstance(self.spec, VersionedSpec):
+            message = (
+                f"versioned store '{self.name}' cannot be cached: a cache keeps one update of a key, "
+                "and a versioned store keeps them all; leave out with_caching()"
+            )
+            raise ValueError(message)
         return replace(self, cached=True)
 
     def without_caching(self) -> StoreBuilder:
@@ -364,6 +375,69 @@ def session_store(
         spec=SessionSpec(
             retention_ms=retention, segment_interval_ms=default_segment_interval_ms(retention)
         ),
+        backend="memory" if in_memory else "rocks",
+        key_serde=key_serde,
+        value_serde=value_serde,
+    )
+
+
+_SECOND_MS: Final = 1_000
+_MINUTE_MS: Final = 60 * _SECOND_MS
+_HOUR_MS: Final = 60 * _MINUTE_MS
+
+
+def default_version_segment_interval_ms(history_retention_ms: int) -> int:
+    """Returns the span of time that expires at once in a versioned store: a part of the history."""
+    if history_retention_ms <= _MINUTE_MS:
+        return max(history_retention_ms // 3, 2 * _SECOND_MS)
+    if history_retention_ms <= 5 * _MINUTE_MS:
+        return max(history_retention_ms // 5, 20 * _SECOND_MS)
+    if history_retention_ms <= _HOUR_MS:
+        return max(history_retention_ms // 12, _MINUTE_MS)
+    return max(history_retention_ms // 24, 5 * _MINUTE_MS)
+
+
+def versioned_store(
+    name: str,
+    history_retention: Duration,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    segment_interval: Duration | None = None,
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a map that keeps the former values of each key, each with its time.
+
+    Example::
+
+        rates = versioned_store("rates", timedelta(hours=1), serdes.string, serdes.float64)
+        table = builder.table("rates", materialized=Materialized(store=rates))
+
+    Args:
+        name: the store's name.
+        history_retention: how far back in event time it can be read, and how late a value may
+            come. A timedelta or milliseconds.
+        key_serde: how keys are written; None for the application's default.
+        value_serde: how values are written.
+        segment_interval: span of time that expires at once; chosen by the history if not given.
+        in_memory: keep rows in memory only; they are restored from the changelog.
+
+    Raises:
+        ValueError: a duration is out of its range.
+    """
+    history = to_ms(history_retention)
+    if history < 0:
+        message = f"history_retention of store '{name}' must not be negative, got {history}"
+        raise ValueError(message)
+    interval = default_version_segment_interval_ms(history)
+    if segment_interval is not None:
+        interval = to_ms(segment_interval)
+    if interval < 1:
+        message = f"segment_interval of store '{name}' must be at least 1 ms, got {interval}"
+        raise ValueError(message)
+    return StoreBuilder(
+        name=name,
+        spec=VersionedSpec(history, interval),
         backend="memory" if in_memory else "rocks",
         key_serde=key_serde,
         value_serde=value_serde,

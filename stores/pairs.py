@@ -1,7 +1,7 @@
 """Rows as pairs of value and timestamp: the contract between typed store, cache and rows below.
 
-Owns `Pairs`, which a typed store reads and writes by, and `StoredPairs`, its lowest layer, which
-a cache can be put in front of. What differs between the kinds of stores is told by a few facts
+Owns `Pairs`, which a typed store reads and writes by, `LowestPairs`, its layer over rows, and
+`StoredPairs`, one that a cache can be put in front of. What differs between the kinds of stores is told by a few facts
 and methods of `StoredPairs`, so that one cache serves all kinds. It must not know any kind.
 
 Source: DESIGN 2.2.
@@ -87,8 +87,37 @@ class Pairs(ABC, Generic[Key, Span]):
         """Releases what is held; writes not yet committed are lost."""
 
 
-class StoredPairs(Pairs[Key, Span]):
+class LowestPairs(Pairs[Key, Span]):
     """The lowest layer: encodes, logs, and writes every update at once.
+
+    Args:
+        rows: keeps the bytes; closed with this.
+        codec: encodes keys and values.
+    """
+
+    def __init__(self, rows: RowStore, codec: RowCodec) -> None:
+        self.rows = rows
+        self.codec = codec
+        self.gets = 0
+        self.puts = 0
+
+    @property
+    def gets_total(self) -> int:
+        """Reads by key so far."""
+        return self.gets
+
+    @property
+    def puts_total(self) -> int:
+        """Writes so far."""
+        return self.puts
+
+    def close(self) -> None:
+        """Releases the rows."""
+        self.rows.close()
+
+
+class StoredPairs(LowestPairs[Key, Span]):
+    """The lowest layer of a store that may have a cache.
 
     A cache above knows a row by its `entry_key`, which is the key itself where
     `keeps_key_decoded`, and by the key it is stored under.
@@ -110,21 +139,8 @@ class StoredPairs(Pairs[Key, Span]):
     write_raw: Callable[[Any, bytes, bytes | None, int], None]
 
     def __init__(self, rows: RowStore, codec: RowCodec) -> None:
-        self.rows = rows
-        self.codec = codec
+        super().__init__(rows, codec)
         self.keeps_key_decoded = codec.key_serde.keyable
-        self.gets = 0
-        self.puts = 0
-
-    @property
-    def gets_total(self) -> int:
-        """Reads by key so far."""
-        return self.gets
-
-    @property
-    def puts_total(self) -> int:
-        """Writes so far."""
-        return self.puts
 
     @abstractmethod
     def entry_key(self, key: Key) -> Hashable:
@@ -174,7 +190,7 @@ class StoredPairs(Pairs[Key, Span]):
 
     def close(self) -> None:
         """Releases the rows; writes are refused from here on."""
-        self.rows.close()
+        super().close()
         self.write_raw = self.refuse
 
     def refuse(self, *_row: Any) -> NoReturn:

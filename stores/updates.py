@@ -143,6 +143,11 @@ class Materialized(Protocol[Key]):
         """Reads the row that was forwarded last, which is not one that waits for a flush."""
         ...
 
+    @property
+    def read_as_of(self) -> Callable[[Any, int], Pair | None] | None:
+        """Reads the row of a key as it was at a time; None for stores that keep the newest only."""
+        ...
+
 
 def add_one(_key: Any, _value: Any, old: int | None) -> int:
     """Counts: the step that adds one."""

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
         KeyValueStore,
         ReadOnlyKeyValueStore,
         ReadOnlySessionStore,
+        ReadOnlyVersionedKeyValueStore,
         ReadOnlyWindowStore,
         SessionStore,
         TimestampedKeyValueStore,
         TimestampedWindowStore,
         ValueAndTimestamp,
+        VersionedKeyValueStore,
+        VersionedRecord,
         WindowStore,
     )
     from thalweg.stores.builders import (
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
         session_store,
         timestamped_key_value_store,
         timestamped_window_store,
+        versioned_store,
         window_store,
     )
     from thalweg.stores.record import (
@@ -221,6 +225,7 @@ __all__ = [
     "RangeQuery",
     "ReadOnlyKeyValueStore",
     "ReadOnlySessionStore",
+    "ReadOnlyVersionedKeyValueStore",
     "ReadOnlyWindowStore",
     "Record",
     "RecordContext",
@@ -273,6 +278,8 @@ __all__ = [
     "UnsupportedBrokerError",
     "ValueAndTimestamp",
     "ValueTransformer",
+    "VersionedKeyValueStore",
+    "VersionedRecord",
     "Window",
     "WindowKeyQuery",
     "WindowRangeQuery",
@@ -293,6 +300,7 @@ __all__ = [
     "timestamped_key_value_store",
     "timestamped_window_store",
     "use_partition_time_on_invalid_timestamp",
+    "versioned_store",
     "wallclock_timestamp",
     "window_store",
 ]
@@ -302,11 +310,14 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "KeyValueStore",
         "ReadOnlyKeyValueStore",
         "ReadOnlySessionStore",
+        "ReadOnlyVersionedKeyValueStore",
         "ReadOnlyWindowStore",
         "SessionStore",
         "TimestampedKeyValueStore",
         "TimestampedWindowStore",
         "ValueAndTimestamp",
+        "VersionedKeyValueStore",
+        "VersionedRecord",
         "WindowStore",
     ),
     "thalweg.stores.builders": (
@@ -316,6 +327,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "session_store",
         "timestamped_key_value_store",
         "timestamped_window_store",
+        "versioned_store",
         "window_store",
     ),
     "thalweg.stores.record": (

@@ -30,6 +30,7 @@ from thalweg import (
     TopicPartition,
     Windowed,
     serdes,
+    versioned_store,
 )
 
 STORE = "store"
@@ -146,11 +147,22 @@ def windowed_sum(builder: StreamsBuilder, options: dict[str, str]) -> None:
 
 def stream_table_join(builder: StreamsBuilder, options: dict[str, str]) -> None:
     """Enrich payments by their user."""
+    _enrich(builder, options, Materialized(STORE))
+
+
+def versioned_join(builder: StreamsBuilder, options: dict[str, str]) -> None:
+    """Enrich payments by their user as he was at the time of the payment."""
+    _enrich(builder, options, Materialized(store=versioned_store(STORE, timedelta(hours=1))))
+
+
+def _enrich(
+    builder: StreamsBuilder, options: dict[str, str], materialized: Materialized[str, User]
+) -> None:
     users = builder.table(
         options["input"] + "-table",
         key_serde=serdes.string,
         value_serde=serdes.json(User),
-        materialized=Materialized(STORE),
+        materialized=materialized,
     )
     (
         builder.stream(options["input"], key_serde=serdes.string, value_serde=serdes.json(Payment))
@@ -178,6 +190,7 @@ WORKLOADS: dict[str, Callable[[StreamsBuilder, dict[str, str]], None]] = {
     "word_count": word_count,
     "windowed_sum": windowed_sum,
     "stream_table_join": stream_table_join,
+    "versioned_join": versioned_join,
     "restore_build": table,
     "restore": table,
 }

@@ -31,6 +31,11 @@ SESSION_GAP_MS = 3_000
 JITTER_MS = 2_000
 SPAN_MS = 80_000
 TABLE_RECORDS = 200_000
+VERSIONED_USERS = 50_000
+"""Each of them has some versions in the table of `versioned_join`."""
+VERSIONS_SPAN_MS = 600_000
+IN_ORDER_RECORDS = 1_000
+"""So many records come in order first: a worker that goes by time reads the table before them."""
 MASK = (1 << 64) - 1
 
 Record = tuple[bytes | None, bytes, int | None, int]
@@ -42,6 +47,7 @@ SIZES = {
     "word_count": 300_000,
     "windowed_sum": 1_000_000,
     "stream_table_join": 1_000_000,
+    "versioned_join": 1_000_000,
     "session_count": 1_000_000,
     "restore": 2_000_000,
 }
@@ -173,6 +179,33 @@ def stream_table_join(data: Dataset, rng: random.Random) -> Iterator[Record]:
     data.expected.update(count=count, total=total & MASK)
 
 
+def version_at(data: Dataset, number: int) -> int:
+    """Returns the time of a record of the versioned table."""
+    return data.base_ms - JITTER_MS - VERSIONS_SPAN_MS + number * VERSIONS_SPAN_MS // TABLE_RECORDS
+
+
+def versioned_table(data: Dataset, _rng: random.Random) -> Iterator[Record]:
+    for number in range(TABLE_RECORDS):
+        user = f"user{number % VERSIONED_USERS:06d}"
+        name, country, tier = profile(number)
+        value = f'{{"user":"{user}","name":"{name}","country":"{country}","tier":{tier}}}'
+        yield user.encode(), value.encode(), None, version_at(data, number)
+
+
+def versioned_join(data: Dataset, rng: random.Random) -> Iterator[Record]:
+    count = total = 0
+    for number, user, amount, now in payments(data, rng, VERSIONED_USERS):
+        ts = now if number < IN_ORDER_RECORDS else now - rng.randrange(VERSIONS_SPAN_MS)
+        yield user.encode(), payment_json(number, user, amount, ts), None, ts
+        versions = range(int(user[4:]), TABLE_RECORDS, VERSIONED_USERS)
+        valid = [version for version in versions if version_at(data, version) <= ts]
+        if valid:
+            _name, country, tier = profile(valid[-1])
+            total += hash((number, user, amount, ts, country, tier))
+            count += 1
+    data.expected.update(count=count, total=total & MASK)
+
+
 def restore(data: Dataset, rng: random.Random) -> Iterator[Record]:
     checksum = 0
     for number in range(data.records):
@@ -188,18 +221,26 @@ GENERATORS: dict[str, Callable[[Dataset, random.Random], Iterator[Record]]] = {
     "word_count": word_count,
     "windowed_sum": windowed_sum,
     "stream_table_join": stream_table_join,
+    "versioned_join": versioned_join,
     "session_count": session_count,
     "restore": restore,
 }
+
+
+TABLES: dict[str, Callable[[Dataset, random.Random], Iterator[Record]]] = {
+    "stream_table_join": join_table,
+    "versioned_join": versioned_table,
+}
+"""What makes the table that a workload joins with."""
 
 
 def load(bootstrap: str, workload: str, topic: str, records: int) -> Dataset:
     now = int(time.time() * 1000)
     data = Dataset(workload, topic, records, (now - BASE_AGE_MS) // WINDOW_MS * WINDOW_MS)
     create_topic(bootstrap, topic, {"retention.ms": "-1"})
-    if workload == "stream_table_join":
+    if workload in TABLES:
         create_topic(bootstrap, table_of(topic), {"retention.ms": "-1"})
-        send(bootstrap, table_of(topic), join_table(data, random.Random(SEED)))
+        send(bootstrap, table_of(topic), TABLES[workload](data, random.Random(SEED)))
         data.table_records = TABLE_RECORDS
     send(bootstrap, topic, GENERATORS[workload](data, random.Random(SEED)))
     return data

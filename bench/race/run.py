@@ -74,6 +74,7 @@ CASES = {
     "word_count_nocache": Case("word_count", cache_bytes=0),
     "windowed_sum": Case("windowed_sum"),
     "stream_table_join": Case("stream_table_join"),
+    "versioned_join": Case("versioned_join"),
     "session_count": Case("session_count"),
     "restore": Case("restore"),
     "map_filter_eos": Case("map_filter", guarantee="exactly_once_v2"),

@@ -170,5 +170,6 @@ CHECKS: dict[str, Callable[[Output, Facts, Facts], str | None]] = {
     "word_count": word_count,
     "windowed_sum": windowed_sum,
     "stream_table_join": stream_table_join,
+    "versioned_join": stream_table_join,
     "session_count": session_count,
 }

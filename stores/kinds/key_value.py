@@ -234,6 +234,8 @@ class TypedKeyValueStore(TypedStore[Any, KeySpan], KeyValueReads, KeyValueStore[
     One worker uses it; `read_only()` faces may read from other threads meanwhile.
     """
 
+    _stored: KeyValuePairs
+
     def read_row(self, key: Any) -> Pair | None:
         """Reads the newest row, for whoever does not fill the store."""
         return self.pairs.read_row(key)

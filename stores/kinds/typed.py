@@ -20,7 +20,7 @@ from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.codec import RowCodec
 from thalweg.stores.formats import pack_int64
-from thalweg.stores.pairs import Pairs, Span, StoredPairs
+from thalweg.stores.pairs import LowestPairs, Pairs, Span
 from thalweg.stores.record import columns_by_key
 from thalweg.stores.rows.contract import Change, closed
 from thalweg.stores.updates import Forward, Key, Updates
@@ -88,7 +88,7 @@ class TypedStore(TaskStore, Generic[Key, Span]):
 
     def __init__(
         self,
-        stored: StoredPairs[Key, Span],
+        stored: LowestPairs[Key, Span],
         host: StoreHost,
         cached: CachedStore[Key, Span] | None = None,
     ) -> None:

@@ -271,7 +271,9 @@ class StreamsBuilder:
         table_name = graph.names.name_or_new(name, "KTABLE-SOURCE-")
         if settled.queryable_name is not None:
             graph.facts.kept.add(table_name)
-        logic = SourceLogic(graph.facts, table_name, settled.name)
+        logic = SourceLogic(
+            graph.facts, table_name, settled.name, is_versioned=settled.is_versioned
+        )
         source = AddSource(
             name=source_name,
             topics=(topic,),

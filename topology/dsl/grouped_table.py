@@ -175,5 +175,5 @@ class KGroupedTable(Generic[K, V]):
             store.key_serde,
             store.value_serde,
             store.queryable_name,
-            AggregateLogic(place.graph.facts, name, store.name),
+            AggregateLogic(place.graph.facts, name, store.name, is_versioned=store.is_versioned),
         )

@@ -20,6 +20,7 @@ from thalweg.stores import callables
 from thalweg.stores.builders import StoreBuilder, default_segment_interval_ms
 from thalweg.stores.kinds.key_value import KeyValueSpec
 from thalweg.stores.kinds.typed import StoreSpec
+from thalweg.stores.kinds.versioned import VersionedSpec
 from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
 from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, duration_ms
@@ -91,12 +92,20 @@ class Store:
         """Returns the same with other serdes."""
         return replace(self, key_serde=key_serde, value_serde=value_serde)
 
+    @property
+    def is_versioned(self) -> bool:
+        """Whether it keeps the former values of a key, too."""
+        given = self.given.store
+        return isinstance(given, StoreBuilder) and isinstance(given.spec, VersionedSpec)
+
     def key_value(self) -> StoreBuilder:
-        """Describes the timestamped key-value store.
+        """Describes the timestamped key-value store, or the versioned one that was given.
 
         Raises:
             TopologyError: the store that was given is of another kind.
         """
+        if isinstance(self.given.store, StoreBuilder) and self.is_versioned:
+            return replace(self._build(self.given.store.spec), cached=False)
         return self._build(self._given_spec(KeyValueSpec(is_timestamped=True)))
 
     def window(self, windows: TimeWindows | UnlimitedWindows) -> StoreBuilder:

@@ -321,7 +321,9 @@ class KStream(StreamJoins[K, V]):
             place = _behind(place, repartition)
         if store.queryable_name is not None:
             facts.kept.add(node_name)
-        logic = SourceLogic(facts, node_name, store.name, StreamToTable)
+        logic = SourceLogic(
+            facts, node_name, store.name, StreamToTable, is_versioned=store.is_versioned
+        )
         place = place.then(processor_step(node_name, logic.make, store=store.key_value()))
         return KTable(place, key_serde, value_serde, store.queryable_name, logic)
 

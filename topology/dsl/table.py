@@ -114,6 +114,11 @@ class KTable(Generic[K, V]):
         """The serde of its values, None where it is not known; for other parts of the DSL."""
         return self._value_serde
 
+    @property
+    def is_versioned(self) -> bool:
+        """Whether the former rows of a key are kept, too, by this table or the one it is made of."""
+        return self._logic.is_versioned
+
     def view(self) -> TableView:
         """Says how to read the current row; for other parts of the DSL. May make a store."""
         return self._logic.view()
@@ -168,7 +173,9 @@ class KTable(Generic[K, V]):
         table = self._then(
             "KTABLE-FILTER-",
             named,
-            lambda store_name: TableFilter(store_name, predicate, negate),
+            lambda store_name: TableFilter(
+                store_name, predicate, negate, is_versioned=self.is_versioned
+            ),
             lambda view: FilterView(view, predicate, negate),
             operator,
             materialized,
@@ -299,7 +306,8 @@ class KTable(Generic[K, V]):
         node_name = self._place.names.name_or_new(check_name(name), "KTABLE-SELECT-")
         place = self._place.then(
             processor_step(
-                node_name, lambda facts: TableGroupBySelect(mapper, facts.legacy_changes)
+                node_name,
+                lambda facts: TableGroupBySelect(mapper, facts.legacy_changes, self.is_versioned),
             )
         )
         self.send_old_values(True)
@@ -545,23 +553,24 @@ class KTable(Generic[K, V]):
         key_serde = (materialized and materialized.key_serde) or self._key_serde
         value_serde = (materialized and materialized.value_serde) or value_serde
         store_name = materialized and materialized.name
-        store = None
+        store, is_versioned = None, self.is_versioned and materialized is None
         if store_name is not None:
-            store = settle(
+            settled = settle(
                 names,
                 materialized,
                 prefix,
                 key_serde=key_serde,
                 value_serde=value_serde,
                 hint=materialized_hint(operator),
-            ).key_value()
+            )
+            store, is_versioned = settled.key_value(), settled.is_versioned
         step = processor_step(
             name,
             lambda facts: replace(make(store_name), send_old_values=name in facts.old_values),
             store=store,
             stores=stores,
         )
-        logic = DerivedLogic(self, name, store_name, derive)
+        logic = DerivedLogic(self, name, store_name, derive, is_versioned=is_versioned)
         return KTable(self._place.then(step), key_serde, value_serde, store_name, logic)
 
 

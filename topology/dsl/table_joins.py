@@ -98,6 +98,7 @@ def join_by_key(
                 side,
                 kind,
                 merge_name,
+                is_versioned=table.is_versioned,
                 send_old_values=name in facts.old_values,
             ),
             parents=(table.place.name,),
@@ -126,5 +127,6 @@ def join_by_key(
             (this_name, other_name, merge_name),
             store_name,
             lambda one, two: JoinView(one, two, joiner, kind),
+            is_versioned=store is not None and store.is_versioned,
         ),
     )

@@ -37,6 +37,11 @@ class Table(Protocol):
         """The serde of its values, None where it is not known."""
         ...
 
+    @property
+    def is_versioned(self) -> bool:
+        """Whether the former rows of a key are kept, too, by this table or the one before it."""
+        ...
+
     def view(self) -> TableView:
         """Says how to read the current row; may make a store."""
         ...
@@ -47,7 +52,14 @@ class Table(Protocol):
 
 
 class TableLogic(ABC):
-    """How one table answers for its rows and its old values."""
+    """How one table answers for its rows and its old values.
+
+    Attributes:
+        is_versioned: whether its changes come from a versioned store, its own or, where it is in
+            none, that of the table before it.
+    """
+
+    is_versioned: bool = False
 
     @abstractmethod
     def view(self) -> TableView:
@@ -73,6 +85,7 @@ class SourceLogic(TableLogic):
         name: its processor.
         store_name: its store, if it is kept.
         operator: the class of its operator.
+        is_versioned: whether that store is versioned.
     """
 
     def __init__(
@@ -81,7 +94,10 @@ class SourceLogic(TableLogic):
         name: str,
         store_name: str,
         operator: type[TableSource] = TableSource,
+        *,
+        is_versioned: bool = False,
     ) -> None:
+        self.is_versioned = is_versioned
         self._facts = facts
         self._name = name
         self._store_name = store_name
@@ -111,7 +127,10 @@ class SourceLogic(TableLogic):
 class AggregateLogic(TableLogic):
     """A table made by an aggregation, always in a store."""
 
-    def __init__(self, facts: NotedFacts, name: str, store_name: str) -> None:
+    def __init__(
+        self, facts: NotedFacts, name: str, store_name: str, *, is_versioned: bool = False
+    ) -> None:
+        self.is_versioned = is_versioned
         self._facts = facts
         self._name = name
         self._store_name = store_name
@@ -135,7 +154,10 @@ class DerivedLogic(TableLogic):
         name: str,
         store_name: str | None,
         derive: Callable[[TableView], TableView],
+        *,
+        is_versioned: bool,
     ) -> None:
+        self.is_versioned = is_versioned
         self._facts = parent.place.graph.facts
         self._parent = parent
         self._name = name
@@ -163,6 +185,7 @@ class JoinLogic(TableLogic):
         names: the processors of both sides and of the merge.
         store_name: the store of the result, if it is kept.
         derive: makes the view of the result of both tables' views.
+        is_versioned: whether that store is versioned.
     """
 
     def __init__(
@@ -171,7 +194,10 @@ class JoinLogic(TableLogic):
         names: tuple[str, str, str],
         store_name: str | None,
         derive: Callable[[TableView, TableView], TableView],
+        *,
+        is_versioned: bool,
     ) -> None:
+        self.is_versioned = is_versioned
         self._tables = tables
         self._names = names
         self._store_name = store_name

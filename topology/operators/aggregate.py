@@ -160,6 +160,8 @@ class TableGroupBySelect(Operator):
     Args:
         mapper: (key, value) -> (group, value); a half with a None in either is left out.
         legacy: send two records even when both halves go to one group (`upgrade.from` up to 3.4).
+        is_versioned: whether the table is versioned. Then only the latest change of a row counts
+            in its group.
     """
 
     takes = Edge.CHANGE
@@ -167,6 +169,7 @@ class TableGroupBySelect(Operator):
 
     mapper: Callable[[Any, Any], tuple[Any, Any]]
     legacy: bool = False
+    is_versioned: bool = False
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -198,7 +201,15 @@ class TableGroupBySelect(Operator):
             except Exception as error:
                 failed(error, key, new, timestamp)
 
-        return select
+        if not self.is_versioned:
+            return select
+        current = scope.task.current
+
+        def select_latest(key: Any, new: Any, old: Any, timestamp: int) -> None:
+            if current.is_latest:
+                select(key, new, old, timestamp)
+
+        return select_latest
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from thalweg.stores.updates import Pair
@@ -28,6 +28,8 @@ from thalweg.topology.operators.operator import (
 from thalweg.topology.operators.returned import truth_of
 
 Read = Callable[[Any], Pair | None]
+ReadAsOf = Callable[[Any, int], Pair | None]
+"""Takes (key, timestamp) and returns the row as it was at that time."""
 Rows = Callable[[str], Read]
 """How to read a store by its name; which of its rows, the newest or others, is up to it."""
 
@@ -47,6 +49,14 @@ class TableView(ABC):
             scope: the node that asks.
             rows: how stores are read, `newest_rows` or `forwarded_rows`.
         """
+
+    def bind_as_of(self, scope: NodeScope) -> ReadAsOf | None:
+        """Returns read(key, timestamp) of rows as they were; None where the table keeps none.
+
+        Args:
+            scope: the node that asks.
+        """
+        return None
 
 
 def newest_rows(scope: NodeScope) -> Rows:
@@ -69,6 +79,19 @@ def forwarded_rows(scope: NodeScope) -> Rows:
     return rows
 
 
+def latest_only(scope: NodeScope, process: TableProcess) -> TableProcess:
+    """Returns `process` for changes of a versioned table: one that is not the latest is left out."""
+    current, outdated = scope.task.current, scope.outdated
+
+    def process_latest(key: Any, new: Any, old: Any, timestamp: int) -> None:
+        if current.is_latest or key is None:
+            process(key, new, old, timestamp)
+        else:
+            outdated(key, new, timestamp)
+
+    return process_latest
+
+
 class StoreView(TableView):
     """The rows of a materialised table."""
 
@@ -82,6 +105,10 @@ class StoreView(TableView):
     def bind(self, scope: NodeScope, rows: Rows) -> Read:
         """Returns the read of the store."""
         return rows(self.store_name)
+
+    def bind_as_of(self, scope: NodeScope) -> ReadAsOf | None:
+        """Returns the read of a versioned store, None of another one."""
+        return scope.task.store(self.store_name).read_as_of
 
 
 class FilterView(TableView):
@@ -105,6 +132,21 @@ class FilterView(TableView):
 
         def filtered(key: Any) -> Pair | None:
             pair = read(key)
+            if pair is None or truth(predicate(key, pair[0])) == negate:
+                return None
+            return pair
+
+        return filtered
+
+    def bind_as_of(self, scope: NodeScope) -> ReadAsOf | None:
+        """Returns a read that filters the parent's."""
+        read, predicate, negate = self.parent.bind_as_of(scope), self.predicate, self.negate
+        if read is None:
+            return None
+        truth = truth_of("filter_not" if negate else "filter")
+
+        def filtered(key: Any, timestamp: int) -> Pair | None:
+            pair = read(key, timestamp)
             if pair is None or truth(predicate(key, pair[0])) == negate:
                 return None
             return pair
@@ -137,6 +179,21 @@ class MapView(TableView):
 
         return mapped
 
+    def bind_as_of(self, scope: NodeScope) -> ReadAsOf | None:
+        """Returns a read that maps the parent's."""
+        read, fn, with_key = self.parent.bind_as_of(scope), self.fn, self.with_key
+        if read is None:
+            return None
+
+        def mapped(key: Any, timestamp: int) -> Pair | None:
+            pair = read(key, timestamp)
+            if pair is None:
+                return None
+            value = fn(key, pair[0]) if with_key else fn(pair[0])
+            return None if value is None else (value, pair[1])
+
+        return mapped
+
 
 class TransformView(TableView):
     """The rows of a table as a value transformer sees them; it is asked for absent rows too."""
@@ -155,6 +212,20 @@ class TransformView(TableView):
 
         def transformed(key: Any) -> Pair | None:
             pair = read(key)
+            value = transform(key, None if pair is None else pair[0])
+            return None if value is None else (value, -1 if pair is None else pair[1])
+
+        return transformed
+
+    def bind_as_of(self, scope: NodeScope) -> ReadAsOf | None:
+        """Returns a read through a transformer instance of its own."""
+        read = self.parent.bind_as_of(scope)
+        if read is None:
+            return None
+        transform = bind_transformer(self.supplier, scope)
+
+        def transformed(key: Any, timestamp: int) -> Pair | None:
+            pair = read(key, timestamp)
             value = transform(key, None if pair is None else pair[0])
             return None if value is None else (value, -1 if pair is None else pair[1])
 
@@ -246,16 +317,24 @@ class TableFilter(TableOperator):
     """Keeps the rows for which `predicate(key, value)` holds (or does not).
 
     A rejected row is forwarded as a tombstone, even one never seen, unless old values are
-    known and the old row was rejected too.
+    known and the old row was rejected too. Rows of a versioned table are always forwarded: a
+    tombstone may hide a row of another time.
+
+    Attributes:
+        predicate: tells which rows to keep, or to leave out.
+        negate: whether it tells which to leave out.
+        is_versioned: whether its changes come from a versioned table.
     """
 
     predicate: Callable[[Any, Any], Any]
     negate: bool
+    is_versioned: bool = field(default=False, kw_only=True)
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         predicate, negate, failed = self.predicate, self.negate, scope.failed
-        send_old, is_quiet = self.tells_old_values, self.send_old_values
+        send_old = self.tells_old_values
+        is_quiet = self.send_old_values and not self.is_versioned
         truth = truth_of("filter_not" if negate else "filter")
         read, change = self.bind_updates(scope)
 

@@ -28,6 +28,7 @@ from thalweg.topology.operators.table import (
     TableOperator,
     TableView,
     forwarded_rows,
+    latest_only,
 )
 
 Kind = Literal["inner", "left", "outer"]
@@ -82,6 +83,8 @@ class TableJoin(TableOperator):
         side: "this" for the left table's changes, "other" for the right table's.
         kind: which side may be absent.
         join: what both sides belong to, the name of the merge behind them.
+        is_versioned: whether the side's changes come from a versioned table. Then only the latest
+            of a key is joined.
         is_self_join: whether one change may reach both sides (`topology.self_joins`).
     """
 
@@ -91,13 +94,17 @@ class TableJoin(TableOperator):
     side: Side
     kind: Kind
     join: str
+    is_versioned: bool = field(default=False, kw_only=True)
     is_self_join: bool = field(default=False, kw_only=True)
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
-        if self.is_self_join:
-            return self._telling(scope)
-        return self._joining(scope, self.other_view.bind(scope, forwarded_rows(scope)))
+        join = (
+            self._telling(scope)
+            if self.is_self_join
+            else self._joining(scope, self.other_view.bind(scope, forwarded_rows(scope)))
+        )
+        return latest_only(scope, join) if self.is_versioned else join
 
     def _telling(self, scope: NodeScope) -> Process:
         """Returns the closure of a side that one change may reach along with the other."""

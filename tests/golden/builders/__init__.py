@@ -20,6 +20,7 @@ from tests.golden.builders import (
     stateless,
     stream_joins,
     tables,
+    versioned,
     windows,
 )
 from tests.golden.builders.registry import BUILDERS, DESCRIBED, DIFFERENT, Build
@@ -45,5 +46,6 @@ __all__ = [
     "stateless",
     "stream_joins",
     "tables",
+    "versioned",
     "windows",
 ]
