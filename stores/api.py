@@ -1,7 +1,7 @@
 """The faces of state stores: what users call, what the runtime drives, what a store needs.
 
-Owns the abstract classes a user types against (`KeyValueStore`, `WindowStore`, `SessionStore`,
-their timestamped and read-only kin), the methods by which a task drives any store, and
+Owns the abstract classes a user types against (`KeyValueStore`, `WindowStore`, their
+timestamped and read-only kin), the methods by which a task drives any store, and
 `StoreHost`, the little a store must know of its task. It must not know how a store is
 built, which layers it has or what keeps its bytes.
 
@@ -299,7 +299,7 @@ class TaskStore(StateStore, Materialized[Any]):
         """
 
 
-class _Readable(ABC, Generic[K, V]):
+class Readable(ABC, Generic[K, V]):
     """What makes a store look like a mapping of Python's, over its `all`."""
 
     _where = ""
@@ -320,11 +320,11 @@ class _Readable(ABC, Generic[K, V]):
 
     def keys(self) -> StoreIterator[K]:
         """Scans every key; a context manager, for who may stop early."""
-        return _mapped(self.all(), _first)
+        return mapped_rows(self.all(), first_part)
 
     def values(self) -> StoreIterator[V]:
         """Scans every value, in the order of keys; a context manager, for who may stop early."""
-        return _mapped(self.all(), _second)
+        return mapped_rows(self.all(), second_part)
 
     def __iter__(self) -> StoreIterator[K]:
         return self.keys()
@@ -339,19 +339,22 @@ class _Readable(ABC, Generic[K, V]):
             return next(rows, None) is not None
 
 
-def _first(row: tuple[Any, Any]) -> Any:
+def first_part(row: tuple[Any, Any]) -> Any:
+    """Returns the key of a row."""
     return row[0]
 
 
-def _second(row: tuple[Any, Any]) -> Any:
+def second_part(row: tuple[Any, Any]) -> Any:
+    """Returns the value of a row."""
     return row[1]
 
 
-def _mapped(rows: StoreIterator[Any], part: Callable[[Any], Any]) -> StoreIterator[Any]:
+def mapped_rows(rows: StoreIterator[Any], part: Callable[[Any], Any]) -> StoreIterator[Any]:
+    """Returns the scan of a part of each row, which closes the scan of rows."""
     return StoreIterator(map(part, rows), rows.close)
 
 
-class ReadOnlyKeyValueStore(_Readable[K, V]):
+class ReadOnlyKeyValueStore(Readable[K, V]):
     """Reads of a key-value store. Keys are ordered by their serialised bytes.
 
     It reads as a dict does: `store[key]`, `key in store`, `for key in store`, `store.items()`.
@@ -378,7 +381,7 @@ class ReadOnlyKeyValueStore(_Readable[K, V]):
         return store.get(key) is not None
 
     def __reversed__(self) -> StoreIterator[K]:
-        return _mapped(self.reverse_all(), _first)
+        return mapped_rows(self.reverse_all(), first_part)
 
     def __repr__(self) -> str:
         return f"<key-value store {self.name!r}, read only>"
@@ -443,7 +446,7 @@ class TimestampedKeyValueStore(KeyValueStore[K, ValueAndTimestamp[V]]):
     """A key-value store whose rows carry the event time of their value."""
 
 
-class ReadOnlyWindowStore(_Readable[Windowed[K], V]):
+class ReadOnlyWindowStore(Readable[Windowed[K], V]):
     """Reads of a window store: rows are found by key and window start.
 
     Times are window starts in milliseconds, both ends included. Rows older than the
@@ -478,7 +481,7 @@ class ReadOnlyWindowStore(_Readable[Windowed[K], V]):
         return self.fetch(*self._row(row)) is not None
 
     def __reversed__(self) -> StoreIterator[Windowed[K]]:
-        return _mapped(self.backward_all(), _first)
+        return mapped_rows(self.backward_all(), first_part)
 
     def __repr__(self) -> str:
         return f"<window store {self.name!r}, read only>"
@@ -550,133 +553,6 @@ class WindowStore(StateStore, ReadOnlyWindowStore[K, V]):
 
 class TimestampedWindowStore(WindowStore[K, ValueAndTimestamp[V]]):
     """A window store whose rows carry the event time of their value."""
-
-
-class ReadOnlySessionStore(_Readable[Windowed[K], V]):
-    """Reads of a session store: rows are found by key and session.
-
-    Times are in milliseconds, and all ends of ranges are included, as both ends of a session
-    are. Sessions whose end is older than the retention, as seen from the newest end put so far,
-    are not returned.
-
-    It reads as a dict of `Windowed` keys does: `store[windowed]`, `windowed in store`,
-    `store.items()`. `len(store)` counts by a scan.
-    """
-
-    @abstractmethod
-    def fetch_session(self, key: K, start_ms: int, end_ms: int) -> V | None:
-        """Returns the value of one session, None when there is no such session."""
-
-    def __getitem__(self, session: Windowed[K]) -> V:
-        value = self._value(session)
-        if value is None:
-            message = f"store {self.name!r} has no session {session}{self._where}"
-            raise KeyError(message)
-        return value
-
-    def __contains__(self, session: object) -> bool:
-        return self._value(session) is not None
-
-    def __reversed__(self) -> StoreIterator[Windowed[K]]:
-        return _mapped(self.backward_all(), _first)
-
-    def __repr__(self) -> str:
-        return f"<session store {self.name!r}, read only>"
-
-    def _value(self, session: Any) -> V | None:
-        if isinstance(session, Windowed):
-            return self.fetch_session(session.key, session.window.start_ms, session.window.end_ms)
-        message = (
-            f"store {self.name!r} finds a row by key and session: ask for store[windowed], or "
-            f"for all sessions of a key by store.fetch(key); got {session!r}"
-        )
-        raise TypeError(message)
-
-    @abstractmethod
-    def fetch(self, key: K) -> KeyValueIterator[Windowed[K], V]:
-        """Scans a key's sessions, oldest first."""
-
-    @abstractmethod
-    def backward_fetch(self, key: K) -> KeyValueIterator[Windowed[K], V]:
-        """Scans a key's sessions, newest first."""
-
-    @abstractmethod
-    def fetch_range(self, lower: K | None, upper: K | None) -> KeyValueIterator[Windowed[K], V]:
-        """Scans the sessions of a range of keys, both ends included, None leaves one open."""
-
-    @abstractmethod
-    def backward_fetch_range(
-        self, lower: K | None, upper: K | None
-    ) -> KeyValueIterator[Windowed[K], V]:
-        """Scans as `fetch_range`, in reverse."""
-
-    @abstractmethod
-    def find_sessions(
-        self, key: K, earliest_end_ms: int, latest_start_ms: int
-    ) -> KeyValueIterator[Windowed[K], V]:
-        """Scans a key's sessions that a span of time touches, oldest first.
-
-        Args:
-            key: the key.
-            earliest_end_ms: sessions that end before it are left out.
-            latest_start_ms: sessions that start after it are left out.
-        """
-
-    @abstractmethod
-    def backward_find_sessions(
-        self, key: K, earliest_end_ms: int, latest_start_ms: int
-    ) -> KeyValueIterator[Windowed[K], V]:
-        """Scans as `find_sessions`, newest first."""
-
-    @abstractmethod
-    def find_sessions_range(
-        self, lower: K | None, upper: K | None, earliest_end_ms: int, latest_start_ms: int
-    ) -> KeyValueIterator[Windowed[K], V]:
-        """Scans as `find_sessions` a range of keys; None leaves one end open."""
-
-    @abstractmethod
-    def backward_find_sessions_range(
-        self, lower: K | None, upper: K | None, earliest_end_ms: int, latest_start_ms: int
-    ) -> KeyValueIterator[Windowed[K], V]:
-        """Scans as `find_sessions_range`, in reverse."""
-
-    @abstractmethod
-    def find_ended(
-        self, earliest_end_ms: int, latest_end_ms: int
-    ) -> KeyValueIterator[Windowed[K], V]:
-        """Scans the sessions of all keys that end between two times, both included."""
-
-    @abstractmethod
-    def all(self) -> KeyValueIterator[Windowed[K], V]:
-        """Scans every live session."""
-
-    @abstractmethod
-    def backward_all(self) -> KeyValueIterator[Windowed[K], V]:
-        """Scans every live session, in reverse."""
-
-
-class SessionStore(StateStore, ReadOnlySessionStore[K, V]):
-    """Values by key and session, kept for a retention time."""
-
-    def __setitem__(self, session: Windowed[K], value: V) -> None:
-        self.put(session, value)
-
-    def __delitem__(self, session: Windowed[K]) -> None:
-        if session not in self:
-            message = f"store {self.name!r} has no session {session}"
-            raise KeyError(message)
-        self.remove(session)
-
-    def __repr__(self) -> str:
-        return f"<session store {self.name!r}>"
-
-    @abstractmethod
-    def put(self, session: Windowed[K], value: V | None) -> None:
-        """Sets the value of a session; None deletes it."""
-
-    @abstractmethod
-    def remove(self, session: Windowed[K]) -> None:
-        """Deletes a session; does nothing if there is none."""
 
 
 class ReadOnlyVersionedKeyValueStore(ABC, Generic[K, V]):

@@ -16,10 +16,8 @@ if TYPE_CHECKING:
     from thalweg.stores.api import (
         KeyValueStore,
         ReadOnlyKeyValueStore,
-        ReadOnlySessionStore,
         ReadOnlyVersionedKeyValueStore,
         ReadOnlyWindowStore,
-        SessionStore,
         TimestampedKeyValueStore,
         TimestampedWindowStore,
         ValueAndTimestamp,
@@ -44,6 +42,10 @@ if TYPE_CHECKING:
         RecordMetadata,
     )
     from thalweg.stores.serde import Serde, serdes
+    from thalweg.stores.session_faces import (
+        ReadOnlySessionStore,
+        SessionStore,
+    )
     from thalweg.stores.windowed import (
         SessionWindow,
         TimeWindow,
@@ -127,16 +129,24 @@ if TYPE_CHECKING:
     from thalweg.streams.worker.progress import Progress
     from thalweg.topology.dsl.branched import BranchedKStream
     from thalweg.topology.dsl.builder import StreamsBuilder
-    from thalweg.topology.dsl.cogrouped import CogroupedKStream, TimeWindowedCogroupedKStream
+    from thalweg.topology.dsl.cogrouped import (
+        CogroupedKStream,
+        SessionWindowedCogroupedKStream,
+        TimeWindowedCogroupedKStream,
+    )
     from thalweg.topology.dsl.global_table import GlobalKTable
     from thalweg.topology.dsl.grouped import KGroupedStream
     from thalweg.topology.dsl.grouped_table import KGroupedTable
     from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
     from thalweg.topology.dsl.options import Materialized
+    from thalweg.topology.dsl.session_windowed import SessionWindowedKStream
     from thalweg.topology.dsl.stream import KStream
     from thalweg.topology.dsl.table import KTable, ValueTransformer
     from thalweg.topology.dsl.windowed import TimeWindowedKStream
     from thalweg.topology.dsl.windows import (
+        EmitStrategy,
+        SessionWindows,
+        SlidingWindows,
         TimeWindows,
         UnlimitedWindows,
         WindowedStreamPartitioner,
@@ -185,6 +195,7 @@ __all__ = [
     "DeadLetter",
     "DecodeError",
     "DeserializationError",
+    "EmitStrategy",
     "EncodeError",
     "ErrorContext",
     "FailureReason",
@@ -237,6 +248,10 @@ __all__ = [
     "SerializationError",
     "SessionStore",
     "SessionWindow",
+    "SessionWindowedCogroupedKStream",
+    "SessionWindowedKStream",
+    "SessionWindows",
+    "SlidingWindows",
     "State",
     "StateQueryResult",
     "StorageError",
@@ -309,10 +324,8 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.stores.api": (
         "KeyValueStore",
         "ReadOnlyKeyValueStore",
-        "ReadOnlySessionStore",
         "ReadOnlyVersionedKeyValueStore",
         "ReadOnlyWindowStore",
-        "SessionStore",
         "TimestampedKeyValueStore",
         "TimestampedWindowStore",
         "ValueAndTimestamp",
@@ -339,6 +352,10 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.stores.serde": (
         "Serde",
         "serdes",
+    ),
+    "thalweg.stores.session_faces": (
+        "ReadOnlySessionStore",
+        "SessionStore",
     ),
     "thalweg.stores.windowed": (
         "SessionWindow",
@@ -415,6 +432,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.topology.dsl.builder": ("StreamsBuilder",),
     "thalweg.topology.dsl.cogrouped": (
         "CogroupedKStream",
+        "SessionWindowedCogroupedKStream",
         "TimeWindowedCogroupedKStream",
     ),
     "thalweg.topology.dsl.global_table": ("GlobalKTable",),
@@ -425,6 +443,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "StreamJoined",
     ),
     "thalweg.topology.dsl.options": ("Materialized",),
+    "thalweg.topology.dsl.session_windowed": ("SessionWindowedKStream",),
     "thalweg.topology.dsl.stream": ("KStream",),
     "thalweg.topology.dsl.table": (
         "KTable",
@@ -432,6 +451,9 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "thalweg.topology.dsl.windowed": ("TimeWindowedKStream",),
     "thalweg.topology.dsl.windows": (
+        "EmitStrategy",
+        "SessionWindows",
+        "SlidingWindows",
         "TimeWindows",
         "UnlimitedWindows",
         "WindowedStreamPartitioner",

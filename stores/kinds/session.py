@@ -27,9 +27,7 @@ from thalweg.stores.api import (
     CacheBudget,
     Dump,
     KeyValueIterator,
-    ReadOnlySessionStore,
     RestoreRecord,
-    SessionStore,
     StoreHost,
     StoreIterator,
 )
@@ -45,6 +43,7 @@ from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.rows.sessions import SessionRows
 from thalweg.stores.rows.time_first import TimeFirstSessionRows
 from thalweg.stores.rows.timed import SEGMENT_BYTES
+from thalweg.stores.session_faces import ReadOnlySessionStore, SessionStore
 from thalweg.stores.updates import UNREAD, Forward, Pair, unheard
 from thalweg.stores.windowed import FOREVER_MS, SessionWindow, Windowed
 
@@ -544,7 +543,10 @@ class TypedSessionStore(TypedStore[SessionKey, SessionSpan], SessionReads, Sessi
         super().__init__(stored, host, cached)
         self.key_of = stored.segments.key_of
         self._recent: KnownKeys[tuple[int, int]] = KnownKeys(
-            self._load, self._is_cached, lambda time_ms: (time_ms,)
+            self._load,
+            self._is_cached,
+            lambda: stored.segments.live_from_ms,
+            lambda time_ms: (time_ms,),
         )
 
     def _load(self, name: Any, floor_ms: int) -> list[tuple[int, int]]:

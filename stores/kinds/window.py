@@ -38,6 +38,7 @@ from thalweg.stores.kinds.typed import TypedStore, restored_rows
 from thalweg.stores.kinds.window_records import WindowRecords
 from thalweg.stores.pairs import StoredPairs
 from thalweg.stores.rows.contract import Change, Row, closed
+from thalweg.stores.rows.known import KnownKeys
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.rows.segments import SegmentedRows
 from thalweg.stores.rows.time_first import TimeFirstWindowRows
@@ -387,6 +388,7 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
     """
 
     _stored: WindowPairs
+    _starts_known: KnownKeys[int] | None = None
 
     @property
     def window_size_ms(self) -> int:  # type: ignore[override]  # read only here
@@ -420,6 +422,39 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
         self.check_key(key)
         pair = self.codec.from_user(value)
         self.pairs.put((key, start_ms), pair[0], pair[1])
+        if self._starts_known is not None:
+            stored = self._stored
+            name = key if stored.keeps_key_decoded else stored.codec.encode_key(key)
+            self._starts_known.note(name, start_ms)
+
+    def starts(self) -> KnownKeys[int]:
+        """Returns what tells the operator that fills the store which windows a key may have.
+
+        Keys are known to it as to a cache: by themselves where `keeps_key_decoded`, else encoded.
+        """
+        if self._starts_known is None:
+            self._starts_known = KnownKeys(
+                self._load,
+                self._is_cached,
+                lambda: self._stored.segments.live_from_ms,
+                lambda time_ms: time_ms,
+            )
+        return self._starts_known
+
+    def _load(self, name: Any, floor_ms: int) -> list[int]:
+        stored = self._stored
+        raw_key = stored.codec.encode_key(name) if stored.keeps_key_decoded else name
+        key_of = stored.segments.key_of
+        rows = stored.segments.fetch(raw_key, floor_ms, FOREVER_MS)
+        return [key_of(at)[1] for at, _ in rows]
+
+    def _is_cached(self, name: Any, start_ms: int) -> bool:
+        return self._cached is not None and self._cached.has((name, start_ms))
+
+    @property
+    def keeps_key_decoded(self) -> bool:
+        """Whether a cache knows a row by its key itself."""
+        return self._stored.keeps_key_decoded
 
     def records(self) -> Records:
         """Returns what a join of streams does with the store, which must keep duplicates."""
@@ -433,6 +468,8 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
         """Applies changelog records straight to the backend; of one key the last wins."""
         if self._stored.records is not None:
             self._stored.records.forget()
+        if self._starts_known is not None:
+            self._starts_known.clear()
         self._stored.segments.restore(self._restored(batch))
 
     def _restored(self, batch: Sequence[RestoreRecord]) -> Iterable[Change]:

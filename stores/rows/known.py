@@ -38,14 +38,16 @@ class KnownRows(Generic[Mark]):
     """The rows of one key.
 
     Attributes:
+        key: the key, as a cache knows it.
         marks: the rows, by time; all there are from `floor_ms` on.
         floor_ms: earlier rows may be missing.
         limit: how many there are before the oldest are looked through.
     """
 
-    __slots__ = ("floor_ms", "limit", "marks")
+    __slots__ = ("floor_ms", "key", "limit", "marks")
 
-    def __init__(self, marks: list[Mark], floor_ms: int) -> None:
+    def __init__(self, key: Hashable, marks: list[Mark], floor_ms: int) -> None:
+        self.key = key
         self.marks = marks
         self.floor_ms = floor_ms
         self.limit = max(_FEW_ROWS, 2 * len(marks))
@@ -58,6 +60,7 @@ class KnownKeys(Generic[Mark]):
         load: returns the marks of a key's rows from a time on, in order, without those that
             only a cache has.
         is_cached: tells whether a cache has a row, given (key, mark).
+        live_from: returns the time before which rows can be read from a cache only.
         bound: returns what is not above any mark of a time and above those before.
         most_keys: how many keys are noted before half of them are forgotten.
 
@@ -69,6 +72,7 @@ class KnownKeys(Generic[Mark]):
         self,
         load: Callable[[Any, int], list[Mark]],
         is_cached: Callable[[Any, Mark], bool],
+        live_from: Callable[[], int],
         bound: Callable[[int], Any],
         most_keys: int = MOST_KEYS,
     ) -> None:
@@ -76,6 +80,7 @@ class KnownKeys(Generic[Mark]):
         self._old: dict[Hashable, KnownRows[Mark]] = {}
         self._load = load
         self._is_cached = is_cached
+        self._live_from = live_from
         self._bound = bound
         self._most_young = max(most_keys // 2, 1)
         self._floor_ms = 0
@@ -93,7 +98,7 @@ class KnownKeys(Generic[Mark]):
             if known is None:
                 # A cache may have earlier rows of a key that was forgotten.
                 self._floor_ms = floor_ms = max(floor_ms, self._floor_ms)
-                known = KnownRows(self._load(key, floor_ms), floor_ms)
+                known = KnownRows(key, self._load(key, floor_ms), floor_ms)
             if len(self.young) >= self._most_young:
                 self._turn()
             self.young[key] = known
@@ -135,10 +140,12 @@ class KnownKeys(Generic[Mark]):
         self._old.clear()
 
     def _cut(self, known: KnownRows[Mark], floor_ms: int) -> None:
+        marks, key, is_cached = known.marks, known.key, self._is_cached
         if floor_ms > known.floor_ms:
-            marks = known.marks
             del marks[: bisect_left(marks, self._bound(floor_ms))]
             known.floor_ms = floor_ms
+        at = bisect_left(marks, self._bound(self._live_from()))
+        marks[:at] = [mark for mark in marks[:at] if is_cached(key, mark)]
         known.limit = max(_FEW_ROWS, 2 * len(known.marks))
 
     def _turn(self) -> None:

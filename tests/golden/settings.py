@@ -53,6 +53,7 @@ _APPLICATION: Mapping[str, tuple[str, Any]] = {
         "outer_join_emit_interval_ms",
         int,
     ),
+    "__emit.interval.ms.kstreams.windowed.aggregation__": ("window_emit_interval_ms", int),
     "topology.optimization": ("topology_optimization", _same),
 }
 # Read when the topology is built or described, whichever part of it asks.

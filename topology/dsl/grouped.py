@@ -8,7 +8,7 @@ Source: JVM `KGroupedStreamImpl`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from thalweg.stores.serde import Serde, serdes
 from thalweg.topology.dsl.grouping import (
@@ -29,10 +29,16 @@ from thalweg.topology.dsl.options import (
     settle,
     with_name,
 )
+from thalweg.topology.dsl.session_windowed import SessionWindowedKStream
 from thalweg.topology.dsl.table import KTable
 from thalweg.topology.dsl.table_logic import AggregateLogic
 from thalweg.topology.dsl.windowed import TimeWindowedKStream
-from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows
+from thalweg.topology.dsl.windows import (
+    SessionWindows,
+    SlidingWindows,
+    TimeWindows,
+    UnlimitedWindows,
+)
 from thalweg.topology.operators.aggregate import Aggregate, Count, KeyedAggregate, Reduce
 
 if TYPE_CHECKING:
@@ -140,9 +146,24 @@ class KGroupedStream(Generic[K, V]):
         )
         return self._table(store, AGGREGATE, named, Aggregate(store.name, initializer, fn))
 
-    def windowed_by(self, windows: TimeWindows | UnlimitedWindows) -> TimeWindowedKStream[K, V]:
-        """Groups by windows of event time, too."""
-        if not isinstance(windows, (TimeWindows, UnlimitedWindows)):
+    @overload
+    def windowed_by(
+        self, windows: TimeWindows | UnlimitedWindows | SlidingWindows
+    ) -> TimeWindowedKStream[K, V]: ...
+    @overload
+    def windowed_by(self, windows: SessionWindows) -> SessionWindowedKStream[K, V]: ...
+    def windowed_by(
+        self, windows: TimeWindows | UnlimitedWindows | SlidingWindows | SessionWindows
+    ) -> TimeWindowedKStream[K, V] | SessionWindowedKStream[K, V]:
+        """Groups by windows of event time, too.
+
+        Example:
+            >>> per_hour = clicks.windowed_by(TimeWindows.of_size(timedelta(hours=1))).count()
+            >>> visits = clicks.windowed_by(SessionWindows.of_inactivity_gap(1_800_000)).count()
+        """
+        if isinstance(windows, SessionWindows):
+            return SessionWindowedKStream(self._grouping, windows)
+        if not isinstance(windows, (TimeWindows, UnlimitedWindows, SlidingWindows)):
             raise TypeError(f"windowed_by() needs windows, got {windows!r}")
         return TimeWindowedKStream(self._grouping, windows)
 

@@ -1,8 +1,8 @@
 """Streams grouped by windows, too, on their way into an aggregation.
 
-Owns count, reduce and aggregate of windowed streams.
+Owns count, reduce and aggregate of streams by time windows and sliding windows.
 
-Source: JVM `TimeWindowedKStreamImpl`.
+Source: JVM `TimeWindowedKStreamImpl`, `SlidingWindowedKStreamImpl`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,20 @@ from thalweg.topology.dsl.options import (
 )
 from thalweg.topology.dsl.table import KTable
 from thalweg.topology.dsl.table_logic import AggregateLogic
-from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows
+from thalweg.topology.dsl.windows import (
+    EmitStrategy,
+    SlidingWindows,
+    TimeWindows,
+    UnlimitedWindows,
+    check_emit_strategy,
+)
+from thalweg.topology.errors import TopologyError
+from thalweg.topology.operators.sliding_aggregate import (
+    SlidedAggregate,
+    SlidingAggregate,
+    SlidingCount,
+    SlidingReduce,
+)
 from thalweg.topology.operators.window_aggregate import (
     WindowAggregate,
     WindowCount,
@@ -46,14 +59,41 @@ A = TypeVar("A")
 
 
 class TimeWindowedKStream(Generic[K, V]):
-    """A stream grouped by its key and by windows of event time."""
+    """A stream grouped by its key and by windows of event time.
 
-    def __init__(self, grouping: StreamGrouping, windows: TimeWindows | UnlimitedWindows) -> None:
+    Made by `KGroupedStream.windowed_by`.
+    """
+
+    def __init__(
+        self,
+        grouping: StreamGrouping,
+        windows: TimeWindows | UnlimitedWindows | SlidingWindows,
+        strategy: EmitStrategy = EmitStrategy.ON_WINDOW_UPDATE,
+    ) -> None:
         self._grouping = grouping
         self._windows = windows
+        self._on_close = strategy is EmitStrategy.ON_WINDOW_CLOSE
 
     def __repr__(self) -> str:
         return f"<TimeWindowedKStream of {self._grouping.place.name}, {self._windows}>"
+
+    def emit_strategy(self, strategy: EmitStrategy) -> TimeWindowedKStream[K, V]:
+        """Says when results are sent on: as they change, or once, when their window closes.
+
+        Raises:
+            TopologyError: the windows never close.
+
+        Example:
+            >>> finals = per_hour.emit_strategy(EmitStrategy.on_window_close()).count()
+        """
+        check_emit_strategy(strategy)
+        windows = self._windows
+        if isinstance(windows, UnlimitedWindows) and strategy is EmitStrategy.ON_WINDOW_CLOSE:
+            raise TopologyError(
+                "unlimited windows never close, so that on_window_close() would send nothing on; "
+                "leave emit_strategy() out"
+            )
+        return TimeWindowedKStream(self._grouping, windows, strategy)
 
     def count(
         self,
@@ -65,7 +105,8 @@ class TimeWindowedKStream(Generic[K, V]):
         """Counts the records of each key and window; see `KGroupedStream.count`."""
         grouping, names = self._grouping, self._grouping.place.names
         materialized = with_name(materialized, name)
-        burn_for_count(grouping, materialized)
+        if not isinstance(self._windows, SlidingWindows):
+            burn_for_count(grouping, materialized)
         store = settle(
             names,
             materialized,
@@ -74,7 +115,13 @@ class TimeWindowedKStream(Generic[K, V]):
             value_serde=serdes.int64,
             hint=hint_of("count", grouping.hint),
         )
-        return self._table(store, AGGREGATE, named, WindowCount(store.name, self._windows))
+        windows, on_close = self._windows, self._on_close
+        operator: WindowedAggregate | SlidedAggregate
+        if isinstance(windows, SlidingWindows):
+            operator = SlidingCount(store.name, windows, emits_on_close=on_close)
+        else:
+            operator = WindowCount(store.name, windows, emits_on_close=on_close)
+        return self._table(store, AGGREGATE, named, operator)
 
     def reduce(
         self,
@@ -95,7 +142,13 @@ class TimeWindowedKStream(Generic[K, V]):
             value_serde=grouping.value_serde,
             hint=hint_of("reduce", grouping.hint),
         )
-        return self._table(store, REDUCE, named, WindowReduce(store.name, self._windows, fn))
+        windows, on_close = self._windows, self._on_close
+        operator: WindowedAggregate | SlidedAggregate
+        if isinstance(windows, SlidingWindows):
+            operator = SlidingReduce(store.name, windows, fn, emits_on_close=on_close)
+        else:
+            operator = WindowReduce(store.name, windows, fn, emits_on_close=on_close)
+        return self._table(store, REDUCE, named, operator)
 
     def aggregate(
         self,
@@ -119,15 +172,29 @@ class TimeWindowedKStream(Generic[K, V]):
             value_serde=aggregate_serde(value_serde, materialized),
             hint=hint_of("aggregate", grouping.hint),
         )
-        operator = WindowAggregate(store.name, self._windows, initializer, fn)
+        windows, on_close = self._windows, self._on_close
+        operator: WindowedAggregate | SlidedAggregate
+        if isinstance(windows, SlidingWindows):
+            operator = SlidingAggregate(
+                store.name, windows, initializer, fn, emits_on_close=on_close
+            )
+        else:
+            operator = WindowAggregate(
+                store.name, windows, initializer, fn, emits_on_close=on_close
+            )
         return self._table(store, AGGREGATE, named, operator)
 
     def _table(
-        self, store: Store, prefix: str, named: str | None, operator: WindowedAggregate
+        self,
+        store: Store,
+        prefix: str,
+        named: str | None,
+        operator: WindowedAggregate | SlidedAggregate,
     ) -> KTable[Windowed[K], Any]:
         grouping = self._grouping
         name = grouping.place.names.name_or_new(check_name(named), prefix)
-        place = grouping.aggregate(name, operator, store.window(self._windows))
+        builder = store.window(self._windows, on_close=self._on_close)
+        place = grouping.aggregate(name, operator, builder)
         key_serde = store.key_serde
         return KTable(
             place,
