@@ -13,11 +13,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
-from thalweg.stores.record import CurrentRecord, RawRecord
+from thalweg.stores.record import CurrentRecord, Headers, RawRecord
 from thalweg.stores.updates import Materialized, Pair
 from thalweg.stores.windowed import Windowed, epoch_ms
 
@@ -48,6 +49,41 @@ class ValueAndTimestamp(NamedTuple, Generic[V]):
 
     value: V
     timestamp: int
+
+
+class ValueTimestampHeaders(ValueAndTimestamp[V]):
+    """A stored value, the event time it belongs to, and the headers of its record.
+
+    It is a `ValueAndTimestamp` besides, and can stand wherever one can.
+
+    Attributes:
+        value: the value, never None: a store has no row instead.
+        timestamp: event time in milliseconds.
+        headers: the headers.
+    """
+
+    headers: Headers
+
+    def __new__(
+        cls, value: V, timestamp: int, headers: Headers | None = None
+    ) -> ValueTimestampHeaders[V]:
+        """Makes one; without headers it has none."""
+        made = tuple.__new__(cls, (value, timestamp))
+        made.headers = Headers() if headers is None else headers
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return tuple.__eq__(self, other) is True and self.headers == getattr(
+            other, "headers", Headers()
+        )
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]  # headers can be changed
+
+    def __repr__(self) -> str:
+        return f"ValueTimestampHeaders({self.value!r}, {self.timestamp}, {self.headers!r})"
 
 
 VALID_TO_UNDEFINED: Final = -1
@@ -299,6 +335,12 @@ class TaskStore(StateStore, Materialized[Any]):
         """
 
 
+first_part: Final = itemgetter(0)
+"""Returns the key of a row."""
+second_part: Final = itemgetter(1)
+"""Returns the value of a row."""
+
+
 class Readable(ABC, Generic[K, V]):
     """What makes a store look like a mapping of Python's, over its `all`."""
 
@@ -339,18 +381,8 @@ class Readable(ABC, Generic[K, V]):
             return next(rows, None) is not None
 
 
-def first_part(row: tuple[Any, Any]) -> Any:
-    """Returns the key of a row."""
-    return row[0]
-
-
-def second_part(row: tuple[Any, Any]) -> Any:
-    """Returns the value of a row."""
-    return row[1]
-
-
 def mapped_rows(rows: StoreIterator[Any], part: Callable[[Any], Any]) -> StoreIterator[Any]:
-    """Returns the scan of a part of each row, which closes the scan of rows."""
+    """Returns the scan of a part of each row."""
     return StoreIterator(map(part, rows), rows.close)
 
 
@@ -444,6 +476,10 @@ class KeyValueStore(StateStore, ReadOnlyKeyValueStore[K, V]):
 
 class TimestampedKeyValueStore(KeyValueStore[K, ValueAndTimestamp[V]]):
     """A key-value store whose rows carry the event time of their value."""
+
+
+class TimestampedKeyValueStoreWithHeaders(KeyValueStore[K, ValueTimestampHeaders[V]]):
+    """A key-value store whose rows carry the event time and the headers of their value."""
 
 
 class ReadOnlyWindowStore(Readable[Windowed[K], V]):
@@ -553,6 +589,10 @@ class WindowStore(StateStore, ReadOnlyWindowStore[K, V]):
 
 class TimestampedWindowStore(WindowStore[K, ValueAndTimestamp[V]]):
     """A window store whose rows carry the event time of their value."""
+
+
+class TimestampedWindowStoreWithHeaders(WindowStore[K, ValueTimestampHeaders[V]]):
+    """A window store whose rows carry the event time and the headers of their value."""
 
 
 class ReadOnlyVersionedKeyValueStore(ABC, Generic[K, V]):

@@ -1,7 +1,7 @@
 """The seam between operators and stores: how an operator reads, writes and folds rows.
 
-Owns `Updates`, what an operator asks its store for when it is compiled, and the updates of a
-store without a cache. An operator says where changes go; whether they are forwarded at once or
+Owns `Updates`, what an operator asks its store for when it is compiled, the updates of a
+store without a cache, and `Deferred`, which the operator asks for that holds changes back. An operator says where changes go; whether they are forwarded at once or
 when a cache is flushed is the store's affair. It must not know operators, serdes or caches.
 
 A key is opaque here: a key-value store finds a row by its key, a window store by the tuple
@@ -12,6 +12,7 @@ Source: JVM `TimestampedTupleForwarder`, `TimestampedCacheFlushListener`; DESIGN
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NoReturn, Protocol, TypeAlias, TypeVar
@@ -222,3 +223,46 @@ def immediate_updates(
         return process
 
     return Updates(read, write, fold)
+
+
+Hold: TypeAlias = Callable[[int, Any, Any, Any, int], None]
+"""Takes a change into a buffer: (place in time, key, new value, old value, timestamp)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """What an operator does with its buffer of changes, bound once per task.
+
+    A change that is let go is forwarded with the timestamp, topic, partition, offset and headers
+    of the record that made it, and is in the buffer until that is done.
+
+    Attributes:
+        hold: takes a change in. The first one of a key fixes its place; one that comes while
+            the key is held replaces it there.
+        let_go: lets changes go, the earliest first and of one time in the order of encoded keys:
+            those whose place is at or before a time, to a `Forward`.
+        let_go_while: lets changes go as long as a condition holds.
+        extent: returns how many changes are held, and how many bytes they take as the JVM counts.
+    """
+
+    hold: Hold
+    let_go: Callable[[int, Forward], None]
+    let_go_while: Callable[[Callable[[], bool], Forward], None]
+    extent: Callable[[], tuple[int, int]]
+
+
+class ChangeBuffer(ABC):
+    """A store that holds changes of a table back, one for each key, in the order of time."""
+
+    @abstractmethod
+    def deferred(self, *, drops_deletions: bool, counts_bytes: bool) -> Deferred:
+        """Returns what the one operator uses that fills the buffer.
+
+        Args:
+            drops_deletions: whether a deletion that is let go is not forwarded.
+            counts_bytes: whether `extent` is asked often enough to keep the bytes counted.
+        """
+
+    @abstractmethod
+    def prior(self, key: Any) -> Pair | Unread | None:
+        """Returns the row of a key that was let go last, `UNREAD` for a key that is not held."""

@@ -231,7 +231,11 @@ class TopologyTestDriver:
             return None
         plan = whole_plan(self._topology, parts, self.config)
         is_global = parts[0].is_global
-        policy = FailurePolicy(self.config, NoLetters() if is_global else self._capture)
+        policy = FailurePolicy(
+            self.config,
+            NoLetters() if is_global else self._capture,
+            guards_processing=not is_global or self.config.processing_handler_global_enabled,
+        )
         directory = Path(self._directory.name) / ("global" if is_global else "0_0")
         directory.mkdir(parents=True)
         topics = dict.fromkeys(

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
         ReadOnlyVersionedKeyValueStore,
         ReadOnlyWindowStore,
         TimestampedKeyValueStore,
+        TimestampedKeyValueStoreWithHeaders,
         TimestampedWindowStore,
+        TimestampedWindowStoreWithHeaders,
         ValueAndTimestamp,
+        ValueTimestampHeaders,
         VersionedKeyValueStore,
         VersionedRecord,
         WindowStore,
@@ -31,7 +34,9 @@ if TYPE_CHECKING:
         lru_store,
         session_store,
         timestamped_key_value_store,
+        timestamped_key_value_store_with_headers,
         timestamped_window_store,
+        timestamped_window_store_with_headers,
         versioned_store,
         window_store,
     )
@@ -141,6 +146,7 @@ if TYPE_CHECKING:
     from thalweg.topology.dsl.options import Materialized
     from thalweg.topology.dsl.session_windowed import SessionWindowedKStream
     from thalweg.topology.dsl.stream import KStream
+    from thalweg.topology.dsl.suppress import BufferConfig, Suppressed
     from thalweg.topology.dsl.table import KTable, ValueTransformer
     from thalweg.topology.dsl.windowed import TimeWindowedKStream
     from thalweg.topology.dsl.windows import (
@@ -184,6 +190,7 @@ __all__ = [
     "BackendError",
     "BranchedKStream",
     "BrokerError",
+    "BufferConfig",
     "Cancellable",
     "CodecError",
     "CodecMismatchError",
@@ -267,6 +274,7 @@ __all__ = [
     "StreamsConfig",
     "StreamsError",
     "StreamsMetadata",
+    "Suppressed",
     "TableChange",
     "TaskCorruptedError",
     "TaskError",
@@ -278,8 +286,10 @@ __all__ = [
     "TimestampExtractor",
     "TimestampedKeyQuery",
     "TimestampedKeyValueStore",
+    "TimestampedKeyValueStoreWithHeaders",
     "TimestampedRangeQuery",
     "TimestampedWindowStore",
+    "TimestampedWindowStoreWithHeaders",
     "TopicNameExtractor",
     "TopicPartition",
     "Topology",
@@ -292,6 +302,7 @@ __all__ = [
     "UnlimitedWindows",
     "UnsupportedBrokerError",
     "ValueAndTimestamp",
+    "ValueTimestampHeaders",
     "ValueTransformer",
     "VersionedKeyValueStore",
     "VersionedRecord",
@@ -313,7 +324,9 @@ __all__ = [
     "serdes",
     "session_store",
     "timestamped_key_value_store",
+    "timestamped_key_value_store_with_headers",
     "timestamped_window_store",
+    "timestamped_window_store_with_headers",
     "use_partition_time_on_invalid_timestamp",
     "versioned_store",
     "wallclock_timestamp",
@@ -327,8 +340,11 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "ReadOnlyVersionedKeyValueStore",
         "ReadOnlyWindowStore",
         "TimestampedKeyValueStore",
+        "TimestampedKeyValueStoreWithHeaders",
         "TimestampedWindowStore",
+        "TimestampedWindowStoreWithHeaders",
         "ValueAndTimestamp",
+        "ValueTimestampHeaders",
         "VersionedKeyValueStore",
         "VersionedRecord",
         "WindowStore",
@@ -339,7 +355,9 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "lru_store",
         "session_store",
         "timestamped_key_value_store",
+        "timestamped_key_value_store_with_headers",
         "timestamped_window_store",
+        "timestamped_window_store_with_headers",
         "versioned_store",
         "window_store",
     ),
@@ -445,6 +463,10 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.topology.dsl.options": ("Materialized",),
     "thalweg.topology.dsl.session_windowed": ("SessionWindowedKStream",),
     "thalweg.topology.dsl.stream": ("KStream",),
+    "thalweg.topology.dsl.suppress": (
+        "BufferConfig",
+        "Suppressed",
+    ),
     "thalweg.topology.dsl.table": (
         "KTable",
         "ValueTransformer",

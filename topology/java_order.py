@@ -16,10 +16,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from thalweg.stores.hash_order import SMALLEST_TABLE, bucket, grown_table
+
 T = TypeVar("T")
 
 _INT: Final = 0xFFFFFFFF
-_SMALLEST_TABLE: Final = 16
 _LOAD: Final = 0.75
 
 
@@ -45,8 +46,8 @@ def set_order(names: Iterable[str], *, copied: bool = False) -> list[str]:
     """
     given = list(names)
     unique = list(dict.fromkeys(given))
-    size = _sized_table(len(given)) if copied else _grown_table(len(unique))
-    return sorted(unique, key=lambda name: _bucket(string_hash(name), size))
+    size = _sized_table(len(given)) if copied else grown_table(len(unique))
+    return sorted(unique, key=lambda name: bucket(string_hash(name), size))
 
 
 def group_order(groups: Sequence[Collection[str]], count: int) -> list[Collection[str]]:
@@ -57,25 +58,14 @@ def group_order(groups: Sequence[Collection[str]], count: int) -> list[Collectio
         count: size of the collection, with repetitions, that the set was made from.
     """
     size = _sized_table(count)
-    return sorted(groups, key=lambda group: _bucket(sum(map(string_hash, group)) & _INT, size))
-
-
-def _grown_table(count: int) -> int:
-    size = _SMALLEST_TABLE
-    while count > size * _LOAD:
-        size *= 2
-    return size
+    return sorted(groups, key=lambda group: bucket(sum(map(string_hash, group)) & _INT, size))
 
 
 def _sized_table(count: int) -> int:
-    size = _SMALLEST_TABLE
+    size = SMALLEST_TABLE
     while size < int(count / _LOAD) + 1:
         size *= 2
     return size
-
-
-def _bucket(hashed: int, size: int) -> int:
-    return (hashed ^ hashed >> 16) & (size - 1)
 
 
 class DescribedOrder(NamedTuple):

@@ -35,16 +35,18 @@ from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.changelog import key_first, window_write
 from thalweg.stores.codec import RowCodec
-from thalweg.stores.kinds.typed import TypedStore, restored_rows
+from thalweg.stores.kinds.typed import TypedStore
+from thalweg.stores.known import KnownKeys, KnownRows
 from thalweg.stores.pairs import StoredPairs
+from thalweg.stores.row_format import RowFormat, format_of
 from thalweg.stores.rows.contract import Row, closed
-from thalweg.stores.rows.known import KnownKeys, KnownRows
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.rows.sessions import SessionRows
 from thalweg.stores.rows.time_first import TimeFirstSessionRows
 from thalweg.stores.rows.timed import SEGMENT_BYTES
 from thalweg.stores.session_faces import ReadOnlySessionStore, SessionStore
 from thalweg.stores.updates import UNREAD, Forward, Pair, unheard
+from thalweg.stores.window_updates import SessionUpdates
 from thalweg.stores.windowed import FOREVER_MS, SessionWindow, Windowed
 
 SessionKey: TypeAlias = tuple[Any, int, int]
@@ -99,11 +101,15 @@ class SessionSpec:
         return "session_store"
 
     @property
-    def is_timestamped(self) -> bool:
-        """Whether rows carry the event time of their value: no, their key does."""
-        return False
+    def row_format(self) -> RowFormat:
+        """What stands beside the value in a row: nothing, the time is in the key."""
+        return format_of(is_timestamped=False, header_rows=None)
 
     def with_timestamps(self) -> SessionSpec:
+        """Returns the same: there is no other."""
+        return self
+
+    def with_headers(self) -> SessionSpec:
         """Returns the same: there is no other."""
         return self
 
@@ -156,7 +162,9 @@ class SessionPairs(StoredPairs[SessionKey, SessionSpan]):
         if isinstance(segments, TimeFirstSessionRows) and log is not None:
             log = key_first(log, segments.logged_key)
         self.log = log
-        self.write_raw = window_write(segments.put_row, log, codec.current, timestamped=False)
+        self.write_raw = window_write(
+            segments.put_row, log, codec.current, row_format=codec.row_format
+        )
 
     def entry_key(self, key: SessionKey) -> Hashable:
         """Returns the key itself, its first part in bytes where keys are not kept decoded."""
@@ -261,7 +269,7 @@ class SessionPairs(StoredPairs[SessionKey, SessionSpan]):
         )
 
 
-class Sessions:
+class Sessions(SessionUpdates):
     """What the operator that fills a session store uses, bound once per task.
 
     Changes are forwarded at once, or when the cache is flushed.
@@ -293,12 +301,7 @@ class Sessions:
         self._encode_key = stored.codec.encode_key
 
     def known(self, key: Any, floor_ms: int) -> KnownRows[tuple[int, int]]:
-        """Returns which sessions of a key there may be.
-
-        Args:
-            key: the key.
-            floor_ms: an end; nobody will ask for sessions before it, but for exceptions.
-        """
+        """Returns which sessions of a key there may be."""
         name = key if self._keeps_key_decoded else self._encode_key(key)
         return self._recent.young.get(name) or self._recent.of(name, floor_ms)
 
@@ -309,14 +312,7 @@ class Sessions:
         earliest_end_ms: int,
         latest_start_ms: int,
     ) -> Sequence[tuple[int, int, Any]]:
-        """Returns (end, start, value) of the sessions of a key, by end, then start.
-
-        Args:
-            key: the key.
-            known: what `known` returned for it.
-            earliest_end_ms: lowest end, included.
-            latest_start_ms: highest start, included.
-        """
+        """Returns (end, start, value) of the sessions of a key, by end, then start."""
         marks = known.marks
         if earliest_end_ms < known.floor_ms:
             return self._scanned(key, earliest_end_ms, latest_start_ms)
@@ -354,14 +350,7 @@ class Sessions:
         session: tuple[int, int, Any],
         timestamp: int,
     ) -> None:
-        """Deletes a session that was found.
-
-        Args:
-            key: the key.
-            known: what `known` returned for it.
-            session: as `find` returned it.
-            timestamp: the time of the record that deletes it.
-        """
+        """Deletes a session that was found."""
         end_ms, start_ms, old = session
         self._recent.remove(known, (end_ms, start_ms))
         row = key, end_ms, start_ms
@@ -381,17 +370,7 @@ class Sessions:
         timestamp: int,
         floor_ms: int,
     ) -> None:
-        """Writes a session.
-
-        Args:
-            key: the key.
-            known: what `known` returned for it.
-            end_ms: its end.
-            start_ms: its start.
-            value: its value; None deletes it.
-            timestamp: the time of the record that writes it.
-            floor_ms: as for `known`.
-        """
+        """Writes a session; None deletes it."""
         row = key, end_ms, start_ms
         mark = end_ms, start_ms
         marks = known.marks
@@ -624,7 +603,7 @@ class TypedSessionStore(TypedStore[SessionKey, SessionSpan], SessionReads, Sessi
     def restore(self, batch: Sequence[RestoreRecord]) -> None:
         """Applies changelog records straight to the backend; of one key the last wins."""
         self._recent.clear()
-        self._stored.segments.restore(restored_rows(batch, timestamped=False))
+        self._stored.segments.restore(self.codec.row_format.restored(batch))
 
     def read_only(self) -> ReadOnlySessionStore[Any, Any]:
         """Returns a read-only face that any thread may use while the worker writes."""

@@ -92,6 +92,11 @@ class RecordingHost:
     def restore_records(self) -> list[RestoreRecord]:
         """Returns what was logged as it would be read back."""
         return [
-            (change.timestamp or 0, change.key, change.value, offset)
+            (
+                change.timestamp or 0,
+                change.key,
+                change.value,
+                (offset, change.headers) if change.headers else offset,
+            )
             for offset, change in enumerate(self.changes)
         ]

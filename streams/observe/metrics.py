@@ -287,6 +287,9 @@ _STORE_COUNTERS: Final[Mapping[str, tuple[str, str]]] = {
     "open_iterators": ("num-open-iterators", "scans not closed yet"),
     "puts_total": ("put-total", "writes"),
     "gets_total": ("get-total", "reads"),
+    "buffered_count": ("suppression-buffer-count", "changes that a suppression holds"),
+    "buffered_bytes": ("suppression-buffer-size", "bytes they take, as the JVM counts them"),
+    "emitted_total": ("suppression-emit-total", "changes that a suppression has let go"),
 }
 _CACHE_COUNTERS: Final[Mapping[str, tuple[str, str]]] = {
     "cache_hits": ("hit-total", "reads the record cache answered"),

@@ -123,14 +123,21 @@ class TaskStores(Mapping[str, TaskStore]):
         """Pushes what caches hold downstream, in the order the stores were opened.
 
         Flushing one store may update another that was flushed already, where user code writes
-        to a store that nodes further up use, too: it is flushed again.
+        to a store that nodes further up use, too: it is flushed again. Where one fails, the others
+        are flushed all the same, as in the JVM, and nothing is committed.
         """
         stores = self._by_name.values()
+        failed: Exception | None = None
         with self._named():
             # As often as there are stores at most: user code may write in circles.
             for _ in stores:
                 for store in stores:
-                    store.flush_cache()
+                    try:
+                        store.flush_cache()
+                    except Exception as error:
+                        failed = failed or error
+                if failed is not None:
+                    raise failed
                 if not any(store.has_unflushed for store in stores):
                     break
 

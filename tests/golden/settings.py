@@ -33,6 +33,10 @@ def _same(text: str) -> str:
     return text
 
 
+def _flag(text: str) -> bool:
+    return text == "true"
+
+
 # JVM name -> our name, how to read the text.
 _APPLICATION: Mapping[str, tuple[str, Any]] = {
     "application.id": ("application_id", _same),
@@ -42,6 +46,7 @@ _APPLICATION: Mapping[str, tuple[str, Any]] = {
     "statestore.cache.max.bytes": ("statestore_cache_max_bytes", int),
     "deserialization.exception.handler": ("deserialization_handler", _HANDLERS.__getitem__),
     "processing.exception.handler": ("processing_handler", _HANDLERS.__getitem__),
+    "processing.exception.handler.global.enabled": ("processing_handler_global_enabled", _flag),
     "errors.dead.letter.queue.topic.name": ("dead_letter_queue_topic", _same),
     "replication.factor": ("replication_factor", int),
     "windowstore.changelog.additional.retention.ms": (
@@ -55,12 +60,14 @@ _APPLICATION: Mapping[str, tuple[str, Any]] = {
     ),
     "__emit.interval.ms.kstreams.windowed.aggregation__": ("window_emit_interval_ms", int),
     "topology.optimization": ("topology_optimization", _same),
+    "dsl.store.format": ("dsl_store_format", str.lower),
 }
 # Read when the topology is built or described, whichever part of it asks.
-_TOPOLOGY = frozenset({"topology.optimization", "upgrade.from"})
+_TOPOLOGY = frozenset({"topology.optimization", "upgrade.from", "dsl.store.format"})
 # `StreamsBuilder.build(properties)`, which made the files, does not look at it: there the
 # setting has to be given to the builder's constructor.
-_UNREAD = frozenset({"ensure.explicit.internal.resource.naming"})
+# Which stores the DSL makes where none is named: the builders of such cases say it of each.
+_UNREAD = frozenset({"ensure.explicit.internal.resource.naming", "dsl.store.suppliers.class"})
 _TOPIC = "topic."
 
 

@@ -14,6 +14,7 @@ from thalweg.stores.windowed import Windowed
 from thalweg.streams.app import App
 from thalweg.streams.testing import TestInputTopic, TestOutputTopic, TopologyTestDriver
 from thalweg.topology.dsl import (
+    BufferConfig,
     CogroupedKStream,
     EmitStrategy,
     GlobalKTable,
@@ -27,6 +28,7 @@ from thalweg.topology.dsl import (
     SessionWindows,
     SlidingWindows,
     StreamsBuilder,
+    Suppressed,
     TimeWindowedCogroupedKStream,
     TimeWindowedKStream,
     TimeWindows,
@@ -195,6 +197,14 @@ class Lengths:
 
 
 assert_type(names.transform_values(Lengths), KTable[int, float])
+
+# Suppression keeps the types of its table.
+assert_type(names.suppress(Suppressed.until_time_limit(timedelta(minutes=1))), KTable[int, str])
+assert_type(
+    names.suppress(Suppressed.until_time_limit(1, BufferConfig(max_records=9), name="late")),
+    KTable[int, str],
+)
+assert_type(BufferConfig(max_bytes=9).shut_down_when_full(), BufferConfig)
 
 # Joins: the side that may be absent is optional.
 ages = builder.table("ages", key_serde=serdes.int64, value_serde=serdes.int64)

@@ -17,6 +17,7 @@ from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
 from thalweg.topology.dsl.options import Materialized
 from thalweg.topology.dsl.session_windowed import SessionWindowedKStream
 from thalweg.topology.dsl.stream import KStream
+from thalweg.topology.dsl.suppress import BufferConfig, Suppressed
 from thalweg.topology.dsl.table import KTable, ValueTransformer
 from thalweg.topology.dsl.windowed import TimeWindowedKStream
 from thalweg.topology.dsl.windows import (
@@ -30,6 +31,7 @@ from thalweg.topology.dsl.windows import (
 
 __all__ = [
     "BranchedKStream",
+    "BufferConfig",
     "CogroupedKStream",
     "EmitStrategy",
     "GlobalKTable",
@@ -45,6 +47,7 @@ __all__ = [
     "SlidingWindows",
     "StreamJoined",
     "StreamsBuilder",
+    "Suppressed",
     "TimeWindowedCogroupedKStream",
     "TimeWindowedKStream",
     "TimeWindows",

@@ -380,12 +380,6 @@ class SessionWindowedCogroupedKStream(Generic[K, A]):
             named,
             None if key_serde is None else serdes.session_windowed(key_serde),
             lambda fn, time_name: SessionAggregate(
-                store.name,
-                windows.gap_ms,
-                windows.grace_ms,
-                initializer,
-                fn,
-                merger,
-                time_name=time_name,
+                store.name, windows, initializer, fn, merger, time_name=time_name
             ),
         )

@@ -217,7 +217,11 @@ class Store:
         if isinstance(given.store, StoreBuilder):
             base = replace(given.store, name=self.name, spec=spec)
         else:
-            base = StoreBuilder(name=self.name, spec=spec, backend=given.store)
+            # As in the JVM, stores in memory do not ask the setting.
+            by_setting = given.store == "rocks"
+            base = StoreBuilder(
+                name=self.name, spec=spec, backend=given.store, takes_dsl_format=by_setting
+            )
         return replace(
             base,
             key_serde=self.key_serde,

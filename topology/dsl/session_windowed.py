@@ -103,7 +103,7 @@ class SessionWindowedKStream(Generic[K, V]):
             value_serde=serdes.int64,
             hint=hint_of("count", grouping.hint),
         )
-        operator = SessionCount(store.name, **self._sessions())
+        operator = SessionCount(store.name, self._windows, emits_on_close=self._on_close)
         return self._table(store, AGGREGATE, named, operator)
 
     def reduce(
@@ -136,7 +136,7 @@ class SessionWindowedKStream(Generic[K, V]):
             value_serde=grouping.value_serde,
             hint=hint_of("reduce", grouping.hint),
         )
-        operator = SessionReduce(store.name, fn=fn, **self._sessions())
+        operator = SessionReduce(store.name, self._windows, fn, emits_on_close=self._on_close)
         return self._table(store, REDUCE, named, operator)
 
     def aggregate(
@@ -180,17 +180,9 @@ class SessionWindowedKStream(Generic[K, V]):
             hint=hint_of("aggregate", grouping.hint),
         )
         operator = SessionAggregate(
-            store.name, initializer=initializer, fn=fn, merger=merger, **self._sessions()
+            store.name, self._windows, initializer, fn, merger, emits_on_close=self._on_close
         )
         return self._table(store, AGGREGATE, named, operator)
-
-    def _sessions(self) -> dict[str, Any]:
-        windows = self._windows
-        return {
-            "gap_ms": windows.gap_ms,
-            "grace_ms": windows.grace_ms,
-            "emits_on_close": self._on_close,
-        }
 
     def _table(
         self, store: Store, prefix: str, named: str | None, operator: SessionedAggregate

@@ -27,6 +27,7 @@ from thalweg.topology.dsl.options import (
     settle,
     with_name,
 )
+from thalweg.topology.dsl.suppress import Suppressed, suppress_table
 from thalweg.topology.dsl.table_joins import join_by_key
 from thalweg.topology.dsl.table_logic import DerivedLogic, TableLogic
 from thalweg.topology.graph.logical import Place
@@ -515,6 +516,20 @@ class KTable(Generic[K, V]):
             joined.queryable_store_name,
             joined.logic,
         )
+
+    def suppress(self, suppressed: Suppressed) -> KTable[K, V]:
+        """Holds updates back: of each key only the last is emitted, once it is due.
+
+            counts.suppress(Suppressed.until_window_closes()).to_stream().to("final")
+
+        Time is stream time: without new records nothing is emitted.
+
+        Args:
+            suppressed: `Suppressed.until_time_limit(...)`, or for windows
+                `Suppressed.until_window_closes(...)`.
+        """
+        place, logic = suppress_table(self, suppressed, self._key_serde, self._value_serde)
+        return KTable(place, self._key_serde, self._value_serde, None, logic)
 
     def _burn_store_name(self, materialized: Materialized[Any, Any] | None, prefix: str) -> None:
         """Uses up the number of a store that is never made, as the JVM does."""

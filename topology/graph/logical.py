@@ -182,6 +182,14 @@ class LogicalGraph:
         others = None if instead is None else tuple(dict.fromkeys(instead))
         self._copartitioned.append(Copartition(tuple(dict.fromkeys(sources)), others))
 
+    def step(self, step: StepId) -> AnyStep:
+        """Returns a step by its number."""
+        return self._steps[step]
+
+    def above(self, step: StepId) -> tuple[StepId, ...]:
+        """Returns the steps that a step is below, as yet."""
+        return tuple(parent for parent in self._parents[step] if parent != ROOT)
+
     def snapshot(self) -> Graph:
         """Returns the graph as it is now."""
         return Graph(

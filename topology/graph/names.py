@@ -39,9 +39,14 @@ class Names:
 
     def new_name(self, prefix: str) -> str:
         """Makes a name of `prefix` and the next number."""
+        name = self.new_hidden_name(prefix)
+        self._generated.add(name)
+        return name
+
+    def new_hidden_name(self, prefix: str) -> str:
+        """Makes a name as `new_name`, of something that nobody sees outside of the process."""
         name = f"{prefix}{self._counter:010d}"
         self._counter += 1
-        self._generated.add(name)
         return name
 
     def new_store_name(self, prefix: str) -> str:

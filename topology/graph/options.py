@@ -5,7 +5,7 @@ does.
 
 Source: JVM `StreamsConfig.TOPOLOGY_OPTIMIZATION_CONFIG`, `UPGRADE_FROM_CONFIG`,
 `ENSURE_EXPLICIT_INTERNAL_RESOURCE_NAMING_CONFIG`, `PROCESSOR_WRAPPER_CLASS_CONFIG`,
-`TopologyConfig.InternalConfig`.
+`DSL_STORE_FORMAT_CONFIG`, `TopologyConfig.InternalConfig`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class BuildOptions:
         processors_change: have processors of the user count as changing keys and values, which
             keeps repartitions behind them from being shared.
         processor_wrapper: puts something around each processor.
+        stores_headers: stores of the DSL keep values with their headers.
     """
 
     optimizations: frozenset[str] = frozenset()
@@ -46,6 +47,7 @@ class BuildOptions:
     explicit_names: bool = False
     processors_change: bool = False
     processor_wrapper: ProcessorWrapper | None = None
+    stores_headers: bool = False
 
     @classmethod
     def of(cls, config: Any, optimize: str | Collection[str] | None = None) -> BuildOptions:
@@ -69,6 +71,7 @@ class BuildOptions:
             _is_true(config, "ensure.explicit.internal.resource.naming"),
             _is_true(config, "__enable.process.processValue.fix__", "process_may_change_keys"),
             _setting(config, "processor.wrapper.class", "processor_wrapper"),
+            str(_setting(config, "dsl.store.format")).lower() == "headers",
         )
 
 

@@ -34,11 +34,14 @@ class Propagation:
 
     Args:
         cache: the budget of the task's caches, None where caching is off.
+
+    Attributes:
+        depth: how many tables a change is on its way from, one behind the other; 0 where none is.
     """
 
     def __init__(self, cache: CacheBudget | None) -> None:
         self._cache = cache
-        self._depth = 0
+        self.depth = 0
         self._before: dict[str, Any] = {}
         self.told: dict[tuple[object, str], Pair | None] = {}
         """(join, side) -> the row that this side was told of last."""
@@ -59,17 +62,41 @@ class Propagation:
         return propagate
 
     def _begin(self) -> None:
-        self._depth += 1
+        self.depth += 1
         if self._cache is not None:
             self._cache.hold()
 
     def _end(self, *, failed: bool = False) -> None:
-        self._depth -= 1
-        if not self._depth:
+        self.depth -= 1
+        if not self.depth:
             self._before.clear()
             self.told.clear()
         if self._cache is not None:
             self._cache.release(failed=failed)
+
+    def apart(self, key: Any, forward: TellChange) -> TellChange:
+        """Returns `forward` for changes of any key that are let go while one of `key` is on its way.
+
+        What is noted of the change under way says nothing of other keys.
+        """
+        before, told = self._before, self.told
+
+        def forward_apart(other: Any, new: Any, old: Any, timestamp: int) -> None:
+            if other == key:
+                forward(other, new, old, timestamp)
+                return
+            notes = dict(before), dict(told)
+            before.clear()
+            told.clear()
+            try:
+                forward(other, new, old, timestamp)
+            finally:
+                before.clear()
+                told.clear()
+                before.update(notes[0])
+                told.update(notes[1])
+
+        return forward_apart
 
     def row_before(self, store: str, forwarded_row: Read) -> Read:
         """Returns a read of the rows of `store` as they were before the propagation.

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import add
-from typing import Any, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
-from thalweg.stores.kinds.session import TypedSessionStore
+from thalweg.stores.window_updates import KeepsSessions
 from thalweg.stores.windowed import SessionWindow, Windowed
 from thalweg.topology.operators.aggregate import MissingResult, Warn, reduce_step
 from thalweg.topology.operators.operator import NodeScope, Process, TableMaker
@@ -30,24 +30,41 @@ Merger: TypeAlias = Callable[[Any, Any, Any], Any]
 """(key, aggregate, aggregate of the next session) -> aggregate."""
 
 
+class Sessions(Protocol):
+    """How sessions are told apart."""
+
+    @property
+    def gap_ms(self) -> int:
+        """The longest time without a record within a session."""
+        ...
+
+    @property
+    def grace_ms(self) -> int:
+        """How long after its end and the gap a session still takes late records."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class SessionedAggregate(TableMaker):
     """Common part of the aggregations of sessions: a session store and three functions.
 
     Attributes:
-        gap_ms: the longest time without a record within a session.
-        grace_ms: how long after its end and the gap a session still takes late records.
+        windows: how sessions are told apart.
         emits_on_close: whether a result is sent on once, when its session closes.
         time_name: names its stream time where several operators fill one store; the store does
             if not given.
     """
 
     store_name: str
-    gap_ms: int
-    grace_ms: int
+    windows: Sessions
     emits_on_close: bool = field(default=False, kw_only=True)
     time_name: str | None = field(default=None, kw_only=True)
     missing_result: MissingResult = field(default_factory=MissingResult, init=False)
+
+    @property
+    def grace_ms(self) -> int | None:
+        """How long after its end a session may still change: as long as a record may join it."""
+        return self.windows.gap_ms + self.windows.grace_ms
 
     def functions(self, warn: Warn) -> tuple[Initializer, Aggregator, Merger]:
         """Returns initializer, aggregator and merger.
@@ -59,11 +76,11 @@ class SessionedAggregate(TableMaker):
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
-        store = cast("TypedSessionStore", scope.task.store(self.store_name))
+        store = cast("KeepsSessions", scope.task.store(self.store_name))
         warn = self.missing_result.of(scope.name, self.store_name)
         initial, aggregator, merger = self.functions(warn)
         forward, failed, drop, late = scope.forward, scope.failed, scope.drop, scope.late
-        gap_ms, grace_ms = self.gap_ms, self.grace_ms
+        gap_ms, grace_ms = self.windows.gap_ms, self.windows.grace_ms
 
         def forward_change(row: tuple[Any, int, int], new: Any, old: Any, timestamp: int) -> None:
             forward(Windowed(row[0], SessionWindow(row[2], row[1])), new, old, timestamp)

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol, cast
 
-from thalweg.stores.kinds.window import TypedWindowStore
-from thalweg.stores.rows.known import KnownKeys, KnownRows
+from thalweg.stores.known import KnownKeys, KnownRows
 from thalweg.stores.updates import Step
+from thalweg.stores.window_updates import KeepsWindows
 from thalweg.stores.windowed import TimeWindow, Windowed
 from thalweg.topology.operators.aggregate import MissingResult, Warn, reduce_step
 from thalweg.topology.operators.operator import NodeScope, Process, TableMaker
@@ -64,6 +64,11 @@ class SlidedAggregate(TableMaker):
     emits_on_close: bool = field(default=False, kw_only=True)
     missing_result: MissingResult = field(default_factory=MissingResult, init=False)
 
+    @property
+    def grace_ms(self) -> int | None:
+        """How long after its end a window still takes records."""
+        return self.windows.grace_ms
+
     def functions(self, warn: Warn) -> tuple[Callable[[], Any], Step]:
         """Returns initializer and aggregator.
 
@@ -74,7 +79,7 @@ class SlidedAggregate(TableMaker):
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
-        store = cast("TypedWindowStore", scope.task.store(self.store_name))
+        store = cast("KeepsWindows", scope.task.store(self.store_name))
         initial, step = self.functions(self.missing_result.of(scope.name, self.store_name))
         forward, failed, drop, late = scope.forward, scope.failed, scope.drop, scope.late
         size, grace_ms = self.windows.difference_ms, self.windows.grace_ms
@@ -92,7 +97,7 @@ class SlidedAggregate(TableMaker):
         write = updates.write
         starts = store.starts()
         young, of, note = starts.young, starts.of, starts.add
-        encode_key = None if store.keeps_key_decoded else store.codec.encode_key
+        name_of = None if store.keeps_key_decoded else store.name_of
         close = None
         if self.emits_on_close:
             close = on_close(scope, self.store_name, self._closed, store.fetch_all, stored_result)
@@ -135,7 +140,7 @@ class SlidedAggregate(TableMaker):
                 late(key, timestamp, timestamp + size, stream_time)
                 return
             try:
-                name = key if encode_key is None else encode_key(key)
+                name = key if name_of is None else name_of(key)
                 floor = close_time - 3 * size - lag()
                 known = young.get(name) or of(name, floor)
                 if timestamp < size:

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Protocol, cast
 
-from thalweg.stores.kinds.window import TypedWindowStore
 from thalweg.stores.updates import Step, add_one, raise_error, read_and_write
+from thalweg.stores.window_updates import KeepsWindows
 from thalweg.stores.windowed import (
     TimeWindow,
     UnlimitedWindow,
@@ -78,6 +78,11 @@ class WindowedAggregate(TableMaker):
     emits_on_close: bool = field(default=False, kw_only=True)
     missing_result: MissingResult = field(default_factory=MissingResult, init=False)
 
+    @property
+    def grace_ms(self) -> int:
+        """How long after its end a window takes records."""
+        return self.windows.grace_ms
+
     def step(self, warn: Warn) -> Step:
         """Returns the function (row, value, old aggregate or None) -> new aggregate or None.
 
@@ -111,7 +116,7 @@ class WindowedAggregate(TableMaker):
 
         close = None
         if self.emits_on_close:
-            fetch_all = cast("TypedWindowStore", store).fetch_all
+            fetch_all = cast("KeepsWindows", store).fetch_all
             close = on_close(scope, self.store_name, self._closed, fetch_all, stored_result)
 
         def observed() -> int:

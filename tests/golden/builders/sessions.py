@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.golden.builders.registry import L, S, dsl_case
-from tests.golden.java import first, plus
+from tests.golden.java import cat, first, plus
 from thalweg.stores.api import (
     KeyValueStore,
     TimestampedKeyValueStore,
@@ -17,6 +17,7 @@ from thalweg.stores.builders import (
     session_store,
     timestamped_key_value_store,
     timestamped_window_store,
+    versioned_store,
     window_store,
 )
 from thalweg.stores.record import Record
@@ -24,6 +25,7 @@ from thalweg.stores.session_faces import SessionStore
 from thalweg.stores.windowed import SessionWindow, Windowed
 from thalweg.topology.dsl import (
     EmitStrategy,
+    JoinWindows,
     KGroupedStream,
     Materialized,
     SessionWindows,
@@ -231,3 +233,18 @@ def naming_windows(b: StreamsBuilder) -> None:
     )
     g.windowed_by(SessionWindows.of_inactivity_gap(100, 10)).count("ss", named="sc")
     g.windowed_by(TimeWindows.of_size(100)).emit_strategy(ON_CLOSE).reduce(lambda x, y: x)
+
+
+@dsl_case
+def naming_retention(b: StreamsBuilder) -> None:
+    source = b.stream("in", key_serde=S, value_serde=S)
+    g = source.group_by_key()
+    g.windowed_by(TimeWindows.of_size(3_600_000, 5000)).count("w")
+    kept: Materialized[str, int] = Materialized("wr", retention=500_000)
+    g.windowed_by(TimeWindows.of_size(10, 5)).count(materialized=kept)
+    g.windowed_by(SlidingWindows.of_time_difference(1000, 7)).count("sl")
+    g.windowed_by(SessionWindows.of_inactivity_gap(1000, 7)).count("se")
+    left = b.stream("in", key_serde=S, value_serde=S)
+    right = b.stream("r", key_serde=S, value_serde=S)
+    left.join(right, cat, JoinWindows.of_time_difference(1000, grace=7).after(50))
+    b.table("vt", materialized=Materialized(store=versioned_store("vts", 5000, S, S)))

@@ -310,8 +310,9 @@ def test_the_documents_list_what_is_told(app: App) -> None:
         listed |= {first, *(first.removesuffix(first[first.rindex("_") :]) + o for o in others)}
 
     assert sorted(told - listed) == []
-    # No punctuation ran, so nothing is told of the last minute; and there is no standby task.
-    missing = ("punctuate_latency", "kafka_streams_task_update_")
+    # No punctuation ran, so nothing is told of the last minute; there are no standby task and no
+    # suppression.
+    missing = ("punctuate_latency", "kafka_streams_task_update_", "suppression")
     assert not [name for name in listed - told if not any(part in name for part in missing)]
 
 
