@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         VersionedRecord,
         WindowStore,
     )
+    from thalweg.stores.backends import ByteStoreSupplier
     from thalweg.stores.builders import (
         StoreBuilder,
         key_value_store,
@@ -117,6 +118,7 @@ if TYPE_CHECKING:
     from thalweg.streams.queries.state_queries import (
         FailureReason,
         KeyQuery,
+        MultiVersionedKeyQuery,
         Query,
         QueryFailedError,
         QueryResult,
@@ -124,6 +126,7 @@ if TYPE_CHECKING:
         StateQueryResult,
         TimestampedKeyQuery,
         TimestampedRangeQuery,
+        VersionedKeyQuery,
         WindowKeyQuery,
         WindowRangeQuery,
     )
@@ -191,6 +194,7 @@ __all__ = [
     "BranchedKStream",
     "BrokerError",
     "BufferConfig",
+    "ByteStoreSupplier",
     "Cancellable",
     "CodecError",
     "CodecMismatchError",
@@ -224,6 +228,7 @@ __all__ = [
     "Materialized",
     "Metric",
     "MissingTopicsError",
+    "MultiVersionedKeyQuery",
     "NoListSupportError",
     "OffsetOutOfRangeError",
     "OutgoingRecord",
@@ -304,6 +309,7 @@ __all__ = [
     "ValueAndTimestamp",
     "ValueTimestampHeaders",
     "ValueTransformer",
+    "VersionedKeyQuery",
     "VersionedKeyValueStore",
     "VersionedRecord",
     "Window",
@@ -349,6 +355,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "VersionedRecord",
         "WindowStore",
     ),
+    "thalweg.stores.backends": ("ByteStoreSupplier",),
     "thalweg.stores.builders": (
         "StoreBuilder",
         "key_value_store",
@@ -506,6 +513,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.streams.queries.state_queries": (
         "FailureReason",
         "KeyQuery",
+        "MultiVersionedKeyQuery",
         "Query",
         "QueryFailedError",
         "QueryResult",
@@ -513,6 +521,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "StateQueryResult",
         "TimestampedKeyQuery",
         "TimestampedRangeQuery",
+        "VersionedKeyQuery",
         "WindowKeyQuery",
         "WindowRangeQuery",
     ),

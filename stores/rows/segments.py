@@ -28,6 +28,7 @@ from thalweg.stores.formats import (
     decode_window_key,
     encode_window_key,
     pack_int64,
+    pack_window_suffix,
 )
 from thalweg.stores.rows.contract import Change, ExpiringRowStore, Row
 from thalweg.stores.rows.timed import SEGMENT_BYTES, TimedRows, filtered
@@ -90,29 +91,36 @@ class SegmentedRows(TimedRows):
             The number the row has among its duplicates, 0 in stores that keep none.
         """
         if self.retain_duplicates:
-            return self._put_duplicate(key, start_ms, value)
+            return self.put_duplicate(key, start_ms, value)
         self.put_row(self.row_key(key, start_ms), start_ms, value)
         return 0
 
-    def _put_duplicate(self, key: bytes, start_ms: int, value: bytes | None) -> int:
-        in_memory = self._times is not None
+    def put_duplicate(self, key: bytes, start_ms: int, value: bytes | None) -> int:
+        """Writes as `put`, in a store that keeps duplicates."""
+        times = self._times
         if value is None:
-            if in_memory:
+            if times is not None:
                 self._observes(start_ms)
             return self._seqnum
         # The JVM's stores differ: on disk a dropped put takes a number, in memory it does not.
-        if not in_memory:
+        if times is None:
+            self._seqnum = (self._seqnum + 1) & _LARGEST_SEQNUM
+        if start_ms > self.observed_ms:
+            self._observe(start_ms)
+        if start_ms < self._accepted_from_ms:
+            self._expired()
+            return self._seqnum
+        if times is not None:
+            self._note_time(start_ms)
             self._count()
-        if self._observes(start_ms):
-            if in_memory:
-                self._count()
-            segment = pack_int64(start_ms // self._interval_ms)
-            row_key = segment + key + _suffix.pack(start_ms, self._seqnum)
+        segment = pack_int64(start_ms // self._interval_ms)
+        row_key = segment + key + pack_window_suffix(start_ms, self._seqnum)
+        if self._may_collide:
             # Numbers begin anew when a store is opened again: leave the old rows alone.
-            while self._may_collide and self.rows.get(row_key) is not None:
+            while self.rows.get(row_key) is not None:
                 self._count()
-                row_key = segment + key + _suffix.pack(start_ms, self._seqnum)
-            self.rows.put(row_key, value)
+                row_key = segment + key + pack_window_suffix(start_ms, self._seqnum)
+        self.rows.put(row_key, value)
         return self._seqnum
 
     def _count(self) -> None:

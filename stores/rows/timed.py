@@ -84,6 +84,8 @@ class TimedRows:
         self._rows_until_ms = _NO_TIME_MS
         self.live_from_ms = 0
         self._accepted_from_ms = 0
+        # No segment expires before a put at this time.
+        self._next_expiry_ms = 0
         self._keeps_expired = keeps_expired
         self._applied_from_ms = 0, 0
         self._seen_applies = 0
@@ -141,13 +143,18 @@ class TimedRows:
             times.add(time_ms)
 
     def _observe(self, time_ms: int) -> None:
-        self._applied()
+        if self._keeps_expired:
+            self._applied()
         self.observed_ms = time_ms
-        self._rows_until_ms = max(self._rows_until_ms, time_ms)
+        if time_ms > self._rows_until_ms:
+            self._rows_until_ms = time_ms
         self.live_from_ms = time_ms - self._retention_ms + self._hidden_ms
+        if time_ms < self._next_expiry_ms:
+            return
         times, interval = self._times, self._interval_ms
         if times is None:
             oldest_segment = (time_ms - self._retention_ms) // interval
+            self._next_expiry_ms = (oldest_segment + 1) * interval + self._retention_ms
         else:
             oldest_segment = self.live_from_ms
         accepted_from = max(oldest_segment, 0) * interval

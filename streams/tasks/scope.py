@@ -287,11 +287,6 @@ class OperatorScope:
         assert reason in REASONS
         return self._dropper(node, reason)
 
-    def outdated_counter(self, node: str) -> StreamProcess:
-        """Returns a function that counts a change of a versioned table that is not the latest."""
-        drop = self._dropper(node, "outdated")
-        return lambda key, _value, timestamp: drop(key, timestamp)
-
     def _dropper(self, node: str, reason: DropReason) -> Callable[..., None]:
         """Returns drop(key, timestamp, window end, stream time), all but the first two optional."""
         drops, counts = self._policy.drops, self.dropped_records

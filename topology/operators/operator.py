@@ -111,10 +111,6 @@ class TaskScope(Protocol):
         """Returns the serde that was given, or the application's default for values."""
         ...
 
-    def outdated_counter(self, node: str) -> StreamProcess:
-        """Returns a function that counts a change of a versioned table that is not the latest."""
-        ...
-
     def processor_context(
         self, node: str, children: Mapping[str, Process], stores: Sequence[str]
     ) -> ProcessorContext[Any, Any]:
@@ -248,11 +244,6 @@ class NodeScope:
     def left_out(self, reason: str) -> LeftOut:
         """Returns what to call with a record that this node leaves out for another reason."""
         return self.task.left_out_counter(self.name, reason)
-
-    @property
-    def outdated(self) -> StreamProcess:
-        """What to call with a change of a versioned table that is not the latest of its key."""
-        return self.task.outdated_counter(self.name)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.golden.builders.registry import L, S, different_description, dsl_case
-from tests.golden.java import first, plus
+from tests.golden.java import cat, first, plus
 from thalweg.topology.dsl import (
     CogroupedKStream,
     KGroupedStream,
@@ -11,6 +11,7 @@ from thalweg.topology.dsl import (
     SessionWindows,
     SlidingWindows,
     StreamsBuilder,
+    Suppressed,
     TimeWindows,
 )
 
@@ -109,3 +110,15 @@ def naming_cogroup(b: StreamsBuilder) -> None:
     by.windowed_by(TimeWindows.of_size(10)).aggregate(lambda: "")
     one = x.group_by_key().cogroup(same).windowed_by(SessionWindows.of_inactivity_gap(10))
     one.aggregate(lambda: "", lambda k, p, q: p, materialized=TEXTS)
+
+
+@dsl_case
+def naming_nested(b: StreamsBuilder) -> None:
+    stream, table = b.stream("in"), b.table("t")
+    counts = stream.group_by(lambda k, v: v).count().to_stream()
+    texts = counts.map(lambda k, n: (k, plus("", n))).group_by_key(key_serde=S, value_serde=S)
+    final = texts.windowed_by(TimeWindows.of_size(10, 2)).count()
+    closed = final.suppress(Suppressed.until_window_closes()).to_stream(lambda w, n: w.key)
+    joined = closed.map_values(lambda n: plus("", n)).left_join(table, cat)
+    last = joined.repartition("rep").group_by_key().cogroup(lambda k, v, a: a)
+    last.aggregate(lambda: "").to_stream().to("out")
