@@ -17,6 +17,7 @@ from thalweg.stores.api import CacheBudget, StoreHost
 from thalweg.stores.bytes.contract import ByteStore, prefix_end
 from thalweg.stores.codec import RowCodec
 from thalweg.stores.kinds.key_value import KeyValuePairs, TypedKeyValueStore
+from thalweg.stores.record import headers_of
 from thalweg.stores.row_format import HeaderRows, RowFormat, format_of, stamped
 from thalweg.stores.rows.pending import PendingByteStore
 
@@ -75,13 +76,12 @@ class _SubscriptionPairs(KeyValuePairs):
     def __init__(self, rows: PendingByteStore, codec: RowCodec) -> None:
         super().__init__(rows, codec)
         put, log, current, pack = rows.put, codec.log, codec.current, codec.pack
-        if log is None:
-            return
 
         def write(_entry_key: object, key: bytes, value: bytes | None, timestamp: int) -> None:
             headers = current.headers()
             put(key, None if value is None else pack(value, stamped(timestamp, headers)))
-            log(key, value, timestamp, headers)
+            if log is not None:
+                log(key, value, timestamp, headers)
 
         self.write_raw = write
 
@@ -90,14 +90,21 @@ class SubscriptionStore(TypedKeyValueStore):
     """A timestamped store of bytes that finds the rows of a prefix."""
 
     def writer(self) -> Callable[[bytes, bytes | None, int], None]:
-        """Returns the function (key, value or None to delete, timestamp) that writes a row."""
-        stored = self._stored
+        """Returns the function (key, value or None to delete, timestamp) that writes a row.
 
-        def put(key: bytes, value: bytes | None, timestamp: int) -> None:
+        Bound once per task: each registration comes here.
+        """
+        stored, put, pack = self._stored, self.rows.put, self.codec.pack
+        log, current = self.codec.log, self.codec.current
+
+        def write(key: bytes, value: bytes | None, timestamp: int) -> None:
             stored.puts += 1
-            stored.write_raw(key, key, value, timestamp)
+            headers = headers_of(current.origin)
+            put(key, None if value is None else pack(value, stamped(timestamp, headers)))
+            if log is not None:
+                log(key, value, timestamp, headers)
 
-        return put
+        return write
 
     def subscribers(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yields key and value of the rows whose keys begin with `prefix`, in their order."""

@@ -151,6 +151,7 @@ def join_by_foreign_key(
                 value_serde=left.value_serde,
                 foreign_key_serde=foreign_keys,
                 legacy=facts.legacy_registrations,
+                is_versioned=left.is_versioned,
             ),
             parents=(place.name,),
         ),
@@ -202,6 +203,7 @@ def join_by_foreign_key(
                     value_serde=right.value_serde,
                     primary_key_serde=keys,
                     decodes_key=partitioner is not None,
+                    is_versioned=right.is_versioned,
                 )
             ),
             parents=(right.place.name,),
@@ -257,7 +259,7 @@ def _result(
     )
     if store.queryable_name is not None:
         graph.facts.kept.add(names.result)
-    logic = SourceLogic(graph.facts, names.result, store.name)
+    logic = SourceLogic(graph.facts, names.result, store.name, is_versioned=store.is_versioned)
     result = AddProcessor(
         names.result, logic.make, parents=(names.resolve,), store=store.key_value()
     )
@@ -313,7 +315,13 @@ def _by_key(
     if partitioner is not None:
         return _one_partition(partitioner)
     inner = getattr(serde, "inner", None)
-    return WindowedStreamPartitioner(inner) if isinstance(inner, Serde) else None
+    if not isinstance(inner, Serde):
+        return None
+    windowed = WindowedStreamPartitioner(inner)
+    # A registration of a left join that names no right row has no key.
+    return lambda topic, key, value, count: (
+        None if key is None else windowed(topic, key, value, count)
+    )
 
 
 def _one_partition(partitioner: StreamPartitioner) -> StreamPartitioner:
