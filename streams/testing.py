@@ -40,7 +40,11 @@ from typing import (
 from thalweg.stores.api import TaskStore
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.callables import shown
-from thalweg.stores.formats import decode_partition_metadata, encode_partition_metadata
+from thalweg.stores.formats import (
+    decode_partition_metadata,
+    decode_processor_metadata,
+    encode_partition_metadata,
+)
 from thalweg.stores.record import (
     HeaderList,
     RawRecord,
@@ -63,6 +67,7 @@ from thalweg.streams.tasks.collector import RecordCollector
 from thalweg.streams.tasks.commit import Committer, commit_positions
 from thalweg.streams.tasks.failures import FailurePolicy
 from thalweg.streams.tasks.global_task import NoLetters
+from thalweg.streams.tasks.offsets import TIME_PREFIX
 from thalweg.streams.tasks.plan import whole_plan
 from thalweg.streams.tasks.task import TaskId
 from thalweg.streams.testing_topics import (
@@ -132,11 +137,16 @@ class _Capture:
         """Does nothing: what was sent is in the list."""
 
     def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
-        """Notes the metadata beside the offsets: the partition times, as the JVM's driver has them."""
+        """Notes the metadata beside the offsets: what the JVM's driver has of them."""
         if not self._is_exactly_once:
             for partition, (_, metadata) in offsets.items():
                 time_ms = decode_partition_metadata(metadata)
-                self.metadata[partition.topic] = encode_partition_metadata(time_ms)
+                kept = {
+                    name: number
+                    for name, number in decode_processor_metadata(metadata).items()
+                    if not name.startswith(TIME_PREFIX)
+                }
+                self.metadata[partition.topic] = encode_partition_metadata(time_ms, kept)
 
     def written_offsets(self) -> Mapping[TopicPartition, int]:
         """Returns nothing: changelogs have no offsets here."""
@@ -182,6 +192,8 @@ class TopologyTestDriver:
             topology = topology.build(config)
         if config.outer_join_emit_interval_ms is None:
             config = config.replace(outer_join_emit_interval_ms=0)
+        if config.window_emit_interval_ms is None:
+            config = config.replace(window_emit_interval_ms=0)
         self.config = config
         self.clock = ManualClock(moment_ms(wall_clock_ms, "wall_clock_ms"))
         self._topology = topology

@@ -1,6 +1,6 @@
 """Public conformance suites: proof that anyone's backend keeps the contracts of `stores`.
 
-`ByteStoreSuite` is for backends, `KeyValueStoreSuite` and `WindowStoreSuite` are for typed
+`ByteStoreSuite` is for backends, `KeyValueStoreSuite`, `WindowStoreSuite` and `SessionStoreSuite` are for typed
 stores, whatever layers they have; `RecordingHost` is the task such a store is opened in.
 
 Needs pytest and hypothesis, which the distribution itself does not.
@@ -11,6 +11,7 @@ from __future__ import annotations
 from thalweg.stores.testing.byte_store import ByteStoreSuite
 from thalweg.stores.testing.host import LoggedChange, RecordingHost
 from thalweg.stores.testing.key_value import KeyValueStoreSuite
+from thalweg.stores.testing.session import SessionStoreSuite
 from thalweg.stores.testing.window import WindowStoreSuite
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "KeyValueStoreSuite",
     "LoggedChange",
     "RecordingHost",
+    "SessionStoreSuite",
     "WindowStoreSuite",
 ]
