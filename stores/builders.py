@@ -17,14 +17,13 @@ Source: JVM `Stores`, `StoreBuilder`, `WindowedChangelogTopicConfig`; kafka-stre
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, final
+from typing import Any, Final, TypeAlias, final
 
 from thalweg.stores.api import StoreHost, TaskStore
+from thalweg.stores.backends import Backend, checked_backend, is_persistent, open_backend
 from thalweg.stores.bytes.contract import ByteStore
-from thalweg.stores.bytes.memory import MemoryByteStore
-from thalweg.stores.bytes.rocks import RocksByteStore
 from thalweg.stores.codec import RowCodec
 from thalweg.stores.directory import STORES_DIRECTORY
 from thalweg.stores.durations import Duration, to_ms
@@ -38,7 +37,8 @@ from thalweg.stores.row_format import HeaderRows, RowFormat
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
 from thalweg.stores.sides import WrappingSerde
 
-Backend = Literal["rocks", "memory"]
+StoreChoice: TypeAlias = Callable[["StoreBuilder"], Backend]
+"""Chooses what keeps the bytes of a store, which is described but for that."""
 
 _MIN_SEGMENT_INTERVAL_MS: Final = 60_000
 
@@ -51,7 +51,8 @@ class StoreBuilder:
     Attributes:
         name: the store's name within its topology.
         spec: what a store of its kind is: all that depends on the kind (`stores.kinds`).
-        backend: what keeps its bytes: "rocks" on disk, or "memory".
+        backend: what keeps its bytes: "rocks", "sqlite", "lmdb" or "files" on disk, "memory", or a
+            `ByteStoreSupplier`; None for a store of the DSL that takes the application's default.
         key_serde: how keys are written; None for the application's default.
         value_serde: how values are written.
         logged: whether changes go to a changelog, from which the store is restored.
@@ -64,7 +65,7 @@ class StoreBuilder:
 
     name: str
     spec: StoreSpec
-    backend: Backend = "rocks"
+    backend: Backend | None = "rocks"
     key_serde: Serde[Any] | None = None
     value_serde: Serde[Any] | None = None
     logged: bool = True
@@ -78,7 +79,10 @@ class StoreBuilder:
 
         Raises:
             TypeError: a serde is none.
+            ValueError: nothing can be kept in the backend.
         """
+        if self.backend is not None:
+            checked_backend(self.backend, f"backend of store '{self.name}'")
         for argument in ("key_serde", "value_serde"):
             serde = serde_of(getattr(self, argument), f"{argument} of store '{self.name}'")
             object.__setattr__(self, argument, serde)
@@ -103,6 +107,26 @@ class StoreBuilder:
     def is_timestamped(self) -> bool:
         """Whether users see the event time of a value."""
         return self.spec.row_format.is_timestamped
+
+    @property
+    def persistent(self) -> bool:
+        """Whether its rows outlive the process."""
+        return self.backend is None or is_persistent(self.backend)
+
+    def with_backend(self, backend: Backend) -> StoreBuilder:
+        """Returns the same with its bytes kept elsewhere.
+
+        Example::
+
+            key_value_store("seen", serdes.string, serdes.int64).with_backend("sqlite")
+
+        Args:
+            backend: "rocks", "memory", "sqlite", "lmdb", "files", or a `ByteStoreSupplier`.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        return replace(self, backend=backend)
 
     def with_caching(self) -> StoreBuilder:
         """Returns the same with updates held in the record cache.
@@ -173,9 +197,12 @@ class StoreBuilder:
         return self.spec.build(RowCodec(self, host), host, cache, lambda: self._open_backend(host))
 
     def _open_backend(self, host: StoreHost) -> ByteStore:
-        if self.backend == "memory":
-            return MemoryByteStore(self.name)
-        return RocksByteStore(self.name, host.directory / STORES_DIRECTORY / self.name)
+        return open_backend(
+            self.backend or "rocks",
+            self.name,
+            host.directory / STORES_DIRECTORY / self.name,
+            has_changelog=self.logged,
+        )
 
 
 def _or_default(serde: Serde[Any] | None, default: Serde[Any]) -> Serde[Any]:

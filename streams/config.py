@@ -34,6 +34,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypedDict, Unpack, cast
 
+from thalweg.stores.backends import Backend
+from thalweg.stores.builders import StoreChoice
 from thalweg.stores.durations import to_ms
 from thalweg.stores.serde import (
     Serde,
@@ -109,6 +111,7 @@ class Settings(TypedDict, total=False):
     process_may_change_keys: bool
     processor_wrapper: ProcessorWrapper | None
     dsl_store_format: str
+    default_dsl_store: Backend | StoreChoice
     upgrade_from: str | None
     ensure_explicit_internal_resource_naming: bool
     outer_join_emit_interval_ms: int
@@ -176,6 +179,7 @@ _SETTINGS: Final[Mapping[str, _Setting]] = {
     "process_may_change_keys": _Setting(forms.flag, False),
     "processor_wrapper": _Setting(forms.processor_wrapper, None),
     "dsl_store_format": _Setting(forms.one_of("default", "headers"), "default"),
+    "default_dsl_store": _Setting(forms.dsl_store, "rocks"),
     "upgrade_from": _Setting(forms.version, None),
     "ensure_explicit_internal_resource_naming": _Setting(forms.flag, False),
     # None: 1000, and 0 in the test driver.
@@ -249,6 +253,10 @@ class StreamsConfig:
             a `StreamsBuilder`'s topology; see `ProcessorWrapper`. A `Topology` takes its own.
         dsl_store_format: what the rows of the DSL's stores on disk keep: "default", or "headers"
             for each value's headers as well; read by `build`.
+        default_dsl_store: what keeps the rows of stores that operators make and that are not told:
+            "rocks", "memory", "sqlite", "lmdb", "files", a `ByteStoreSupplier`, or a function
+            (store builder) -> one of these. The JVM knows it as `default.dsl.store` and
+            `dsl.store.suppliers.class`.
         upgrade_from: version of the JVM library whose formats are written during an upgrade.
         ensure_explicit_internal_resource_naming: refuse generated names of stores and topics.
         outer_join_emit_interval_ms: how often left and outer joins of streams look for records
@@ -298,6 +306,7 @@ class StreamsConfig:
     process_may_change_keys: bool
     processor_wrapper: ProcessorWrapper | None
     dsl_store_format: str
+    default_dsl_store: Backend | StoreChoice
     upgrade_from: str | None
     ensure_explicit_internal_resource_naming: bool
     outer_join_emit_interval_ms: int | None

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         VersionedRecord,
         WindowStore,
     )
+    from thalweg.stores.backends import ByteStoreSupplier
     from thalweg.stores.builders import (
         StoreBuilder,
         key_value_store,
@@ -120,6 +121,7 @@ if TYPE_CHECKING:
     from thalweg.streams.queries.state_queries import (
         FailureReason,
         KeyQuery,
+        MultiVersionedKeyQuery,
         Query,
         QueryFailedError,
         QueryResult,
@@ -127,6 +129,7 @@ if TYPE_CHECKING:
         StateQueryResult,
         TimestampedKeyQuery,
         TimestampedRangeQuery,
+        VersionedKeyQuery,
         WindowKeyQuery,
         WindowRangeQuery,
     )
@@ -195,6 +198,7 @@ __all__ = [
     "BranchedKStream",
     "BrokerError",
     "BufferConfig",
+    "ByteStoreSupplier",
     "Cancellable",
     "CodecError",
     "CodecMismatchError",
@@ -228,6 +232,7 @@ __all__ = [
     "Materialized",
     "Metric",
     "MissingTopicsError",
+    "MultiVersionedKeyQuery",
     "NoListSupportError",
     "OffsetOutOfRangeError",
     "OutgoingRecord",
@@ -309,6 +314,7 @@ __all__ = [
     "ValueAndTimestamp",
     "ValueTimestampHeaders",
     "ValueTransformer",
+    "VersionedKeyQuery",
     "VersionedKeyValueStore",
     "VersionedRecord",
     "Window",
@@ -355,6 +361,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "VersionedRecord",
         "WindowStore",
     ),
+    "thalweg.stores.backends": ("ByteStoreSupplier",),
     "thalweg.stores.builders": (
         "StoreBuilder",
         "key_value_store",
@@ -515,6 +522,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.streams.queries.state_queries": (
         "FailureReason",
         "KeyQuery",
+        "MultiVersionedKeyQuery",
         "Query",
         "QueryFailedError",
         "QueryResult",
@@ -522,6 +530,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "StateQueryResult",
         "TimestampedKeyQuery",
         "TimestampedRangeQuery",
+        "VersionedKeyQuery",
         "WindowKeyQuery",
         "WindowRangeQuery",
     ),

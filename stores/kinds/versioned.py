@@ -148,7 +148,7 @@ class VersionedPairs(LowestPairs[Any, KeySpan]):
         """Reads the version that is valid at a time, None where there is none."""
         self.gets += 1
         found = self.versions.at(self.codec.encode_key(key), timestamp)
-        return None if found is None else (self.codec.decode_value(found.value), found.timestamp)
+        return None if found is None else (self.codec.decode_value(found[0]), found[1])
 
     def put(self, key: Any, value: Any, timestamp: int) -> None:
         """Adds a version, None a deletion."""
@@ -256,8 +256,8 @@ class VersionedReads(ReadOnlyVersionedKeyValueStore[Any, Any]):
         return self._shown(self._record(one) for one in (found if reverse else reversed(found)))
 
     def _record(self, found: Found) -> VersionedRecord[Any]:
-        value = self.codec.decode_value(found.value)
-        return VersionedRecord(value, found.timestamp, found.valid_to)
+        value, timestamp, valid_to = found
+        return VersionedRecord(self.codec.decode_value(value), timestamp, valid_to)
 
 
 class TypedVersionedStore(

@@ -23,6 +23,11 @@ _SERDES: Mapping[str, Serde[Any]] = {
     f"{_KAFKA}ByteArraySerde": serdes.bytes,
 }
 _ERRORS = "org.apache.kafka.streams.errors."
+_SUPPLIERS = "org.apache.kafka.streams.state.BuiltInDslStoreSuppliers$"
+_DSL_STORES = {
+    f"{_SUPPLIERS}RocksDBDslStoreSuppliers": "rocks",
+    f"{_SUPPLIERS}InMemoryDslStoreSuppliers": "memory",
+}
 _HANDLERS: Mapping[str, Any] = {
     f"{_ERRORS}LogAndContinueExceptionHandler": log_and_continue,
     f"{_ERRORS}LogAndContinueProcessingExceptionHandler": log_and_continue,
@@ -61,13 +66,15 @@ _APPLICATION: Mapping[str, tuple[str, Any]] = {
     "__emit.interval.ms.kstreams.windowed.aggregation__": ("window_emit_interval_ms", int),
     "topology.optimization": ("topology_optimization", _same),
     "dsl.store.format": ("dsl_store_format", str.lower),
+    "dsl.store.suppliers.class": ("default_dsl_store", _DSL_STORES.__getitem__),
 }
 # Read when the topology is built or described, whichever part of it asks.
-_TOPOLOGY = frozenset({"topology.optimization", "upgrade.from", "dsl.store.format"})
+_TOPOLOGY = frozenset(
+    {"topology.optimization", "upgrade.from", "dsl.store.format", "dsl.store.suppliers.class"}
+)
 # `StreamsBuilder.build(properties)`, which made the files, does not look at it: there the
 # setting has to be given to the builder's constructor.
-# Which stores the DSL makes where none is named: the builders of such cases say it of each.
-_UNREAD = frozenset({"ensure.explicit.internal.resource.naming", "dsl.store.suppliers.class"})
+_UNREAD = frozenset({"ensure.explicit.internal.resource.naming"})
 _TOPIC = "topic."
 
 

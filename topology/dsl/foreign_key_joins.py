@@ -294,6 +294,7 @@ def _subscriptions(name: str) -> StoreBuilder:
     return StoreBuilder(
         name=name,
         spec=SubscriptionSpec(),
+        backend=None,
         key_serde=serdes.bytes,
         value_serde=serdes.bytes,
         takes_dsl_format=True,

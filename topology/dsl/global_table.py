@@ -75,6 +75,13 @@ def read_global_table(
     """
     hint = SerdeHint.of("global_table")
     settled = settle(graph.names, materialized, topic + "-", hint=hint)
+    if settled.is_versioned:
+        raise TopologyError(
+            f"the global table of topic {topic!r} cannot be kept in the versioned store "
+            f"'{settled.name}'; give it one of timestamped_key_value_store(...), or read the topic "
+            "as a table",
+            node=name,
+        )
     settled = settled.with_serdes(
         key_serde or settled.key_serde, value_serde or settled.value_serde
     )

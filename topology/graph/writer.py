@@ -129,8 +129,7 @@ def _entries(graph: Graph, facts: Facts, options: BuildOptions) -> Iterator[_Ent
 def _made(addition: Addition, facts: Facts, options: BuildOptions) -> _Written:
     """Returns the addition, a processor with its operator."""
     if isinstance(addition, AddStore | AddSharedStore):
-        shared = addition.store.in_dsl_format(with_headers=options.stores_headers)
-        return replace(addition, store=shared)
+        return replace(addition, store=options.settled(addition.store))
     if not isinstance(addition, AddProcessor):
         return addition
     operator = addition.make(facts)
@@ -140,7 +139,7 @@ def _made(addition: Addition, facts: Facts, options: BuildOptions) -> _Written:
     is_kept = isinstance(operator, TableMaker) and operator.store_name is not None
     store = addition.store if is_kept else None
     if store is not None:
-        store = store.in_dsl_format(with_headers=options.stores_headers)
+        store = options.settled(store)
     return _Processor(addition, operator, tuple(supplied), store)
 
 
@@ -178,7 +177,7 @@ def _write(topology: Topology, entry: _Entry, options: BuildOptions) -> None:
             topology.add_state_store(store)
         case AddGlobalStore() as added:
             topology.add_global_store(
-                added.store,
+                options.settled(added.store),
                 added.source_name,
                 added.topic,
                 added.processor_name,

@@ -147,4 +147,13 @@ for stack in stacks():
 for stack in (Stack(True, in_memory, is_logged, False) for in_memory, is_logged in PLACES):
     name = f"{stack.test_name}Versioned"
     globals()[name] = suite_of(VersionedStoreSuite, stack.describe(VERSIONED), name)
+# Each other byte store, under one stack of each kind.
+for backend in ("sqlite", "lmdb", "files"):
+    for suite, plain, ending in (
+        (KeyValueStoreSuite, KEY_VALUE.with_caching(), "KeyValue"),
+        (WindowStoreSuite, WINDOW, "Window"),
+        (VersionedStoreSuite, VERSIONED, "Versioned"),
+    ):
+        name = f"Test{backend.title()}{ending}"
+        globals()[name] = suite_of(suite, plain.with_backend(backend), name)
 del suite  # else pytest would take it for one more test
