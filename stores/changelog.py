@@ -125,6 +125,11 @@ def logged_headers(
     return headers_of(current.origin) if value is None else headers_beside(timestamp)
 
 
+def deletion_headers(row_format: RowFormat, current: CurrentRecord) -> HeaderList | None:
+    """Returns the headers with which a deletion is logged: of the record, if rows have some."""
+    return headers_of(current.origin) if row_format.has_headers else None
+
+
 def log_evictions(log: Log | None, current: CurrentRecord) -> Callable[[bytes], None] | None:
     """Returns what logs the rows a plain LRU store forgets, None where nothing is logged."""
     if log is None:

@@ -432,3 +432,15 @@ def format_of(is_timestamped: bool, header_rows: HeaderRows | None) -> RowFormat
 def format_of_records(header_rows: HeaderRows | None) -> RowFormat:
     """Returns the form of the rows of a join's store: headers in front, or the value alone."""
     return _RECORDS_WITH_HEADERS if header_rows == "headers" else _PLAIN_RECORDS
+
+
+def format_of_sessions(has_headers: bool, is_time_first: bool) -> RowFormat:
+    """Returns the form of the rows of a session store.
+
+    Args:
+        has_headers: whether values have headers.
+        is_time_first: whether rows stand by time first.
+    """
+    if not has_headers:
+        return PLAIN
+    return PLAIN_SESSION_UNDER_HEADERS if is_time_first else SESSION_HEADERS

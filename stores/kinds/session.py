@@ -33,19 +33,11 @@ from thalweg.stores.api import (
 )
 from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.cache.cached_store import CachedStore
-from thalweg.stores.changelog import key_first, window_write
+from thalweg.stores.changelog import deletion_headers, key_first, window_write
 from thalweg.stores.codec import RowCodec
 from thalweg.stores.kinds.typed import TypedStore
 from thalweg.stores.pairs import StoredPairs
-from thalweg.stores.record import HeaderList, headers_of
-from thalweg.stores.row_format import (
-    PLAIN,
-    PLAIN_SESSION_UNDER_HEADERS,
-    SESSION_HEADERS,
-    RowFormat,
-    headers_beside,
-    stamped,
-)
+from thalweg.stores.row_format import RowFormat, format_of_sessions, headers_beside, stamped
 from thalweg.stores.rows.contract import Row, closed
 from thalweg.stores.rows.known import KnownKeys, KnownRows
 from thalweg.stores.rows.pending import PendingByteStore
@@ -91,8 +83,7 @@ class SessionSpec:
         segment_interval_ms: span of time that expires at once.
         is_time_first: rows on disk stand by time first, for an operator that goes over all keys
             of a span of time.
-        has_headers: whether values have headers. Rows carry them, but for those that stand by
-            time first, as in the JVM.
+        has_headers: whether values have headers; rows by time first have none, as in the JVM.
     """
 
     retention_ms: int = 0
@@ -103,9 +94,7 @@ class SessionSpec:
     @property
     def row_format(self) -> RowFormat:
         """What stands beside the value in a row; the time of a session is in its key."""
-        if not self.has_headers:
-            return PLAIN
-        return PLAIN_SESSION_UNDER_HEADERS if self.is_time_first else SESSION_HEADERS
+        return format_of_sessions(self.has_headers, self.is_time_first)
 
     @property
     def kind(self) -> str:
@@ -238,12 +227,8 @@ class SessionPairs(StoredPairs[SessionKey, SessionSpan]):
         stored_key = self._row_key(self.codec.encode_key(key[0]), key[1], key[2])
         self.segments.remove_row(stored_key, key[1])
         if self.log is not None:
-            self.log(stored_key[SEGMENT_BYTES:], None, timestamp, self.deletion_headers())
-
-    def deletion_headers(self) -> HeaderList | None:
-        """Returns the headers with which a deletion is logged now."""
-        codec = self.codec
-        return headers_of(codec.current.origin) if codec.row_format.has_headers else None
+            headers = deletion_headers(self.codec.row_format, self.codec.current)
+            self.log(stored_key[SEGMENT_BYTES:], None, timestamp, headers)
 
     def ranges(
         self, span: SessionSpan, first_from: Callable[[bytes], bytes | None]
@@ -438,7 +423,9 @@ class Sessions:
         row_bytes = None if encoded is None else codec.pack(encoded, end_ms)
         stored.segments.put_row(stored_key, end_ms, row_bytes)
         if stored.log is not None:
-            headers = stored.deletion_headers() if encoded is None else None
+            headers = None
+            if encoded is None:
+                headers = deletion_headers(codec.row_format, codec.current)
             stored.log(stored_key[SEGMENT_BYTES:], encoded, timestamp, headers)
         self._forward(row, value, None, end_ms)
 

@@ -35,12 +35,17 @@ from thalweg.streams.testing import TestInputTopic, TestOutputTopic, TopologyTes
 from thalweg.topology.dsl import (
     BufferConfig,
     CogroupedKStream,
+    EmitStrategy,
     GlobalKTable,
     KGroupedStream,
     KGroupedTable,
     KStream,
     KTable,
     Materialized,
+    SessionWindowedCogroupedKStream,
+    SessionWindowedKStream,
+    SessionWindows,
+    SlidingWindows,
     StreamsBuilder,
     Suppressed,
     TimeWindowedCogroupedKStream,
@@ -330,6 +335,15 @@ def stores(app: App) -> None:
     )
     assert_type(app.store("orders", key=int, value=Order), ReadOnlyKeyValueStore[int, Order])
     assert_type(app.store("any"), Any)
+    one = app.query("counts", KeyQuery[str, int]("a"))
+    assert_type(one, StateQueryResult[int | None])
+    assert_type(one.partitions[0].value, int | None)
+    found = app.query("counts", TimestampedRangeQuery[str, int](lower="a")).partitions[0].value
+    assert_type(dict(found), dict[str, ValueAndTimestamp[int]])
+    starts = app.query("hourly", WindowKeyQuery[str, int]("a", 0, 5)).partitions[0].value
+    assert_type(list(starts), list[tuple[int, int]])
+    windows = app.query("hourly", WindowRangeQuery[str, int](time_from=0, time_to=5))
+    assert_type(windows.partitions[0].value, KeyValueIterator[Windowed[str], int])
 
 
 # Versioned tables and stores.
@@ -362,15 +376,6 @@ own = Materialized[str, int](
     "counts", store=ByteStoreSupplier(lambda name, path: FilesByteStore(name, path))
 )
 assert_type(own, Materialized[str, int])
-    one = app.query("counts", KeyQuery[str, int]("a"))
-    assert_type(one, StateQueryResult[int | None])
-    assert_type(one.partitions[0].value, int | None)
-    found = app.query("counts", TimestampedRangeQuery[str, int](lower="a")).partitions[0].value
-    assert_type(dict(found), dict[str, ValueAndTimestamp[int]])
-    starts = app.query("hourly", WindowKeyQuery[str, int]("a", 0, 5)).partitions[0].value
-    assert_type(list(starts), list[tuple[int, int]])
-    windows = app.query("hourly", WindowRangeQuery[str, int](time_from=0, time_to=5))
-    assert_type(windows.partitions[0].value, KeyValueIterator[Windowed[str], int])
 
 
 assert_type(driver.store("counts", key=str, value=int), KeyValueStore[str, int])
@@ -380,3 +385,33 @@ assert_type(
 )
 assert_type(driver.store("hourly", key=str, value=int, kind="window"), WindowStore[str, int])
 assert_type(driver.store("any"), Any)
+
+
+# Sessions and sliding windows.
+clicks = builder.stream("clicks", key_serde=serdes.string, value_serde=serdes.int64).group_by_key()
+near = clicks.windowed_by(SlidingWindows.of_time_difference(timedelta(minutes=1)))
+assert_type(near, TimeWindowedKStream[str, int])
+assert_type(near.emit_strategy(EmitStrategy.on_window_close()), TimeWindowedKStream[str, int])
+visits = clicks.windowed_by(SessionWindows.of_inactivity_gap(timedelta(minutes=30)))
+assert_type(visits, SessionWindowedKStream[str, int])
+finals = visits.emit_strategy(EmitStrategy.on_window_close())
+assert_type(finals, SessionWindowedKStream[str, int])
+assert_type(visits.count(), KTable[Windowed[str], int])
+assert_type(visits.reduce(lambda one, two: one + two), KTable[Windowed[str], int])
+
+
+def longer(_user: str, one: list[int], two: list[int]) -> list[int]:
+    """Brings two sessions together."""
+    return one + two
+
+
+def longest(_user: str, value: int, values: list[int]) -> list[int]:
+    """Adds to a session."""
+    return [*values, value]
+
+
+many = visits.aggregate(lambda: [0], longest, longer)
+assert_type(many, KTable[Windowed[str], list[int]])
+together = clicks.cogroup(longest).windowed_by(SessionWindows.of_inactivity_gap(10))
+assert_type(together, SessionWindowedCogroupedKStream[str, list[int]])
+assert_type(together.aggregate(lambda: [0], longer), KTable[Windowed[str], list[int]])
