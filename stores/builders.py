@@ -480,6 +480,24 @@ def session_store(
     )
 
 
+def session_store_with_headers(
+    name: str,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    retention_ms: Duration,
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a session store whose values have the headers of their record.
+
+    See `session_store`. Its values are `AggregationWithHeaders`.
+    """
+    plain = session_store(
+        name, key_serde, value_serde, retention_ms=retention_ms, in_memory=in_memory
+    )
+    return replace(plain, spec=plain.spec.with_headers())
+
+
 _SECOND_MS: Final = 1_000
 _MINUTE_MS: Final = 60 * _SECOND_MS
 _HOUR_MS: Final = 60 * _MINUTE_MS
