@@ -78,6 +78,9 @@ class StoreBuilder:
         """
         if self.backend is not None:
             checked_backend(self.backend, f"backend of store '{self.name}'")
+        if isinstance(self.spec, KeyValueSpec) and self.spec.max_entries and self.persistent:
+            message = f"lru_store '{self.name}' keeps its rows in memory; it takes no other backend"
+            raise ValueError(message)
         for argument in ("key_serde", "value_serde"):
             serde = serde_of(getattr(self, argument), f"{argument} of store '{self.name}'")
             object.__setattr__(self, argument, serde)

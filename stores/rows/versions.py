@@ -327,10 +327,6 @@ class VersionedRows:
             rows = self.rows.scan(prefix, pack_int64(segment + 1))
             yield segment, [(row_key[_PREFIX_BYTES:], row) for row_key, row in rows]
 
-    def approximate_count(self) -> int:
-        """Estimates the number of rows, latest versions and rows of segments together."""
-        return self.rows.approximate_count()
-
 
 def _with_latest(row: bytes | None, valid_from: int, valid_to: int, value: bytes | None) -> bytes:
     """Returns the row of a key with one more version on top, a new row where there was none."""
