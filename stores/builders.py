@@ -32,6 +32,7 @@ from thalweg.stores.kinds.list import ListSpec
 from thalweg.stores.kinds.typed import StoreSpec
 from thalweg.stores.kinds.versioned import VersionedSpec
 from thalweg.stores.kinds.window import WindowSpec
+from thalweg.stores.row_format import HeaderRows, RowFormat
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
 from thalweg.stores.sides import WrappingSerde
 
@@ -56,6 +57,8 @@ class StoreBuilder:
         logged: whether changes go to a changelog, from which the store is restored.
         log_config: settings of the changelog topic, by Kafka's names.
         cached: whether updates are held in the record cache until the next commit.
+        takes_dsl_format: whether the setting `dsl_store_format` decides what its rows keep: it is
+            the DSL's own.
         hint: where its serdes are given, for messages.
     """
 
@@ -67,6 +70,7 @@ class StoreBuilder:
     logged: bool = True
     log_config: Mapping[str, str] = field(default_factory=dict)
     cached: bool = False
+    takes_dsl_format: bool = False
     hint: SerdeHint = field(default=SerdeHint(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -97,9 +101,14 @@ class StoreBuilder:
         return self.spec.kind
 
     @property
+    def row_format(self) -> RowFormat:
+        """What stands beside the value in a row."""
+        return self.spec.row_format
+
+    @property
     def is_timestamped(self) -> bool:
-        """Whether rows carry the event time of their value."""
-        return self.spec.is_timestamped
+        """Whether users see the event time of a value."""
+        return self.spec.row_format.is_timestamped
 
     @property
     def persistent(self) -> bool:
@@ -138,6 +147,12 @@ class StoreBuilder:
     def without_caching(self) -> StoreBuilder:
         """Returns the same with every update written at once."""
         return replace(self, cached=False)
+
+    def in_dsl_format(self, *, with_headers: bool) -> StoreBuilder:
+        """Returns the same, with headers in its rows if the setting says so and decides about it."""
+        if not with_headers or not self.takes_dsl_format:
+            return self
+        return replace(self, spec=self.spec.with_headers())
 
     def with_logging(self, config: Mapping[str, str] | None = None) -> StoreBuilder:
         """Returns the same with a changelog.
@@ -232,6 +247,32 @@ def timestamped_key_value_store(
     """Describes a map from keys to values with their event time; see `key_value_store`."""
     plain = key_value_store(name, key_serde, value_serde, in_memory=in_memory)
     return replace(plain, spec=plain.spec.with_timestamps())
+
+
+def timestamped_key_value_store_with_headers(
+    name: str,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    rows: HeaderRows = "headers",
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a map from keys to values with the event time and headers of their record.
+
+        orders = timestamped_key_value_store_with_headers("orders", serdes.string, serdes.bytes)
+
+    Args:
+        name: the store's name.
+        key_serde: how keys are written; None for the application's default.
+        value_serde: how values are written.
+        rows: what a row keeps beside its value: time and headers, or as stores without headers
+            do its time ("timestamped") or nothing ("plain"). The changelog has all of it in
+            either case. A row that was written without headers is read with none, one
+            without its time with -1.
+        in_memory: keep rows in memory only; they are restored from the changelog.
+    """
+    plain = timestamped_key_value_store(name, key_serde, value_serde, in_memory=in_memory)
+    return replace(plain, spec=KeyValueSpec(is_timestamped=True, header_rows=rows))
 
 
 def lru_store(
@@ -369,6 +410,37 @@ def timestamped_window_store(
         in_memory=in_memory,
     )
     return replace(plain, spec=plain.spec.with_timestamps())
+
+
+def timestamped_window_store_with_headers(
+    name: str,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    retention_ms: Duration,
+    window_size_ms: Duration,
+    segment_interval_ms: int | None = None,
+    retain_duplicates: bool = False,
+    rows: HeaderRows = "headers",
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a window store whose values have event time and headers of their record.
+
+    See `window_store`, and `timestamped_key_value_store_with_headers` for `rows`.
+    """
+    plain = window_store(
+        name,
+        key_serde,
+        value_serde,
+        retention_ms=retention_ms,
+        window_size_ms=window_size_ms,
+        segment_interval_ms=segment_interval_ms,
+        retain_duplicates=retain_duplicates,
+        in_memory=in_memory,
+    )
+    spec = plain.spec.with_headers()
+    assert isinstance(spec, WindowSpec)
+    return replace(plain, spec=replace(spec, header_rows=rows))
 
 
 _SECOND_MS: Final = 1_000

@@ -242,34 +242,6 @@ def decode_values(data: bytes) -> list[bytes]:
     return found
 
 
-def encode_headers(headers: Sequence[tuple[str, bytes | None]] | None) -> bytes:
-    """Lays out the headers in front of a value, with their length."""
-    if not headers:
-        return b"\x00"
-    parts = [_encode_varint(len(headers))]
-    for name, value in headers:
-        raw_name = name.encode()
-        parts += (_encode_varint(len(raw_name)), raw_name)
-        parts += (b"\x01",) if value is None else (_encode_varint(len(value)), value)
-    laid_out = b"".join(parts)
-    return _encode_varint(len(laid_out)) + laid_out
-
-
-def headers_size(data: bytes) -> int:
-    """Returns how many bytes the headers in front of a value take, with their length.
-
-    Raises:
-        DeserializationError: it ends within them.
-    """
-    if data[:1] == b"\x00":
-        return 1
-    length, start = _decode_varint(data, len(data))
-    if not 0 <= length <= len(data) - start:
-        message = f"a value of {len(data)} bytes says that its headers have {length}"
-        raise DeserializationError(message)
-    return start + length
-
-
 def encode_partition_metadata(
     partition_time_ms: int, processors: Mapping[str, int] = MappingProxyType({})
 ) -> str:

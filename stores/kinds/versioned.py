@@ -40,6 +40,7 @@ from thalweg.stores.codec import RowCodec
 from thalweg.stores.kinds.typed import TypedStore
 from thalweg.stores.pairs import LowestPairs
 from thalweg.stores.record import wrong_timestamp
+from thalweg.stores.row_format import TIMESTAMPED, RowFormat
 from thalweg.stores.rows.contract import Row, closed
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.rows.versions import Found, VersionedRows
@@ -78,12 +79,16 @@ class VersionedSpec:
         return "versioned_store"
 
     @property
-    def is_timestamped(self) -> bool:
-        """Says yes: each version has the event time of its value."""
-        return True
+    def row_format(self) -> RowFormat:
+        """What stands beside the value in a row: its event time."""
+        return TIMESTAMPED
 
     def with_timestamps(self) -> VersionedSpec:
         """Returns itself."""
+        return self
+
+    def with_headers(self) -> VersionedSpec:
+        """Returns itself: versions have no headers."""
         return self
 
     def changelog_config(self, additional_ms: int) -> dict[str, str]:

@@ -152,8 +152,9 @@ class OperatorScope:
         """Calls `callback` every `interval_ms` of stream time or wall clock.
 
         Args:
-            node: the operator that asks. For stream time it must do so while it is compiled, or
-                have asked for `stream_time` then.
+            node: the operator that asks. For stream time it does so while it is compiled, or has
+                asked for `stream_time` then; asked later, time is kept from the next run of
+                records on, and what was due before is called then.
             interval_ms: at least 1.
             type: which time drives it.
             callback: gets the current time of that kind, not the planned one.

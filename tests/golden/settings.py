@@ -38,6 +38,10 @@ def _same(text: str) -> str:
     return text
 
 
+def _flag(text: str) -> bool:
+    return text == "true"
+
+
 # JVM name -> our name, how to read the text.
 _APPLICATION: Mapping[str, tuple[str, Any]] = {
     "application.id": ("application_id", _same),
@@ -47,6 +51,7 @@ _APPLICATION: Mapping[str, tuple[str, Any]] = {
     "statestore.cache.max.bytes": ("statestore_cache_max_bytes", int),
     "deserialization.exception.handler": ("deserialization_handler", _HANDLERS.__getitem__),
     "processing.exception.handler": ("processing_handler", _HANDLERS.__getitem__),
+    "processing.exception.handler.global.enabled": ("processing_handler_global_enabled", _flag),
     "errors.dead.letter.queue.topic.name": ("dead_letter_queue_topic", _same),
     "replication.factor": ("replication_factor", int),
     "windowstore.changelog.additional.retention.ms": (
@@ -59,10 +64,13 @@ _APPLICATION: Mapping[str, tuple[str, Any]] = {
         int,
     ),
     "topology.optimization": ("topology_optimization", _same),
+    "dsl.store.format": ("dsl_store_format", str.lower),
     "dsl.store.suppliers.class": ("default_dsl_store", _DSL_STORES.__getitem__),
 }
 # Read when the topology is built or described, whichever part of it asks.
-_TOPOLOGY = frozenset({"topology.optimization", "upgrade.from", "dsl.store.suppliers.class"})
+_TOPOLOGY = frozenset(
+    {"topology.optimization", "upgrade.from", "dsl.store.format", "dsl.store.suppliers.class"}
+)
 # `StreamsBuilder.build(properties)`, which made the files, does not look at it: there the
 # setting has to be given to the builder's constructor.
 _UNREAD = frozenset({"ensure.explicit.internal.resource.naming"})

@@ -8,11 +8,14 @@ from typing import Any, assert_type
 import msgspec
 
 from thalweg.stores.api import (
+    KeyValueIterator,
+    KeyValueStore,
     ReadOnlyKeyValueStore,
     ReadOnlyWindowStore,
     ValueAndTimestamp,
     VersionedKeyValueStore,
     VersionedRecord,
+    WindowStore,
 )
 from thalweg.stores.backends import ByteStoreSupplier
 from thalweg.stores.builders import versioned_store
@@ -21,6 +24,13 @@ from thalweg.stores.record import Headers, RecordContext
 from thalweg.stores.serde import Serde, serdes
 from thalweg.stores.windowed import Windowed
 from thalweg.streams.app import App
+from thalweg.streams.queries.state_queries import (
+    KeyQuery,
+    StateQueryResult,
+    TimestampedRangeQuery,
+    WindowKeyQuery,
+    WindowRangeQuery,
+)
 from thalweg.streams.testing import TestInputTopic, TestOutputTopic, TopologyTestDriver
 from thalweg.topology.dsl import (
     BufferConfig,
@@ -352,3 +362,21 @@ own = Materialized[str, int](
     "counts", store=ByteStoreSupplier(lambda name, path: FilesByteStore(name, path))
 )
 assert_type(own, Materialized[str, int])
+    one = app.query("counts", KeyQuery[str, int]("a"))
+    assert_type(one, StateQueryResult[int | None])
+    assert_type(one.partitions[0].value, int | None)
+    found = app.query("counts", TimestampedRangeQuery[str, int](lower="a")).partitions[0].value
+    assert_type(dict(found), dict[str, ValueAndTimestamp[int]])
+    starts = app.query("hourly", WindowKeyQuery[str, int]("a", 0, 5)).partitions[0].value
+    assert_type(list(starts), list[tuple[int, int]])
+    windows = app.query("hourly", WindowRangeQuery[str, int](time_from=0, time_to=5))
+    assert_type(windows.partitions[0].value, KeyValueIterator[Windowed[str], int])
+
+
+assert_type(driver.store("counts", key=str, value=int), KeyValueStore[str, int])
+assert_type(
+    driver.store("counts", key=str, value=int, timestamped=True),
+    KeyValueStore[str, ValueAndTimestamp[int]],
+)
+assert_type(driver.store("hourly", key=str, value=int, kind="window"), WindowStore[str, int])
+assert_type(driver.store("any"), Any)

@@ -71,7 +71,7 @@ def read_global_table(
         materialized: how to keep the table.
 
     Raises:
-        TopologyError: the table is to be versioned.
+        TopologyError: the store that was given is versioned.
     """
     hint = SerdeHint.of("global_table")
     settled = settle(graph.names, materialized, topic + "-", hint=hint)
@@ -85,6 +85,12 @@ def read_global_table(
     settled = settled.with_serdes(
         key_serde or settled.key_serde, value_serde or settled.value_serde
     )
+    if settled.is_versioned:
+        raise TopologyError(
+            f"global table of topic {topic!r}: its store {settled.name!r} cannot be versioned; give "
+            "it a key_value_store(...), or read the topic as a table()",
+            topic=topic,
+        )
     source_name = graph.names.name_or_new(name, "KSTREAM-SOURCE-", "-source")
     processor_name = graph.names.name_or_new(name, "KTABLE-SOURCE-")
     added = AddGlobalStore(

@@ -214,7 +214,7 @@ class StreamJoined(Generic[K, V, VO]):
             )
         return replace(
             store,
-            spec=replace(spec, logs_headers=True),
+            spec=spec.of_records(in_memory=store.backend == "memory"),
             key_serde=store.key_serde or self.key_serde,
             value_serde=store.value_serde or value_serde,
         )
@@ -252,6 +252,7 @@ class StreamJoined(Generic[K, V, VO]):
             backend=None,
             logged=self.logging is not False,
             log_config=self._log_config,
+            takes_dsl_format=self.store != "memory",
             hint=hint,
         )
         return store if self.store is None else with_store(store, self.store)

@@ -166,7 +166,11 @@ class Store:
         if isinstance(given.store, StoreBuilder):
             base = replace(given.store, name=self.name, spec=spec)
         else:
-            base = StoreBuilder(name=self.name, spec=spec, backend=None)
+            # As in the JVM, stores in memory do not ask the setting.
+            by_setting = given.store in (None, "rocks")
+            base = StoreBuilder(
+                name=self.name, spec=spec, backend=None, takes_dsl_format=by_setting
+            )
             if given.store is not None:
                 base = with_store(base, given.store)
         return replace(

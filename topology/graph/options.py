@@ -5,17 +5,18 @@ does.
 
 Source: JVM `StreamsConfig.TOPOLOGY_OPTIMIZATION_CONFIG`, `UPGRADE_FROM_CONFIG`,
 `ENSURE_EXPLICIT_INTERNAL_RESOURCE_NAMING_CONFIG`, `PROCESSOR_WRAPPER_CLASS_CONFIG`,
-`TopologyConfig.InternalConfig`.
+`DSL_STORE_FORMAT_CONFIG`, `TopologyConfig.InternalConfig`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from thalweg.stores.backends import Backend, ByteStoreSupplier, checked_backend
 from thalweg.stores.builders import StoreBuilder, StoreChoice
+from thalweg.stores.kinds.window import WindowSpec
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.processor import ProcessorWrapper
 
@@ -48,6 +49,7 @@ class BuildOptions:
         processors_change: have processors of the user count as changing keys and values, which
             keeps repartitions behind them from being shared.
         processor_wrapper: puts something around each processor.
+        stores_headers: stores of the DSL keep values with their headers.
         dsl_store: what keeps the rows of stores that the DSL makes and that are not told.
     """
 
@@ -57,6 +59,7 @@ class BuildOptions:
     explicit_names: bool = False
     processors_change: bool = False
     processor_wrapper: ProcessorWrapper | None = None
+    stores_headers: bool = False
     dsl_store: Backend | StoreChoice = "rocks"
 
     @classmethod
@@ -81,15 +84,21 @@ class BuildOptions:
             _is_true(config, "ensure.explicit.internal.resource.naming"),
             _is_true(config, "__enable.process.processValue.fix__", "process_may_change_keys"),
             _setting(config, "processor.wrapper.class", "processor_wrapper"),
+            str(_setting(config, "dsl.store.format")).lower() == "headers",
             _dsl_store(config),
         )
 
     def settled(self, store: StoreBuilder) -> StoreBuilder:
-        """Returns a store of the DSL with what keeps its rows, if that is not told yet."""
-        if store.backend is not None:
-            return store
-        chosen = self.dsl_store
-        return store.with_backend(chosen(store) if callable(chosen) else chosen)
+        """Returns a store with what keeps its rows, and with what they keep, if not told yet."""
+        if store.backend is None:
+            chosen = self.dsl_store
+            store = store.with_backend(chosen(store) if callable(chosen) else chosen)
+            spec, in_memory = store.spec, store.backend == "memory"
+            if isinstance(spec, WindowSpec) and spec.keeps_records:
+                store = replace(store, spec=spec.of_records(in_memory=in_memory))
+            if in_memory:
+                return store  # as in the JVM, stores in memory do not ask the setting
+        return store.in_dsl_format(with_headers=self.stores_headers)
 
 
 def _dsl_store(config: Any) -> Backend | StoreChoice:

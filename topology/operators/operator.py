@@ -192,13 +192,14 @@ class TaskScope(Protocol):
 
 @dataclass(slots=True)
 class NodeScope:
-    """One node's place in its task: its name, its children and the task around it."""
+    """One node's place in its task: its name, its neighbours and the task around it."""
 
     name: str
     task: TaskScope
     forward: Process
     children: Mapping[str, Process]
     stores: Sequence[str]
+    parents: Sequence[str] = ()
 
     @property
     def failed(self) -> Failed:
@@ -212,8 +213,11 @@ class NodeScope:
 
     @property
     def ungrouped(self) -> StreamProcess:
-        """What to call with a record that this node must leave out of a grouping."""
-        return self.task.ungrouped_counter(self.name)
+        """What to call with a record that this node must leave out of a grouping.
+
+        It is counted under the name of the node that gave it None as its key, if that is known.
+        """
+        return self.task.ungrouped_counter(self.parents[0] if len(self.parents) == 1 else self.name)
 
     @property
     def late(self) -> Late:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.golden.builders.registry import L, S, dsl_case
-from tests.golden.java import cat, first, fk, length
+from tests.golden.java import cat, first, length
 from thalweg.stores.builders import versioned_store
 from thalweg.topology.dsl import Materialized, StreamsBuilder
 
@@ -66,10 +66,3 @@ def versioned_stream_table(b: StreamsBuilder) -> None:
     stream = b.stream("s")
     stream.join(table, cat).to("out")
     stream.left_join(table, cat).to("out-left")
-
-
-@dsl_case
-def joinfk_versioned(b: StreamsBuilder) -> None:
-    left = b.table("l", materialized=versioned("lt", 1000))
-    right = b.table("r", materialized=versioned("rt", 1000))
-    left.join(right, cat, foreign_key_extractor=fk).to_stream().to("out")

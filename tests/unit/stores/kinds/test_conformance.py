@@ -37,10 +37,12 @@ class Stack(NamedTuple):
     is_logged: bool
     is_cached: bool
     is_decoded: bool = True
+    has_headers: bool = False
 
     @property
     def test_name(self) -> str:
         words = [
+            "Headers" if self.has_headers else "",
             "Timestamped" if self.is_timestamped else "Plain",
             "Memory" if self.in_memory else "Rocks",
             "Logged" if self.is_logged else "",
@@ -59,6 +61,8 @@ class Stack(NamedTuple):
         )
         if self.is_timestamped:
             builder = replace(builder, spec=plain.spec.with_timestamps())
+        if self.has_headers:
+            builder = replace(builder, spec=plain.spec.with_headers())
         if not self.is_decoded:
             key_serde, value_serde = _mutable(serdes.string), _mutable(serdes.int64)
             builder = replace(builder, key_serde=key_serde, value_serde=value_serde)
@@ -79,6 +83,9 @@ def stacks() -> Iterator[Stack]:
             yield Stack(is_logged, False, is_logged, is_cached)
     yield Stack(False, True, True, True, is_decoded=False)
     yield Stack(True, True, True, True, is_decoded=False)
+    for is_cached in (False, True):
+        yield Stack(True, True, True, is_cached, has_headers=True)
+    yield Stack(True, False, True, True, has_headers=True)
 
 
 def suite_of(base: Any, builder: StoreBuilder, name: str) -> Any:
