@@ -128,7 +128,11 @@ class StoreBuilder:
         Raises:
             ValueError: it is none of these.
         """
-        return replace(self, backend=backend)
+        chosen, spec = replace(self, backend=backend), self.spec
+        if isinstance(spec, WindowSpec) and spec.keeps_records:
+            # What rows of a join of streams have depends on where they are.
+            return replace(chosen, spec=spec.of_records(in_memory=not chosen.persistent))
+        return chosen
 
     def with_caching(self) -> StoreBuilder:
         """Returns the same with updates held in the record cache.
