@@ -107,7 +107,7 @@ def _write_with_headers(
 
     def log_with_headers(_entry_key: Any, key: bytes, value: bytes | None, timestamp: int) -> None:
         put(key, None if value is None else pack(value, timestamp))
-        log(key, value, timestamp, logged_headers(value, timestamp, current))
+        log(key, value, int(timestamp), logged_headers(value, timestamp, current))
 
     return log_with_headers
 
@@ -168,7 +168,7 @@ def window_write(
         ) -> None:
             put(row_key, entry_key[1], None if value is None else pack(value, timestamp))
             headers = logged_headers(value, timestamp, current)
-            log(row_key[SEGMENT_BYTES:], value, timestamp, headers)
+            log(row_key[SEGMENT_BYTES:], value, int(timestamp), headers)
 
         return log_with_headers
 
@@ -218,6 +218,6 @@ def duplicates_write(
         if log is not None:
             # Never behind the store's own number, which goes on from what was restored.
             seqnum = max(seqnum + 1 & _LARGEST_SEQNUM, number)
-            log(encode_window_key(key, start_ms, seqnum), value, timestamp, headers)
+            log(encode_window_key(key, start_ms, seqnum), value, int(timestamp), headers)
 
     return write

@@ -330,6 +330,15 @@ def stores(app: App) -> None:
     )
     assert_type(app.store("orders", key=int, value=Order), ReadOnlyKeyValueStore[int, Order])
     assert_type(app.store("any"), Any)
+    one = app.query("counts", KeyQuery[str, int]("a"))
+    assert_type(one, StateQueryResult[int | None])
+    assert_type(one.partitions[0].value, int | None)
+    found = app.query("counts", TimestampedRangeQuery[str, int](lower="a")).partitions[0].value
+    assert_type(dict(found), dict[str, ValueAndTimestamp[int]])
+    starts = app.query("hourly", WindowKeyQuery[str, int]("a", 0, 5)).partitions[0].value
+    assert_type(list(starts), list[tuple[int, int]])
+    windows = app.query("hourly", WindowRangeQuery[str, int](time_from=0, time_to=5))
+    assert_type(windows.partitions[0].value, KeyValueIterator[Windowed[str], int])
 
 
 # Versioned tables and stores.
@@ -362,15 +371,6 @@ own = Materialized[str, int](
     "counts", store=ByteStoreSupplier(lambda name, path: FilesByteStore(name, path))
 )
 assert_type(own, Materialized[str, int])
-    one = app.query("counts", KeyQuery[str, int]("a"))
-    assert_type(one, StateQueryResult[int | None])
-    assert_type(one.partitions[0].value, int | None)
-    found = app.query("counts", TimestampedRangeQuery[str, int](lower="a")).partitions[0].value
-    assert_type(dict(found), dict[str, ValueAndTimestamp[int]])
-    starts = app.query("hourly", WindowKeyQuery[str, int]("a", 0, 5)).partitions[0].value
-    assert_type(list(starts), list[tuple[int, int]])
-    windows = app.query("hourly", WindowRangeQuery[str, int](time_from=0, time_to=5))
-    assert_type(windows.partitions[0].value, KeyValueIterator[Windowed[str], int])
 
 
 assert_type(driver.store("counts", key=str, value=int), KeyValueStore[str, int])
