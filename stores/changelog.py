@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from thalweg.stores.api import Log
-from thalweg.stores.formats import encode_window_key, pack_int64
+from thalweg.stores.formats import pack_int64, pack_window_suffix
 from thalweg.stores.record import CurrentRecord, HeaderList, headers_of
 from thalweg.stores.row_format import RowFormat, headers_beside, stamped
 from thalweg.stores.rows.segments import SEGMENT_BYTES
@@ -217,7 +217,9 @@ def duplicates_write(
         number = put(key, start_ms, None if value is None else pack(value, timestamp))
         if log is not None:
             # Never behind the store's own number, which goes on from what was restored.
-            seqnum = max(seqnum + 1 & _LARGEST_SEQNUM, number)
-            log(encode_window_key(key, start_ms, seqnum), value, int(timestamp), headers)
+            seqnum = seqnum + 1 & _LARGEST_SEQNUM
+            if number > seqnum:
+                seqnum = number
+            log(key + pack_window_suffix(start_ms, seqnum), value, int(timestamp), headers)
 
     return write

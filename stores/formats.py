@@ -57,6 +57,8 @@ _MAX_VARINT_BYTES: Final = 5
 pack_int64: Final = _int64.pack
 """Packs a timestamp; what `encode_value_and_timestamp` puts in front."""
 pack_int32: Final = _int32.pack
+pack_window_suffix: Final = _start_and_seqnum.pack
+"""Packs (start in ms, seqnum) of a window; what `encode_window_key` puts behind the key."""
 
 
 def encode_value_and_timestamp(value: bytes, timestamp: int) -> bytes:

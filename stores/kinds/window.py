@@ -192,7 +192,7 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         self.records: WindowRecords | None = None
         if segments.retain_duplicates:
             write = duplicates_write(
-                segments.put, codec.log, codec.current, row_format=codec.row_format
+                segments.put_duplicate, codec.log, codec.current, row_format=codec.row_format
             )
             self.records = WindowRecords(segments, codec, write, window_size_ms)
 

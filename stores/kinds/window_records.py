@@ -37,7 +37,7 @@ class WindowRecords:
         codec: encodes keys and values.
         write: writes and logs one row.
         window_size_ms: how far apart the ends of reads are.
-        max_bytes: how much is kept in memory.
+        max_bytes: how much is kept in memory; `RECENT_BYTES` if not given.
     """
 
     def __init__(
@@ -46,15 +46,15 @@ class WindowRecords:
         codec: RowCodec,
         write: DuplicateWrite,
         window_size_ms: int,
-        max_bytes: int = RECENT_BYTES,
+        max_bytes: int | None = None,
     ) -> None:
         self.segments = segments
         self.codec = codec
         self.write = write
         self.keeps_key = codec.key_serde.keyable
         self.keeps_value = codec.value_serde.immutable
-        self.max_bytes = max_bytes
-        self.recent = RecentRows(window_size_ms, max_bytes, lambda: segments.live_from_ms)
+        self.max_bytes = RECENT_BYTES if max_bytes is None else max_bytes
+        self.recent = RecentRows(window_size_ms, self.max_bytes, lambda: segments.live_from_ms)
         self._is_loaded = False
 
     def forget(self) -> None:
@@ -67,18 +67,22 @@ class WindowRecords:
 
     def _bound_put(self) -> Callable[[Any, Any, int], None]:
         codec, segments, recent, write = self.codec, self.segments, self.recent, self.write
-        encode_key, encode_value = codec.encode_key, codec.encode_value
+        bare_key = codec.key_serde.bare_serializer(codec.topic)
+        bare_value = codec.value_serde.bare_serializer(codec.topic)
         keeps_key, keeps_value = self.keeps_key, self.keeps_value
         add = recent.add
 
         def put(key: Any, value: Any, timestamp: int) -> None:
-            raw_key = encode_key(key)
             if value is None:
-                write(raw_key, timestamp, None, timestamp)
+                write(codec.encode_key(key), timestamp, None, timestamp)
                 return
             if not self._is_loaded:
                 self._load()
-            raw_value = encode_value(value)
+            try:
+                raw_key, raw_value = bare_key(key), bare_value(value)
+            except Exception:
+                # The same with an error that says what is wrong.
+                raw_key, raw_value = codec.encode_key(key), codec.encode_value(value)
             write(raw_key, timestamp, raw_value, timestamp)
             if timestamp >= segments.live_from_ms:
                 add(

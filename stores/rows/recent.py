@@ -30,7 +30,7 @@ class RecentRows:
     Rows of one start stay in the order they were added in. One thread uses it.
 
     Args:
-        reach_ms: how far apart the ends of a read are, about; a read looks at six spans at most.
+        reach_ms: how far apart the ends of a read are, about; a read looks at four spans at most.
         max_bytes: how much is kept, as the caller weighs it.
         live_from: tells below which start rows are expired; they go when a span begins.
 
@@ -44,7 +44,7 @@ class RecentRows:
 
     def __init__(self, reach_ms: int, max_bytes: int, live_from: Callable[[], int]) -> None:
         self.complete_from_ms = 0
-        self._interval_ms = max(reach_ms // 4, 1)
+        self._interval_ms = max(reach_ms // 2, 1)
         self._max_bytes = max_bytes
         self._live_from = live_from
         self._spans: dict[int, dict[Hashable, list[StartAndValue]]] = {}

@@ -40,6 +40,7 @@ from thalweg.stores.formats import (
     decode_window_key,
     encode_window_key,
     pack_int64,
+    pack_window_suffix,
 )
 from thalweg.stores.rows.contract import Change, ExpiringRowStore, Row
 from thalweg.stores.windowed import FOREVER_MS
@@ -94,6 +95,8 @@ class SegmentedRows:
         self._rows_until_ms = _NO_TIME_MS
         self._live_from_ms = 0
         self._accepted_from_ms = 0
+        # No segment expires before a put at this start.
+        self._next_expiry_ms = 0
         self._keeps_expired = keeps_expired
         self._applied_from_ms = 0, 0
         self._seen_applies = 0
@@ -126,7 +129,7 @@ class SegmentedRows:
             The number the row has among its duplicates, 0 in stores that keep none.
         """
         if self.retain_duplicates:
-            return self._put_duplicate(key, start_ms, value)
+            return self.put_duplicate(key, start_ms, value)
         self.put_row(self.row_key(key, start_ms), start_ms, value)
         return 0
 
@@ -136,25 +139,32 @@ class SegmentedRows:
             # What expired since goes with the next `apply`, and is not read otherwise until then.
             self.rows.put(row_key, value)
 
-    def _put_duplicate(self, key: bytes, start_ms: int, value: bytes | None) -> int:
-        in_memory = self._starts is not None
+    def put_duplicate(self, key: bytes, start_ms: int, value: bytes | None) -> int:
+        """Writes as `put`, in a store that keeps duplicates."""
+        starts = self._starts
         if value is None:
-            if in_memory:
+            if starts is not None:
                 self._observes(start_ms)
             return self._seqnum
         # The JVM's stores differ: on disk a dropped put takes a number, in memory it does not.
-        if not in_memory:
+        if starts is None:
+            self._seqnum = (self._seqnum + 1) & _LARGEST_SEQNUM
+        if start_ms > self.observed_ms:
+            self._observe(start_ms)
+        if start_ms < self._accepted_from_ms:
+            self._expired()
+            return self._seqnum
+        if starts is not None:
+            self._note_start(start_ms)
             self._count()
-        if self._observes(start_ms):
-            if in_memory:
-                self._count()
-            segment = pack_int64(start_ms // self._interval_ms)
-            row_key = segment + key + _suffix.pack(start_ms, self._seqnum)
+        segment = pack_int64(start_ms // self._interval_ms)
+        row_key = segment + key + pack_window_suffix(start_ms, self._seqnum)
+        if self._may_collide:
             # Numbers begin anew when a store is opened again: leave the old rows alone.
-            while self._may_collide and self.rows.get(row_key) is not None:
+            while self.rows.get(row_key) is not None:
                 self._count()
-                row_key = segment + key + _suffix.pack(start_ms, self._seqnum)
-            self.rows.put(row_key, value)
+                row_key = segment + key + pack_window_suffix(start_ms, self._seqnum)
+        self.rows.put(row_key, value)
         return self._seqnum
 
     def _count(self) -> None:
@@ -178,13 +188,18 @@ class SegmentedRows:
             starts.add(start_ms)
 
     def _observe(self, start_ms: int) -> None:
-        self._applied()
+        if self._keeps_expired:
+            self._applied()
         self.observed_ms = start_ms
-        self._rows_until_ms = max(self._rows_until_ms, start_ms)
+        if start_ms > self._rows_until_ms:
+            self._rows_until_ms = start_ms
         self._live_from_ms = start_ms - self._retention_ms + 1
+        if start_ms < self._next_expiry_ms:
+            return
         starts, interval = self._starts, self._interval_ms
         if starts is None:
             oldest_segment = (start_ms - self._retention_ms) // interval
+            self._next_expiry_ms = (oldest_segment + 1) * interval + self._retention_ms
         else:
             oldest_segment = self._live_from_ms
         accepted_from = max(oldest_segment, 0) * interval

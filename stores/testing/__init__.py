@@ -1,7 +1,7 @@
 """Public conformance suites: proof that anyone's backend keeps the contracts of `stores`.
 
-`ByteStoreSuite` is for backends, `KeyValueStoreSuite` and `WindowStoreSuite` are for typed
-stores, whatever layers they have; `RecordingHost` is the task such a store is opened in.
+`ByteStoreSuite` is for backends, `KeyValueStoreSuite`, `WindowStoreSuite` and `ListStoreSuite` are for
+typed stores, whatever layers they have; `RecordingHost` is the task such a store is opened in.
 
 Needs pytest and hypothesis, which the distribution itself does not.
 """
@@ -11,11 +11,13 @@ from __future__ import annotations
 from thalweg.stores.testing.byte_store import ByteStoreSuite
 from thalweg.stores.testing.host import LoggedChange, RecordingHost
 from thalweg.stores.testing.key_value import KeyValueStoreSuite
+from thalweg.stores.testing.lists import ListStoreSuite
 from thalweg.stores.testing.window import WindowStoreSuite
 
 __all__ = [
     "ByteStoreSuite",
     "KeyValueStoreSuite",
+    "ListStoreSuite",
     "LoggedChange",
     "RecordingHost",
     "WindowStoreSuite",

@@ -36,11 +36,13 @@ from thalweg.topology.dsl import (
     BufferConfig,
     CogroupedKStream,
     GlobalKTable,
+    JoinWindows,
     KGroupedStream,
     KGroupedTable,
     KStream,
     KTable,
     Materialized,
+    StreamJoined,
     StreamsBuilder,
     Suppressed,
     TimeWindowedCogroupedKStream,
@@ -380,3 +382,37 @@ assert_type(
 )
 assert_type(driver.store("hourly", key=str, value=int, kind="window"), WindowStore[str, int])
 assert_type(driver.store("any"), Any)
+
+
+# Joins of streams.
+lines_by_id = builder.stream("lines", key_serde=serdes.int64, value_serde=serdes.string)
+near = JoinWindows.of_time_difference(timedelta(seconds=1), grace=5)
+assert_type(
+    orders.join(lines_by_id, lambda order, line: order + line.encode(), near), KStream[int, bytes]
+)
+assert_type(
+    orders.join(lines_by_id, lambda key, order, line: (key, order, line), near),
+    KStream[int, tuple[int, bytes, str]],
+)
+assert_type(
+    orders.left_join(lines_by_id, lambda order, line: (order, line), near),
+    KStream[int, tuple[bytes, str | None]],
+)
+assert_type(
+    orders.outer_join(lines_by_id, lambda order, line: (order, line), near),
+    KStream[int, tuple[bytes | None, str | None]],
+)
+assert_type(
+    orders.outer_join(
+        lines_by_id,
+        lambda key, order, line: len(order or b"") + key,
+        near,
+        joined=StreamJoined(
+            name="n",
+            key_serde=serdes.int64,
+            value_serde=serdes.bytes,
+            other_value_serde=serdes.string,
+        ),
+    ),
+    KStream[int, int],
+)

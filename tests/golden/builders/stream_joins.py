@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tests.golden.builders.registry import I, S, dsl_case
+from tests.golden.builders.process import Tag
+from tests.golden.builders.registry import I, L, S, dsl_case
 from tests.golden.java import cat, first, plus
 from thalweg.topology.dsl import JoinWindows, StreamJoined, StreamsBuilder
 
@@ -39,6 +40,18 @@ def joinss_outer_close(b: StreamsBuilder) -> None:
 def joinss_outer_grace_sample(b: StreamsBuilder) -> None:
     left, right = b.stream("l"), b.stream("r")
     left.outer_join(right, cat, JoinWindows.of_time_difference(100, 10)).to("out")
+
+
+@dsl_case
+def joinss_inner(b: StreamsBuilder) -> None:
+    left, right = b.stream("l"), b.stream("r")
+    left.join(right, cat, JoinWindows.of_time_difference(10, 5)).to("out")
+
+
+@dsl_case
+def joinss_left(b: StreamsBuilder) -> None:
+    left, right = b.stream("l"), b.stream("r")
+    left.left_join(right, cat, JoinWindows.of_time_difference(10, 5)).to("out")
 
 
 @dsl_case
@@ -86,6 +99,14 @@ def joinss_named(b: StreamsBuilder) -> None:
 
 
 @dsl_case
+def joinss_outer_inmemory(b: StreamsBuilder) -> None:
+    left, right = b.stream("l"), b.stream("r")
+    windows = JoinWindows.of_time_difference(10, 5)
+    joined: StreamJoined[str, str, str] = StreamJoined(store="memory", logging=False)
+    left.outer_join(right, cat, windows, joined=joined).to("out")
+
+
+@dsl_case
 def joinss_outer_throttled(b: StreamsBuilder) -> None:
     left, right = b.stream("l"), b.stream("r")
     left.outer_join(right, cat, JoinWindows.of_time_difference(10, 5)).to("out")
@@ -107,6 +128,12 @@ def joinss_self(b: StreamsBuilder) -> None:
 @dsl_case
 def joinss_self_optimized(b: StreamsBuilder) -> None:
     joinss_self(b)
+
+
+@dsl_case
+def joinss_self_optimized_asymmetric(b: StreamsBuilder) -> None:
+    stream = b.stream("in")
+    stream.join(stream, cat, JoinWindows.of_time_difference(3, 5).after(9)).to("out")
 
 
 @dsl_case
@@ -144,6 +171,30 @@ def nulls_joinss_inner_repartition(b: StreamsBuilder) -> None:
     mapped = left.map(lambda k, v: (k, v))
     windows = JoinWindows.of_time_difference(20)
     mapped.join(right.map(lambda k, v: (k, v)), cat, windows).to("out")
+
+
+# -- shared repartitions ---------------------------------------------------------------------
+
+
+@dsl_case
+def opt_merge_join(b: StreamsBuilder) -> None:
+    stream = b.stream("in", name="src")
+    mapped = stream.map(lambda k, v: (first(v), v), name="mapper")
+    doubled = mapped.filter(lambda k, v: k == "b", name="flt").map_values(
+        lambda v: plus(v, v), name="mv"
+    )
+    doubled.process(Tag, name="tag")
+    counts = mapped.group_by_key(name="cnt-rep").count("cnt")
+    counts.to_stream().to("counts", key_serde=S, value_serde=L)
+    others = mapped.filter(lambda k, v: k != "c")
+    reduced = others.group_by_key().reduce(lambda x, y: plus(x, y), "red")
+    reduced.to_stream().to("reduced")
+    table = b.table("t")
+    mapped.join(table, cat).to("joined")
+    joined = StreamJoined(key_serde=S, value_serde=S, other_value_serde=L, store_name="js")
+    windows = JoinWindows.of_time_difference(20)
+    only_a = mapped.filter(lambda k, v: k == "a")
+    only_a.join(counts.to_stream(), cat, windows, joined=joined).to("windowed")
 
 
 # -- names -----------------------------------------------------------------------------------
@@ -186,6 +237,11 @@ def naming_join_twice(b: StreamsBuilder) -> None:
 
 
 @dsl_case
+def naming_join_twice_optimized(b: StreamsBuilder) -> None:
+    naming_join_twice(b)
+
+
+@dsl_case
 def naming_copartition(b: StreamsBuilder) -> None:
     x, y, z = b.stream("a"), b.stream("b"), b.stream("c")
     windows = JoinWindows.of_time_difference(10)
@@ -194,3 +250,8 @@ def naming_copartition(b: StreamsBuilder) -> None:
     b.stream("d").join(b.table("e"), cat).to("o2")
     fixed = b.stream("f").repartition("fixed", partitions=6)
     fixed.join(b.stream("g").select_key(lambda k, v: v), cat, windows).to("o3")
+
+
+@dsl_case
+def naming_copartition_optimized(b: StreamsBuilder) -> None:
+    naming_copartition(b)

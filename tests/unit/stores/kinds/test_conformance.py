@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 from thalweg.stores.builders import (
     StoreBuilder,
     key_value_store,
+    list_store,
     versioned_store,
     window_store,
 )
 from thalweg.stores.serde import Serde, serdes
 from thalweg.stores.testing.host import RecordingHost
 from thalweg.stores.testing.key_value import KeyValueStoreSuite
+from thalweg.stores.testing.lists import ListStoreSuite
 from thalweg.stores.testing.versioned import HISTORY_MS, VersionedStoreSuite
 from thalweg.stores.testing.versioned import SEGMENT_INTERVAL_MS as VERSIONS_INTERVAL_MS
 from thalweg.stores.testing.window import (
@@ -114,6 +116,7 @@ WINDOW = window_store(
     segment_interval_ms=SEGMENT_INTERVAL_MS,
 )
 
+LIST = list_store("st", serdes.string, serdes.int64)
 VERSIONED = versioned_store(
     "st", HISTORY_MS, serdes.string, serdes.int64, segment_interval=VERSIONS_INTERVAL_MS
 )
@@ -125,6 +128,9 @@ for stack in stacks():
     ):
         name = f"{stack.test_name}{ending}"
         globals()[name] = suite_of(suite, stack.describe(plain), name)
+    if not stack.is_timestamped:  # lists have neither a cache nor timestamps
+        name = f"{stack.test_name}List"
+        globals()[name] = suite_of(ListStoreSuite, stack.describe(LIST), name)
 for stack in (Stack(True, in_memory, is_logged, False) for in_memory, is_logged in PLACES):
     name = f"{stack.test_name}Versioned"
     globals()[name] = suite_of(VersionedStoreSuite, stack.describe(VERSIONED), name)
