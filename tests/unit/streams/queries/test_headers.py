@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
 from tests.unit.streams import running
 from tests.unit.streams.running import Log
@@ -34,7 +33,6 @@ from thalweg import (
     timestamped_key_value_store_with_headers,
     timestamped_window_store_with_headers,
 )
-from thalweg.streams.cli import cli
 
 SIZE_MS = 10
 HEADERS: list[tuple[str, bytes | None]] = [("h", b"1"), ("raw", b"\xff"), ("none", None)]
@@ -125,7 +123,7 @@ def test_a_row_without_a_time_is_no_record(app: App) -> None:
     assert unknown.failure is FailureReason.UNKNOWN_QUERY_TYPE
 
 
-def test_over_http_and_on_the_command_line(app: App) -> None:
+def test_over_http_and_on_the_command_line(app: App, query: Callable[..., Any]) -> None:
     def get(path: str, **parameters: Any) -> Any:
         page = httpx.get(f"http://{app.endpoint}{path}", params=parameters)
         assert page.status_code == 200, page.text
@@ -143,5 +141,5 @@ def test_over_http_and_on_the_command_line(app: App) -> None:
     }
     rows = get("/queries/rows/timestamped-range-with-headers")["partitions"]["0"]["rows"]
     assert rows[0] == row
-    result = CliRunner().invoke(cli, ["query", "--url", f"http://{app.endpoint}", "rows"])
+    result = query(app, "rows")
     assert result.stdout == "key\tvalue\na\tx\nb\tz\n"
