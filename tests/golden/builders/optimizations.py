@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from tests.golden.builders.naming import naming_aggregations, naming_tables
-from tests.golden.builders.process import Tag
 from tests.golden.builders.registry import L, S, different_case, dsl_case
-from tests.golden.builders.stream_joins import naming_copartition, naming_join_twice
 from tests.golden.java import cat, first, length, plus
 from thalweg.topology.dsl import (
-    JoinWindows,
     KStream,
     Materialized,
-    StreamJoined,
     StreamsBuilder,
     TimeWindows,
 )
@@ -108,35 +104,6 @@ def opt_merge_chain_refused(b: StreamsBuilder) -> None:
 
 
 @dsl_case
-def opt_merge_join(b: StreamsBuilder) -> None:
-    mapped = b.stream("in", name="src").map(lambda k, v: (first(v), v), name="mapper")
-    doubled = mapped.filter(lambda k, v: k == "b", name="flt").map_values(
-        lambda v: plus(v, v), name="mv"
-    )
-    doubled.process(Tag, name="tag")
-    counts = mapped.group_by_key(name="cnt-rep").count("cnt")
-    counts.to_stream().to("counts", key_serde=S, value_serde=L)
-    reduced = mapped.filter(lambda k, v: k != "c").group_by_key()
-    reduced.reduce(lambda x, y: plus(x, y), "red").to_stream().to("reduced")
-    table = b.table("t")
-    mapped.join(table, cat).to("joined")
-    joined = StreamJoined(key_serde=S, value_serde=S, other_value_serde=L, store_name="js")
-    windows = JoinWindows.of_time_difference(20)
-    only_a = mapped.filter(lambda k, v: k == "a")
-    only_a.join(counts.to_stream(), cat, windows, joined=joined).to("windowed")
-
-
-@dsl_case
-def naming_copartition_optimized(b: StreamsBuilder) -> None:
-    naming_copartition(b)
-
-
-@dsl_case
-def naming_join_twice_optimized(b: StreamsBuilder) -> None:
-    naming_join_twice(b)
-
-
-@dsl_case
 def naming_aggregations_optimized(b: StreamsBuilder) -> None:
     naming_aggregations(b)
 
@@ -144,9 +111,3 @@ def naming_aggregations_optimized(b: StreamsBuilder) -> None:
 @dsl_case
 def naming_tables_optimized(b: StreamsBuilder) -> None:
     naming_tables(b)
-
-
-@dsl_case
-def joinss_self_optimized_asymmetric(b: StreamsBuilder) -> None:
-    stream = b.stream("in")
-    stream.join(stream, cat, JoinWindows.of_time_difference(3, 5).after(9)).to("out")
