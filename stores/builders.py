@@ -29,6 +29,7 @@ from thalweg.stores.directory import STORES_DIRECTORY
 from thalweg.stores.durations import Duration, to_ms
 from thalweg.stores.kinds.key_value import KeyValueSpec
 from thalweg.stores.kinds.list import ListSpec
+from thalweg.stores.kinds.session import SessionSpec
 from thalweg.stores.kinds.typed import StoreSpec
 from thalweg.stores.kinds.versioned import VersionedSpec
 from thalweg.stores.kinds.window import WindowSpec
@@ -438,6 +439,45 @@ def timestamped_window_store_with_headers(
     spec = plain.spec.with_headers()
     assert isinstance(spec, WindowSpec)
     return replace(plain, spec=replace(spec, header_rows=rows))
+
+
+def session_store(
+    name: str,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    retention_ms: Duration,
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a map from keys and sessions to values.
+
+    Args:
+        name: the store's name.
+        key_serde: how keys are written; None for the application's default.
+        value_serde: how values are written.
+        retention_ms: how long sessions are kept: those whose end is older than the newest end
+            by it are gone. A timedelta or milliseconds.
+        in_memory: keep rows in memory only; they are restored from the changelog.
+
+    Raises:
+        ValueError: the retention is negative.
+
+    Example:
+        >>> visits = session_store("visits", serdes.string, serdes.int64, retention_ms=3_600_000)
+    """
+    retention = to_ms(retention_ms)
+    if retention < 0:
+        message = f"retention_ms of store '{name}' must not be negative, got {retention}"
+        raise ValueError(message)
+    return StoreBuilder(
+        name=name,
+        spec=SessionSpec(
+            retention_ms=retention, segment_interval_ms=default_segment_interval_ms(retention)
+        ),
+        backend="memory" if in_memory else "rocks",
+        key_serde=key_serde,
+        value_serde=value_serde,
+    )
 
 
 _SECOND_MS: Final = 1_000

@@ -26,13 +26,13 @@ from thalweg.stores.api import Log
 from thalweg.stores.formats import pack_int64, pack_window_suffix
 from thalweg.stores.record import CurrentRecord, HeaderList, headers_of
 from thalweg.stores.row_format import RowFormat, headers_beside, stamped
-from thalweg.stores.rows.segments import SEGMENT_BYTES
+from thalweg.stores.rows.timed import SEGMENT_BYTES
 
 Write: TypeAlias = Callable[[Any, bytes, bytes | None, int], None]
 """Writes a row: (entry key, stored key, value or None to delete, timestamp).
 
-The entry key is what a cache finds the row by; of window stores its second part is the window's
-start. Other kinds do not look at it.
+The entry key is what a cache finds the row by; of window and session stores its second part is
+the time of the row. Other kinds do not look at it.
 """
 
 DuplicateWrite: TypeAlias = Callable[[bytes, int, bytes | None, int], None]
@@ -143,12 +143,12 @@ def window_write(
     *,
     row_format: RowFormat,
 ) -> Write:
-    """Returns the write of a window store without duplicates, by the row's key.
+    """Returns the write of a window store without duplicates, or of a session store.
 
     A write is logged even if the store below drops it because it came too late.
 
     Args:
-        put: writes a row below: (row key as in `stores.rows.segments`, window start, value).
+        put: writes a row below: (row key as in `stores.rows`, time of the row, value).
         log: appends to the changelog; None where the store has none.
         current: tells the time of the record being processed.
         row_format: what stands beside the value in a row.
@@ -182,6 +182,17 @@ def window_write(
             log(row_key[SEGMENT_BYTES:], value, current.timestamp, None)
 
     return log_row
+
+
+def key_first(log: Log, logged_key: Callable[[bytes], bytes]) -> Log:
+    """Returns the log of a store whose rows stand by time first: it is logged by key first.
+
+    Args:
+        log: appends to the changelog.
+        logged_key: turns what a row stands under, without its segment, into what it is logged
+            under.
+    """
+    return lambda key, value, timestamp, headers: log(logged_key(key), value, timestamp, headers)
 
 
 def duplicates_write(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         StoreBuilder,
         key_value_store,
         lru_store,
+        session_store,
         timestamped_key_value_store,
         timestamped_key_value_store_with_headers,
         timestamped_window_store,
@@ -47,7 +48,12 @@ if TYPE_CHECKING:
         RecordMetadata,
     )
     from thalweg.stores.serde import Serde, serdes
+    from thalweg.stores.session_faces import (
+        ReadOnlySessionStore,
+        SessionStore,
+    )
     from thalweg.stores.windowed import (
+        SessionWindow,
         TimeWindow,
         UnlimitedWindow,
         Window,
@@ -135,15 +141,25 @@ if TYPE_CHECKING:
     from thalweg.streams.worker.progress import Progress
     from thalweg.topology.dsl.branched import BranchedKStream
     from thalweg.topology.dsl.builder import StreamsBuilder
-    from thalweg.topology.dsl.cogrouped import CogroupedKStream, TimeWindowedCogroupedKStream
+    from thalweg.topology.dsl.cogrouped import (
+        CogroupedKStream,
+        SessionWindowedCogroupedKStream,
+        TimeWindowedCogroupedKStream,
+    )
     from thalweg.topology.dsl.global_table import GlobalKTable
-    from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
+    from thalweg.topology.dsl.grouped import KGroupedStream
+    from thalweg.topology.dsl.grouped_table import KGroupedTable
     from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
     from thalweg.topology.dsl.options import Materialized
+    from thalweg.topology.dsl.session_windowed import SessionWindowedKStream
     from thalweg.topology.dsl.stream import KStream
     from thalweg.topology.dsl.suppress import BufferConfig, Suppressed
     from thalweg.topology.dsl.table import KTable, ValueTransformer
+    from thalweg.topology.dsl.windowed import TimeWindowedKStream
     from thalweg.topology.dsl.windows import (
+        EmitStrategy,
+        SessionWindows,
+        SlidingWindows,
         TimeWindows,
         UnlimitedWindows,
         WindowedStreamPartitioner,
@@ -194,6 +210,7 @@ __all__ = [
     "DeadLetter",
     "DecodeError",
     "DeserializationError",
+    "EmitStrategy",
     "EncodeError",
     "ErrorContext",
     "FailureReason",
@@ -234,6 +251,7 @@ __all__ = [
     "QueryResult",
     "RangeQuery",
     "ReadOnlyKeyValueStore",
+    "ReadOnlySessionStore",
     "ReadOnlyVersionedKeyValueStore",
     "ReadOnlyWindowStore",
     "Record",
@@ -244,6 +262,12 @@ __all__ = [
     "Serde",
     "SerdeError",
     "SerializationError",
+    "SessionStore",
+    "SessionWindow",
+    "SessionWindowedCogroupedKStream",
+    "SessionWindowedKStream",
+    "SessionWindows",
+    "SlidingWindows",
     "State",
     "StateQueryResult",
     "StorageError",
@@ -312,6 +336,7 @@ __all__ = [
     "read_topic",
     "retry_or_fail",
     "serdes",
+    "session_store",
     "timestamped_key_value_store",
     "timestamped_key_value_store_with_headers",
     "timestamped_window_store",
@@ -343,6 +368,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "StoreBuilder",
         "key_value_store",
         "lru_store",
+        "session_store",
         "timestamped_key_value_store",
         "timestamped_key_value_store_with_headers",
         "timestamped_window_store",
@@ -360,7 +386,12 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "Serde",
         "serdes",
     ),
+    "thalweg.stores.session_faces": (
+        "ReadOnlySessionStore",
+        "SessionStore",
+    ),
     "thalweg.stores.windowed": (
+        "SessionWindow",
         "TimeWindow",
         "UnlimitedWindow",
         "Window",
@@ -434,19 +465,18 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.topology.dsl.builder": ("StreamsBuilder",),
     "thalweg.topology.dsl.cogrouped": (
         "CogroupedKStream",
+        "SessionWindowedCogroupedKStream",
         "TimeWindowedCogroupedKStream",
     ),
     "thalweg.topology.dsl.global_table": ("GlobalKTable",),
-    "thalweg.topology.dsl.grouped": (
-        "KGroupedStream",
-        "KGroupedTable",
-        "TimeWindowedKStream",
-    ),
+    "thalweg.topology.dsl.grouped": ("KGroupedStream",),
+    "thalweg.topology.dsl.grouped_table": ("KGroupedTable",),
     "thalweg.topology.dsl.join_windows": (
         "JoinWindows",
         "StreamJoined",
     ),
     "thalweg.topology.dsl.options": ("Materialized",),
+    "thalweg.topology.dsl.session_windowed": ("SessionWindowedKStream",),
     "thalweg.topology.dsl.stream": ("KStream",),
     "thalweg.topology.dsl.suppress": (
         "BufferConfig",
@@ -456,7 +486,11 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "KTable",
         "ValueTransformer",
     ),
+    "thalweg.topology.dsl.windowed": ("TimeWindowedKStream",),
     "thalweg.topology.dsl.windows": (
+        "EmitStrategy",
+        "SessionWindows",
+        "SlidingWindows",
         "TimeWindows",
         "UnlimitedWindows",
         "WindowedStreamPartitioner",

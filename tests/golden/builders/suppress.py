@@ -7,6 +7,8 @@ from tests.golden.java import cat, first
 from thalweg.topology.dsl import (
     BufferConfig,
     KGroupedStream,
+    SessionWindows,
+    SlidingWindows,
     StreamsBuilder,
     Suppressed,
     TimeWindows,
@@ -92,3 +94,15 @@ def cache_suppress(b: StreamsBuilder) -> None:
 def naming_suppress(b: StreamsBuilder) -> None:
     late = b.table("in").suppress(Suppressed.until_time_limit(10))
     late.suppress(Suppressed.until_time_limit(10, name="sup")).to_stream().to("out")
+
+
+@dsl_case
+def suppress_session(b: StreamsBuilder) -> None:
+    counts = _grouped(b).windowed_by(SessionWindows.of_inactivity_gap(8, 4)).count()
+    counts.suppress(Suppressed.until_window_closes()).to_stream().to("out")
+
+
+@dsl_case
+def suppress_sliding(b: StreamsBuilder) -> None:
+    counts = _grouped(b).windowed_by(SlidingWindows.of_time_difference(10, 5)).count()
+    counts.suppress(Suppressed.until_window_closes()).to_stream().to("out")
