@@ -17,6 +17,7 @@ from thalweg.streams.queries.kinds.key_value import (
     TimestampedKeyValueKind,
 )
 from thalweg.streams.queries.kinds.kind import Faces, RowsAsked, StoreKind, Target
+from thalweg.streams.queries.kinds.session import SessionKind
 from thalweg.streams.queries.kinds.versioned import VersionedKind
 from thalweg.streams.queries.kinds.window import HeadersWindowKind, WindowKind
 from thalweg.streams.queries.state_queries import Query
@@ -103,6 +104,7 @@ for _kind in (
     HeadersKeyValueKind(),
     WindowKind(),
     HeadersWindowKind(),
+    SessionKind(),
     VersionedKind(),
 ):
     add_kind(_kind)

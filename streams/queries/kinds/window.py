@@ -260,7 +260,13 @@ class _WindowScan:
         self._keys = keys
         self._paging = paging
         self._is_one_key = is_one_key
-        self._span_ms = 1 if is_one_key else segment_ms(builder)
+        # Rows that stand by time first do so where all keys are scanned.
+        spec = builder.spec
+        assert isinstance(spec, WindowSpec)
+        is_by_time = spec.is_time_first and keys == (None, None)
+        # Stores in memory keep each start as a segment of its own: see stores.rows.timed.
+        is_in_segments = builder.backend == "rocks" and not is_one_key and not is_by_time
+        self._span_ms = spec.segment_interval_ms if is_in_segments else 1
         self._times = self._behind_cursor(*times)
 
     def _behind_cursor(self, from_ms: int, to_ms: int) -> tuple[int, int]:
@@ -289,11 +295,3 @@ class _WindowScan:
             return start
         segment = pack_int64(windowed.window.start_ms // self._span_ms)
         return segment + self._encode(windowed.key) + start
-
-
-def segment_ms(builder: StoreBuilder) -> int:
-    """Returns the span of time in which the rows of a window store are ordered by key."""
-    # Stores in memory keep each start as a segment of its own: see stores.rows.segments.
-    spec = builder.spec
-    assert isinstance(spec, WindowSpec)
-    return spec.segment_interval_ms if builder.persistent else 1
