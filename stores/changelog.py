@@ -107,7 +107,7 @@ def _write_with_headers(
 
     def log_with_headers(_entry_key: Any, key: bytes, value: bytes | None, timestamp: int) -> None:
         put(key, None if value is None else pack(value, timestamp))
-        log(key, value, timestamp, logged_headers(value, timestamp, current))
+        log(key, value, int(timestamp), logged_headers(value, timestamp, current))
 
     return log_with_headers
 
@@ -225,18 +225,18 @@ def duplicates_write(
 
     def write(key: bytes, start_ms: int, value: bytes | None, timestamp: int) -> None:
         nonlocal seqnum
-        headers = None
+        headers, logged_at = None, timestamp
         if is_of_record:
             headers = headers_of(current.origin)
             timestamp = stamped(timestamp, headers)
         elif has_headers:
-            headers = logged_headers(value, timestamp, current)
+            headers, logged_at = logged_headers(value, timestamp, current), int(timestamp)
         number = put(key, start_ms, None if value is None else pack(value, timestamp))
         if log is not None:
             # Never behind the store's own number, which goes on from what was restored.
             seqnum = seqnum + 1 & _LARGEST_SEQNUM
             if number > seqnum:
                 seqnum = number
-            log(key + pack_window_suffix(start_ms, seqnum), value, timestamp, headers)
+            log(key + pack_window_suffix(start_ms, seqnum), value, logged_at, headers)
 
     return write

@@ -22,6 +22,7 @@ from thalweg.stores.builders import versioned_store
 from thalweg.stores.bytes.files import FilesByteStore
 from thalweg.stores.record import Headers, RecordContext
 from thalweg.stores.serde import Serde, serdes
+from thalweg.stores.session_faces import ReadOnlySessionStore, SessionStore
 from thalweg.stores.windowed import Windowed
 from thalweg.streams.app import App
 from thalweg.streams.queries.state_queries import (
@@ -337,6 +338,10 @@ def stores(app: App) -> None:
     )
     assert_type(app.store("orders", key=int, value=Order), ReadOnlyKeyValueStore[int, Order])
     assert_type(app.store("any"), Any)
+    visits = app.store("visits", key=str, value=int, kind="session")
+    assert_type(visits, ReadOnlySessionStore[str, int])
+    rates = app.store("rates", key=str, value=float, kind="versioned")
+    assert_type(rates.get("eur", as_of=5), VersionedRecord[float] | None)
     one = app.query("counts", KeyQuery[str, int]("a"))
     assert_type(one, StateQueryResult[int | None])
     assert_type(one.partitions[0].value, int | None)
@@ -379,12 +384,18 @@ own = Materialized[str, int](
 )
 assert_type(own, Materialized[str, int])
 
+
 assert_type(driver.store("counts", key=str, value=int), KeyValueStore[str, int])
 assert_type(
     driver.store("counts", key=str, value=int, timestamped=True),
     KeyValueStore[str, ValueAndTimestamp[int]],
 )
 assert_type(driver.store("hourly", key=str, value=int, kind="window"), WindowStore[str, int])
+assert_type(driver.store("visits", key=str, value=int, kind="session"), SessionStore[str, int])
+assert_type(
+    driver.store("rates", key=str, value=float, kind="versioned"),
+    VersionedKeyValueStore[str, float],
+)
 assert_type(driver.store("any"), Any)
 
 
