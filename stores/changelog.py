@@ -142,6 +142,7 @@ def duplicates_write(
     current: CurrentRecord,
     *,
     pack: Callable[[bytes, int], bytes],
+    is_taken: Callable[[bytes, int, int], bool],
     with_headers: bool = False,
 ) -> DuplicateWrite:
     """Returns the write of a window store that keeps duplicates, by the user's key.
@@ -154,6 +155,7 @@ def duplicates_write(
         log: appends to the changelog; None where the store has none.
         current: tells the headers of the record being processed.
         pack: lays out a row of a value and its timestamp.
+        is_taken: tells whether a row of an earlier run has a key, start and number.
         with_headers: whether a change is logged with the headers of the record.
     """
     seqnum = 0
@@ -166,6 +168,10 @@ def duplicates_write(
             seqnum = seqnum + 1 & _LARGEST_SEQNUM
             if number > seqnum:
                 seqnum = number
+            if value is None or number != seqnum:
+                # Numbers begin anew with each run, and must not hit what an earlier one has logged.
+                while is_taken(key, start_ms, seqnum):
+                    seqnum = seqnum + 1 & _LARGEST_SEQNUM
             headers = headers_of(current.origin) if with_headers else None
             log(key + pack_window_suffix(start_ms, seqnum), value, timestamp, headers)
 

@@ -14,13 +14,8 @@ from typing import Any, Final, Protocol
 
 from thalweg.stores.api import StoreHost, ValueAndTimestamp
 from thalweg.stores.errors import DeserializationError, SerializationError
-from thalweg.stores.formats import (
-    TIMESTAMP_BYTES,
-    decode_value_and_timestamp,
-    encode_headers,
-    headers_size,
-    pack_int64,
-)
+from thalweg.stores.formats import TIMESTAMP_BYTES, decode_value_and_timestamp, pack_int64
+from thalweg.stores.header_formats import split_row, timed_prefix
 from thalweg.stores.record import RawRecord, headers_of, wrong_timestamp
 from thalweg.stores.rows.contract import Change
 from thalweg.stores.serde import Half, Serde, SerdeHint, bytes_of
@@ -190,7 +185,7 @@ class HeadersRowCodec(RowCodec):
 
     def pack(self, value: bytes, timestamp: int) -> bytes:
         """Returns the row of a value, with the headers of the record being processed."""
-        return encode_headers(self.current.headers()) + pack_int64(timestamp) + value
+        return timed_prefix(self.current.headers(), timestamp) + value
 
     def restored(self, batch: Iterable[RawRecord]) -> Iterator[Change]:
         """Yields the rows that records of the changelog stand for, in the order of the log."""
@@ -198,12 +193,12 @@ class HeadersRowCodec(RowCodec):
             if key is not None:
                 row = None
                 if value is not None:
-                    row = encode_headers(headers_of(origin)) + pack_int64(timestamp) + value
+                    row = timed_prefix(headers_of(origin), timestamp) + value
                 yield key, row
 
     def value_of(self, row: bytes) -> bytes:
         """Returns the bytes of a row's value."""
-        return row[headers_size(row) + TIMESTAMP_BYTES :]
+        return split_row(row)[1]
 
     def unpack(self, row: bytes) -> Pair:
         """Returns the (value, timestamp) of a row; users of the store see no timestamp."""

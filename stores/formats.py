@@ -12,9 +12,6 @@ are big endian and signed; `‖` means "followed by"::
       read only                     … ‖ is_latest(1) ‖ 03, 04, 05 for the same three
     unmatched record (joins), key   timestamp(8) ‖ side(1: 1 is the left one) ‖ key
       its values, a list            01 ‖ count(4) ‖ {length(4) ‖ side(1) ‖ value}, count times
-    value with headers (in memory)  zigzag-varint(length of headers) ‖ headers ‖ timestamp(8) ‖ value
-      headers, if any               count ‖ {length ‖ name ‖ length, -1 for None ‖ value}, count
-                                    times; all numbers zigzag-varints
     offset metadata (commits)       base64 of 02 ‖ partition time(8) ‖ processors' own
       processors' own, if any       count(4) ‖ {length(4) ‖ name ‖ number(8)}, count times
       read only                     base64 of 01 ‖ partition time(8)
@@ -23,7 +20,7 @@ In a changelog a timestamped value stands alone; its timestamp is the record's.
 
 Source: JVM `ValueAndTimestampSerializer`, `WindowKeySchema`, `TimeWindowedSerializer`,
 `ChangedSerializer` (KIP-904), `TimestampedKeyAndJoinSideSerializer`, `LeftOrRightValueSerializer`,
-`ListSerializer`, `ValueTimestampHeadersSerializer` (KIP-1271), `TopicPartitionMetadata` (KIP-695), `ProcessorMetadata`; kafka-streams A14.
+`ListSerializer`, `TopicPartitionMetadata` (KIP-695), `ProcessorMetadata`; kafka-streams A14.
 """
 
 from __future__ import annotations
@@ -242,34 +239,6 @@ def decode_values(data: bytes) -> list[bytes]:
         message = f"a list of values of {len(data)} bytes does not end with its last value"
         raise DeserializationError(message)
     return found
-
-
-def encode_headers(headers: Sequence[tuple[str, bytes | None]] | None) -> bytes:
-    """Lays out the headers in front of a value, with their length."""
-    if not headers:
-        return b"\x00"
-    parts = [_encode_varint(len(headers))]
-    for name, value in headers:
-        raw_name = name.encode()
-        parts += (_encode_varint(len(raw_name)), raw_name)
-        parts += (b"\x01",) if value is None else (_encode_varint(len(value)), value)
-    laid_out = b"".join(parts)
-    return _encode_varint(len(laid_out)) + laid_out
-
-
-def headers_size(data: bytes) -> int:
-    """Returns how many bytes the headers in front of a value take, with their length.
-
-    Raises:
-        DeserializationError: it ends within them.
-    """
-    if data[:1] == b"\x00":
-        return 1
-    length, start = _decode_varint(data, len(data))
-    if not 0 <= length <= len(data) - start:
-        message = f"a value of {len(data)} bytes says that its headers have {length}"
-        raise DeserializationError(message)
-    return start + length
 
 
 def encode_partition_metadata(

@@ -174,6 +174,7 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
                 codec.log,
                 codec.current,
                 pack=codec.pack,
+                is_taken=segments.is_taken,
                 with_headers=logs_headers,
             )
             self.records = WindowRecords(segments, codec, write, window_size_ms)

@@ -102,6 +102,7 @@ class SegmentedRows:
         self._seen_applies = 0
         self._seqnum = 0
         self._may_collide = False
+        self._has_earlier = False
         # Where every start is a segment of its own, scans of a key must not try them all.
         self._starts: SortedList[int] | None = None if rows.persistent else SortedList()
         self._known: set[int] = set()
@@ -115,7 +116,7 @@ class SegmentedRows:
             newest_segment: int = _segment.unpack_from(row_key)[0]
             self._observe(newest_segment * self._interval_ms)
             self._rows_until_ms = (newest_segment + 1) * self._interval_ms - 1
-            self._may_collide = self.retain_duplicates
+            self._may_collide = self._has_earlier = self.retain_duplicates
             break
 
     # -- writing -------------------------------------------------------------------------
@@ -166,6 +167,13 @@ class SegmentedRows:
                 row_key = segment + key + pack_window_suffix(start_ms, self._seqnum)
         self.rows.put(row_key, value)
         return self._seqnum
+
+    def is_taken(self, key: bytes, start_ms: int, number: int) -> bool:
+        """Tells whether a duplicate of an earlier run has that number."""
+        if not self._has_earlier:
+            return False
+        segment = pack_int64(start_ms // self._interval_ms)
+        return self.rows.get(segment + key + pack_window_suffix(start_ms, number)) is not None
 
     def _count(self) -> None:
         self._seqnum = (self._seqnum + 1) & _LARGEST_SEQNUM
@@ -422,6 +430,7 @@ class SegmentedRows:
         Args:
             changes: (window key as in the changelog, value or None), in the log's order.
         """
+        self._has_earlier = True
         batch: list[Change] = []
         for window_key, value in changes:
             key, start_ms, seqnum = decode_window_key(window_key)

@@ -346,3 +346,7 @@ assert_type(
     ),
     KStream[int, int],
 )
+assert_type(
+    orders.left_join(names, lambda order, name: (order, name), grace=timedelta(seconds=1)),
+    KStream[int, tuple[bytes, str | None]],
+)

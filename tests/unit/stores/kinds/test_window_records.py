@@ -140,6 +140,7 @@ def test_a_join_finds_every_live_record(
     @settings(max_examples=60 if in_memory else 15, deadline=None)
     @given(_operations)
     @example([("put", "a", 0, 1), ("put", "a", 0, 2), ("reopen",), ("put", "a", 0, 3)])
+    @example([("put", "", 0, 0), ("reopen",), ("put", "", 0, None), ("restore",)])
     @example([("put", "a", 30, 1), ("commit",), ("put", "a", 29, 2), ("fetch", "a", 0, 60)])
     def behaves(operations: list[tuple[Any, ...]]) -> None:
         with TemporaryDirectory() as directory:
