@@ -90,6 +90,7 @@ class BrokerConnection(Connection):
         self._connections: dict[Address, AIOKafkaConnection] = {}
         self._coordinator: Address | None = None
         self._connecting = asyncio.Lock()
+        self._was_let_in = False
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext | None:
@@ -157,7 +158,7 @@ class BrokerConnection(Connection):
         (host, port), at = address, _shown(address)
         try:
             async with asyncio.timeout(settings.setup_timeout_ms / 1000):
-                return await create_conn(
+                made = await create_conn(
                     host,
                     port,
                     client_id=settings.client_id,
@@ -168,12 +169,17 @@ class BrokerConnection(Connection):
                     sasl_plain_username=settings.username,
                     sasl_plain_password=settings.password,
                 )
+            self._was_let_in = True
+            return made
         except TimeoutError as error:
             raise UnreachableError(
                 f"the broker at {at} does not answer within {settings.setup_timeout_ms} ms"
             ) from error
         except (kafka_errors.KafkaError, OSError, ValueError) as error:
-            raise self._failure(at, error) from error
+            failure = self._failure(at, error)
+            if isinstance(failure, AuthenticationError):
+                failure.was_let_in = self._was_let_in
+            raise failure from error
 
     def _failure(self, at: str, error: Exception) -> RebalanceError:
         settings = self._settings

@@ -136,7 +136,14 @@ class UnreachableError(RebalanceError):
 
 
 class AuthenticationError(RebalanceError):
-    """The broker refuses the credentials, or one side the other's certificate."""
+    """The broker refuses the credentials, or one side the other's certificate.
+
+    Attributes:
+        was_let_in: whether a broker took them before. Then they need not be wrong: a broker that
+            starts may refuse them, too.
+    """
+
+    was_let_in: bool = False
 
 
 class UnsupportedBrokerError(RebalanceError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
-from thalweg.stores.record import CurrentRecord, RawRecord
+from thalweg.stores.record import CurrentRecord, Headers, RawRecord
 from thalweg.stores.updates import Materialized, Pair
 from thalweg.stores.windowed import Windowed, epoch_ms
 
@@ -48,6 +48,41 @@ class ValueAndTimestamp(NamedTuple, Generic[V]):
 
     value: V
     timestamp: int
+
+
+class ValueTimestampHeaders(ValueAndTimestamp[V]):
+    """A stored value, the event time it belongs to, and the headers of its record.
+
+    It is a `ValueAndTimestamp` besides, and can stand wherever one can.
+
+    Attributes:
+        value: the value, never None: a store has no row instead.
+        timestamp: event time in milliseconds.
+        headers: the headers.
+    """
+
+    headers: Headers
+
+    def __new__(
+        cls, value: V, timestamp: int, headers: Headers | None = None
+    ) -> ValueTimestampHeaders[V]:
+        """Makes one; without headers it has none."""
+        made = tuple.__new__(cls, (value, timestamp))
+        made.headers = Headers() if headers is None else headers
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return tuple.__eq__(self, other) is True and self.headers == getattr(
+            other, "headers", Headers()
+        )
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]  # headers can be changed
+
+    def __repr__(self) -> str:
+        return f"ValueTimestampHeaders({self.value!r}, {self.timestamp}, {self.headers!r})"
 
 
 VALID_TO_UNDEFINED: Final = -1
@@ -443,6 +478,10 @@ class TimestampedKeyValueStore(KeyValueStore[K, ValueAndTimestamp[V]]):
     """A key-value store whose rows carry the event time of their value."""
 
 
+class TimestampedKeyValueStoreWithHeaders(KeyValueStore[K, ValueTimestampHeaders[V]]):
+    """A key-value store whose rows carry the event time and the headers of their value."""
+
+
 class ReadOnlyWindowStore(_Readable[Windowed[K], V]):
     """Reads of a window store: rows are found by key and window start.
 
@@ -550,6 +589,10 @@ class WindowStore(StateStore, ReadOnlyWindowStore[K, V]):
 
 class TimestampedWindowStore(WindowStore[K, ValueAndTimestamp[V]]):
     """A window store whose rows carry the event time of their value."""
+
+
+class TimestampedWindowStoreWithHeaders(WindowStore[K, ValueTimestampHeaders[V]]):
+    """A window store whose rows carry the event time and the headers of their value."""
 
 
 class ReadOnlyVersionedKeyValueStore(ABC, Generic[K, V]):

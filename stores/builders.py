@@ -17,14 +17,13 @@ Source: JVM `Stores`, `StoreBuilder`, `WindowedChangelogTopicConfig`; kafka-stre
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, final
+from typing import Any, Final, TypeAlias, final
 
 from thalweg.stores.api import StoreHost, TaskStore
+from thalweg.stores.backends import Backend, checked_backend, is_persistent, open_backend
 from thalweg.stores.bytes.contract import ByteStore
-from thalweg.stores.bytes.memory import MemoryByteStore
-from thalweg.stores.bytes.rocks import RocksByteStore
 from thalweg.stores.codec import RowCodec
 from thalweg.stores.directory import STORES_DIRECTORY
 from thalweg.stores.durations import Duration, to_ms
@@ -33,10 +32,12 @@ from thalweg.stores.kinds.list import ListSpec
 from thalweg.stores.kinds.typed import StoreSpec
 from thalweg.stores.kinds.versioned import VersionedSpec
 from thalweg.stores.kinds.window import WindowSpec
+from thalweg.stores.row_format import HeaderRows, RowFormat
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
 from thalweg.stores.sides import WrappingSerde
 
-Backend = Literal["rocks", "memory"]
+StoreChoice: TypeAlias = Callable[["StoreBuilder"], Backend]
+"""Chooses what keeps the bytes of a store, which is described but for that."""
 
 _MIN_SEGMENT_INTERVAL_MS: Final = 60_000
 
@@ -49,23 +50,27 @@ class StoreBuilder:
     Attributes:
         name: the store's name within its topology.
         spec: what a store of its kind is: all that depends on the kind (`stores.kinds`).
-        backend: what keeps its bytes: "rocks" on disk, or "memory".
+        backend: what keeps its bytes: "rocks", "sqlite", "lmdb" or "files" on disk, "memory", or a
+            `ByteStoreSupplier`; None for a store of the DSL that takes the application's default.
         key_serde: how keys are written; None for the application's default.
         value_serde: how values are written.
         logged: whether changes go to a changelog, from which the store is restored.
         log_config: settings of the changelog topic, by Kafka's names.
         cached: whether updates are held in the record cache until the next commit.
+        takes_dsl_format: whether the setting `dsl_store_format` decides what its rows keep: it is
+            the DSL's own.
         hint: where its serdes are given, for messages.
     """
 
     name: str
     spec: StoreSpec
-    backend: Backend = "rocks"
+    backend: Backend | None = "rocks"
     key_serde: Serde[Any] | None = None
     value_serde: Serde[Any] | None = None
     logged: bool = True
     log_config: Mapping[str, str] = field(default_factory=dict)
     cached: bool = False
+    takes_dsl_format: bool = False
     hint: SerdeHint = field(default=SerdeHint(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -73,7 +78,10 @@ class StoreBuilder:
 
         Raises:
             TypeError: a serde is none.
+            ValueError: nothing can be kept in the backend.
         """
+        if self.backend is not None:
+            checked_backend(self.backend, f"backend of store '{self.name}'")
         for argument in ("key_serde", "value_serde"):
             serde = serde_of(getattr(self, argument), f"{argument} of store '{self.name}'")
             object.__setattr__(self, argument, serde)
@@ -90,9 +98,34 @@ class StoreBuilder:
         return self.spec.kind
 
     @property
+    def row_format(self) -> RowFormat:
+        """What stands beside the value in a row."""
+        return self.spec.row_format
+
+    @property
     def is_timestamped(self) -> bool:
-        """Whether rows carry the event time of their value."""
-        return self.spec.is_timestamped
+        """Whether users see the event time of a value."""
+        return self.spec.row_format.is_timestamped
+
+    @property
+    def persistent(self) -> bool:
+        """Whether its rows outlive the process."""
+        return self.backend is None or is_persistent(self.backend)
+
+    def with_backend(self, backend: Backend) -> StoreBuilder:
+        """Returns the same with its bytes kept elsewhere.
+
+        Example::
+
+            key_value_store("seen", serdes.string, serdes.int64).with_backend("sqlite")
+
+        Args:
+            backend: "rocks", "memory", "sqlite", "lmdb", "files", or a `ByteStoreSupplier`.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        return replace(self, backend=backend)
 
     def with_caching(self) -> StoreBuilder:
         """Returns the same with updates held in the record cache.
@@ -111,6 +144,12 @@ class StoreBuilder:
     def without_caching(self) -> StoreBuilder:
         """Returns the same with every update written at once."""
         return replace(self, cached=False)
+
+    def in_dsl_format(self, *, with_headers: bool) -> StoreBuilder:
+        """Returns the same, with headers in its rows if the setting says so and decides about it."""
+        if not with_headers or not self.takes_dsl_format:
+            return self
+        return replace(self, spec=self.spec.with_headers())
 
     def with_logging(self, config: Mapping[str, str] | None = None) -> StoreBuilder:
         """Returns the same with a changelog.
@@ -157,9 +196,12 @@ class StoreBuilder:
         return self.spec.build(RowCodec(self, host), host, cache, lambda: self._open_backend(host))
 
     def _open_backend(self, host: StoreHost) -> ByteStore:
-        if self.backend == "memory":
-            return MemoryByteStore(self.name)
-        return RocksByteStore(self.name, host.directory / STORES_DIRECTORY / self.name)
+        return open_backend(
+            self.backend or "rocks",
+            self.name,
+            host.directory / STORES_DIRECTORY / self.name,
+            has_changelog=self.logged,
+        )
 
 
 def _or_default(serde: Serde[Any] | None, default: Serde[Any]) -> Serde[Any]:
@@ -202,6 +244,32 @@ def timestamped_key_value_store(
     """Describes a map from keys to values with their event time; see `key_value_store`."""
     plain = key_value_store(name, key_serde, value_serde, in_memory=in_memory)
     return replace(plain, spec=plain.spec.with_timestamps())
+
+
+def timestamped_key_value_store_with_headers(
+    name: str,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    rows: HeaderRows = "headers",
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a map from keys to values with the event time and headers of their record.
+
+        orders = timestamped_key_value_store_with_headers("orders", serdes.string, serdes.bytes)
+
+    Args:
+        name: the store's name.
+        key_serde: how keys are written; None for the application's default.
+        value_serde: how values are written.
+        rows: what a row keeps beside its value: time and headers, or as stores without headers
+            do its time ("timestamped") or nothing ("plain"). The changelog has all of it in
+            either case. A row that was written without headers is read with none, one
+            without its time with -1.
+        in_memory: keep rows in memory only; they are restored from the changelog.
+    """
+    plain = timestamped_key_value_store(name, key_serde, value_serde, in_memory=in_memory)
+    return replace(plain, spec=KeyValueSpec(is_timestamped=True, header_rows=rows))
 
 
 def lru_store(
@@ -339,6 +407,37 @@ def timestamped_window_store(
         in_memory=in_memory,
     )
     return replace(plain, spec=plain.spec.with_timestamps())
+
+
+def timestamped_window_store_with_headers(
+    name: str,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    retention_ms: Duration,
+    window_size_ms: Duration,
+    segment_interval_ms: int | None = None,
+    retain_duplicates: bool = False,
+    rows: HeaderRows = "headers",
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a window store whose values have event time and headers of their record.
+
+    See `window_store`, and `timestamped_key_value_store_with_headers` for `rows`.
+    """
+    plain = window_store(
+        name,
+        key_serde,
+        value_serde,
+        retention_ms=retention_ms,
+        window_size_ms=window_size_ms,
+        segment_interval_ms=segment_interval_ms,
+        retain_duplicates=retain_duplicates,
+        in_memory=in_memory,
+    )
+    spec = plain.spec.with_headers()
+    assert isinstance(spec, WindowSpec)
+    return replace(plain, spec=replace(spec, header_rows=rows))
 
 
 _SECOND_MS: Final = 1_000

@@ -9,8 +9,8 @@ itself. A change that cannot be logged ends the task before anything of it is co
 
 The timestamp is that of the value where rows have one, else the current record's. A
 deletion is logged with the timestamp it is written with: that of the record that deletes.
-No headers: the JVM logs none unless told to keep positions for queries. Stores of joins of
-streams are different: their changes carry the headers of the record, as the JVM's since 4.3.
+Headers are logged only where rows have some: those of the value, or of the record that deletes.
+Stores of joins have those of the record in hand, as in the JVM since 4.3.
 
 Source: JVM `ChangeLoggingKeyValueBytesStore`, `ChangeLoggingTimestampedKeyValueBytesStore`,
 `ChangeLoggingWindowBytesStore`, `ChangeLoggingTimestampedWindowBytesStore`,
@@ -24,7 +24,8 @@ from typing import Any, Final, TypeAlias
 
 from thalweg.stores.api import Log
 from thalweg.stores.formats import pack_int64, pack_window_suffix
-from thalweg.stores.record import CurrentRecord, headers_of
+from thalweg.stores.record import CurrentRecord, HeaderList, headers_of
+from thalweg.stores.row_format import RowFormat, headers_beside, stamped
 from thalweg.stores.rows.segments import SEGMENT_BYTES
 
 Write: TypeAlias = Callable[[Any, bytes, bytes | None, int], None]
@@ -45,7 +46,7 @@ def key_value_write(
     log: Log | None,
     current: CurrentRecord,
     *,
-    timestamped: bool,
+    row_format: RowFormat,
 ) -> Write:
     """Returns the write of a key-value store.
 
@@ -53,9 +54,11 @@ def key_value_write(
         put: writes a row below.
         log: appends to the changelog; None where the store has none.
         current: tells the time of the record being processed.
-        timestamped: whether rows carry the timestamp of their value.
+        row_format: what stands beside the value in a row.
     """
-    if timestamped:
+    if row_format.has_headers:
+        return _write_with_headers(put, log, current, row_format)
+    if row_format.is_timestamped:
 
         def write_timestamped(
             _entry_key: Any, key: bytes, value: bytes | None, timestamp: int
@@ -87,6 +90,41 @@ def key_value_write(
     return log_plain
 
 
+def _write_with_headers(
+    put: Callable[[bytes, bytes | None], None],
+    log: Log | None,
+    current: CurrentRecord,
+    row_format: RowFormat,
+) -> Write:
+    """Returns the write of a key-value store whose values have headers."""
+    pack = row_format.pack
+
+    def write(_entry_key: Any, key: bytes, value: bytes | None, timestamp: int) -> None:
+        put(key, None if value is None else pack(value, timestamp))
+
+    if log is None:
+        return write
+
+    def log_with_headers(_entry_key: Any, key: bytes, value: bytes | None, timestamp: int) -> None:
+        put(key, None if value is None else pack(value, timestamp))
+        log(key, value, timestamp, logged_headers(value, timestamp, current))
+
+    return log_with_headers
+
+
+def logged_headers(
+    value: bytes | None, timestamp: int, current: CurrentRecord
+) -> HeaderList | None:
+    """Returns the headers with which a row is logged that has some.
+
+    Args:
+        value: the value. A deletion has the headers of the record that deletes.
+        timestamp: its time, with its headers.
+        current: the record being processed.
+    """
+    return headers_of(current.origin) if value is None else headers_beside(timestamp)
+
+
 def log_evictions(log: Log | None, current: CurrentRecord) -> Callable[[bytes], None] | None:
     """Returns what logs the rows a plain LRU store forgets, None where nothing is logged."""
     if log is None:
@@ -103,7 +141,7 @@ def window_write(
     log: Log | None,
     current: CurrentRecord,
     *,
-    timestamped: bool,
+    row_format: RowFormat,
 ) -> Write:
     """Returns the write of a window store without duplicates, by the row's key.
 
@@ -113,16 +151,26 @@ def window_write(
         put: writes a row below: (row key as in `stores.rows.segments`, window start, value).
         log: appends to the changelog; None where the store has none.
         current: tells the time of the record being processed.
-        timestamped: whether rows carry the timestamp of their value.
+        row_format: what stands beside the value in a row.
     """
+    pack, timestamped = row_format.pack, row_format.is_timestamped
 
     def put_row(entry_key: Any, row_key: bytes, value: bytes | None, timestamp: int) -> None:
-        if timestamped and value is not None:
-            value = pack_int64(timestamp) + value
-        put(row_key, entry_key[1], value)
+        put(row_key, entry_key[1], None if value is None else pack(value, timestamp))
 
     if log is None:
         return put_row
+
+    if row_format.has_headers:
+
+        def log_with_headers(
+            entry_key: Any, row_key: bytes, value: bytes | None, timestamp: int
+        ) -> None:
+            put(row_key, entry_key[1], None if value is None else pack(value, timestamp))
+            headers = logged_headers(value, timestamp, current)
+            log(row_key[SEGMENT_BYTES:], value, timestamp, headers)
+
+        return log_with_headers
 
     def log_row(entry_key: Any, row_key: bytes, value: bytes | None, timestamp: int) -> None:
         start_ms = entry_key[1]
@@ -141,9 +189,8 @@ def duplicates_write(
     log: Log | None,
     current: CurrentRecord,
     *,
-    pack: Callable[[bytes, int], bytes],
+    row_format: RowFormat,
     is_taken: Callable[[bytes, int, int], bool],
-    with_headers: bool = False,
 ) -> DuplicateWrite:
     """Returns the write of a window store that keeps duplicates, by the user's key.
 
@@ -154,14 +201,21 @@ def duplicates_write(
         put: writes a window row below and returns its seqnum.
         log: appends to the changelog; None where the store has none.
         current: tells the headers of the record being processed.
-        pack: lays out a row of a value and its timestamp.
+        row_format: what stands beside the value in a row.
         is_taken: tells whether a row of an earlier run has a key, start and number.
-        with_headers: whether a change is logged with the headers of the record.
     """
     seqnum = 0
+    pack, has_headers = row_format.pack, row_format.has_headers
+    is_of_record = row_format.takes_headers_of_record
 
     def write(key: bytes, start_ms: int, value: bytes | None, timestamp: int) -> None:
         nonlocal seqnum
+        headers = None
+        if is_of_record:
+            headers = headers_of(current.origin)
+            timestamp = stamped(timestamp, headers)
+        elif has_headers:
+            headers = logged_headers(value, timestamp, current)
         number = put(key, start_ms, None if value is None else pack(value, timestamp))
         if log is not None:
             # Never behind the store's own number, which goes on from what was restored.
@@ -172,7 +226,6 @@ def duplicates_write(
                 # Numbers begin anew with each run, and must not hit what an earlier one has logged.
                 while is_taken(key, start_ms, seqnum):
                     seqnum = seqnum + 1 & _LARGEST_SEQNUM
-            headers = headers_of(current.origin) if with_headers else None
             log(key + pack_window_suffix(start_ms, seqnum), value, timestamp, headers)
 
     return write

@@ -36,11 +36,11 @@ _HASH_END: Final = 18
 _NO_HASH: Final = 0x80
 _LATEST_REGISTRATION: Final = 1
 _PARTITION_BYTES: Final = 4
+_SURE_BYTES: Final = _HASH_END + _PARTITION_BYTES
 
 _length: Final = Struct(">I")
 _pack_length: Final = _length.pack
-_partition: Final = Struct(">i")
-pack_partition: Final = _partition.pack
+pack_partition: Final = Struct(">i").pack
 
 
 def encode_registration(
@@ -55,15 +55,17 @@ def encode_registration(
         partition: the left row's partition by `pack_partition`; None for version 0, which
             readers up to 3.3 know.
     """
-    if partition is None:
-        head = b"\x00" if hashed is not None else b"\x80"
-        partition = b""
-    else:
-        head = b"\x01" if hashed is not None else b"\x81"
-    return b"".join((head, _INSTRUCTIONS[instruction], hashed or b"", primary_key, partition))
+    version, end = (0, b"") if partition is None else (1, partition)
+    if hashed is None:
+        return _STARTS[version | _NO_HASH, instruction] + primary_key + end
+    return _STARTS[version, instruction] + hashed + primary_key + end
 
 
-_INSTRUCTIONS: Final = tuple(bytes((number,)) for number in range(TELL_IF_FOUND + 1))
+_STARTS: Final = {
+    (head, instruction): bytes((head, instruction))
+    for head in (0, 1, _NO_HASH, _NO_HASH | 1)
+    for instruction in range(TELL_IF_FOUND + 1)
+}
 
 
 def checked_registration(data: bytes) -> bytes:
@@ -72,14 +74,17 @@ def checked_registration(data: bytes) -> bytes:
     Raises:
         DeserializationError: it is none, or one of a later version.
     """
+    length = len(data)
+    if length >= _SURE_BYTES and data[0] == _LATEST_REGISTRATION and data[1] <= TELL_IF_FOUND:
+        return data
     head = data[0] if data else 0
     version = head & 0x7F
     if version > _LATEST_REGISTRATION:
         message = f"a registration of a foreign-key join has version {version}; 0 and 1 are known"
         raise DeserializationError(message)
     least = 2 if head & _NO_HASH else _HASH_END
-    if len(data) < least + version * _PARTITION_BYTES:
-        message = f"a registration of a foreign-key join cannot have {len(data)} bytes"
+    if length < least + version * _PARTITION_BYTES:
+        message = f"a registration of a foreign-key join cannot have {length} bytes"
         raise DeserializationError(message)
     if data[1] > TELL_IF_FOUND:
         message = f"a registration of a foreign-key join has the unknown instruction {data[1]}"
@@ -89,16 +94,18 @@ def checked_registration(data: bytes) -> bytes:
 
 def primary_key_of(registration: bytes) -> bytes:
     """Returns the key of the left row that registers."""
-    start = 2 if registration[0] & _NO_HASH else _HASH_END
-    return registration[start:-_PARTITION_BYTES] if registration[0] & 1 else registration[start:]
+    head = registration[0]
+    if head == _LATEST_REGISTRATION:
+        return registration[_HASH_END:-_PARTITION_BYTES]
+    start = 2 if head & _NO_HASH else _HASH_END
+    return registration[start:-_PARTITION_BYTES] if head & 1 else registration[start:]
 
 
 def partition_of(registration: bytes) -> int | None:
     """Returns the partition that responses go to; None leaves it to the key."""
     if not registration[0] & 1:
         return None
-    partition: int = _partition.unpack_from(registration, len(registration) - _PARTITION_BYTES)[0]
-    return partition
+    return int.from_bytes(registration[-_PARTITION_BYTES:], "big")
 
 
 def without_partition(registration: bytes) -> bytes:

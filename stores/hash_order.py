@@ -15,6 +15,8 @@ from functools import cache
 from typing import Final
 
 SMALLEST_TABLE: Final = 16
+MOST_ORDERED: Final = 2_000
+"""How many keys are put in the order of the set at most."""
 _INT: Final = 0xFFFFFFFF
 _LOAD: Final = 0.75
 _TREES_FROM: Final = 64
@@ -59,9 +61,16 @@ class HashOrder:
         self._size = SMALLEST_TABLE
 
     def ordered(self, keys: Iterable[bytes]) -> list[bytes]:
-        """Returns distinct keys, given in the order of insertion, in the order of the set."""
+        """Returns distinct keys, given in the order of insertion, in the order of the set.
+
+        Of more than `MOST_ORDERED` keys the order is that of insertion: it means nothing, and
+        hash codes of so many keys cost more than the rest of a commit.
+        """
         given = list(keys)
         if len(given) < 2:
+            return given
+        if len(given) > MOST_ORDERED:
+            self._size = max(self._size, grown_table(len(given)))
             return given
         hashes = list(map(bytes_hash, given))
         size = self._size = max(self._grown(hashes), grown_table(len(given)))

@@ -1,7 +1,8 @@
 """Murmur3, 128 bits: the hash by which a foreign-key join knows a version of a left row.
 
 Owns the hash alone, as the sixteen bytes that travel. The hash of a short value is kept: a row is
-hashed when it is sent to the right side, and again at each response.
+hashed when it is sent to the right side, and again at each response; as many are kept as may be on
+their way there and back.
 
 Source: JVM `org.apache.kafka.streams.state.internals.Murmur3.hash128` (the x64 variant).
 """
@@ -14,11 +15,13 @@ from typing import Final
 
 HASH_BYTES: Final = 16
 _SEED: Final = 104729
-_KEPT_VALUE_BYTES: Final = 256
-_KEPT_COUNT: Final = 4096
+_KEPT_VALUE_BYTES: Final = 512
+_KEPT_COUNT: Final = 32768
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 _C1: Final = 0x87C37B91114253D5
 _C2: Final = 0x4CF5AD432745937F
+_C3: Final = 0xFF51AFD7ED558CCD
+_C4: Final = 0xC4CEB9FE1A85EC53
 
 _pack_hash: Final = Struct(">QQ").pack
 
@@ -56,17 +59,14 @@ def _hashed(data: bytes, seed: int) -> bytes:
     second ^= length
     first = first + second & _MASK
     second = second + first & _MASK
-    first = _mixed(first)
-    second = _mixed(second)
-    first = first + second & _MASK
+    # Lets each bit of a word change every other.
+    first = (first ^ first >> 33) * _C3 & _MASK
+    first = (first ^ first >> 33) * _C4 & _MASK
+    second = (second ^ second >> 33) * _C3 & _MASK
+    second = (second ^ second >> 33) * _C4 & _MASK
+    second ^= second >> 33
+    first = (first ^ first >> 33) + second & _MASK
     return _pack_hash(first, second + first & _MASK)
-
-
-def _mixed(word: int) -> int:
-    """Lets each bit of a word change every other."""
-    word = (word ^ word >> 33) * 0xFF51AFD7ED558CCD & _MASK
-    word = (word ^ word >> 33) * 0xC4CEB9FE1A85EC53 & _MASK
-    return word ^ word >> 33
 
 
 _kept: Final = lru_cache(_KEPT_COUNT)(_hashed)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Generic, NoReturn, TypeVar
 
 from thalweg.stores.codec import RowCodec
+from thalweg.stores.row_format import without_headers
 from thalweg.stores.rows.contract import Row, RowStore, closed
 from thalweg.stores.updates import Forward, Key, Pair, Updates, immediate_updates
 
@@ -182,7 +183,9 @@ class StoredPairs(LowestPairs[Key, Span]):
 
     def updates(self, forward: Forward, *, send_old: bool) -> Updates[Key]:
         """Returns updates that are forwarded at once."""
-        return immediate_updates(self.read, self.put, forward, send_old=send_old)
+        has_headers = self.codec.row_format.has_headers
+        read = without_headers(self.read) if has_headers else self.read
+        return immediate_updates(read, self.put, forward, send_old=send_old)
 
     def close(self) -> None:
         """Releases the rows; writes are refused from here on."""

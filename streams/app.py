@@ -73,6 +73,7 @@ _READ_BY_BUILD: Final = (
     "topology_optimization",
     "process_may_change_keys",
     "processor_wrapper",
+    "default_dsl_store",
     "upgrade_from",
     "ensure_explicit_internal_resource_naming",
 )

@@ -34,6 +34,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypedDict, Unpack, cast
 
+from thalweg.stores.backends import Backend
+from thalweg.stores.builders import StoreChoice
 from thalweg.stores.durations import to_ms
 from thalweg.stores.serde import (
     Serde,
@@ -99,6 +101,7 @@ class Settings(TypedDict, total=False):
     rocksdb_write_buffer_bytes: int
     deserialization_handler: DeserializationHandler
     processing_handler: ProcessingHandler
+    processing_handler_global_enabled: bool
     production_handler: ProductionHandler
     dead_letter_queue_topic: str | None
     replication_factor: int
@@ -107,6 +110,8 @@ class Settings(TypedDict, total=False):
     topology_optimization: str
     process_may_change_keys: bool
     processor_wrapper: ProcessorWrapper | None
+    dsl_store_format: str
+    default_dsl_store: Backend | StoreChoice
     upgrade_from: str | None
     ensure_explicit_internal_resource_naming: bool
     outer_join_emit_interval_ms: int
@@ -163,6 +168,7 @@ _SETTINGS: Final[Mapping[str, _Setting]] = {
     "rocksdb_write_buffer_bytes": _Setting(forms.size(64 * 1024), 64 * 1024 * 1024),
     "deserialization_handler": _Setting(forms.handler, log_and_fail),
     "processing_handler": _Setting(forms.handler, log_and_fail),
+    "processing_handler_global_enabled": _Setting(forms.flag, False),
     "production_handler": _Setting(forms.handler, retry_or_fail),
     "dead_letter_queue_topic": _Setting(forms.topic_name, None),
     "replication_factor": _Setting(forms.whole(-1, 32_767), -1),
@@ -170,6 +176,8 @@ _SETTINGS: Final[Mapping[str, _Setting]] = {
     "topology_optimization": _Setting(forms.text, "none"),
     "process_may_change_keys": _Setting(forms.flag, False),
     "processor_wrapper": _Setting(forms.processor_wrapper, None),
+    "dsl_store_format": _Setting(forms.one_of("default", "headers"), "default"),
+    "default_dsl_store": _Setting(forms.dsl_store, "rocks"),
     "upgrade_from": _Setting(forms.version, None),
     "ensure_explicit_internal_resource_naming": _Setting(forms.flag, False),
     # None: 1000, and 0 in the test driver.
@@ -224,6 +232,8 @@ class StreamsConfig:
         rocksdb_write_buffer_bytes: memtable budget shared by all RocksDB stores of a process.
         deserialization_handler: decides about records that cannot be decoded.
         processing_handler: decides about records user code raised at.
+        processing_handler_global_enabled: whether it decides about those of global stores, too;
+            else such a failure stops the application.
         production_handler: decides about records that cannot be encoded, or that the log
             refuses for what they are.
         dead_letter_queue_topic: where the built-in handlers send what failed, None nowhere.
@@ -237,6 +247,12 @@ class StreamsConfig:
             `__enable.process.processValue.fix__`; it changes topologies that run already.
         processor_wrapper: (name of a processor, supplier) -> supplier, asked of each processor of
             a `StreamsBuilder`'s topology; see `ProcessorWrapper`. A `Topology` takes its own.
+        dsl_store_format: what the rows of the DSL's stores on disk keep: "default", or "headers"
+            for each value's headers as well; read by `build`.
+        default_dsl_store: what keeps the rows of stores that operators make and that are not told:
+            "rocks", "memory", "sqlite", "lmdb", "files", a `ByteStoreSupplier`, or a function
+            (store builder) -> one of these. The JVM knows it as `default.dsl.store` and
+            `dsl.store.suppliers.class`.
         upgrade_from: version of the JVM library whose formats are written during an upgrade.
         ensure_explicit_internal_resource_naming: refuse generated names of stores and topics.
         outer_join_emit_interval_ms: how often left and outer joins of streams look for records
@@ -273,6 +289,7 @@ class StreamsConfig:
     rocksdb_write_buffer_bytes: int
     deserialization_handler: DeserializationHandler
     processing_handler: ProcessingHandler
+    processing_handler_global_enabled: bool
     production_handler: ProductionHandler
     dead_letter_queue_topic: str | None
     replication_factor: int
@@ -280,6 +297,8 @@ class StreamsConfig:
     topology_optimization: str
     process_may_change_keys: bool
     processor_wrapper: ProcessorWrapper | None
+    dsl_store_format: str
+    default_dsl_store: Backend | StoreChoice
     upgrade_from: str | None
     ensure_explicit_internal_resource_naming: bool
     outer_join_emit_interval_ms: int | None

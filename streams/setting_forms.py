@@ -15,6 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, cast
 
+from thalweg.stores.backends import BACKENDS, Backend, ByteStoreSupplier
+from thalweg.stores.builders import StoreChoice
 from thalweg.stores.callables import arity
 from thalweg.stores.serde import SERDE_NAMES, Serde, attribute_named, serde_meant, serde_of
 from thalweg.streams.error_handlers import BUILT_IN, ErrorHandler
@@ -224,6 +226,22 @@ def processor_wrapper(value: object) -> ProcessorWrapper | None:
     if value is not None:
         arity(value, {2: "name, supplier"}, "a processor wrapper:")
     return cast("ProcessorWrapper | None", value)
+
+
+def dsl_store(value: object) -> Backend | StoreChoice:
+    """Reads what keeps the rows of stores, or who chooses it, or its name."""
+    if isinstance(value, str) and ":" in value:
+        value = _named(value)
+    if isinstance(value, ByteStoreSupplier) or value in BACKENDS:
+        return value
+    if not callable(value):
+        names = ", ".join(f'"{name}"' for name in BACKENDS)
+        raise ValueError(
+            f"one of {names}, a ByteStoreSupplier, a callable (store builder) that returns one of "
+            "these, or module:attribute"
+        )
+    arity(value, {1: "store builder"}, "default_dsl_store:")
+    return cast("StoreChoice", value)
 
 
 def texts(value: object) -> Mapping[str, str]:

@@ -37,7 +37,6 @@ from typing import (
     overload,
 )
 
-from thalweg.stores.api import TaskStore
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.callables import shown
 from thalweg.stores.formats import decode_partition_metadata, encode_partition_metadata
@@ -55,7 +54,6 @@ from thalweg.streams.config import Settings, StreamsConfig
 from thalweg.streams.error_handlers import BUILT_IN
 from thalweg.streams.errors import (
     AppStateError,
-    UnknownStoreError,
 )
 from thalweg.streams.observe.metrics import Metric, of_task
 from thalweg.streams.tasks.active_task import ActiveTask
@@ -65,6 +63,7 @@ from thalweg.streams.tasks.failures import FailurePolicy
 from thalweg.streams.tasks.global_task import NoLetters
 from thalweg.streams.tasks.plan import whole_plan
 from thalweg.streams.tasks.task import TaskId
+from thalweg.streams.testing_stores import DriverStores
 from thalweg.streams.testing_topics import (
     ProducedRecord,
     TestInputTopic,
@@ -143,7 +142,7 @@ class _Capture:
         return {}
 
 
-class TopologyTestDriver:
+class TopologyTestDriver(DriverStores):
     """Runs a topology on piped records, to the end of each.
 
     Args:
@@ -180,9 +179,9 @@ class TopologyTestDriver:
             config = StreamsConfig(**settings)
         if isinstance(topology, StreamsBuilder):
             topology = topology.build(config)
+        self.config = self._task_config = config
         if config.outer_join_emit_interval_ms is None:
-            config = config.replace(outer_join_emit_interval_ms=0)
-        self.config = config
+            self._task_config = config.replace(outer_join_emit_interval_ms=0)
         self.clock = ManualClock(moment_ms(wall_clock_ms, "wall_clock_ms"))
         self._topology = topology
         self._commits = commit == "every-record"
@@ -217,9 +216,13 @@ class TopologyTestDriver:
     ) -> ActiveTask | None:
         if not parts:
             return None
-        plan = whole_plan(self._topology, parts, self.config)
+        plan = whole_plan(self._topology, parts, self._task_config)
         is_global = parts[0].is_global
-        policy = FailurePolicy(self.config, NoLetters() if is_global else self._capture)
+        policy = FailurePolicy(
+            self._task_config,
+            NoLetters() if is_global else self._capture,
+            guards_processing=not is_global or self._task_config.processing_handler_global_enabled,
+        )
         directory = Path(self._directory.name) / ("global" if is_global else "0_0")
         directory.mkdir(parents=True)
         topics = dict.fromkeys(
@@ -232,7 +235,7 @@ class TopologyTestDriver:
             TaskId(-1, -1) if is_global else TaskId(0, 0),
             plan,
             [TopicPartition(topic, 0) for topic in topics],
-            config=self.config,
+            config=self._task_config,
             collector=RecordCollector(self._capture, plan.topic_names, policy),
             policy=policy,
             cache=cache,
@@ -574,44 +577,7 @@ class TopologyTestDriver:
                 raise unknown_topic(topic, "write", written)
         return self._read.setdefault(topic, deque())
 
-    # -- state ---------------------------------------------------------------------------
-
-    def get_state_store(self, name: str) -> Any:
-        """Returns a store, for reading and writing as a processor would.
-
-        Raises:
-            UnknownStoreError: there is no store of that name.
-        """
-        return self._store(name)
-
-    def get_all_state_stores(self) -> dict[str, Any]:
-        """Returns all stores by name, global ones too."""
-        found: dict[str, Any] = {}
-        for task in self._tasks:
-            found.update(task.stores)
-        return found
-
-    def _store(self, name: str) -> TaskStore:
-        stores = self.get_all_state_stores()
-        if name not in stores:
-            known = ", ".join(sorted(stores)) or "none"
-            message = f"there is no store {name!r}; the topology's stores: {known}"
-            raise UnknownStoreError(message)
-        store: TaskStore = stores[name]
-        return store
-
-    def store_entries(self, name: str) -> tuple[str, list[dict[str, Any]]]:
-        """Returns the kind of a store and its rows below cache and logging, as hex.
-
-        Rows are in the store's own order; see `dump` of the stores.
-        """
-        dump: Any = self._store(name)
-        kind, entries = dump.dump()
-        return kind, entries
-
-    def restore_entries(self, name: str, records: Sequence[RawRecord]) -> None:
-        """Restores a store from the records of its changelog."""
-        self._store(name).restore(records)
+    # -- what it did ------------------------------------------------------------------------
 
     def dropped_records_total(self) -> int:
         """Returns how many records were dropped so far."""

@@ -75,7 +75,7 @@ def compile_chains(
         if isinstance(operator, TableMaker) and operator.begins_propagation:
             assert operator.store_name is not None
             forward = scope.propagation.begins_at(operator.store_name, forward)
-        place = NodeScope(name, scope, forward, children, node.stores)
+        place = NodeScope(name, scope, forward, children, node.stores, node.parents)
         if node.wrapped is not None:
             compiled[name] = compile_wrapped(operator, node.wrapped, place)
             continue

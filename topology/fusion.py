@@ -7,9 +7,6 @@ themselves, in the same order and with the same errors; it only saves the calls 
 This is one pass of the compiler and can be taken out: without any fusion a topology has the same
 results. An operator knows nothing of it. A fusion that has lost its gain goes.
 
-One message differs: records without a key are counted under the name of the selector, which the
-user has written, not under that of the filter behind it.
-
 Source: none, the JVM calls node by node.
 """
 
@@ -77,7 +74,7 @@ def _flat_map_select_filter(
         return None
     fn, failed = flat_map.operator.fn, flat_map.scope.failed
     select_key, select_failed = select.operator.fn, select.scope.failed
-    forward, drop = keep.scope.forward, select.scope.ungrouped
+    forward, drop = keep.scope.forward, keep.scope.ungrouped
 
     def flat_map_select_filter(key: Any, value: Any, timestamp: int) -> None:
         try:
@@ -106,7 +103,7 @@ def _select_filter(select: Stage[SelectKey], keep: Stage[NullKeyFilter]) -> Proc
     824 → 675 ns for a line of eight words.
     """
     fn, failed = select.operator.fn, select.scope.failed
-    forward, drop = keep.scope.forward, select.scope.ungrouped
+    forward, drop = keep.scope.forward, keep.scope.ungrouped
 
     def select_filter(key: Any, value: Any, timestamp: int) -> None:
         try:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 from thalweg.stores.callables import arity, refuse_async, shown
 from thalweg.stores.durations import to_ms
@@ -359,20 +359,33 @@ class TableChange(NamedTuple):
 TopicNameExtractor: TypeAlias = Callable[[Any, Any, RecordContext], str]
 """Chooses the topic of a record: (key, value, context) -> name of a topic that exists."""
 
-StreamPartitioner: TypeAlias = Callable[[str, Any, Any, int], int | Collection[int] | None]
-"""Chooses partitions: (topic, key, value, partition count) -> one, several, none (an empty
-collection drops the record), or None for the default way, by the key's bytes."""
+StreamPartitioner: TypeAlias = (
+    Callable[[str, Any, Any, int], int | Collection[int] | None]
+    | Callable[[str, Any, Any, Headers, int], int | Collection[int] | None]
+)
+"""Chooses partitions: (topic, key, value, partition count), or with the record's headers (topic,
+key, value, headers, partition count) -> one, several, none (an empty collection drops the record),
+or None for the default way, by the key's bytes."""
+
+_PARTITIONERS: Final = {
+    4: "topic, key, value, partition count",
+    5: "topic, key, value, headers, partition count",
+}
 
 
 def check_partitioner(partitioner: object, who: str) -> None:
     """Refuses what cannot be called as a partitioner is; None is no partitioner.
 
     Raises:
-        TypeError: it is no plain function of four arguments.
+        TypeError: it is no plain function of four or five arguments.
     """
     if partitioner is not None:
-        names = "topic, key, value, partition count"
-        arity(cast("Any", partitioner), {4: names}, f"the partitioner of {who}")
+        arity(cast("Any", partitioner), _PARTITIONERS, f"the partitioner of {who}")
+
+
+def sees_headers(partitioner: StreamPartitioner) -> bool:
+    """Tells whether a partitioner is called with the headers of the record (KIP-1321)."""
+    return arity(partitioner, _PARTITIONERS, "a partitioner") == 5
 
 
 def check_extractor(extractor: object, who: str) -> None:

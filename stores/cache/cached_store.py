@@ -33,6 +33,7 @@ from thalweg.stores.api import CacheBudget
 from thalweg.stores.cache.entry import HOT_AFTER, CacheEntry
 from thalweg.stores.cache.table import EntryTable
 from thalweg.stores.pairs import Pairs, Span, StoredPairs
+from thalweg.stores.row_format import without_headers
 from thalweg.stores.rows.contract import Change, Row, merge, within
 from thalweg.stores.updates import (
     UNREAD,
@@ -69,7 +70,8 @@ class CachedStore(Pairs[Key, Span]):
         self._keeps_key_decoded = below.keeps_key_decoded
         self._keeps_value_decoded = codec.value_serde.immutable
         self._has_fixed_size = codec.value_serde.fixed_size_bytes is not None
-        self._prefix_bytes = 8 if codec.timestamped else 0
+        self._prefix_bytes = codec.row_format.cached_bytes
+        self._bytes_beside = codec.row_format.bytes_beside
         self._lookups = 0
         self._misses = 0
         self._puts = 0
@@ -146,7 +148,8 @@ class CachedStore(Pairs[Key, Span]):
     ) -> None:
         row, value_bytes = value, 0
         if value is not None:
-            value_bytes = self._prefix_bytes
+            is_bare = timestamp.__class__ is int
+            value_bytes = self._prefix_bytes if is_bare else self._bytes_beside(timestamp)
             if self._keeps_value_decoded:
                 value_bytes += self._value_bytes(value)
             else:
@@ -172,7 +175,8 @@ class CachedStore(Pairs[Key, Span]):
             size = len(row)
         if self._below.keeps_rows:
             entry.stored = entry.pair
-        self._table.insert_clean(entry, self._prefix_bytes + size + len(entry.raw_key))
+        size += self._bytes_beside(pair[1])
+        self._table.insert_clean(entry, size + len(entry.raw_key))
 
     def _value_bytes(self, value: Any) -> int:
         if value.__class__ is str and value.isascii() and not self._has_fixed_size:
@@ -206,7 +210,9 @@ class CachedStore(Pairs[Key, Span]):
             else:
                 put(key, new, timestamp, current.timestamp, UNREAD)
 
-        return Updates(self.read, write, self.fold)
+        has_headers = self._codec.row_format.has_headers
+        read = without_headers(self.read) if has_headers else self.read
+        return Updates(read, write, self.fold)
 
     def fold(self, step: Step, on_null: Process, failed: Failed) -> Process:
         """Binds a whole aggregation; see `stores.updates.Updates`.

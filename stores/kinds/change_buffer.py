@@ -31,11 +31,12 @@ from thalweg.stores.change_formats import (
     encode_buffered,
     encode_logged,
 )
-from thalweg.stores.codec import NO_TIMESTAMP, RowCodec
+from thalweg.stores.codec import RowCodec
 from thalweg.stores.formats import decode_value_and_timestamp
 from thalweg.stores.hash_order import HashOrder
 from thalweg.stores.header_formats import prefix_length, split_row, timed_prefix
 from thalweg.stores.record import HeaderList, Origin, headers_of, offset_of
+from thalweg.stores.row_format import NO_TIMESTAMP, PLAIN, RowFormat
 from thalweg.stores.updates import (
     UNREAD,
     ChangeBuffer,
@@ -73,9 +74,9 @@ class ChangeBufferSpec:
         return "suppress"
 
     @property
-    def is_timestamped(self) -> bool:
-        """Whether rows carry the event time of their value: no."""
-        return False
+    def row_format(self) -> RowFormat:
+        """What stands beside a value in a row, as users would see it: nothing."""
+        return PLAIN
 
     def with_timestamps(self) -> ChangeBufferSpec:
         """Returns the same: its rows have no such form."""
@@ -124,20 +125,21 @@ class HeldChange:
         "topic",
     )
 
-    def __init__(self, time: int, raw_key: bytes, key: Any) -> None:
+    def __init__(self, time: int, raw_key: bytes, key: Any, prior: bytes | None) -> None:
         self.time = time
         self.raw_key = raw_key
         self.key = key
+        self.prior = prior
         self.is_held = True
-        self.prior: bytes | None = None
-        self.old: bytes | None = None
-        self.new: bytes | None = None
-        self.old_value: Any = UNREAD
-        self.new_value: Any = UNREAD
-        self.timestamp = NO_TIMESTAMP
-        self.topic: str | None = None
-        self.partition = -1
-        self.origin: Origin = None
+        # All else is set by whoever makes one, right away.
+        self.old: bytes | None
+        self.new: bytes | None
+        self.old_value: Any
+        self.new_value: Any
+        self.timestamp: int
+        self.topic: str | None
+        self.partition: int
+        self.origin: Origin
 
     def context(self) -> ChangeContext:
         """Returns where the change came from."""
@@ -248,21 +250,15 @@ class TypedChangeBuffer(TaskStore, ChangeBuffer):
                 raw_new = timed_prefix(headers_of(current.origin), timestamp) + raw_new
             # Nothing is changed before here: what cannot be written leaves the buffer as it was.
             if held is None:
-                held = HeldChange(time, raw_key, key if keeps_key else UNREAD)
-                held.prior = raw_old
+                held = HeldChange(time, raw_key, key if keeps_key else UNREAD, raw_old)
                 by_key[entry_key] = held
                 heappush(queue, (time, raw_key, held))
             elif held.prior == raw_old:
                 held.prior = raw_old
             held.old, held.new = raw_old, raw_new
-            if keeps_values:
-                held.old_value, held.new_value = old, new
-            held.timestamp = timestamp
-            held.topic, held.partition, held.origin = (
-                current.topic,
-                current.partition,
-                current.origin,
-            )
+            held.old_value, held.new_value = (old, new) if keeps_values else (UNREAD, UNREAD)
+            held.timestamp, held.topic = timestamp, current.topic
+            held.partition, held.origin = current.partition, current.origin
             if is_logged:
                 dirty[held.raw_key] = held
             if self._counts_bytes:
@@ -273,23 +269,25 @@ class TypedChangeBuffer(TaskStore, ChangeBuffer):
     def _bind_let_go_while(self) -> Callable[[Callable[[], bool], Forward, bool], None]:
         codec, current, by_key, queue = self.codec, self.codec.current, self._by_key, self._queue
         is_keyable, is_logged, dirty = self._is_keyable, codec.log is not None, self._dirty
+        decode_key, value_of = codec.decode_key, self._value
 
         def let_go_while(
             condition: Callable[[], bool], forward: Forward, drops_deletions: bool
         ) -> None:
-            with current.saved():
-                current.run = ()
+            before = current.topic, current.partition, current.origin, current.timestamp
+            run, current.run = current.run, ()
+            try:
                 while queue and condition():
                     item = queue[0]
                     held = item[2]
-                    new = self._value(held.new, held.new_value)
-                    key = held.key
-                    if key is UNREAD:
-                        key = codec.decode_key(held.raw_key)
+                    raw_key, new, old = held.raw_key, held.new_value, held.old_value
+                    if new is UNREAD:
+                        new, old = value_of(held.new), value_of(held.old)
+                    key = decode_key(raw_key) if held.key is UNREAD else held.key
                     if new is not None or not drops_deletions:
                         current.topic, current.partition = held.topic, held.partition
                         current.origin, current.timestamp = held.origin, held.timestamp
-                        forward(key, new, self._value(held.old, held.old_value), held.timestamp)
+                        forward(key, new, old, held.timestamp)
                         self.emitted_total += 1
                     if queue[0] is item:
                         heappop(queue)
@@ -297,18 +295,21 @@ class TypedChangeBuffer(TaskStore, ChangeBuffer):
                         queue.remove(item)
                         heapify(queue)
                     held.is_held = False
-                    del by_key[key if is_keyable else held.raw_key]
+                    del by_key[key if is_keyable else raw_key]
                     if is_logged:
-                        dirty[held.raw_key] = held
+                        dirty[raw_key] = held
                     if self._counts_bytes:
                         self._size_bytes -= held.size_bytes()
+            finally:
+                current.topic, current.partition, current.origin, current.timestamp = before
+                current.run = run
 
         return let_go_while
 
-    def _value(self, raw: bytes | None, value: Any) -> Any:
-        """Returns a value, decoded if it is not so already."""
-        if value is not UNREAD or raw is None:
-            return None if raw is None else value
+    def _value(self, raw: bytes | None) -> Any:
+        """Returns a value, decoded."""
+        if raw is None:
+            return None
         return self.codec.decode_value(split_row(raw)[1] if self._keeps_headers else raw)
 
     def _counted(self) -> int:
@@ -459,7 +460,7 @@ class TypedChangeBuffer(TaskStore, ChangeBuffer):
         change = decode_logged(version, value, own, prior)
         if held is None:
             key = codec.decode_key(raw_key) if self._keeps_key else UNREAD
-            held = self._by_key[entry_key] = HeldChange(change.time, raw_key, key)
+            held = self._by_key[entry_key] = HeldChange(change.time, raw_key, key, None)
         # The JVM keeps the first place. That is wrong of a key that was let go and came back between
         # two commits: its deletion is not in the changelog.
         held.time = change.time

@@ -36,6 +36,7 @@ from thalweg.stores.change_formats import (
 )
 from thalweg.stores.codec import RowCodec
 from thalweg.stores.record import Origin, headers_of, offset_of
+from thalweg.stores.row_format import PLAIN, RowFormat
 from thalweg.stores.rows.contract import Change
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.updates import Forward, GraceBuffer, Pair, Process, Updates
@@ -67,12 +68,16 @@ class GraceBufferSpec:
         return "join"
 
     @property
-    def is_timestamped(self) -> bool:
-        """Whether rows carry the event time of their value as tables do: no."""
-        return False
+    def row_format(self) -> RowFormat:
+        """What stands beside a value in a row, as users would see it: nothing."""
+        return PLAIN
 
     def with_timestamps(self) -> GraceBufferSpec:
         """Returns the same: its rows have no such form."""
+        return self
+
+    def with_headers(self) -> GraceBufferSpec:
+        """Returns the same: its rows have headers as they are."""
         return self
 
     def changelog_config(self, additional_ms: int) -> dict[str, str]:

@@ -27,8 +27,9 @@ from thalweg.stores.bytes.contract import ByteStore, prefix_end
 from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.changelog import key_value_write, log_evictions
 from thalweg.stores.codec import RowCodec
-from thalweg.stores.kinds.typed import TypedStore, restored_by_key, restored_rows
+from thalweg.stores.kinds.typed import TypedStore
 from thalweg.stores.pairs import StoredPairs
+from thalweg.stores.row_format import HeaderRows, RowFormat, format_of
 from thalweg.stores.rows.contract import Row, RowStore, closed
 from thalweg.stores.rows.lru import LruRows
 from thalweg.stores.rows.pending import PendingByteStore
@@ -46,16 +47,26 @@ class KeyValueSpec:
 
     Attributes:
         is_timestamped: whether rows carry the event time of their value.
+        header_rows: of a store whose values have headers, what its rows keep beside a value; None
+            for one without headers.
         max_entries: rows kept in memory by a store that forgets the least recently used one;
             None for a store that keeps all rows.
     """
 
     is_timestamped: bool = False
     max_entries: int | None = None
+    header_rows: HeaderRows | None = None
+
+    @property
+    def row_format(self) -> RowFormat:
+        """What stands beside the value in a row."""
+        return format_of(self.is_timestamped, self.header_rows)
 
     @property
     def kind(self) -> str:
         """Its name, as users see it."""
+        if self.header_rows is not None:
+            return "timestamped-key-value-with-headers"
         return "timestamped-key-value" if self.is_timestamped else "key-value"
 
     @property
@@ -63,11 +74,19 @@ class KeyValueSpec:
         """The function of `stores.builders` that describes such a store, for messages."""
         if self.max_entries is not None:
             return "lru_store"
+        if self.header_rows is not None:
+            return "timestamped_key_value_store_with_headers"
         return "timestamped_key_value_store" if self.is_timestamped else "key_value_store"
 
     def with_timestamps(self) -> KeyValueSpec:
         """Returns the same, with rows that carry the event time of their value."""
         return replace(self, is_timestamped=True)
+
+    def with_headers(self) -> KeyValueSpec:
+        """Returns the same, with rows that carry time and headers; an LRU store as it is."""
+        if self.max_entries is not None or self.header_rows is not None:
+            return self
+        return replace(self, is_timestamped=True, header_rows="headers")
 
     def changelog_config(self, additional_ms: int) -> dict[str, str]:
         """Returns the settings its changelog topic needs, by Kafka's names."""
@@ -105,11 +124,11 @@ class KeyValuePairs(StoredPairs[Any, KeySpan]):
         if isinstance(rows, LruRows):
             self.keeps_rows = False
             self._peek_row = rows.peek
-            if not codec.timestamped:
+            if not codec.row_format.is_timestamped:
                 # The JVM's timestamped LRU store does not log what it forgets.
                 rows.on_evict = log_evictions(codec.log, codec.current)
         self.write_raw = key_value_write(
-            rows.put, codec.log, codec.current, timestamped=codec.timestamped
+            rows.put, codec.log, codec.current, row_format=codec.row_format
         )
 
     def entry_key(self, key: Any) -> Hashable:
@@ -238,11 +257,11 @@ class TypedKeyValueStore(TypedStore[Any, KeySpan], KeyValueReads, KeyValueStore[
 
     def read_row(self, key: Any) -> Pair | None:
         """Reads the newest row, for whoever does not fill the store."""
-        return self.pairs.read_row(key)
+        return self._read_row(key)
 
     def forwarded_row(self, key: Any) -> Pair | None:
         """Reads the row that was forwarded last."""
-        return self.pairs.forwarded_row(key)
+        return self._forwarded_row(key)
 
     def _one(self, key: Any) -> Pair | None:
         return self.pairs.read_row(key)
@@ -280,8 +299,9 @@ class TypedKeyValueStore(TypedStore[Any, KeySpan], KeyValueReads, KeyValueStore[
     def restore(self, batch: Sequence[RestoreRecord]) -> None:
         """Applies changelog records straight to the backend; of one key the last wins."""
         # Which rows an LRU store forgets depends on the order of the log.
-        rows_of = restored_by_key if self._stored.keeps_rows else restored_rows
-        self.rows.restore(rows_of(batch, timestamped=self.codec.timestamped))
+        row_format = self.codec.row_format
+        in_order = row_format.restored_by_key if self._stored.keeps_rows else row_format.restored
+        self.rows.restore(in_order(batch))
 
     def read_only(self) -> ReadOnlyKeyValueStore[Any, Any]:
         """Returns a read-only face that any thread may use while the worker writes."""
@@ -290,7 +310,7 @@ class TypedKeyValueStore(TypedStore[Any, KeySpan], KeyValueReads, KeyValueStore[
     def dump(self) -> Dump:
         """Returns kind and rows below the cache, for test drivers; bytes as hex."""
         return (
-            "timestamped-kv" if self.codec.timestamped else "kv",
+            self.codec.row_format.dump_name("kv"),
             [
                 {"key": key.hex(), "value": value.hex()}
                 for key, value in self._stored.scan(_EVERY_KEY)

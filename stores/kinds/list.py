@@ -21,6 +21,7 @@ from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.codec import Description, RowCodec
 from thalweg.stores.formats import appended, decode_values, encode_values
 from thalweg.stores.kinds.key_value import KeyValuePairs, TypedKeyValueStore
+from thalweg.stores.row_format import PLAIN, RowFormat
 from thalweg.stores.rows.pending import PendingByteStore
 
 
@@ -29,9 +30,9 @@ class ListSpec:
     """A map from keys to lists of values."""
 
     @property
-    def is_timestamped(self) -> bool:
-        """Whether rows carry the event time of their value: no."""
-        return False
+    def row_format(self) -> RowFormat:
+        """What stands beside the value in a row: nothing."""
+        return PLAIN
 
     @property
     def kind(self) -> str:
@@ -45,6 +46,10 @@ class ListSpec:
 
     def with_timestamps(self) -> ListSpec:
         """Returns itself: lists have no timestamps."""
+        return self
+
+    def with_headers(self) -> ListSpec:
+        """Returns itself: lists have no headers."""
         return self
 
     def changelog_config(self, additional_ms: int) -> dict[str, str]:
@@ -87,6 +92,7 @@ class ListCodec(RowCodec):
             return [decode_one(value) for value in decode_values(row)]
 
         self.encode_value, self.decode_value = encode, decode
+        self.unpack = self.row_format.unpacker(decode)
 
 
 class TypedListStore(TypedKeyValueStore):

@@ -2,7 +2,7 @@
 
 Owns what this kind has more than a timestamped key-value store of bytes: it finds the subscribers
 of a right row in their order, and its changelog carries the headers of the record in hand, as the
-JVM's does since 4.3. Rows on disk have none. It has no cache. What its rows say stands in
+JVM's does since 4.3. Rows have them where the setting `dsl_store_format` says so. It has no cache. What its rows say stands in
 `stores.foreign_keys`.
 
 Source: JVM `SubscriptionStoreFactory`.
@@ -11,19 +11,31 @@ Source: JVM `SubscriptionStoreFactory`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from thalweg.stores.api import CacheBudget, StoreHost
 from thalweg.stores.bytes.contract import ByteStore, prefix_end
 from thalweg.stores.codec import RowCodec
-from thalweg.stores.formats import TIMESTAMP_BYTES
 from thalweg.stores.kinds.key_value import KeyValuePairs, TypedKeyValueStore
+from thalweg.stores.record import headers_of
+from thalweg.stores.row_format import HeaderRows, RowFormat, format_of, stamped
 from thalweg.stores.rows.pending import PendingByteStore
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionSpec:
-    """The subscriptions of one foreign-key join."""
+    """The subscriptions of one foreign-key join.
+
+    Attributes:
+        header_rows: what rows keep beside a value.
+    """
+
+    header_rows: HeaderRows = "timestamped"
+
+    @property
+    def row_format(self) -> RowFormat:
+        """What stands beside the value in a row."""
+        return format_of(is_timestamped=True, header_rows=self.header_rows)
 
     @property
     def kind(self) -> str:
@@ -35,14 +47,13 @@ class SubscriptionSpec:
         """What describes such a store, for messages: the join does."""
         return "join"
 
-    @property
-    def is_timestamped(self) -> bool:
-        """Rows carry the event time of their value."""
-        return True
-
     def with_timestamps(self) -> SubscriptionSpec:
         """Returns the same."""
         return self
+
+    def with_headers(self) -> SubscriptionSpec:
+        """Returns the same, with rows that carry headers as well."""
+        return replace(self, header_rows="headers")
 
     def changelog_config(self, additional_ms: int) -> dict[str, str]:
         """Returns the settings its changelog topic needs, by Kafka's names."""
@@ -65,12 +76,12 @@ class _SubscriptionPairs(KeyValuePairs):
     def __init__(self, rows: PendingByteStore, codec: RowCodec) -> None:
         super().__init__(rows, codec)
         put, log, current, pack = rows.put, codec.log, codec.current, codec.pack
-        if log is None:
-            return
 
         def write(_entry_key: object, key: bytes, value: bytes | None, timestamp: int) -> None:
-            put(key, None if value is None else pack(value, timestamp))
-            log(key, value, timestamp, current.headers())
+            headers = current.headers()
+            put(key, None if value is None else pack(value, stamped(timestamp, headers)))
+            if log is not None:
+                log(key, value, timestamp, headers)
 
         self.write_raw = write
 
@@ -79,16 +90,24 @@ class SubscriptionStore(TypedKeyValueStore):
     """A timestamped store of bytes that finds the rows of a prefix."""
 
     def writer(self) -> Callable[[bytes, bytes | None, int], None]:
-        """Returns the function (key, value or None to delete, timestamp) that writes a row."""
-        stored = self._stored
+        """Returns the function (key, value or None to delete, timestamp) that writes a row.
 
-        def put(key: bytes, value: bytes | None, timestamp: int) -> None:
+        Bound once per task: each registration comes here.
+        """
+        stored, put, pack = self._stored, self.rows.put, self.codec.pack
+        log, current = self.codec.log, self.codec.current
+
+        def write(key: bytes, value: bytes | None, timestamp: int) -> None:
             stored.puts += 1
-            stored.write_raw(key, key, value, timestamp)
+            headers = headers_of(current.origin)
+            put(key, None if value is None else pack(value, stamped(timestamp, headers)))
+            if log is not None:
+                log(key, value, timestamp, headers)
 
-        return put
+        return write
 
     def subscribers(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yields key and value of the rows whose keys begin with `prefix`, in their order."""
+        value_of = self.codec.value_of
         for key, row in self._stored.scan((prefix, prefix_end(prefix))):
-            yield key, row[TIMESTAMP_BYTES:]
+            yield key, value_of(row)

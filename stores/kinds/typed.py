@@ -11,19 +11,17 @@ Source: JVM `MeteredKeyValueStore`, `MeteredWindowStore`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import concat
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, Protocol
 
-from thalweg.stores.api import CacheBudget, RestoreRecord, StoreHost, StoreIterator, TaskStore
+from thalweg.stores.api import CacheBudget, StoreHost, StoreIterator, TaskStore
 from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.codec import RowCodec
-from thalweg.stores.formats import pack_int64
 from thalweg.stores.pairs import LowestPairs, Pairs, Span
-from thalweg.stores.record import columns_by_key
-from thalweg.stores.rows.contract import Change, closed
-from thalweg.stores.updates import Forward, Key, Updates
+from thalweg.stores.row_format import RowFormat, without_headers
+from thalweg.stores.rows.contract import closed
+from thalweg.stores.updates import Forward, Key, Pair, Updates
 
 
 class StoreSpec(Protocol):
@@ -40,14 +38,21 @@ class StoreSpec(Protocol):
         ...
 
     @property
-    def is_timestamped(self) -> bool:
-        """Whether rows carry the event time of their value."""
+    def row_format(self) -> RowFormat:
+        """What stands beside the value in a row."""
         ...
 
     def with_timestamps(self) -> StoreSpec:
         """Returns the same, with rows that carry the event time of their value.
 
         Kinds that never have one return themselves.
+        """
+        ...
+
+    def with_headers(self) -> StoreSpec:
+        """Returns the same, with rows that carry the headers of their value as well.
+
+        Kinds that never have some return themselves.
         """
         ...
 
@@ -77,6 +82,10 @@ class StoreSpec(Protocol):
         ...
 
 
+def _same(read: Callable[[Key], Pair | None]) -> Callable[[Key], Pair | None]:
+    return read
+
+
 class TypedStore(TaskStore, Generic[Key, Span]):
     """A store of any kind over its pairs.
 
@@ -99,6 +108,9 @@ class TypedStore(TaskStore, Generic[Key, Span]):
         self._stored = stored
         self._cached = cached
         self.rows = stored.rows
+        # Operators know nothing of headers: they read rows without them.
+        pairs, bare = self.pairs, without_headers if self.codec.row_format.has_headers else _same
+        self._read_row, self._forwarded_row = bare(pairs.read_row), bare(pairs.forwarded_row)
 
     @property
     def uncached(self) -> TaskStore:
@@ -209,34 +221,3 @@ class TypedStore(TaskStore, Generic[Key, Span]):
     def close(self) -> None:
         """Releases what the store holds. Updates not yet committed are lost."""
         self.pairs.close()
-
-
-def restored_by_key(batch: Sequence[RestoreRecord], *, timestamped: bool) -> Iterable[Change]:
-    """Returns the rows that the records of a changelog stand for, in the order of keys.
-
-    The hot path of restoring: without deletions nothing is done per record in Python.
-    """
-    timestamps, keys, values = columns_by_key(batch)
-    if not timestamped:
-        return zip(keys, values, strict=True)
-    times = map(pack_int64, timestamps)
-    rows: Any
-    # Four times as fast as to look for None; empty values take the long way too.
-    if all(values):
-        rows = map(concat, times, values)  # type: ignore[arg-type]  # no value is None
-    else:
-        pairs = zip(times, values, strict=True)
-        rows = [None if value is None else time + value for time, value in pairs]
-    return zip(keys, rows, strict=True)
-
-
-def restored_rows(batch: Sequence[RestoreRecord], *, timestamped: bool) -> list[Change]:
-    """Returns the rows that the records of a changelog stand for, in the order of the log."""
-    if timestamped:
-        pack = pack_int64
-        return [
-            (key, None if value is None else pack(timestamp) + value)
-            for timestamp, key, value, _ in batch
-            if key is not None
-        ]
-    return [(key, value) for _, key, value, _ in batch if key is not None]

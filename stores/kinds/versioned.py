@@ -40,6 +40,7 @@ from thalweg.stores.codec import RowCodec
 from thalweg.stores.kinds.typed import TypedStore
 from thalweg.stores.pairs import LowestPairs
 from thalweg.stores.record import wrong_timestamp
+from thalweg.stores.row_format import TIMESTAMPED, RowFormat
 from thalweg.stores.rows.contract import Row, closed
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.rows.versions import Found, VersionedRows
@@ -78,12 +79,16 @@ class VersionedSpec:
         return "versioned_store"
 
     @property
-    def is_timestamped(self) -> bool:
-        """Says yes: each version has the event time of its value."""
-        return True
+    def row_format(self) -> RowFormat:
+        """What stands beside the value in a row: its event time."""
+        return TIMESTAMPED
 
     def with_timestamps(self) -> VersionedSpec:
         """Returns itself."""
+        return self
+
+    def with_headers(self) -> VersionedSpec:
+        """Returns itself: versions have no headers."""
         return self
 
     def changelog_config(self, additional_ms: int) -> dict[str, str]:
@@ -134,7 +139,7 @@ class VersionedPairs(LowestPairs[Any, KeySpan]):
         """Reads the version that is valid at a time, None where there is none."""
         self.gets += 1
         found = self.versions.at(self.codec.encode_key(key), timestamp)
-        return None if found is None else (self.codec.decode_value(found.value), found.timestamp)
+        return None if found is None else (self.codec.decode_value(found[0]), found[1])
 
     def put(self, key: Any, value: Any, timestamp: int) -> None:
         """Adds a version, None a deletion."""
@@ -241,8 +246,8 @@ class VersionedReads(ReadOnlyVersionedKeyValueStore[Any, Any]):
         return self._shown(self._record(one) for one in (found if reverse else reversed(found)))
 
     def _record(self, found: Found) -> VersionedRecord[Any]:
-        value = self.codec.decode_value(found.value)
-        return VersionedRecord(value, found.timestamp, found.valid_to)
+        value, timestamp, valid_to = found
+        return VersionedRecord(self.codec.decode_value(value), timestamp, valid_to)
 
 
 class TypedVersionedStore(

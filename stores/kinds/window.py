@@ -33,11 +33,12 @@ from thalweg.stores.api import (
 from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.changelog import duplicates_write, window_write
-from thalweg.stores.codec import HeadersRowCodec, RowCodec
-from thalweg.stores.kinds.typed import TypedStore, restored_rows
+from thalweg.stores.codec import RowCodec
+from thalweg.stores.kinds.typed import TypedStore
 from thalweg.stores.kinds.window_records import WindowRecords
 from thalweg.stores.pairs import StoredPairs
-from thalweg.stores.rows.contract import Change, Row, closed
+from thalweg.stores.row_format import HeaderRows, RowFormat, format_of, format_of_records
+from thalweg.stores.rows.contract import Row, closed
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.rows.segments import SEGMENT_BYTES, SegmentedRows, window_key_of
 from thalweg.stores.updates import Pair, Records
@@ -75,8 +76,10 @@ class WindowSpec:
         window_size_ms: length of the windows; rows keep only their start.
         segment_interval_ms: span of time that expires at once.
         retain_duplicates: keep every put of a key and start, not the last one only.
-        logs_headers: log changes with the headers of the record. Then rows in memory have them,
-            too, as in the JVM.
+        header_rows: of a store whose values have headers, what its rows keep beside a value; None
+            for one without headers.
+        keeps_records: whether the headers are those of the record in hand, and users see values
+            alone: such are the stores of a join of streams.
     """
 
     is_timestamped: bool = False
@@ -84,21 +87,45 @@ class WindowSpec:
     window_size_ms: int = 0
     segment_interval_ms: int = 0
     retain_duplicates: bool = False
-    logs_headers: bool = False
+    header_rows: HeaderRows | None = None
+    keeps_records: bool = False
+
+    @property
+    def row_format(self) -> RowFormat:
+        """What stands beside the value in a row."""
+        if self.keeps_records:
+            return format_of_records(self.header_rows)
+        return format_of(self.is_timestamped, self.header_rows)
 
     @property
     def kind(self) -> str:
         """Its name, as users see it."""
+        if self.row_format.shows_headers:
+            return "timestamped-window-with-headers"
         return "timestamped-window" if self.is_timestamped else "window"
 
     @property
     def function(self) -> str:
         """The function of `stores.builders` that describes such a store, for messages."""
+        if self.row_format.shows_headers:
+            return "timestamped_window_store_with_headers"
         return "timestamped_window_store" if self.is_timestamped else "window_store"
 
     def with_timestamps(self) -> WindowSpec:
         """Returns the same, with rows that carry the event time of their value."""
         return replace(self, is_timestamped=True)
+
+    def with_headers(self) -> WindowSpec:
+        """Returns the same, with rows that carry time and headers."""
+        if self.keeps_records:
+            return replace(self, header_rows="headers")
+        if self.header_rows is not None:
+            return self
+        return replace(self, is_timestamped=True, header_rows="headers")
+
+    def of_records(self, *, in_memory: bool) -> WindowSpec:
+        """Returns the same for a join of streams. Rows in memory have headers, as in the JVM."""
+        return replace(self, header_rows="headers" if in_memory else "plain", keeps_records=True)
 
     def changelog_config(self, additional_ms: int) -> dict[str, str]:
         """Returns the settings its changelog topic needs, by Kafka's names."""
@@ -117,8 +144,6 @@ class WindowSpec:
     ) -> TypedWindowStore:
         """Stacks the layers of a store."""
         rows = PendingByteStore(open_bytes())
-        if self.logs_headers and not rows.persistent:
-            codec = HeadersRowCodec(codec.builder, host)
         # As in the JVM, duplicates are not cached: they would replace each other.
         is_cached = cache is not None and not self.retain_duplicates
         segments = SegmentedRows(
@@ -129,7 +154,7 @@ class WindowSpec:
             expired=lambda: host.drop_expired(codec.name),
             keeps_expired=is_cached,
         )
-        pairs = WindowPairs(segments, codec, self.window_size_ms, logs_headers=self.logs_headers)
+        pairs = WindowPairs(segments, codec, self.window_size_ms)
         if cache is None or not is_cached:
             return TypedWindowStore(pairs, host)
         return TypedWindowStore(pairs, host, CachedStore(pairs, cache))
@@ -142,7 +167,6 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         segments: keeps the bytes; closed with this.
         codec: encodes keys and values.
         window_size_ms: length of the windows.
-        logs_headers: whether duplicates are logged with the headers of the record.
 
     Attributes:
         records: what joins of streams use, in a store that keeps duplicates.
@@ -156,8 +180,6 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         segments: SegmentedRows,
         codec: RowCodec,
         window_size_ms: int,
-        *,
-        logs_headers: bool = False,
     ) -> None:
         super().__init__(segments.rows, codec)
         self.window_size_ms = window_size_ms
@@ -165,7 +187,7 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         self._encode_key = codec.encode_key
         self._row_key, self._get_row = segments.row_key, segments.get_row
         self.write_raw = window_write(
-            segments.put_row, codec.log, codec.current, timestamped=codec.timestamped
+            segments.put_row, codec.log, codec.current, row_format=codec.row_format
         )
         self.records: WindowRecords | None = None
         if segments.retain_duplicates:
@@ -173,9 +195,8 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
                 segments.put_duplicate,
                 codec.log,
                 codec.current,
-                pack=codec.pack,
+                row_format=codec.row_format,
                 is_taken=segments.is_taken,
-                with_headers=logs_headers,
             )
             self.records = WindowRecords(segments, codec, write, window_size_ms)
 
@@ -376,11 +397,11 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
 
     def read_row(self, key: Windowed[Any]) -> Pair | None:
         """Reads the newest row of a key and window, for whoever does not fill the store."""
-        return self.pairs.read_row((key.key, key.window.start_ms))
+        return self._read_row((key.key, key.window.start_ms))
 
     def forwarded_row(self, key: Windowed[Any]) -> Pair | None:
         """Reads the row that was forwarded last."""
-        return self.pairs.forwarded_row((key.key, key.window.start_ms))
+        return self._forwarded_row((key.key, key.window.start_ms))
 
     def _one(self, key: WindowKey) -> Pair | None:
         return self.pairs.read_row(key)
@@ -409,13 +430,7 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
         """Applies changelog records straight to the backend; of one key the last wins."""
         if self._stored.records is not None:
             self._stored.records.forget()
-        self._stored.segments.restore(self._restored(batch))
-
-    def _restored(self, batch: Sequence[RestoreRecord]) -> Iterable[Change]:
-        codec = self.codec
-        if isinstance(codec, HeadersRowCodec):
-            return codec.restored(batch)
-        return restored_rows(batch, timestamped=codec.timestamped)
+        self._stored.segments.restore(self.codec.row_format.restored(batch))
 
     def read_only(self) -> ReadOnlyWindowStore[Any, Any]:
         """Returns a read-only face that any thread may use while the worker writes."""
@@ -434,9 +449,7 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
                 entry["raw_key"] = row_key[SEGMENT_BYTES:].hex()
             entry["value"] = row.hex()
             entries.append(entry)
-        if self.codec.has_headers:
-            return "timestamped-window-headers", entries
-        return "timestamped-window" if self.codec.timestamped else "window", entries
+        return self.codec.row_format.dump_name("window"), entries
 
 
 class WindowFace(WindowReads):

@@ -70,8 +70,10 @@ def versions_of(row: bytes) -> Iterator[Version]:
         at += _entry.size
 
 
-def find(row: bytes, timestamp: int) -> Version:
+def find(row: bytes, timestamp: int) -> tuple[int, int, bytes | None]:
     """Returns the version that is valid at a time between `first` and `next`.
+
+    It is a plain tuple, as of `Version`: each record of a join as of its time comes here.
 
     Raises:
         ValueError: the time is not between them.
@@ -84,8 +86,7 @@ def find(row: bytes, timestamp: int) -> Version:
     while True:
         valid_from, size = _entry.unpack_from(row, at)
         if valid_from <= timestamp:
-            value = None if size < 0 else row[end - size : end]
-            return Version(valid_from, valid_to, value)
+            return valid_from, valid_to, None if size < 0 else row[end - size : end]
         if size > 0:
             end -= size
         valid_to = valid_from

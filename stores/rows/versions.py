@@ -26,10 +26,9 @@ Source: JVM `RocksDBVersionedStore`, `LogicalKeyValueSegments`,
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Callable, Iterable, Iterator
 from struct import Struct
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from thalweg.stores.api import NOT_PUT, VALID_TO_UNDEFINED
 from thalweg.stores.formats import pack_int64
@@ -56,18 +55,8 @@ Logged: TypeAlias = tuple[int, bytes, bytes | None]
 """(timestamp, key, value) of a changelog record."""
 
 
-class Found(NamedTuple):
-    """A version that was read.
-
-    Attributes:
-        value: its value.
-        timestamp: when it begins.
-        valid_to: when it ends, None for the latest of its key.
-    """
-
-    value: bytes
-    timestamp: int
-    valid_to: int | None
+Found: TypeAlias = tuple[bytes, int, int | None]
+"""(value, when it begins, when it ends or None for the latest of its key) of a version."""
 
 
 class VersionedRows:
@@ -101,9 +90,15 @@ class VersionedRows:
         self._expired = expired
         self._oldest_segment = 0
         # Replaced as a whole where it changes, for other threads read it.
-        self._segments: tuple[int, ...] = tuple(self._stored_segments())
+        self._segments: tuple[tuple[int, bytes], ...] = ()
+        """(number, what its keys begin with) of each live segment, newest first."""
+        self._keep_segments(self._stored_segments())
         if self._segments:
-            self._observe(self._segments[-1] * segment_interval_ms)
+            self._observe(self._segments[0][0] * segment_interval_ms)
+
+    def _keep_segments(self, segments: Iterable[int]) -> None:
+        ordered = sorted(segments, reverse=True)
+        self._segments = tuple((segment, pack_int64(segment)) for segment in ordered)
 
     def _stored_segments(self) -> Iterator[int]:
         """Yields the segments of a store that is opened again."""
@@ -158,18 +153,18 @@ class VersionedRows:
         if oldest <= self._oldest_segment:
             return
         self._oldest_segment = oldest
-        if self._segments and self._segments[0] < oldest:
-            self._segments = tuple(one for one in self._segments if one >= oldest)
+        if self._segments and self._segments[-1][0] < oldest:
+            self._segments = tuple(one for one in self._segments if one[0] >= oldest)
             self.rows.expire_below(pack_int64(oldest))
 
     def _row_at(self, timestamp: int, key: bytes) -> bytes:
         """Returns where the versions of a key stand that end at a time within the history."""
-        segment = timestamp // self._interval_ms
-        if segment not in self._segments:
-            segments = list(self._segments)
-            insort(segments, segment)
-            self._segments = tuple(segments)
-        return pack_int64(segment) + key
+        number = timestamp // self._interval_ms
+        for segment, prefix in self._segments:
+            if segment == number:
+                return prefix + key
+        self._keep_segments((number, *(segment for segment, _ in self._segments)))
+        return pack_int64(number) + key
 
     def _put(self, rows: _Rows, key: bytes, value: bytes | None, timestamp: int) -> int:
         get, put = rows.get, rows.put
@@ -203,10 +198,10 @@ class VersionedRows:
             ends: when it ends, by what was found so far; None where nothing is newer.
         """
         lowest = timestamp // self._interval_ms
-        for segment in reversed(self._segments):
+        for segment, prefix in self._segments:
             if segment < lowest:
                 break
-            row_key = pack_int64(segment) + key
+            row_key = prefix + key
             row = rows.get(row_key)
             if row is None:
                 continue
@@ -235,19 +230,19 @@ class VersionedRows:
         self, rows: _Rows, row_key: bytes, row: bytes, value: bytes | None, timestamp: int
     ) -> int:
         """Puts a version into a row that has versions before and after it."""
-        before = find(row, timestamp)
-        if before.valid_from == timestamp:
+        valid_from, valid_to, before = find(row, timestamp)
+        if valid_from == timestamp:
             rows.put(row_key, with_replaced(row, timestamp, timestamp, value))
-            return before.valid_to
+            return valid_to
         older_key = self._row_at(timestamp, row_key[_PREFIX_BYTES:])
         if older_key == row_key:
             rows.put(row_key, with_inserted(row, timestamp, value))
-            return before.valid_to
+            return valid_to
         # The version before now ends in an older segment. It goes there first.
         older = rows.get(older_key)
-        rows.put(older_key, _with_latest(older, before.valid_from, timestamp, before.value))
-        rows.put(row_key, with_replaced(row, before.valid_from, timestamp, value))
-        return before.valid_to
+        rows.put(older_key, _with_latest(older, valid_from, timestamp, before))
+        rows.put(row_key, with_replaced(row, valid_from, timestamp, value))
+        return valid_to
 
     def _put_deletion(self, rows: _Rows, key: bytes, timestamp: int) -> None:
         """Puts a deletion of a key that has no latest version, behind all others."""
@@ -268,28 +263,27 @@ class VersionedRows:
 
     def at(self, key: bytes, timestamp: int) -> Found | None:
         """Reads the version that is valid at a time, None where there is none."""
-        latest = self.rows.get(LATEST_PREFIX + key)
+        get = self.rows.get
+        latest = get(LATEST_PREFIX + key)
         if latest is not None:
             latest_ms: int = _time(latest)[0]
             if latest_ms <= timestamp:
-                return Found(latest[_PREFIX_BYTES:], latest_ms, None)
+                return latest[_PREFIX_BYTES:], latest_ms, None
         if timestamp < self.observed_ms - self._history_ms:
             return None
         lowest = timestamp // self._interval_ms
-        for segment in reversed(self._segments):
+        for segment, prefix in self._segments:
             if segment < lowest:
-                break
-            row = self.rows.get(pack_int64(segment) + key)
+                return None
+            row = get(prefix + key)
             if row is None:
                 continue
             next_ms, first_ms = bounds(row)
             if next_ms <= timestamp:
                 return None
             if first_ms <= timestamp:
-                version = find(row, timestamp)
-                if version.value is None:
-                    return None
-                return Found(version.value, version.valid_from, version.valid_to)
+                valid_from, valid_to, value = find(row, timestamp)
+                return None if value is None else (value, valid_from, valid_to)
         return None
 
     def between(self, key: bytes, from_ms: int, to_ms: int) -> list[Found]:
@@ -304,17 +298,17 @@ class VersionedRows:
         if latest is not None:
             oldest = _time(latest)[0]
             if oldest <= to_ms:
-                found.append(Found(latest[_PREFIX_BYTES:], oldest, None))
+                found.append((latest[_PREFIX_BYTES:], oldest, None))
         if to_ms < self.observed_ms - self._history_ms:
             segments = ()
-        for segment in reversed(segments):
-            row = self.rows.get(pack_int64(segment) + key)
+        for _, prefix in segments:
+            row = self.rows.get(prefix + key)
             for valid_from, valid_to, value in () if row is None else versions_of(row):
                 if oldest is not None and valid_from >= oldest:
                     continue  # put or moved since the rows before were read
                 oldest = valid_from
                 if value is not None and valid_from <= to_ms and valid_to > from_ms:
-                    found.append(Found(value, valid_from, valid_to))
+                    found.append((value, valid_from, valid_to))
         return found
 
     def latest(
@@ -329,8 +323,8 @@ class VersionedRows:
 
     def segments(self) -> Iterator[tuple[int, list[Row]]]:
         """Yields number and rows of each live segment, oldest first; for test drivers."""
-        for segment in self._segments:
-            rows = self.rows.scan(pack_int64(segment), pack_int64(segment + 1))
+        for segment, prefix in reversed(self._segments):
+            rows = self.rows.scan(prefix, pack_int64(segment + 1))
             yield segment, [(row_key[_PREFIX_BYTES:], row) for row_key, row in rows]
 
     def approximate_count(self) -> int:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _WATCH: Final = timedelta(milliseconds=100)
 
 _ROWS: Final = "Which rows"
-_WINDOWS: Final = "Which windows"
+_WINDOWS: Final = "Which times"
 
 
 @told
@@ -93,8 +93,8 @@ def query(
         typer.Option(
             "--time-from",
             metavar="TIME",
-            help="Windows that start at this moment or later: epoch milliseconds, or ISO 8601 "
-            "in UTC.",
+            help="Windows that start at this moment or later, versions that are valid then or "
+            "later: epoch milliseconds, or ISO 8601 in UTC.",
             rich_help_panel=_WINDOWS,
         ),
     ] = None,
@@ -103,7 +103,16 @@ def query(
         typer.Option(
             "--time-to",
             metavar="TIME",
-            help="Windows that start at this moment or earlier.",
+            help="Windows that start at this moment or earlier, versions that are valid then.",
+            rich_help_panel=_WINDOWS,
+        ),
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of",
+            metavar="TIME",
+            help="Of a versioned store, the version that is valid at this moment.",
             rich_help_panel=_WINDOWS,
         ),
     ] = None,
@@ -142,7 +151,7 @@ def query(
     from thalweg.streams.queries.kinds.kind import RowsAsked
 
     logs.install("people", log_level.value, traces=is_debug())
-    asked = RowsAsked(key, lower, upper, prefix, time_from, time_to, reverse=reverse)
+    asked = RowsAsked(key, lower, upper, prefix, time_from, time_to, as_of, reverse)
     answer = _Answer(asked, limit, is_count=count, as_json=as_json)
     if url is not None:
         _refuse_beside_url(script, store, settings, config, data_dir, state_dir)

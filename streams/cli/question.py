@@ -64,6 +64,11 @@ def refuse_contradictions(asked: RowsAsked, store: RunningStore) -> None:
     if asked.prefix is not None and (has_range or asked.reverse):
         message = "--prefix goes with neither --from, --to nor --reverse"
         raise UsageError(message)
+    if asked.as_of is not None and asked.has_times:
+        message = "--as-of asks for one moment: leave out --time-from and --time-to"
+        raise UsageError(message)
+    if asked.key is None and store.asked.needs_key:
+        raise UsageError(store.asked.needs_key.format(store=store.name))
     for field, reason in store.asked.refused.items():
         if getattr(asked, field):
             raise UsageError(reason.format(store=store.name))
@@ -121,7 +126,8 @@ def tell_absent(asked: RowsAsked, store: RunningStore) -> None:
     if asked.key is None:
         tell("no such row")
         return
-    when = " at these times" if asked.has_times else ""
+    has_times = asked.has_times or asked.as_of is not None
+    when = " at these times" if has_times else ""
     tell(f"store {store.name!r} has no {store.asked.noun} {asked.key!r}{when}")
 
 

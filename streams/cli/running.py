@@ -43,7 +43,10 @@ class RunningApp:
         """Returns what answers questions to its stores."""
 
         def get(target: str) -> tuple[int, bytes]:
-            return self.owner.get(self.application_id, target)
+            status, body = self.owner.get(self.application_id, target)
+            if not body.startswith(b"{"):
+                raise self.owner.error_of(status, body)
+            return status, body
 
         return PageAnswers(get, patience=PATIENCE)
 

@@ -15,8 +15,8 @@ from typing import Any, Final, NoReturn
 
 from thalweg.rebalance.connection import BrokerConnection
 from thalweg.rebalance.connection_settings import ConnectionSettings
+from thalweg.rebalance.errors import AuthenticationError as NotLetIn
 from thalweg.rebalance.errors import (
-    AuthenticationError,
     Code,
     ConnectionSettingsError,
     MembershipLostError,
@@ -45,6 +45,7 @@ from thalweg.streams.clock import Clock
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.errors import (
     ApplicationShutdownError,
+    AuthenticationError,
     BrokerError,
     ConfigError,
     GroupError,
@@ -320,9 +321,11 @@ def translated(error: RebalanceError) -> StreamsError:
         return TaskMigratedError(error.message)
     if isinstance(error, MissingTopics):
         return MissingTopicsError(error.message)
-    if isinstance(error, UnreachableError | AuthenticationError):
-        is_away = isinstance(error, UnreachableError)
-        return BrokerError(error.message, retriable=is_away, is_away=is_away)
+    if isinstance(error, UnreachableError):
+        return BrokerError(error.message, retriable=True, is_away=True)
+    if isinstance(error, NotLetIn):
+        kind = BrokerError if error.was_let_in else AuthenticationError
+        return kind(error.message)
     if isinstance(error, TopologyRefusedError):
         return TopologyError(error.message)
     if isinstance(error, UnsupportedBroker):

@@ -14,7 +14,7 @@ from thalweg.rebalance.errors import Code, RebalanceError, RefusedError
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.errors import GroupError
 from thalweg.streams.group.broker import connection_of, translated
-from thalweg.streams.observe.status import ApplicationStatus, instance_at, of_group
+from thalweg.streams.observe.status import ApplicationStatus, instances_at, of_group
 
 
 class GroupSource:
@@ -50,8 +50,5 @@ class GroupSource:
             raise GroupError(message) from error
         except RebalanceError as error:
             raise translated(error) from error
-        endpoints = {member.endpoint for member in group.members}
-        told = [
-            instance_at(endpoint, self._group_id) for endpoint in endpoints if endpoint is not None
-        ]
-        return of_group(group, told)
+        endpoints = {one.endpoint for one in group.members if one.endpoint is not None}
+        return of_group(group, instances_at(endpoints, self._group_id))

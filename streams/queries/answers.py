@@ -217,6 +217,14 @@ def not_now(code: str, detail: str, **facts: object) -> RefusedError:
     return RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, code, detail, **facts)
 
 
+def not_so(code: str, detail: str, **facts: Any) -> RefusedError:
+    """Refuses a question of which another server has rows that it does not give to instances.
+
+    To ask again does not help, and is not asked for.
+    """
+    return RefusedError(HTTPStatus.BAD_GATEWAY, code, detail, **facts)
+
+
 _REFUSALS: Final[tuple[tuple[type[StreamsError], HTTPStatus, str], ...]] = (
     (UnknownStoreError, HTTPStatus.NOT_FOUND, "unknown-store"),
     (StoreNotReadyError, HTTPStatus.SERVICE_UNAVAILABLE, "store-not-ready"),

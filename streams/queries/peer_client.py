@@ -21,6 +21,7 @@ from thalweg.streams.queries.answers import (
     RefusedError,
     decode_part,
     not_now,
+    not_so,
 )
 from thalweg.streams.queries.peer import PeerError, Site, fetch
 from thalweg.streams.queries.questions import Question, Scope
@@ -72,7 +73,7 @@ def ask(
             f"the member at {owner} has the row, but {error}; a member on the JVM can only be "
             "asked by its own server, and scope=local asks this instance alone"
         )
-        raise not_now("owner-unreadable", message, **facts) from error
+        raise not_so("owner-unreadable", message, **facts) from error
     if page.status != HTTPStatus.OK:
         raise _refusal(owner, page.status, page.body, facts)
     version = page.headers.get(HOP_HEADER)
@@ -81,12 +82,12 @@ def ask(
             f"the instance at {owner} gave an answer of another form ({HOP_HEADER} {version}, "
             f"not {HOP_VERSION}): run the same version of thalweg in all instances"
         )
-        raise not_now("owner-unreadable", message, **facts)
+        raise not_so("owner-unreadable", message, **facts)
     try:
         return decode_part(page.body)
     except ValueError as error:
         message = f"the instance at {owner} gave an answer that cannot be read: {error}"
-        raise not_now("owner-unreadable", message, **facts) from error
+        raise not_so("owner-unreadable", message, **facts) from error
 
 
 def _refusal(owner: Endpoint, status: int, body: bytes, facts: Mapping[str, str]) -> RefusedError:

@@ -81,21 +81,24 @@ class QueryService:
         Raises:
             UnknownStoreError: the topology has no store of that name.
             TypeError: it is of another kind, or of other types.
+            ValueError: there is no such kind.
             StoreNotReadyError: its tasks are not running yet.
             StoreMovedError: the partition is not here.
         """
         builder = self.builder(name)
         refuse_family(builder, family)
-        if timestamped and key is not None and not builder.is_timestamped:
+        kind = kind_of(builder)
+        has_times = kind.gives_timestamps(builder)
+        if timestamped and key is not None and not has_times:
             message = f"{_told(builder)}, which keeps no timestamps: leave out timestamped=True"
             raise TypeError(message)
         refuse_types(builder, key, value)
-        unwrap = value_of if builder.is_timestamped and not timestamped else same
+        unwrap = value_of if has_times and not timestamped else same
 
         def faces() -> Sequence[Any]:
             return self._faces(name, partition)
 
-        face = kind_of(builder).face(builder, faces, unwrap)
+        face = kind.face(builder, faces, unwrap)
         faces()  # a store that cannot answer is told here, not at the first read
         return face
 
@@ -105,15 +108,31 @@ def refuse_family(builder: StoreBuilder, asked: str | None) -> None:
 
     Raises:
         TypeError: it is.
+        ValueError: there is no such kind.
     """
     kind = kind_of(builder)
     if asked is None or asked == kind.family:
         return
+    other = family_named(asked)
     remedy = f"ask for it with {kind.asked_by}"
     if kind.is_default:
-        remedy = f"leave out {family_named(asked).asked_by}"
+        remedy = f"leave out {other.asked_by}"
     message = f"{_told(builder)}: {remedy}"
     raise TypeError(message)
+
+
+def refuse_kind(builder: StoreBuilder, asked: str) -> None:
+    """Refuses a store of another kind than `kind=` asks for.
+
+    Raises:
+        TypeError: it is.
+    """
+    family = kind_of(builder).family
+    if asked != family:
+        family_named(asked)
+        remedy = f'ask for it with kind="{family}"' if family else "it cannot be asked with types"
+        message = f"{_told(builder)}: {remedy}"
+        raise TypeError(message)
 
 
 def refuse_types(builder: StoreBuilder, key: object, value: object) -> None:

@@ -19,7 +19,7 @@ from dataclasses import MISSING, Field, dataclass, fields
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
-from thalweg.stores.api import ValueAndTimestamp
+from thalweg.stores.api import ValueAndTimestamp, VersionedRecord
 from thalweg.stores.builders import StoreBuilder
 from thalweg.streams.queries.answers import RefusedError, bad, plain
 from thalweg.streams.queries.kinds.known import known_queries
@@ -30,7 +30,7 @@ from thalweg.streams.queries.state_queries import Query, QueryResult, Rows, Stat
 T = TypeVar("T")
 
 _KEYS: Final = ("key", "lower", "upper")
-_FLAGS: Final = ("skip_cache", "descending")
+_FLAGS: Final = ("skip_cache", "ascending", "descending")
 _REQUEST: Final = ("position_bound", "require_active", "execution_info", "limit")
 
 
@@ -147,4 +147,7 @@ def _value(builder: StoreBuilder, stored: object) -> dict[str, object]:
     if isinstance(stored, ValueAndTimestamp):
         value = plain(stored.value, builder.value_serde)
         return {"value": value, "timestamp": stored.timestamp}
+    if isinstance(stored, VersionedRecord):
+        value = plain(stored.value, builder.value_serde)
+        return {"value": value, "timestamp": stored.timestamp, "valid_to": stored.valid_to}
     return {"value": plain(stored, builder.value_serde)}

@@ -20,6 +20,7 @@ from thalweg.stores.api import (
     KeyValueIterator,
     StoreIterator,
     ValueAndTimestamp,
+    VersionedRecord,
     WindowStoreIterator,
 )
 from thalweg.stores.errors import StreamsError, public
@@ -193,6 +194,60 @@ class WindowRangeQuery(Query[KeyValueIterator[Windowed[K], V]], Generic[K, V]):
     key: K | None = None
     time_from: int | datetime | None = None
     time_to: int | datetime | None = None
+
+
+@dataclass(frozen=True)
+class VersionedKeyQuery(Query[VersionedRecord[V] | None], Generic[K, V]):
+    """The version of a key of a versioned store, None where there is none.
+
+    Example:
+        >>> app.query("rates", VersionedKeyQuery[str, float]("eur", as_of=1_500)).only.value
+        VersionedRecord(value=1.08, timestamp=1000, valid_to=2000)
+
+    Attributes:
+        key: the key.
+        as_of: the version that is valid at this moment: epoch milliseconds or a datetime; None for
+            the latest.
+    """
+
+    key: K
+    _: KW_ONLY
+    as_of: int | datetime | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses None as a key.
+
+        Raises:
+            ValueError: it is None.
+        """
+        _refuse_none(self, self.key)
+
+
+@dataclass(frozen=True)
+class MultiVersionedKeyQuery(Query[StoreIterator[VersionedRecord[V]]], Generic[K, V]):
+    """The versions of a key of a versioned store that are valid at some time of a span.
+
+    Attributes:
+        key: the key.
+        time_from: the first moment: epoch milliseconds or a datetime; None for no bound.
+        time_to: the last moment; None for no bound.
+        ascending: oldest first; else newest first.
+    """
+
+    rows: ClassVar[Rows] = Rows.VERSIONS
+    key: K
+    _: KW_ONLY
+    time_from: int | datetime | None = None
+    time_to: int | datetime | None = None
+    ascending: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses None as a key.
+
+        Raises:
+            ValueError: it is None.
+        """
+        _refuse_none(self, self.key)
 
 
 # -- what comes back -----------------------------------------------------------------------

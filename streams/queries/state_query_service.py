@@ -125,7 +125,7 @@ class StateQueryService:
         if one.partition is not None and not position.covers(bound, one.partition):
             message = f"the store is at {position}, not yet at the bound {bound}"
             return result(FailureReason.NOT_UP_TO_BOUND, message, None)
-        unwrap = value_of if builder.is_timestamped else same
+        unwrap = value_of if kind.gives_timestamps(builder) else same
         try:
             face = (one.store.uncached if skips_cache else one.store).read_only()
             value: Any = answer(face, query, unwrap)

@@ -11,7 +11,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Literal, TypeVar, overload
 
-from thalweg.stores.api import ReadOnlyKeyValueStore, ReadOnlyWindowStore, ValueAndTimestamp
+from thalweg.stores.api import (
+    ReadOnlyKeyValueStore,
+    ReadOnlyVersionedKeyValueStore,
+    ReadOnlyWindowStore,
+    ValueAndTimestamp,
+)
 from thalweg.stores.builders import StoreBuilder
 from thalweg.streams.queries.application_stores import ApplicationStores
 from thalweg.streams.queries.metadata import (
@@ -82,7 +87,40 @@ class StoreQuestions:
         self,
         name: str,
         *,
+        key: type[K],
+        value: type[V],
+        kind: Literal["window"],
+        timestamped: Literal[False] = ...,
+        partition: int | None = ...,
+    ) -> ReadOnlyWindowStore[K, V]: ...
+    @overload
+    def store(
+        self,
+        name: str,
+        *,
+        key: type[K],
+        value: type[V],
+        kind: Literal["window"],
+        timestamped: Literal[True],
+        partition: int | None = ...,
+    ) -> ReadOnlyWindowStore[K, ValueAndTimestamp[V]]: ...
+    @overload
+    def store(
+        self,
+        name: str,
+        *,
+        key: type[K],
+        value: type[V],
+        kind: Literal["versioned"],
+        partition: int | None = ...,
+    ) -> ReadOnlyVersionedKeyValueStore[K, V]: ...
+    @overload
+    def store(
+        self,
+        name: str,
+        *,
         windowed: bool | None = ...,
+        kind: str | None = ...,
         timestamped: bool = ...,
         partition: int | None = ...,
     ) -> Any: ...
@@ -90,9 +128,10 @@ class StoreQuestions:
         self,
         name: str,
         *,
-        key: Any = None,
-        value: Any = None,
+        key: object = None,
+        value: object = None,
         windowed: bool | None = None,
+        kind: str | None = None,
         timestamped: bool = False,
         partition: int | None = None,
     ) -> Any:
@@ -113,6 +152,7 @@ class StoreQuestions:
             value: the type of its values, without the timestamp.
             windowed: whether it is a window store. Where types are given it is not, unless this
                 says so; else either.
+            kind: what kind of store it is, where that is neither: "versioned". Not with `windowed`.
             timestamped: give values as `ValueAndTimestamp`, where the store keeps them so.
             partition: read this partition only, whether or not others are restored.
 
@@ -127,14 +167,18 @@ class StoreQuestions:
         if (key is None) is not (value is None):
             message = f"store {name!r}: give both key= and value=, or neither"
             raise TypeError(message)
-        if key is not None and windowed is None:
-            windowed = False
-        family = None if windowed is None else "window" if windowed else "key-value"
+        if kind is not None and windowed is not None:
+            message = f"store {name!r}: give windowed= or kind=, not both"
+            raise TypeError(message)
+        if windowed is not None:
+            kind = "window" if windowed else "key-value"
+        elif key is not None and kind is None:
+            kind = "key-value"
         return self._stores.service.store(
             name,
             key=key,
             value=value,
-            family=family,
+            family=kind,
             timestamped=timestamped,
             partition=partition,
         )

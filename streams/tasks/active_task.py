@@ -112,6 +112,7 @@ class ActiveTask:
         self._is_set_up = False  # or being set up: then its processors are closed
         # Processing, punctuating or flushing broke off: only the last commit can be built on.
         self.is_torn = False
+        self._keeps_time = False  # whether the loops of the sources do
 
     # -- life cycle ----------------------------------------------------------------------
 
@@ -245,6 +246,10 @@ class ActiveTask:
                 partition, offset and node.
         """
         self.is_torn = True
+        if self.scope.keeps_stream_time is not self._keeps_time:
+            self._keeps_time = self.scope.keeps_stream_time
+            for run in self._runs.values():
+                run.keep_time()
         group, move, done = self.group, self.offsets.move, 0
         ran: dict[SourceRun, Sequence[RawRecord]] = {}
         while done < most and group.is_ready(now_ms):

@@ -203,6 +203,10 @@ class SourceRun:
             node=self.source_name,
         )
 
+    def keep_time(self) -> None:
+        """Keeps stream time from the next run of records on, for an operator that asked late."""
+        self.run = self._loop()
+
     def _loop(self) -> Callable[[Sequence[RawRecord]], None]:
         """Returns the hot loop: with the time kept up to date for operators that asked for it."""
         if self._extract not in _NEED_NO_VALUES:

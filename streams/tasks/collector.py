@@ -32,6 +32,7 @@ from thalweg.topology.dsl.windows import WindowedStreamPartitioner
 from thalweg.topology.edges import Edge
 from thalweg.topology.operators.operator import Process
 from thalweg.topology.physical import SinkNode
+from thalweg.topology.processor import sees_headers
 
 
 class RecordCollector:
@@ -244,8 +245,14 @@ class RecordCollector:
             found = self._transport.partition_count(topic)
             return max(partition, 0) + 1 if found is None else found
 
+        current, takes_headers = task.current, sees_headers(chosen)
+
         def by_user(key: Any, value: Any) -> tuple[int | None, ...]:
-            answer = chosen(topic, key, value, count or 1)
+            if takes_headers:
+                headers = Headers(current.headers() or ())
+                answer = chosen(topic, key, value, headers, count or 1)
+            else:
+                answer = chosen(topic, key, value, count or 1)
             if answer is None:
                 return (None,)
             if answer.__class__ is int and 0 <= answer < (count or 1):

@@ -162,7 +162,8 @@ def commit_positions(
     task.flush_caches()
     # With the rows in one step: the checkpoint is behind them after a crash, and a processor
     # that makes a row from the one before would do so twice.
-    notes = {name: packed_offsets(offsets) for name, offsets in positions.items()}
+    times = {at: time.ms for at, time in task.offsets.times.items()}
+    notes = {name: packed_offsets(offsets, times) for name, offsets in positions.items()}
     task.committed(durable=bool(positions), notes=notes)
     if positions:
         every = {at: one for offsets in positions.values() for at, one in offsets.items()}

@@ -22,7 +22,6 @@ from thalweg.stores.record import CurrentRecord
 DropReason: TypeAlias = Literal[
     "late",
     "expired",
-    "outdated",
     "null-key",
     "null-value",
     "null-group-key",
@@ -49,7 +48,6 @@ _KEY_CHARS_MAX: Final = 100
 _WORDS: Final[dict[DropReason, str]] = {
     "late": "that came too late for a window",
     "expired": "that the store's retention has passed",
-    "outdated": "that a newer row of a versioned table has replaced",
     "null-key": "without a key",
     "null-value": "without a value",
     "null-group-key": "whose group key is None",

@@ -38,6 +38,7 @@ from thalweg.streams.error_handlers import (
     error_name,
     in_silence,
     log_and_continue,
+    log_and_fail,
 )
 from thalweg.streams.errors import (
     BrokerError,
@@ -131,6 +132,8 @@ class FailurePolicy:
         config: names the handlers and the dead-letter topic.
         outlet: where dead letters go, in the same commit as all else.
         monotonic_ms: a clock that never goes back. Without one, nothing is tried too often.
+        guards_processing: whether the processing handler is asked; else what fails stops the
+            application.
     """
 
     def __init__(
@@ -138,6 +141,8 @@ class FailurePolicy:
         config: StreamsConfig,
         outlet: Outlet,
         monotonic_ms: Callable[[], float] = lambda: 0.0,
+        *,
+        guards_processing: bool = True,
     ) -> None:
         self._letters_topic = config.dead_letter_queue_topic
         self._task_timeout_ms = config.task_timeout_ms
@@ -147,7 +152,8 @@ class FailurePolicy:
         if deserialization is log_and_continue:
             deserialization = continue_quietly
         self._deserialization = in_silence(deserialization)
-        self._processing = in_silence(config.processing_handler)
+        processing = config.processing_handler if guards_processing else log_and_fail
+        self._processing = in_silence(processing)
         self._production = in_silence(config.production_handler)
         self._outlet = outlet
         self._monotonic_ms = monotonic_ms

@@ -40,7 +40,7 @@ from thalweg.streams.tasks.commit import commit_positions, positions_of
 from thalweg.streams.tasks.drops import Drops
 from thalweg.streams.tasks.failures import FailurePolicy
 from thalweg.streams.tasks.plan import whole_plan
-from thalweg.streams.tasks.store_notes import unpacked_offsets
+from thalweg.streams.tasks.store_notes import unpacked_offsets, unpacked_times
 from thalweg.streams.tasks.task import TaskId
 from thalweg.streams.transport.port import (
     Reader,
@@ -146,7 +146,9 @@ class GlobalTask:
             if topic not in counts:
                 message = f"the topic of a global store does not exist: {topic}; create it first"
                 raise MissingTopicsError(message, topic=topic)
-        policy = FailurePolicy(config, NoLetters())
+        policy = FailurePolicy(
+            config, NoLetters(), guards_processing=config.processing_handler_global_enabled
+        )
         task = ActiveTask(
             GLOBAL_ID,
             plan,
@@ -194,9 +196,10 @@ class GlobalTask:
                 task.close()
                 known = self._wiped(error)
                 task.stores.open_all()
-            self._positions = {**begins, **known, **self._noted(known, ends)}
+            noted, times = self._noted(known, ends)
+            self._positions = {**begins, **known, **noted}
             task.compile()
-            task.start()
+            task.start(times)
             self._is_open = True
         self._reader.add(self._positions)
         self._fill(ends, is_stopped)
@@ -253,14 +256,20 @@ class GlobalTask:
 
     def _noted(
         self, known: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
-    ) -> Mapping[TopicPartition, int]:
-        """Returns where stores that are kept stand by their notes, if ahead of the checkpoint."""
+    ) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
+        """Returns where stores that are kept stand by their notes, and their partitions' times.
+
+        A note may be ahead of the checkpoint.
+        """
         noted: dict[TopicPartition, int] = {}
+        times: dict[TopicPartition, int] = {}
         for store in self._task.stores.values():
             note = store.note()
             if note is not None:
                 noted.update(unpacked_offsets(note))
-        return {at: noted[at] for at in known if at in noted and known[at] <= noted[at] <= ends[at]}
+                times.update(unpacked_times(note))
+        right = [at for at in known if at in noted and known[at] <= noted[at] <= ends[at]]
+        return {at: noted[at] for at in right}, {at: times[at] for at in right}
 
     def _wiped(self, reason: object | None) -> Mapping[TopicPartition, int]:
         """Removes what is on disk: rows of keys deleted long ago would stay."""

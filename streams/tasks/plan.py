@@ -63,7 +63,7 @@ def _plan(topology: Topology, node_names: Sequence[str], config: StreamsConfig) 
     stores = stores_in_order(topology, node_names)
     builders = {**topology.stores, **topology.global_stores}
     changelogs = changelog_topics(topology, application_id)
-    persistent = frozenset(name for name in stores if builders[name].backend == "rocks")
+    persistent = frozenset(name for name in stores if builders[name].persistent)
     return TaskPlan(
         topology=topology,
         node_names=node_names,

@@ -82,7 +82,7 @@ class Refill:
 
     def _copy(self, name: str) -> TaskStore:
         builder = self._task.stores.builder(name)
-        if builder.backend == "rocks":
+        if builder.persistent:
             builder = replace(builder, backend="memory")
         return builder.without_logging().without_caching().build(self._task.stores)
 

@@ -152,8 +152,9 @@ class OperatorScope:
         """Calls `callback` every `interval_ms` of stream time or wall clock.
 
         Args:
-            node: the operator that asks. For stream time it must do so while it is compiled, or
-                have asked for `stream_time` then.
+            node: the operator that asks. For stream time it does so while it is compiled, or has
+                asked for `stream_time` then; asked later, time is kept from the next run of
+                records on, and what was due before is called then.
             interval_ms: at least 1.
             type: which time drives it.
             callback: gets the current time of that kind, not the planned one.
@@ -275,11 +276,6 @@ class OperatorScope:
         """Returns a function that counts a record left out for any of the known reasons."""
         assert reason in REASONS
         return self._dropper(node, reason)
-
-    def outdated_counter(self, node: str) -> StreamProcess:
-        """Returns a function that counts a change of a versioned table that is not the latest."""
-        drop = self._dropper(node, "outdated")
-        return lambda key, _value, timestamp: drop(key, timestamp)
 
     def _dropper(self, node: str, reason: DropReason) -> Callable[..., None]:
         """Returns drop(key, timestamp, window end, stream time), all but the first two optional."""

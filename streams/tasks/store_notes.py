@@ -5,6 +5,7 @@ step, so that they are right after a crash too.
 
     of a store filled from a source topic:   position int64 | partition time int64 | topic, UTF-8
     of rows kept aside for a commit:         its offsets: msgpack [[topic, partition, offset] …]
+    of a global store:                       the same, with the partition time behind the offset
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ import msgspec
 from thalweg.stores.errors import CorruptDataError
 from thalweg.streams.transport.port import TopicPartition
 
-_decode_offsets: Final = msgspec.msgpack.Decoder(list[tuple[str, int, int]]).decode
+
+class _Noted(msgspec.Struct, frozen=True, array_like=True):
+    topic: str
+    partition: int
+    offset: int
+    partition_time_ms: int = -1
+
+
+_decode_noted: Final = msgspec.msgpack.Decoder(list[_Noted]).decode
 _numbers: Final = Struct(">qq")
 
 
@@ -50,19 +59,42 @@ class RefillNote(NamedTuple):
         return cls(note[_numbers.size :].decode(errors="replace"), *_numbers.unpack_from(note))
 
 
-def packed_offsets(offsets: Mapping[TopicPartition, int]) -> bytes:
-    """Returns the note of rows that count once these offsets are committed."""
-    return msgspec.msgpack.encode([(*at, offset) for at, offset in offsets.items()])
+def packed_offsets(
+    offsets: Mapping[TopicPartition, int], times: Mapping[TopicPartition, int] | None = None
+) -> bytes:
+    """Returns the note of rows that count once these offsets are committed.
+
+    Args:
+        offsets: partition -> offset.
+        times: partition -> the highest timestamp before it.
+    """
+    known = times or {}
+    return msgspec.msgpack.encode(
+        [(*at, offset, *((known[at],) if at in known else ())) for at, offset in offsets.items()]
+    )
 
 
 def unpacked_offsets(note: bytes) -> dict[TopicPartition, int]:
-    """Reads a note of `packed_offsets`.
+    """Reads the offsets of a note of `packed_offsets`.
 
     Raises:
         CorruptDataError: it is none.
     """
+    return {TopicPartition(one.topic, one.partition): one.offset for one in _noted(note)}
+
+
+def unpacked_times(note: bytes) -> dict[TopicPartition, int]:
+    """Reads the times of a note of `packed_offsets`, -1 where there is none.
+
+    Raises:
+        CorruptDataError: it is none.
+    """
+    return {TopicPartition(one.topic, one.partition): one.partition_time_ms for one in _noted(note)}
+
+
+def _noted(note: bytes) -> list[_Noted]:
     try:
-        return {TopicPartition(topic, n): offset for topic, n, offset in _decode_offsets(note)}
+        return _decode_noted(note)
     except msgspec.DecodeError as error:
         message = f"what is noted of rows kept aside cannot be read: {error}"
         raise CorruptDataError(message) from error

@@ -145,6 +145,7 @@ class TaskManager:
         self.by_partition: dict[TopicPartition, ActiveTask] = {}
         self.created_total = 0
         self.closed_total = 0
+        self.processed_closed_total = 0
         self.global_task = GlobalTask.of(
             topology, parts, config, transport, directory, clock, self._cache, restore_listener
         )
@@ -263,10 +264,13 @@ class TaskManager:
         """
         task = self.running.pop(task_id, None) or self.restoring.pop(task_id)
         self.closed_total += 1
+        self.processed_closed_total += task.processed_records_total
         partitions = [p for p in task.partitions if self.by_partition.pop(p, None) is not None]
-        if partitions:
-            self.reader.remove(partitions)
-        self._close_stores(task, self.restorer, clean=clean)
+        try:
+            if partitions:
+                self.reader.remove(partitions)
+        finally:
+            self._close_stores(task, self.restorer, clean=clean)
 
     def _close_stores(self, task: ActiveTask, restorer: Restorer, *, clean: bool) -> None:
         try:

@@ -162,7 +162,6 @@ class Worker:
         self._stop_asked = threading.Event()
         self._is_paused = False
         self._rebuilt: set[str] = set()
-        self._processed_closed = 0
         self._processing = Processing(
             self._manager, config, self._clock, self._pacing, self.measures, self._stop_asked
         )
@@ -243,7 +242,7 @@ class Worker:
             state=self.state,
             running_tasks=len(running),
             restoring_tasks=len(manager.restoring),
-            processed_records=self._processed_closed
+            processed_records=manager.processed_closed_total
             + sum(task.processed_records_total for task in running),
             restored_records=restoration.restored_total,
             remaining_restore_records=restoration.remaining,
@@ -549,7 +548,6 @@ class Worker:
         manager = self._manager
         for task_id, task in manager.running.items():
             if task_id not in keep:
-                self._processed_closed += task.processed_records_total
                 self._processing.forget(task.partitions)
         manager.close_unwanted(keep, clean=clean)
 
@@ -631,7 +629,7 @@ class Worker:
             self._idleness.note_commit(None)
             return
         running = sum(task.processed_records_total for task in manager.running.values())
-        self._idleness.note_commit(self._processed_closed + running)
+        self._idleness.note_commit(manager.processed_closed_total + running)
 
     def _purge(self) -> None:
         """Lets the log forget repartition records that were processed and committed."""
@@ -685,9 +683,7 @@ class Worker:
         is_committed = clean and not errors
         if not is_committed:
             attempt(self._transport.abort)
-        processed = sum(task.processed_records_total for task in self._manager.running.values())
         attempt(lambda: self._manager.close_all(clean=is_committed))
-        self._processed_closed += processed
         attempt(self._member.leave)
         attempt(self._directory.close)
         self._step(Ended())

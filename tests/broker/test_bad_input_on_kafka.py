@@ -271,7 +271,7 @@ def test_a_topic_that_is_made_after_it_was_missed_is_read(
 
 
 def run(
-    servers: str, *options: str, through: Sequence[str] = ()
+    servers: str, *options: str, through: Sequence[str] = (), **topics: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command with a script that is right, but for its topics, to its end.
 
@@ -279,8 +279,10 @@ def run(
         servers: bootstrap servers.
         options: of the command.
         through: a command that runs the command.
+        topics: those that are there, by the names that the script asks for.
     """
-    names = {name: unique(f"missing-{name}") for name in ("LINES", "COUNTS", "APPLICATION")}
+    missing = {name: unique(f"missing-{name}") for name in ("LINES", "COUNTS", "APPLICATION")}
+    names = {**missing, **topics}
     command = [sys.executable, "-m", "thalweg.streams.cli", "run", str(WORD_COUNT)]
     return subprocess.run(
         [*through, *command, "--bootstrap-servers", servers, *options],
@@ -305,6 +307,50 @@ def test_a_missing_topic_is_named(kafka: str, tmp_path: Path) -> None:
     done = run(kafka, "--state-dir", str(tmp_path))
 
     refused(done, 2, "missing-LINES-")
+
+
+def clients(path: Path, **configs: dict[str, str]) -> Path:
+    """Writes the settings of clients into a file."""
+    lines = []
+    for name, values in configs.items():
+        lines += [f"[{name}]", *(f'"{key}" = "{value}"' for key, value in values.items())]
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize("wrong", ["consumer_configs", "producer_configs", "admin_configs"])
+def test_wrong_credentials_of_any_client_are_no_crash(
+    broker: Broker, tmp_path: Path, wrong: str
+) -> None:
+    """A supervisor would try again what a crash ends, and not what ends with 2."""
+    right = broker.sasl_configs
+    servers = right.pop("bootstrap.servers")
+    configs = {
+        name: {**right, "sasl.password": "open sesame"} if name == wrong else right
+        for name in ("consumer_configs", "producer_configs", "admin_configs")
+    }
+    settings = clients(tmp_path / "clients.toml", **configs)
+    topics = Topics(broker.bootstrap_servers)
+    names = {name: topics.create(unique(name.lower())) for name in ("LINES", "COUNTS")}
+    topics.produce(names["LINES"], [(None, b"a b")])
+
+    done = run(servers, "--config", str(settings), "--state-dir", str(tmp_path), **names)
+
+    refused(done, 2, r"sasl\.password")
+    assert "open sesame" not in done.stderr
+
+
+def test_a_missing_certificate_is_no_broker_that_is_waited_for(
+    broker: Broker, tmp_path: Path
+) -> None:
+    configs = broker.tls_configs
+    servers = configs.pop("bootstrap.servers")
+    del configs["ssl.certificate.location"], configs["ssl.key.location"]
+    settings = clients(tmp_path / "clients.toml", consumer_configs=configs)
+
+    done = run(servers, "--config", str(settings), "--state-dir", str(tmp_path))
+
+    refused(done, 2, "the certificate in consumer_configs")
 
 
 def test_a_port_in_use_is_named(kafka: str, tmp_path: Path) -> None:

@@ -29,14 +29,15 @@ OWN_BROKER = {
     "test_membership.py::": "the broker's session time-out, and restarts",
     "test_kafka_outage.py::": "outages",
     "test_outages.py::": "outages",
-    "test_standby_on_kafka.py::": "short sessions, with standby tasks",
-    "test_supervisor_on_kafka.py::": "an initial rebalance delay, and sessions, of its own",
+    "test_standby_on_kafka.py::": "a session of its own, with standby tasks",
+    "test_supervisor_on_kafka.py::": "sessions of its own",
     "test_workers_on_kafka.py::": "outages, and the broker's session time-out",
     "test_security_on_kafka.py::": "listeners with security",
     "test_kafka_transport.py::test_every_client_gets_the_security_given_once": "TLS, SASL",
     "test_kafka_transport.py::test_credentials_the_broker_refuses_end_the_attempt_at_once": "SASL",
     "test_kafka_transport.py::test_a_certificate_of_a_stranger_ends_the_attempt": "TLS",
-    "test_bad_input_on_kafka.py::test_wrong_credentials_are_told_and_never_shown": "SASL",
+    "test_bad_input_on_kafka.py::test_wrong_credentials_": "SASL",
+    "test_bad_input_on_kafka.py::test_a_missing_certificate_": "TLS",
 }
 """Who may have a broker of their own, by the beginning of a test's name, and what for."""
 

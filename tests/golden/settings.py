@@ -23,6 +23,11 @@ _SERDES: Mapping[str, Serde[Any]] = {
     f"{_KAFKA}ByteArraySerde": serdes.bytes,
 }
 _ERRORS = "org.apache.kafka.streams.errors."
+_SUPPLIERS = "org.apache.kafka.streams.state.BuiltInDslStoreSuppliers$"
+_DSL_STORES = {
+    f"{_SUPPLIERS}RocksDBDslStoreSuppliers": "rocks",
+    f"{_SUPPLIERS}InMemoryDslStoreSuppliers": "memory",
+}
 _HANDLERS: Mapping[str, Any] = {
     f"{_ERRORS}LogAndContinueExceptionHandler": log_and_continue,
     f"{_ERRORS}LogAndContinueProcessingExceptionHandler": log_and_continue,
@@ -31,6 +36,10 @@ _HANDLERS: Mapping[str, Any] = {
 
 def _same(text: str) -> str:
     return text
+
+
+def _flag(text: str) -> bool:
+    return text == "true"
 
 
 # JVM name -> our name, how to read the text.
@@ -42,6 +51,7 @@ _APPLICATION: Mapping[str, tuple[str, Any]] = {
     "statestore.cache.max.bytes": ("statestore_cache_max_bytes", int),
     "deserialization.exception.handler": ("deserialization_handler", _HANDLERS.__getitem__),
     "processing.exception.handler": ("processing_handler", _HANDLERS.__getitem__),
+    "processing.exception.handler.global.enabled": ("processing_handler_global_enabled", _flag),
     "errors.dead.letter.queue.topic.name": ("dead_letter_queue_topic", _same),
     "replication.factor": ("replication_factor", int),
     "windowstore.changelog.additional.retention.ms": (
@@ -54,9 +64,13 @@ _APPLICATION: Mapping[str, tuple[str, Any]] = {
         int,
     ),
     "topology.optimization": ("topology_optimization", _same),
+    "dsl.store.format": ("dsl_store_format", str.lower),
+    "dsl.store.suppliers.class": ("default_dsl_store", _DSL_STORES.__getitem__),
 }
 # Read when the topology is built or described, whichever part of it asks.
-_TOPOLOGY = frozenset({"topology.optimization", "upgrade.from"})
+_TOPOLOGY = frozenset(
+    {"topology.optimization", "upgrade.from", "dsl.store.format", "dsl.store.suppliers.class"}
+)
 # `StreamsBuilder.build(properties)`, which made the files, does not look at it: there the
 # setting has to be given to the builder's constructor.
 _UNREAD = frozenset({"ensure.explicit.internal.resource.naming"})

@@ -7,11 +7,30 @@ from typing import Any, assert_type
 
 import msgspec
 
-from thalweg.stores.api import ReadOnlyKeyValueStore, ReadOnlyWindowStore, ValueAndTimestamp
+from thalweg.stores.api import (
+    KeyValueIterator,
+    KeyValueStore,
+    ReadOnlyKeyValueStore,
+    ReadOnlyWindowStore,
+    ValueAndTimestamp,
+    VersionedKeyValueStore,
+    VersionedRecord,
+    WindowStore,
+)
+from thalweg.stores.backends import ByteStoreSupplier
+from thalweg.stores.builders import versioned_store
+from thalweg.stores.bytes.files import FilesByteStore
 from thalweg.stores.record import Headers, RecordContext
 from thalweg.stores.serde import Serde, serdes
 from thalweg.stores.windowed import Windowed
 from thalweg.streams.app import App
+from thalweg.streams.queries.state_queries import (
+    KeyQuery,
+    StateQueryResult,
+    TimestampedRangeQuery,
+    WindowKeyQuery,
+    WindowRangeQuery,
+)
 from thalweg.streams.testing import TestInputTopic, TestOutputTopic, TopologyTestDriver
 from thalweg.topology.dsl import (
     BufferConfig,
@@ -313,8 +332,58 @@ def stores(app: App) -> None:
     )
     assert_type(app.store("orders", key=int, value=Order), ReadOnlyKeyValueStore[int, Order])
     assert_type(app.store("any"), Any)
+    one = app.query("counts", KeyQuery[str, int]("a"))
+    assert_type(one, StateQueryResult[int | None])
+    assert_type(one.partitions[0].value, int | None)
+    found = app.query("counts", TimestampedRangeQuery[str, int](lower="a")).partitions[0].value
+    assert_type(dict(found), dict[str, ValueAndTimestamp[int]])
+    starts = app.query("hourly", WindowKeyQuery[str, int]("a", 0, 5)).partitions[0].value
+    assert_type(list(starts), list[tuple[int, int]])
+    windows = app.query("hourly", WindowRangeQuery[str, int](time_from=0, time_to=5))
+    assert_type(windows.partitions[0].value, KeyValueIterator[Windowed[str], int])
 
 
+# Versioned tables and stores.
+rates = builder.table(
+    "rates",
+    key_serde=serdes.string,
+    value_serde=serdes.float64,
+    materialized=Materialized(store=versioned_store("rates", timedelta(hours=1))),
+)
+assert_type(rates, KTable[str, float])
+assert_type(rates.is_versioned, bool)
+
+
+def rates_of(store: VersionedKeyValueStore[str, float]) -> None:
+    """Reads and writes a versioned store."""
+    assert_type(store.get("EUR"), VersionedRecord[float] | None)
+    assert_type(store.get("EUR", as_of=5), VersionedRecord[float] | None)
+    assert_type(store["EUR"].value, float)
+    assert_type(store["EUR"].valid_to, int | None)
+    assert_type(store.put("EUR", 1.5, 10), int)
+    assert_type(store.delete("EUR", 10), VersionedRecord[float] | None)
+    for version in store.versions("EUR", 0, 10):
+        assert_type(version, VersionedRecord[float])
+
+
+# What keeps the rows.
+in_sqlite = Materialized[str, int]("counts", store="sqlite")
+chosen = Materialized[str, int]("counts", store=lambda store: "files" if store.logged else "lmdb")
+own = Materialized[str, int](
+    "counts", store=ByteStoreSupplier(lambda name, path: FilesByteStore(name, path))
+)
+assert_type(own, Materialized[str, int])
+
+assert_type(driver.store("counts", key=str, value=int), KeyValueStore[str, int])
+assert_type(
+    driver.store("counts", key=str, value=int, timestamped=True),
+    KeyValueStore[str, ValueAndTimestamp[int]],
+)
+assert_type(driver.store("hourly", key=str, value=int, kind="window"), WindowStore[str, int])
+assert_type(driver.store("any"), Any)
+
+
+# Joins of two streams, and with a versioned table.
 lines_by_id = builder.stream("lines", key_serde=serdes.int64, value_serde=serdes.string)
 near = JoinWindows.of_time_difference(timedelta(seconds=1), grace=5)
 assert_type(

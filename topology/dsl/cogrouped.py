@@ -62,9 +62,18 @@ class CogroupLogic(TableLogic):
         facts: where what is settled of them is noted.
         names: their processors.
         store_name: the store.
+        is_versioned: whether that store is versioned.
     """
 
-    def __init__(self, facts: NotedFacts, names: tuple[str, ...], store_name: str) -> None:
+    def __init__(
+        self,
+        facts: NotedFacts,
+        names: tuple[str, ...],
+        store_name: str,
+        *,
+        is_versioned: bool,
+    ) -> None:
+        self.is_versioned = is_versioned
         self._facts = facts
         self._names = names
         self._store_name = store_name
@@ -174,7 +183,12 @@ class Cogrouping:
             key_serde,
             store.value_serde,
             store.queryable_name,
-            CogroupLogic(graph.facts, tuple(one.name for one in aggregates), store.name),
+            CogroupLogic(
+                graph.facts,
+                tuple(one.name for one in aggregates),
+                store.name,
+                is_versioned=store.is_versioned,
+            ),
         )
 
     def _parents(self, store_name: str) -> Iterator[Place]:

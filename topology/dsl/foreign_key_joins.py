@@ -22,6 +22,7 @@ from thalweg.stores.callables import arity as arity_of
 from thalweg.stores.callables import shown
 from thalweg.stores.errors import StreamsError
 from thalweg.stores.kinds.subscriptions import SubscriptionSpec
+from thalweg.stores.record import Headers
 from thalweg.stores.serde import Serde, SerdeHint, serdes
 from thalweg.topology.dsl.options import Materialized, arity, check_name, materialized_hint, settle
 from thalweg.topology.dsl.table_joins import Joined
@@ -46,6 +47,7 @@ from thalweg.topology.processor import (
     StreamPartitioner,
     check_partitioner,
     fail_on_invalid_timestamp,
+    sees_headers,
 )
 
 
@@ -149,6 +151,7 @@ def join_by_foreign_key(
                 value_serde=left.value_serde,
                 foreign_key_serde=foreign_keys,
                 legacy=facts.legacy_registrations,
+                is_versioned=left.is_versioned,
             ),
             parents=(place.name,),
         ),
@@ -200,6 +203,7 @@ def join_by_foreign_key(
                     value_serde=right.value_serde,
                     primary_key_serde=keys,
                     decodes_key=partitioner is not None,
+                    is_versioned=right.is_versioned,
                 )
             ),
             parents=(right.place.name,),
@@ -255,7 +259,7 @@ def _result(
     )
     if store.queryable_name is not None:
         graph.facts.kept.add(names.result)
-    logic = SourceLogic(graph.facts, names.result, store.name)
+    logic = SourceLogic(graph.facts, names.result, store.name, is_versioned=store.is_versioned)
     result = AddProcessor(
         names.result, logic.make, parents=(names.resolve,), store=store.key_value()
     )
@@ -290,8 +294,10 @@ def _subscriptions(name: str) -> StoreBuilder:
     return StoreBuilder(
         name=name,
         spec=SubscriptionSpec(),
+        backend=None,
         key_serde=serdes.bytes,
         value_serde=serdes.bytes,
+        takes_dsl_format=True,
     )
 
 
@@ -310,23 +316,43 @@ def _by_key(
     if partitioner is not None:
         return _one_partition(partitioner)
     inner = getattr(serde, "inner", None)
-    return WindowedStreamPartitioner(inner) if isinstance(inner, Serde) else None
+    if not isinstance(inner, Serde):
+        return None
+    windowed = WindowedStreamPartitioner(inner)
+    # A registration of a left join that names no right row has no key.
+    return lambda topic, key, value, count: (
+        None if key is None else windowed(topic, key, value, count)
+    )
 
 
 def _one_partition(partitioner: StreamPartitioner) -> StreamPartitioner:
     """Returns a user's partitioner: it sees the key only, and must choose one partition."""
+    ask: Any = partitioner
 
     def choose(topic: str, key: Any, _value: Any, count: int) -> int | None:
-        chosen: Any = partitioner(topic, key, None, count)
-        if isinstance(chosen, Collection) and not isinstance(chosen, str | bytes):
-            if len(chosen) != 1:
-                message = (
-                    f"the partitioner of a foreign-key join chose {len(chosen)} partitions of "
-                    f"topic {topic!r}, {shown(chosen)}; let it choose one, as rows have one place"
-                )
-                raise StreamsError(message)
-            (chosen,) = chosen
-        found: int | None = chosen
-        return found
+        return _single(ask(topic, key, None, count), topic)
 
-    return choose
+    def choose_by_headers(
+        topic: str, key: Any, _value: Any, headers: Headers, count: int
+    ) -> int | None:
+        return _single(ask(topic, key, None, headers, count), topic)
+
+    return choose_by_headers if sees_headers(partitioner) else choose
+
+
+def _single(chosen: Any, topic: str) -> int | None:
+    """Returns the one partition that was chosen.
+
+    Raises:
+        StreamsError: it is not one.
+    """
+    if isinstance(chosen, Collection) and not isinstance(chosen, str | bytes):
+        if len(chosen) != 1:
+            message = (
+                f"the partitioner of a foreign-key join chose {len(chosen)} partitions of "
+                f"topic {topic!r}, {shown(chosen)}; let it choose one, as rows have one place"
+            )
+            raise StreamsError(message)
+        (chosen,) = chosen
+    found: int | None = chosen
+    return found

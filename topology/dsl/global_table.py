@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from thalweg.stores.serde import Serde, SerdeHint
 from thalweg.topology.dsl.options import Materialized, settle
+from thalweg.topology.errors import TopologyError
 from thalweg.topology.graph.logical import LogicalGraph
 from thalweg.topology.graph.steps import AddGlobalStore, Step
 from thalweg.topology.operators.table import StoreView, TableSource, TableView
@@ -68,12 +69,28 @@ def read_global_table(
         timestamp_extractor: gives records their event time.
         name: name of the processor; its source is called `<name>-source`.
         materialized: how to keep the table.
+
+    Raises:
+        TopologyError: the store that was given is versioned.
     """
     hint = SerdeHint.of("global_table")
     settled = settle(graph.names, materialized, topic + "-", hint=hint)
+    if settled.is_versioned:
+        raise TopologyError(
+            f"the global table of topic {topic!r} cannot be kept in the versioned store "
+            f"'{settled.name}'; give it one of timestamped_key_value_store(...), or read the topic "
+            "as a table",
+            node=name,
+        )
     settled = settled.with_serdes(
         key_serde or settled.key_serde, value_serde or settled.value_serde
     )
+    if settled.is_versioned:
+        raise TopologyError(
+            f"global table of topic {topic!r}: its store {settled.name!r} cannot be versioned; give "
+            "it a key_value_store(...), or read the topic as a table()",
+            topic=topic,
+        )
     source_name = graph.names.name_or_new(name, "KSTREAM-SOURCE-", "-source")
     processor_name = graph.names.name_or_new(name, "KTABLE-SOURCE-")
     added = AddGlobalStore(

@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, Generic, Literal, TypeVar, final
+from typing import Any, Generic, TypeVar, final
 
-from thalweg.stores.builders import StoreBuilder, list_store, window_store
+from thalweg.stores.backends import Backend
+from thalweg.stores.builders import StoreBuilder, StoreChoice, list_store, window_store
 from thalweg.stores.durations import Duration
 from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
 from thalweg.stores.sides import SidedKeySerde, SidedValueSerde
-from thalweg.topology.dsl.options import check_name
+from thalweg.topology.dsl.options import check_name, check_store, with_store
 from thalweg.topology.dsl.windows import duration_ms
 from thalweg.topology.errors import TopologyError
 
@@ -123,7 +124,8 @@ class StreamJoined(Generic[K, V, VO]):
         this_store: keeps the left stream's records: a `window_store` of the size and retention of
             the windows, with `retain_duplicates=True`. Its name, backend and logging count.
         other_store: keeps the right stream's records, likewise.
-        store: where stores that are not given keep their bytes, "rocks" or "memory".
+        store: what keeps the rows of stores that are not given, as in `Materialized`; None takes the
+            application's `default_dsl_store`.
         logging: whether stores that are not given have a changelog; a dict gives its topic
             configs.
     """
@@ -135,7 +137,7 @@ class StreamJoined(Generic[K, V, VO]):
     other_value_serde: Serde[VO] | None = None
     this_store: StoreBuilder | None = None
     other_store: StoreBuilder | None = None
-    store: Literal["rocks", "memory"] | None = None
+    store: Backend | StoreChoice | None = None
     logging: bool | Mapping[str, str] = field(default=True)
 
     def __post_init__(self) -> None:
@@ -145,11 +147,10 @@ class StreamJoined(Generic[K, V, VO]):
             object.__setattr__(self, argument, serde)
         check_name(self.name)
         check_name(self.store_name)
-        if self.store not in (None, "rocks", "memory"):
-            raise ValueError(
-                f'store of StreamJoined must be "rocks" or "memory", got {self.store!r}; give '
-                "store builders as this_store= and other_store="
-            )
+        if isinstance(self.store, StoreBuilder):
+            raise TypeError("give store builders to StreamJoined as this_store= and other_store=")
+        if self.store is not None:
+            check_store(self.store, "store of StreamJoined")
         for argument in ("this_store", "other_store"):
             given = getattr(self, argument)
             if given is not None and not isinstance(given, StoreBuilder):
@@ -183,17 +184,14 @@ class StreamJoined(Generic[K, V, VO]):
         Raises:
             TopologyError: the given store does not fit the windows.
         """
-        store = given or replace(
+        store = given or self._kept(
             window_store(
                 made_name,
                 retention_ms=windows.retention_ms,
                 window_size_ms=windows.size_ms,
                 retain_duplicates=True,
-                in_memory=self.store == "memory",
             ),
-            logged=self.logging is not False,
-            log_config=self._log_config,
-            hint=hint,
+            hint,
         )
         spec = store.spec
         if not isinstance(spec, WindowSpec):
@@ -216,7 +214,7 @@ class StreamJoined(Generic[K, V, VO]):
             )
         return replace(
             store,
-            spec=replace(spec, logs_headers=True),
+            spec=spec.of_records(in_memory=store.backend == "memory"),
             key_serde=store.key_serde or self.key_serde,
             value_serde=store.value_serde or value_serde,
         )
@@ -235,17 +233,29 @@ class StreamJoined(Generic[K, V, VO]):
             name = this.name + suffix
         elif self.store_name is not None:
             name = self.store_name + suffix
-        in_memory = this is not None and this.backend == "memory"
-        if self.store is not None:
-            in_memory = self.store == "memory"
-        store = list_store(
-            name + "-store",
-            SidedKeySerde(self.key_serde),
-            SidedValueSerde(self.value_serde, self.other_value_serde),
-            in_memory=in_memory,
+        store = self._kept(
+            list_store(
+                name + "-store",
+                SidedKeySerde(self.key_serde),
+                SidedValueSerde(self.value_serde, self.other_value_serde),
+            ),
+            hint,
         )
-        is_logged = self.logging is not False
-        return replace(store, logged=is_logged, log_config=self._log_config, hint=hint)
+        if this is not None and self.store is None:
+            store = replace(store, backend=this.backend)
+        return store
+
+    def _kept(self, store: StoreBuilder, hint: SerdeHint) -> StoreBuilder:
+        """Returns a store that was not given, kept and logged as told."""
+        store = replace(
+            store,
+            backend=None,
+            logged=self.logging is not False,
+            log_config=self._log_config,
+            takes_dsl_format=self.store != "memory",
+            hint=hint,
+        )
+        return store if self.store is None else with_store(store, self.store)
 
     @property
     def _log_config(self) -> Mapping[str, str]:

@@ -14,10 +14,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, Generic, Literal, TypeVar, final
+from typing import Any, Generic, TypeVar, final
 
 from thalweg.stores import callables
-from thalweg.stores.builders import StoreBuilder, default_segment_interval_ms
+from thalweg.stores.backends import Backend, checked_backend
+from thalweg.stores.builders import StoreBuilder, StoreChoice, default_segment_interval_ms
 from thalweg.stores.kinds.key_value import KeyValueSpec
 from thalweg.stores.kinds.typed import StoreSpec
 from thalweg.stores.kinds.versioned import VersionedSpec
@@ -50,8 +51,10 @@ class Materialized(Generic[K, V]):
         logging: whether the store has a changelog; a dict gives its topic configs.
         caching: whether updates are held in the record cache until the next commit.
         retention: how long windows are kept (windowed stores only).
-        store: "rocks", "memory", or a store of `stores.builders` whose backend, name and
-            serdes are taken.
+        store: what keeps the rows: "rocks", "memory", "sqlite", "lmdb" or "files", a
+            `ByteStoreSupplier` of your own, or a function (store builder) -> one of these; or a
+            store of `stores.builders` whose backend, name and serdes are taken. None takes what the
+            application's `default_dsl_store` says, RocksDB without it.
     """
 
     name: str | None = None
@@ -60,7 +63,7 @@ class Materialized(Generic[K, V]):
     logging: bool | Mapping[str, str] = field(default=True, kw_only=True)
     caching: bool = field(default=True, kw_only=True)
     retention: timedelta | int | None = field(default=None, kw_only=True)
-    store: Literal["rocks", "memory"] | StoreBuilder = field(default="rocks", kw_only=True)
+    store: Backend | StoreChoice | StoreBuilder | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Takes name and serdes of a given store, and checks what is given."""
@@ -71,8 +74,8 @@ class Materialized(Generic[K, V]):
             object.__setattr__(self, argument, serde)
         if isinstance(self.store, StoreBuilder):
             object.__setattr__(self, "name", self.name or self.store.name)
-        elif self.store not in ("rocks", "memory"):
-            raise ValueError(f'store must be "rocks", "memory" or a store builder: {self.store!r}')
+        elif self.store is not None:
+            check_store(self.store, "store of Materialized")
         check_name(self.name)
 
 
@@ -163,7 +166,13 @@ class Store:
         if isinstance(given.store, StoreBuilder):
             base = replace(given.store, name=self.name, spec=spec)
         else:
-            base = StoreBuilder(name=self.name, spec=spec, backend=given.store)
+            # As in the JVM, stores in memory do not ask the setting.
+            by_setting = given.store in (None, "rocks")
+            base = StoreBuilder(
+                name=self.name, spec=spec, backend=None, takes_dsl_format=by_setting
+            )
+            if given.store is not None:
+                base = with_store(base, given.store)
         return replace(
             base,
             key_serde=self.key_serde,
@@ -173,6 +182,24 @@ class Store:
             cached=given.caching,
             hint=self.hint,
         )
+
+
+def check_store(given: object, what: str) -> None:
+    """Looks at what is to keep the rows of stores.
+
+    Raises:
+        TypeError: it is a function that does not take a store's description.
+        ValueError: it can keep none.
+    """
+    if callable(given):
+        callables.arity(given, {1: "store builder"}, what)
+    else:
+        checked_backend(given, what)
+
+
+def with_store(builder: StoreBuilder, store: Backend | StoreChoice) -> StoreBuilder:
+    """Returns a store whose rows are kept where it says, or where it chooses."""
+    return builder.with_backend(store(builder) if callable(store) else store)
 
 
 def with_name(

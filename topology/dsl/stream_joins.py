@@ -474,8 +474,6 @@ class StreamJoins(ABC, Generic[K, V]):
             serdes = key_serde, value_serde or stream._value_serde
             grace_ms = duration_ms(grace, "grace")
             buffer = grace_buffer(table, node_name, serdes, operator)
-            if name is None:
-                graph.names.note_generated(buffer.name)
             waiting = StreamTableGraceJoin(view, joiner, with_key, left, grace_ms, buffer.name)
             adds = (
                 AddProcessor(node_name, always(waiting), stores=stores),

@@ -254,6 +254,7 @@ def suppress_table(
         value_serde=value_serde,
         logged=is_logged,
         log_config=dict(buffer.logging) if isinstance(buffer.logging, Mapping) else {},
+        takes_dsl_format=True,
         hint=_HINT,
     )
     operator = Suppress(

@@ -77,14 +77,9 @@ class WindowedJoin:
         if is_left:
             number = this_made.rpartition("-")[2]
             suffix = "-outer-shared-join" if is_right else "-left-shared-join"
-            waiting = given.waiting(f"KSTREAM-OUTERSHARED-{number}", suffix, hint)
-        for store, is_given in (
-            (this_store, given.this_store or stored),
-            (that_store, given.other_store or stored),
-            (waiting, given.this_store or stored),
-        ):
-            if store is not None and not is_given:
-                names.note_generated(store.name)
+            made = f"KSTREAM-OUTERSHARED-{number}"
+            names.note_generated(made)
+            waiting = given.waiting(made, suffix, hint)
         windows = self.windows
         side = StreamStreamJoin(
             that_store.name,

@@ -9,7 +9,7 @@ Source: JVM `InternalStreamsBuilder.buildAndOptimizeTopology`, `GraphNode.writeT
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from thalweg.stores.builders import StoreBuilder
@@ -95,7 +95,7 @@ def build(logical: LogicalGraph, options: BuildOptions) -> Topology:
         legacy_changes=options.legacy_changes,
         legacy_registrations=options.legacy_registrations,
     )
-    entries = list(_entries(graph, facts))
+    entries = list(_entries(graph, facts, options))
     if options.explicit_names:
         _refuse_generated_names(entries, logical.names)
     _refuse_stores_named_twice(entries)
@@ -130,15 +130,17 @@ def _rewritten(graph: Graph, options: BuildOptions) -> Graph:
     return let_null_keys_through(graph)
 
 
-def _entries(graph: Graph, facts: Facts) -> Iterator[_Entry]:
+def _entries(graph: Graph, facts: Facts, options: BuildOptions) -> Iterator[_Entry]:
     for step in graph.in_order():
         parents = graph.parent_names(step)
         for addition in graph.steps[step].adds:
-            yield _Entry(_made(addition, facts), parents)
+            yield _Entry(_made(addition, facts, options), parents)
 
 
-def _made(addition: Addition, facts: Facts) -> _Written:
+def _made(addition: Addition, facts: Facts, options: BuildOptions) -> _Written:
     """Returns the addition, a processor with its operator."""
+    if isinstance(addition, AddStore | AddSharedStore):
+        return replace(addition, store=options.settled(addition.store))
     if not isinstance(addition, AddProcessor):
         return addition
     operator = addition.make(facts)
@@ -146,7 +148,10 @@ def _made(addition: Addition, facts: Facts) -> _Written:
     if isinstance(operator, ProcessorApiOperator):
         supplied = supplied_stores(operator.supplier)
     is_kept = isinstance(operator, TableMaker) and operator.store_name is not None
-    return _Processor(addition, operator, tuple(supplied), addition.store if is_kept else None)
+    store = addition.store if is_kept else None
+    if store is not None:
+        store = options.settled(store)
+    return _Processor(addition, operator, tuple(supplied), store)
 
 
 def _write(topology: Topology, entry: _Entry, options: BuildOptions) -> None:
@@ -183,7 +188,7 @@ def _write(topology: Topology, entry: _Entry, options: BuildOptions) -> None:
             topology.add_state_store(store)
         case AddGlobalStore() as added:
             topology.add_global_store(
-                added.store,
+                options.settled(added.store),
                 added.source_name,
                 added.topic,
                 added.processor_name,

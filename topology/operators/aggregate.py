@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Final
 
 from thalweg.stores.errors import StreamsError
 from thalweg.stores.updates import Step, add_one
@@ -28,6 +30,9 @@ from thalweg.topology.operators.operator import (
 from thalweg.topology.operators.returned import pair_of
 
 Warn = Callable[[], None]
+
+_LOOKS: Final = 10
+"""So many calls of a subtractor are looked at, at most: a look copies the aggregate."""
 
 _log = logging.getLogger(__name__)
 
@@ -153,6 +158,52 @@ def aggregate_step(initializer: Callable[[], Any], fn: Step, warn: Warn) -> Step
     return fold
 
 
+def watched_subtractor(subtract: Step, add: Step, warn: Warn, settle: Callable[[], None]) -> Step:
+    """Watches a user's subtractor until it is known whether it returns what it makes.
+
+    One that returns None deletes the row of the whole group. That is right for the last row of a
+    group only: there the aggregate is what the adder makes of this one row.
+
+    Args:
+        subtract: the subtractor.
+        add: the adder, as a step.
+        warn: what to call when None was returned while the group has other rows.
+        settle: called when it need not be watched any more.
+    """
+    looks = 0
+
+    def watched(key: Any, value: Any, aggregate: Any) -> Any:
+        nonlocal looks
+        before = _copied(aggregate)
+        result = subtract(key, value, aggregate)
+        looks += 1
+        is_told = result is None and before is not None and _has_more(before, add, key, value)
+        if is_told:
+            warn()
+        if is_told or result is not None or looks == _LOOKS:
+            settle()
+        return result
+
+    return watched
+
+
+def _copied(aggregate: Any) -> Any:
+    """Returns a copy that equals the aggregate, None where there is none."""
+    with suppress(Exception):  # whatever copying and comparing objects of the user's raise
+        copy = deepcopy(aggregate)
+        if copy == aggregate:
+            return copy
+    return None
+
+
+def _has_more(aggregate: Any, add: Step, key: Any, value: Any) -> bool:
+    """Tells whether an aggregate is not of this one row alone, as far as that can be told."""
+    with suppress(Exception):  # as above, and the adder's own
+        alone = add(key, value, None)
+        return alone is not None and bool(alone != aggregate)
+    return False
+
+
 @dataclass(frozen=True, eq=False)
 class TableGroupBySelect(Operator):
     """Sends both halves of a table change to the group each belongs to.
@@ -218,6 +269,8 @@ class GroupedTableAggregate(TableMaker):
 
     takes = Edge.CHANGE
 
+    watches_subtractor: ClassVar[bool] = True
+
     store_name: str
     missing_result: MissingResult = field(default_factory=MissingResult, init=False)
 
@@ -233,7 +286,16 @@ class GroupedTableAggregate(TableMaker):
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
         store = scope.task.store(self.store_name)
-        add, subtract = self.steps(self.missing_result.of(scope.name, self.store_name))
+        warn = self.missing_result.of(scope.name, self.store_name)
+        add, plain = self.steps(warn)
+        subtract = plain
+
+        def settle() -> None:
+            nonlocal subtract
+            subtract = plain
+
+        if self.watches_subtractor:
+            subtract = watched_subtractor(plain, add, warn, settle)
         updates = store.updates(scope.forward, send_old=self.tells_old_values)
         read, write, failed, node = updates.read, updates.write, scope.failed, scope.name
 
@@ -262,6 +324,8 @@ class GroupedTableAggregate(TableMaker):
 @dataclass(frozen=True, eq=False)
 class TableCount(GroupedTableAggregate):
     """Counts the rows of each group."""
+
+    watches_subtractor = False
 
     def steps(self, warn: Warn) -> tuple[Step, Step]:
         """Returns adding and subtracting one."""

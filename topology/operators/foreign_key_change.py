@@ -17,6 +17,7 @@ from thalweg.topology.edges import Edge
 from thalweg.topology.operators.foreign_key_serdes import clear_fault
 from thalweg.topology.operators.foreign_key_subscription import Subscriptions, key_decoder
 from thalweg.topology.operators.operator import NodeScope, Operator, Process
+from thalweg.topology.operators.table import latest_only
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,6 +32,8 @@ class TellSubscribers(Operator):
         value_serde: of right values.
         primary_key_serde: of left keys.
         decodes_key: whether responses need left keys decoded.
+        is_versioned: whether the right table is versioned. Then only the latest change of a row
+            counts.
     """
 
     takes = Edge.CHANGE
@@ -42,10 +45,11 @@ class TellSubscribers(Operator):
     value_serde: Serde[Any] | None
     primary_key_serde: Serde[Any] | None
     decodes_key: bool
+    is_versioned: bool
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
-        task, current = scope.task, scope.task.current
+        task = scope.task
         key_topic = f"{task.application_id}-{self.registrations}-fk"
         topic = f"{task.application_id}-{self.topic}"
         key_serde = task.key_serde(self.foreign_key_serde)
@@ -58,14 +62,10 @@ class TellSubscribers(Operator):
             scope, self.primary_key_serde, self.registrations, is_needed=self.decodes_key
         )
         forward, failed, drop = scope.forward, scope.failed, scope.drop
-        out_of_order = scope.left_out("out-of-order")
 
         def tell(key: Any, new: Any, _old: Any, timestamp: int) -> None:
             if key is None:
                 drop(key, new, timestamp)
-                return
-            if not current.is_latest:
-                out_of_order(key, timestamp)
                 return
             written: bytes | None = None
             try:
@@ -83,4 +83,4 @@ class TellSubscribers(Operator):
                 clear = clear_fault(error, (key_serde, key_topic, key), (serde, topic, new))
                 failed(clear, key, new, timestamp)
 
-        return tell
+        return latest_only(scope, tell) if self.is_versioned else tell

@@ -27,6 +27,7 @@ from thalweg.stores.serde import Serde
 from thalweg.topology.edges import Edge
 from thalweg.topology.operators.foreign_key_serdes import clear_fault
 from thalweg.topology.operators.operator import NodeScope, Operator, Process
+from thalweg.topology.operators.table import latest_only
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,6 +43,8 @@ class Register(Operator):
         value_serde: of left values.
         foreign_key_serde: of foreign keys, which are right keys.
         legacy: write what versions up to 3.3 read (`upgrade.from`).
+        is_versioned: whether the left table is versioned. Then only the latest change of a row
+            counts.
     """
 
     takes = Edge.CHANGE
@@ -54,10 +57,11 @@ class Register(Operator):
     value_serde: Serde[Any] | None
     foreign_key_serde: Serde[Any] | None
     legacy: bool
+    is_versioned: bool
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
-        task, current = scope.task, scope.task.current
+        task = scope.task
         topic = f"{task.application_id}-{self.topic}"
         key_serde, value_serde = task.key_serde(self.key_serde), task.value_serde(self.value_serde)
         foreign_serde = task.key_serde(self.foreign_key_serde)
@@ -68,16 +72,13 @@ class Register(Operator):
         extractor, with_key, left = self.extractor, self.with_key, self.left
         keyable = foreign_serde.keyable
         forward, failed, drop = scope.forward, scope.failed, scope.drop
-        unnamed, out_of_order = scope.left_out("null-foreign-key"), scope.left_out("out-of-order")
+        unnamed = scope.left_out("null-foreign-key")
 
         def register(key: Any, new: Any, old: Any, timestamp: int) -> None:
-            if new is None and old is None and current.is_latest:
+            if new is None and old is None:
                 return
             if key is None:
                 drop(key, new, timestamp)
-                return
-            if not current.is_latest:
-                out_of_order(key, timestamp)
                 return
             before = after = hashed = None
             try:
@@ -89,28 +90,22 @@ class Register(Operator):
                         unnamed(key, timestamp)
                     if after is not None or before is not None or left:
                         hashed = murmur3_128(encode_value(new))
-                has_moved = before is not None and (
-                    after is None
-                    or (
-                        before != after
-                        if keyable
-                        else encode_foreign(before) != encode_foreign(after)
-                    )
-                )
+                if before is None:
+                    has_moved = False
+                elif after is None or keyable:
+                    has_moved = before != after
+                else:
+                    has_moved = encode_foreign(before) != encode_foreign(after)
                 raw_key = encode_key(key)
             except Exception as error:
-                written = (foreign_serde, before), (foreign_serde, after)
-                failed(
-                    clear_fault(
-                        error,
-                        (key_serde, topic + "-pk", key),
-                        (value_serde, topic + "-vh", new),
-                        *((serde, topic + "-fk", given) for serde, given in written),
-                    ),
-                    key,
-                    new,
-                    timestamp,
+                clear = clear_fault(
+                    error,
+                    (key_serde, topic + "-pk", key),
+                    (value_serde, topic + "-vh", new),
+                    (foreign_serde, topic + "-fk", before),
+                    (foreign_serde, topic + "-fk", after),
                 )
+                failed(clear, key, new, timestamp)
                 return
             if has_moved:
                 instruction = FORGET if left or after is not None else FORGET_AND_TELL
@@ -125,4 +120,4 @@ class Register(Operator):
                 return
             forward(after, encode_registration(hashed, instruction, raw_key, partition), timestamp)
 
-        return register
+        return latest_only(scope, register) if self.is_versioned else register

@@ -83,11 +83,11 @@ class Subscribe(Operator):
                 return
             try:
                 stored_key = subscriptions_prefix(encode(key)) + primary_key_of(registration)
-                if instruction >= TELL:
+                if instruction < TELL:
+                    write(stored_key, None, timestamp)
+                else:
                     kept = without_partition(registration) if legacy else registration
                     write(stored_key, kept, timestamp)
-                else:
-                    write(stored_key, None, timestamp)
             except Exception as error:
                 failed(clear_fault(error, (serde, topic, key)), key, registration, timestamp)
                 return

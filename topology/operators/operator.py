@@ -111,10 +111,6 @@ class TaskScope(Protocol):
         """Returns the serde that was given, or the application's default for values."""
         ...
 
-    def outdated_counter(self, node: str) -> StreamProcess:
-        """Returns a function that counts a change of a versioned table that is not the latest."""
-        ...
-
     def processor_context(
         self, node: str, children: Mapping[str, Process], stores: Sequence[str]
     ) -> ProcessorContext[Any, Any]:
@@ -196,13 +192,14 @@ class TaskScope(Protocol):
 
 @dataclass(slots=True)
 class NodeScope:
-    """One node's place in its task: its name, its children and the task around it."""
+    """One node's place in its task: its name, its neighbours and the task around it."""
 
     name: str
     task: TaskScope
     forward: Process
     children: Mapping[str, Process]
     stores: Sequence[str]
+    parents: Sequence[str] = ()
 
     @property
     def failed(self) -> Failed:
@@ -216,8 +213,11 @@ class NodeScope:
 
     @property
     def ungrouped(self) -> StreamProcess:
-        """What to call with a record that this node must leave out of a grouping."""
-        return self.task.ungrouped_counter(self.name)
+        """What to call with a record that this node must leave out of a grouping.
+
+        It is counted under the name of the node that gave it None as its key, if that is known.
+        """
+        return self.task.ungrouped_counter(self.parents[0] if len(self.parents) == 1 else self.name)
 
     @property
     def late(self) -> Late:
@@ -227,11 +227,6 @@ class NodeScope:
     def left_out(self, reason: str) -> LeftOut:
         """Returns what to call with a record that this node leaves out for another reason."""
         return self.task.left_out_counter(self.name, reason)
-
-    @property
-    def outdated(self) -> StreamProcess:
-        """What to call with a change of a versioned table that is not the latest of its key."""
-        return self.task.outdated_counter(self.name)
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,11 +34,14 @@ class Propagation:
 
     Args:
         cache: the budget of the task's caches, None where caching is off.
+
+    Attributes:
+        depth: how many tables a change is on its way from, one behind the other; 0 where none is.
     """
 
     def __init__(self, cache: CacheBudget | None) -> None:
         self._cache = cache
-        self._depth = 0
+        self.depth = 0
         self._before: dict[str, Any] = {}
         self.told: dict[tuple[object, str], Pair | None] = {}
         """(join, side) -> the row that this side was told of last."""
@@ -59,22 +62,17 @@ class Propagation:
         return propagate
 
     def _begin(self) -> None:
-        self._depth += 1
+        self.depth += 1
         if self._cache is not None:
             self._cache.hold()
 
     def _end(self, *, failed: bool = False) -> None:
-        self._depth -= 1
-        if not self._depth:
+        self.depth -= 1
+        if not self.depth:
             self._before.clear()
             self.told.clear()
         if self._cache is not None:
             self._cache.release(failed=failed)
-
-    @property
-    def is_under_way(self) -> bool:
-        """Whether a change is on its way."""
-        return self._depth > 0
 
     def apart(self, key: Any, forward: TellChange) -> TellChange:
         """Returns `forward` for changes of any key that are let go while one of `key` is on its way.

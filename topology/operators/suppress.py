@@ -82,7 +82,7 @@ class Suppress(TableMaker):
             try:
                 place = key.window.end_ms if waits_for_window else timestamp
                 hold(place, key, new, old, timestamp)
-                onward = propagation.apart(key, forward) if propagation.is_under_way else forward
+                onward = propagation.apart(key, forward) if propagation.depth else forward
                 let_go(stream_time - wait_ms, onward)
                 if is_bounded and is_full():
                     if not self.emits_early:

@@ -81,13 +81,13 @@ def forwarded_rows(scope: NodeScope) -> Rows:
 
 def latest_only(scope: NodeScope, process: TableProcess) -> TableProcess:
     """Returns `process` for changes of a versioned table: one that is not the latest is left out."""
-    current, outdated = scope.task.current, scope.outdated
+    current, out_of_order = scope.task.current, scope.left_out("out-of-order")
 
     def process_latest(key: Any, new: Any, old: Any, timestamp: int) -> None:
         if current.is_latest or key is None:
             process(key, new, old, timestamp)
         else:
-            outdated(key, new, timestamp)
+            out_of_order(key, timestamp)
 
     return process_latest
 

@@ -25,6 +25,7 @@ from thalweg.streams.queries.composite import Composite, Unwrap, same, unwrapped
 from thalweg.streams.queries.keys import parse_prefix
 from thalweg.streams.queries.kinds.kind import (
     KEY,
+    NO_VERSIONS,
     ROWS,
     Answer,
     Faces,
@@ -49,6 +50,8 @@ T = TypeVar("T")
 
 _MOST_ENTRIES: Final = 2**63 - 1
 """The JVM's estimate is a long; a sum beyond it stays there."""
+
+_NO_WINDOWS: Final = "{store!r} has no windows: --time-from and --time-to ask window stores"
 
 
 class CompositeKeyValueStore(Composite[ReadOnlyKeyValueStore[K, V]], ReadOnlyKeyValueStore[K, V]):
@@ -131,10 +134,11 @@ class KeyValueKind(StoreKind):
         "windows": "ask /stores/{store}/keys/{key} for a key, also one called windows, or "
         "/stores/{store}",
     }
-    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("time_from", "time_to"),
-        "{store!r} has no windows: --time-from and --time-to ask window stores",
-    )
+    refused: ClassVar[Mapping[str, str]] = {
+        **NO_VERSIONS,
+        "time_from": _NO_WINDOWS,
+        "time_to": _NO_WINDOWS,
+    }
 
     queries: ClassVar[Mapping[type[Query[Any]], Answer]] = {
         KeyQuery: lambda face, query, unwrap: _plain(face.get(query.key), unwrap),

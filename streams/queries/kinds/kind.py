@@ -28,6 +28,11 @@ Faces: TypeAlias = Callable[[], Sequence[Any]]
 MakeQuestion: TypeAlias = Callable[[StoreBuilder, str, Parameters, str | None], Question]
 """(store, path, parameters, key of the path) -> the question; raises RefusedError."""
 
+NO_VERSIONS: Final[Mapping[str, str]] = {
+    "as_of": "{store!r} keeps no versions: --as-of asks versioned stores"
+}
+"""What kinds without versions refuse."""
+
 KEY: Final = "/key"
 """The form of a question for one key, `/stores/S/keys/KEY`; no word of a path is so."""
 
@@ -113,6 +118,9 @@ class StoreKind(ABC):
     refused: ClassVar[Mapping[str, str]] = {}
     """Field of `RowsAsked` that makes no sense for the kind -> why, with {store!r}."""
 
+    needs_key: ClassVar[str] = ""
+    """Why rows are asked for by key only, with {store!r}; empty where they are not."""
+
     @abstractmethod
     def face(self, builder: StoreBuilder, faces: Faces, unwrap: Unwrap) -> Composite[Any]:
         """Returns the read-only face over all tasks."""
@@ -124,6 +132,10 @@ class StoreKind(ABC):
     @abstractmethod
     def parts(self, row: Mapping[str, Any]) -> tuple[object, Sequence[int | None]]:
         """Returns the key of a row in JSON, and its times, as many as `times` has titles."""
+
+    def gives_timestamps(self, builder: StoreBuilder) -> bool:
+        """Tells whether values come with their event time beside them."""
+        return builder.is_timestamped
 
     @property
     def asked_by(self) -> str:

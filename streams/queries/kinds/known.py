@@ -13,6 +13,7 @@ from thalweg.stores.builders import StoreBuilder
 from thalweg.streams.queries.composite import Composite, Unwrap
 from thalweg.streams.queries.kinds.key_value import KeyValueKind, TimestampedKeyValueKind
 from thalweg.streams.queries.kinds.kind import Faces, RowsAsked, StoreKind, Target
+from thalweg.streams.queries.kinds.versioned import VersionedKind
 from thalweg.streams.queries.kinds.window import WindowKind
 from thalweg.streams.queries.state_queries import Query
 
@@ -92,5 +93,5 @@ def may_follow_key(word: str) -> bool:
     return any(word in kind.forms_of_key for kind in _KINDS.values())
 
 
-for _kind in (KeyValueKind(), TimestampedKeyValueKind(), WindowKind()):
+for _kind in (KeyValueKind(), TimestampedKeyValueKind(), WindowKind(), VersionedKind()):
     add_kind(_kind)

@@ -27,6 +27,7 @@ from thalweg.stores.windowed import FOREVER_MS, Windowed, epoch_ms
 from thalweg.streams.queries.composite import Composite, Unwrap
 from thalweg.streams.queries.kinds.kind import (
     KEY,
+    NO_VERSIONS,
     ROWS,
     Answer,
     Faces,
@@ -136,6 +137,7 @@ class WindowKind(StoreKind):
         "count": "window stores do not count their rows",
     }
     refused: ClassVar[Mapping[str, str]] = {
+        **NO_VERSIONS,
         "prefix": "{store!r} is a window store, it has no --prefix; use --from and --to",
     }
 
@@ -274,4 +276,4 @@ def segment_ms(builder: StoreBuilder) -> int:
     # Stores in memory keep each start as a segment of its own: see stores.rows.segments.
     spec = builder.spec
     assert isinstance(spec, WindowSpec)
-    return spec.segment_interval_ms if builder.backend == "rocks" else 1
+    return spec.segment_interval_ms if builder.persistent else 1

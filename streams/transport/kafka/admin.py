@@ -133,7 +133,6 @@ class KafkaAdmin:
             away = is_away(reason)
             raise BrokerError(text, retriable=away, is_away=away) from error
         self._connection.forget()
-        self._connection.was_let_in = True
 
     def _awaited(self, what: str, future: Future[R]) -> R:
         """Waits for an answer; credentials that are refused end the wait at once."""

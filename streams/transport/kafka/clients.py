@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.errors import AuthenticationError, BrokerError, ConfigError, TransportError
-from thalweg.streams.transport.kafka.errors import CREDENTIALS, is_away, told
-from thalweg.streams.transport.kafka.settings import KafkaSettings
+from thalweg.streams.transport.kafka.errors import CREDENTIALS, is_away, is_tls_refusal, told
+from thalweg.streams.transport.kafka.settings import KafkaSettings, credentials_of
 
 _TLS_ATTEMPTS: Final = 2
 """A handshake may break once because the broker is starting; twice it is the settings."""
@@ -36,6 +37,9 @@ LIBRDKAFKA_LOGGER: Final = "thalweg.streams.transport.kafka.transport.librdkafka
 _log = logging.getLogger(__name__)
 
 C = TypeVar("C")
+
+Credentials: TypeAlias = frozenset[tuple[str, str]]
+"""What a client shows to be let in, by setting."""
 
 
 class ClientLog:
@@ -62,7 +66,6 @@ class Connection:
         last: the latest error, None after a success.
         refusal: the credentials were refused, or TLS cannot be agreed on.
         is_away: a connection broke, and nothing was answered since.
-        was_let_in: a broker has let us in before.
         is_closed: the transport was closed.
     """
 
@@ -70,13 +73,20 @@ class Connection:
         self._went = went
         self.last: KafkaError | None = None
         self.refusal: KafkaError | None = None
-        self.is_away = self.was_let_in = self.is_closed = False
+        self.is_away = self.is_closed = False
+        self._refused: Credentials = frozenset()
+        self._let_in: set[Credentials] = set()
         self._monotonic_ms = monotonic_ms
         self._quiet_until_ms = 0.0
         self._tls_failures = 0
 
-    def failed(self, fault: KafkaError) -> None:
-        """Takes note of an error of any client."""
+    def failed(self, fault: KafkaError, credentials: Credentials = frozenset()) -> None:
+        """Takes note of an error of any client.
+
+        Args:
+            fault: the error.
+            credentials: the client's.
+        """
         name, now_ms = fault.name(), self._monotonic_ms()
         is_news = now_ms >= self._quiet_until_ms
         if is_news:
@@ -87,10 +97,12 @@ class Connection:
             self.last = fault
         if is_away(fault):
             self.lost()
-        if name == "_SSL":
+        # A broker that ends breaks connections in many ways: only a new one tells of certificates.
+        if name == "_SSL" or (is_tls_refusal(fault) and credentials not in self._let_in):
             self._tls_failures += 1
-        if name in CREDENTIALS or self._tls_failures >= _TLS_ATTEMPTS:
-            self.refusal = self.refusal or fault
+        is_refused = name in CREDENTIALS or self._tls_failures >= _TLS_ATTEMPTS
+        if is_refused and self.refusal is None:
+            self.refusal, self._refused = fault, credentials
 
     def lost(self) -> None:
         """Takes note that a connection broke."""
@@ -108,6 +120,10 @@ class Connection:
         self.is_away = False
         self._tls_failures = 0
 
+    def let_in(self, credentials: Credentials) -> None:
+        """Takes note that a broker took these credentials."""
+        self._let_in.add(credentials)
+
     def raise_refusal(self, what: str) -> None:
         """Raises an error if the credentials were refused.
 
@@ -118,7 +134,7 @@ class Connection:
         fault = self.refusal
         if fault is not None:
             # Whoever was let in before need not be wrong: a broker that starts may refuse too.
-            kind = BrokerError if self.was_let_in else AuthenticationError
+            kind = BrokerError if self._refused in self._let_in else AuthenticationError
             raise kind(told(what, fault))
 
     def refuse_closed(self) -> None:
@@ -186,8 +202,9 @@ class Clients:
         Raises:
             ConfigError: a setting is unknown or wrong.
         """
+        heard = partial(self._connection.failed, credentials=credentials_of(settings))
         try:
-            return client({**settings, "error_cb": self._connection.failed}, logger=ClientLog())
+            return client({**settings, "error_cb": heard}, logger=ClientLog())
         except (KafkaException, TypeError, ValueError) as error:
             reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
             # A setting given for one client may have been taken over by this one.

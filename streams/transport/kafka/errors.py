@@ -10,6 +10,7 @@ Source: Kafka 4.4 `org.apache.kafka.common.protocol.Errors`; librdkafka `rd_kafk
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Final, Protocol
@@ -366,6 +367,9 @@ OUT_OF_STEP: Final = frozenset({"_CONFLICT", "_PREV_IN_PROGRESS", "_STATE"})
 OUT_OF_RANGE: Final = frozenset({"_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"})
 
 _HANDSHAKE: Final = ("SSL handshake", "SSL_HANDSHAKE")
+_ALERT: Final = re.compile(r"SSL alert number (\d+)")
+_ENDING_ALERTS: Final = frozenset({"0", "90"})
+"""Alerts of TLS by which one side only says that it ends."""
 
 _WHERE: Final = "consumer_configs (it goes for all Kafka clients)"
 
@@ -411,11 +415,22 @@ def remedy_of(name: str) -> str:
     return _REMEDIES.get(name, "")
 
 
+def is_tls_refusal(fault: Fault) -> bool:
+    """Tells whether TLS could not be agreed on.
+
+    With TLS 1.3 a broker refuses a certificate when the connection is made already. That comes as
+    an alert, by which the connection breaks.
+    """
+    alert = _ALERT.search(fault.str())
+    return fault.name() == "_SSL" or (alert is not None and alert[1] not in _ENDING_ALERTS)
+
+
 def told(what: str, fault: Fault) -> str:
     """Returns the message of an error: what failed, why, and the remedy."""
     name, text = fault.name(), fault.str()
     # A handshake with a listener that does not speak TLS fails as any connection may.
-    remedy = remedy_of("_SSL" if any(sign in text for sign in _HANDSHAKE) else name)
+    is_tls = is_tls_refusal(fault) or any(sign in text for sign in _HANDSHAKE)
+    remedy = remedy_of("_SSL" if is_tls else name)
     return f"{what}: {text} ({name})" + (f"; {remedy}" if remedy else "")
 
 

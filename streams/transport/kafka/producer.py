@@ -52,6 +52,7 @@ from thalweg.streams.transport.kafka.errors import (
     told,
     verdict_of,
 )
+from thalweg.streams.transport.kafka.settings import credentials_of
 from thalweg.streams.transport.partitioning import partition_of
 from thalweg.streams.transport.port import (
     OffsetAndMetadata,
@@ -134,6 +135,7 @@ class KafkaProducer:
         self._commit_step_ms = min(timeout_ms, REQUEST_MS)
         # A record of less may have been in one batch with others.
         self._batch_bytes = int(settings.get("batch.size", _BATCH_BYTES))
+        self._credentials = credentials_of(settings)
         self._producer = clients.producer(self._undelivered)
         if transactional:
             self._open_transactions(self._producer, REQUEST_MS)
@@ -142,6 +144,7 @@ class KafkaProducer:
         """Makes the producer the one with its transactional id; called again, it goes on."""
         self._transact("cannot open transactions", producer.init_transactions, wait_ms)
         self._connection.reached()
+        self._connection.let_in(self._credentials)
         self._begin_transaction(producer)
 
     # -- sending -------------------------------------------------------------------------
@@ -296,6 +299,7 @@ class KafkaProducer:
         """
         what = "cannot deliver what was sent"
         deadline_ms = self._clock.monotonic_ms() + self._commit_step_ms
+        is_proof = len(self._producer) > 0
         while left := self._flushed(RETRY_MS):
             self._connection.raise_refusal(what)
             self._deadlines.raise_hurried(what)
@@ -311,6 +315,8 @@ class KafkaProducer:
                 )
                 raise self._failure or rejoining(message, is_away=True)
         self._raise_failure()
+        if is_proof:
+            self._connection.let_in(self._credentials)
         self._written.flushed()
 
     def _flushed(self, timeout_ms: int) -> int:

@@ -158,6 +158,15 @@ class KafkaSettings:
         return str(self.consumer.get("isolation.level")) == READ_COMMITTED
 
 
+def credentials_of(settings: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
+    """Returns what a client shows to be let in: its settings of security."""
+    return frozenset(
+        (name, str(value))
+        for name, value in settings.items()
+        if name.startswith(_SECURITY_PREFIXES) or name in _SECURITY_NAMES
+    )
+
+
 def kafka_settings(
     config: StreamsConfig, *, client_id: str, transactional_id: str | None = None
 ) -> KafkaSettings:

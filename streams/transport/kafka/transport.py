@@ -28,7 +28,7 @@ from thalweg.streams.transport.kafka.deadlines import Deadlines
 from thalweg.streams.transport.kafka.group_metadata import GroupOffsets, consumer_group_metadata
 from thalweg.streams.transport.kafka.producer import KafkaProducer
 from thalweg.streams.transport.kafka.reader import KafkaReader
-from thalweg.streams.transport.kafka.settings import KafkaSettings, kafka_settings
+from thalweg.streams.transport.kafka.settings import KafkaSettings, credentials_of, kafka_settings
 from thalweg.streams.transport.port import (
     NewTopic,
     OffsetAndMetadata,
@@ -98,6 +98,7 @@ class KafkaTransport(Transport):
             # Wrong settings are told now, not when the first reader is made.
             self._clients.consumer().close()
         self._admin.connect(self._servers, self.settings.setup_timeout_ms)
+        self._connection.let_in(credentials_of(self.settings.admin))
         self._written = WrittenOffsets(self._admin.end_of, transactional=self._is_transactional)
         self._producer = KafkaProducer(
             self._clients,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from tests.golden.builders.registry import L, S, dsl_case
-from tests.golden.java import first, split
+from tests.golden.java import first, plus, split
+from thalweg import Processor, Record
+from thalweg.stores.builders import key_value_store
 from thalweg.stores.errors import StreamsError
 from thalweg.topology.dsl import StreamsBuilder, TimeWindows
 from thalweg.topology.processor import ConsumedRecord, wallclock_timestamp
@@ -92,3 +94,30 @@ def faults_process_continue(b: StreamsBuilder) -> None:
 @dsl_case
 def faults_process_dlq(b: StreamsBuilder) -> None:
     _boom_behind_repartition(b)
+
+
+def _global(b: StreamsBuilder) -> None:
+    class Fill(Processor[str, str, None, None]):
+        def process(self, record: Record[str, str]) -> None:
+            if record.key == "bad":
+                raise ValueError("bad key")
+            self.context.get_state_store("gs").put(record.key, record.value)
+
+    class Find(Processor[str, str, str, str]):
+        def process(self, record: Record[str, str]) -> None:
+            found = self.context.get_state_store("gs").get(record.key)
+            self.context.forward(record.with_value(plus(found, "")))
+
+    store = key_value_store("gs", S, S, in_memory=True).without_logging()
+    b.add_global_store(store, "g", Fill, key_serde=S, value_serde=S)
+    b.stream("s").process(Find).to("out")
+
+
+@dsl_case
+def faults_global_continue(b: StreamsBuilder) -> None:
+    _global(b)
+
+
+@dsl_case
+def faults_global_disabled(b: StreamsBuilder) -> None:
+    _global(b)

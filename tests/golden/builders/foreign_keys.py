@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.golden.builders.registry import D, I, L, S, dsl_case
+from tests.golden.builders.versioned import versioned
 from tests.golden.java import cat, fk, remainder
 from thalweg.topology.dsl import Materialized, StreamsBuilder
 
@@ -55,6 +56,19 @@ def joinfk_types(b: StreamsBuilder) -> None:
         materialized=Materialized(key_serde=L, value_serde=S),
     )
     joined.to_stream().to("out", key_serde=L, value_serde=S)
+
+
+@dsl_case
+def joinfk_versioned(b: StreamsBuilder) -> None:
+    left = b.table("l", materialized=versioned("lt", 1000))
+    right = b.table("r", materialized=versioned("rt", 1000))
+    left.join(right, cat, foreign_key_extractor=fk).to_stream().to("out")
+
+
+@dsl_case
+def opt_fk(b: StreamsBuilder) -> None:
+    left, right = b.table("l"), b.table("r")
+    left.join(right, cat, foreign_key_extractor=fk).to_stream().to("out")
 
 
 @dsl_case

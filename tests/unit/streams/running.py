@@ -158,7 +158,7 @@ def word_count(**table: Any) -> StreamsBuilder:
 
 def until(app: App, condition: Callable[[], bool], what: str = "it") -> None:
     """Waits for a condition while the application is alive; fails when it dies or it takes long."""
-    for _ in range(12_000):
+    for _ in range(int(HANG_S / 0.005)):
         if condition():
             return
         if app.wait_for(State.ERROR, timeout=timedelta(milliseconds=5)):

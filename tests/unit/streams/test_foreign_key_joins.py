@@ -19,6 +19,7 @@ from thalweg import (
     Materialized,
     StreamsBuilder,
     StreamsError,
+    TimeWindow,
     TimeWindows,
     TopologyError,
     TopologyTestDriver,
@@ -249,30 +250,28 @@ def test_windows_are_joined_by_foreign_key() -> None:
         assert piped(driver, *rows) == [("k@0", "name 1", 1), ("k@0", "name 2", 2)]
 
 
-def test_registrations_for_windows_go_where_their_windows_are() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_registrations_for_windows_go_where_their_windows_are(kind: Kind) -> None:
     builder = StreamsBuilder()
     left = builder.table("l", key_serde=S, value_serde=S)
-    windows = TimeWindows.of_size(10)
     right = (
         builder.stream("r", key_serde=S, value_serde=S)
         .group_by_key()
-        .windowed_by(windows)
+        .windowed_by(TimeWindows.of_size(10))
         .count(materialized=Materialized(key_serde=S, value_serde=N))
     )
-    left.join(
-        right,
-        lambda value, count: f"{value} {count}",
-        foreign_key_extractor=lambda value: next(_windows(value)),
-    ).to_stream().to("out", key_serde=S, value_serde=S)
+
+    def window(value: str) -> Windowed[str] | None:
+        return Windowed(value, TimeWindow(0, 10)) if value else None
+
+    result: KTable[str, str] = getattr(left, kind)(
+        right, lambda value, count: f"{value} {count}", foreign_key_extractor=window
+    )
+    result.to_stream().to("out", key_serde=S, value_serde=S)
     with TopologyTestDriver(builder) as driver:
-        rows: list[Row] = [("r", "k", "v"), ("l", "a", "k")]
-        assert piped(driver, *rows) == [("a", "k 1", 1)]
-
-
-def _windows(key: str) -> Any:
-    from thalweg import TimeWindow
-
-    yield Windowed(key, TimeWindow(0, 10))
+        rows: list[Row] = [("r", "k", "v"), ("l", "a", "k"), ("l", "b", "")]
+        unnamed = [("b", " None", 2)] if kind == "left_join" else []
+        assert piped(driver, *rows) == [("a", "k 1", 1), *unnamed]
 
 
 def test_a_partitioner_of_the_left_table_sees_keys() -> None:

@@ -65,7 +65,29 @@ def words_split(stream: KStream[Any, Any]) -> KStream[Any, Any]:
     return counted(split)
 
 
-CHAINS = [words_by_key, words_with_key, lines_by_key, words_selected, words_split]
+def words_mapped(stream: KStream[Any, Any]) -> KStream[Any, Any]:
+    mapped = stream.map(lambda key, value: (key_of(key, value), value))
+    return (
+        mapped.group_by_key(key_serde=serdes.string, value_serde=serdes.string).count().to_stream()
+    )
+
+
+def selected_twice(stream: KStream[Any, Any]) -> KStream[Any, Any]:
+    """A selector with two children is not fused."""
+    selected = stream.select_key(key_of)
+    first = selected.repartition(key_serde=serdes.string, value_serde=serdes.string)
+    return first.merge(selected.repartition(key_serde=serdes.string, value_serde=serdes.string))
+
+
+CHAINS = [
+    words_by_key,
+    words_with_key,
+    lines_by_key,
+    words_selected,
+    words_split,
+    words_mapped,
+    selected_twice,
+]
 
 
 def results(chain: Callable[[KStream[Any, Any]], KStream[Any, Any]]) -> tuple[Any, ...]:
@@ -88,13 +110,21 @@ def results(chain: Callable[[KStream[Any, Any]], KStream[Any, Any]]) -> tuple[An
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_a_topology_has_the_same_results_without_fusions(
-    chain: Callable[[KStream[Any, Any]], KStream[Any, Any]], monkeypatch: pytest.MonkeyPatch
+    chain: Callable[[KStream[Any, Any]], KStream[Any, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     records, dropped = results(chain)
+    told = [line for line in caplog.messages if " dropped " in line]
     assert records
+    assert bool(told) is bool(dropped["null-group-key"])
     monkeypatch.setattr(fusion, "FUSIONS", ())
+    caplog.clear()
 
     assert results(chain) == (records, dropped)
+    # Told is the node that gave None as a key, fused or not.
+    assert [line for line in caplog.messages if " dropped " in line] == told
+    assert all(line.startswith(("KSTREAM-KEY-SELECT-", "KSTREAM-MAP-")) for line in told)
 
 
 def test_the_chains_above_are_fused_where_a_pattern_fits(monkeypatch: pytest.MonkeyPatch) -> None:

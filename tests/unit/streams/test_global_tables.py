@@ -18,6 +18,7 @@ from thalweg import (
     TopologyTestDriver,
     key_value_store,
     serdes,
+    versioned_store,
     window_store,
 )
 
@@ -207,6 +208,13 @@ def test_windows_are_no_rows_of_a_global_table() -> None:
     kept = Materialized[Any, Any](store=window_store("w", retention_ms=10, window_size_ms=10))
 
     with pytest.raises(TopologyError, match="keeps a timestamped-key-value store"):
+        StreamsBuilder().global_table("g", materialized=kept)
+
+
+def test_a_global_table_is_not_versioned() -> None:
+    kept = Materialized[Any, Any](store=versioned_store("v", 10))
+
+    with pytest.raises(TopologyError, match="cannot be versioned"):
         StreamsBuilder().global_table("g", materialized=kept)
 
 

@@ -33,7 +33,6 @@ from thalweg import (
     ValueAndTimestamp,
     dead_letter,
     key_value_store,
-    lru_store,
     serdes,
 )
 from thalweg.stores.formats import decode_partition_metadata
@@ -455,6 +454,25 @@ def test_stores_can_be_read_and_written_like_a_processor_does() -> None:
             driver.get_state_store("count")
 
 
+def test_a_store_is_typed_and_what_is_wrong_is_told() -> None:
+    with TopologyTestDriver(counting(), **TEXTS) as driver:
+        driver.create_input_topic("in").pipe_input("a", "x", 9)
+        store = driver.store("counts", key=str, value=int, timestamped=True)
+        assert store["a"].value == 1
+        assert driver.store("counts") is driver.get_state_store("counts") is store
+        for wrong, said in (
+            ({"key": str, "value": int}, "keeps timestamps .* ask with timestamped=True"),
+            ({"key": int, "value": int, "timestamped": True}, "the keys of store 'counts' are str"),
+            ({"key": str, "value": str, "timestamped": True}, "the values of store 'counts'"),
+            ({"key": str, "value": int, "kind": "window"}, 'ask for it with kind="key-value"'),
+        ):
+            ask: Any = driver.store
+            with pytest.raises(TypeError, match=said):
+                ask("counts", **wrong)
+        with pytest.raises(UnknownStoreError, match="counts"):
+            driver.store("none", key=str, value=int)
+
+
 def test_a_topology_without_stores_has_none(driver: TopologyTestDriver) -> None:
     assert driver.get_all_state_stores() == {}
     with pytest.raises(UnknownStoreError, match="stores: none"):
@@ -585,11 +603,6 @@ def test_a_driver_that_cannot_be_made_leaves_nothing_behind() -> None:
     builder.stream("in").process(Broken, name="broken")
     with pytest.raises(StreamsError, match=r"ValueError: init.*node broken"):
         TopologyTestDriver(builder, **TEXTS)
-    windowed = StreamsBuilder()
-    grouped = windowed.stream("in").group_by_key().windowed_by(TimeWindows.of_size(10, grace=0))
-    grouped.count(materialized=Materialized("counts", store=lru_store("counts", 5)))
-    with pytest.raises(ValueError, match="cannot be kept by an LRU store"):
-        TopologyTestDriver(windowed, **TEXTS)
     gc.collect()  # a directory that was left behind warns, and a warning is an error
 
 

@@ -166,7 +166,7 @@ def test_joins_of_tables_leave_changes_of_the_past_out(
         assert driver.dropped_records_total() == 3
         told = [record.getMessage() for record in caplog.records]
         assert told
-        assert all("replaced" in message and "(outdated)" in message for message in told)
+        assert all("(out-of-order)" in message for message in told)
 
 
 def test_a_join_with_a_plain_table_tells_of_all_its_changes() -> None:
@@ -259,6 +259,11 @@ def test_a_window_has_no_versions() -> None:
 
     with pytest.raises(TopologyError, match=r"the versioned store 'v'.*window_store"):
         grouped.windowed_by(TimeWindows.of_size(10)).count(materialized=versioned("v"))
+
+
+def test_a_global_table_has_no_versions() -> None:
+    with pytest.raises(TopologyError, match=r"global table of topic 'g'.*versioned store 'v'"):
+        StreamsBuilder().global_table("g", materialized=versioned("v"))
 
 
 def test_a_versioned_store_has_no_cache() -> None:

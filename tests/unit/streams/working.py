@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.unit.streams.running import SOON, Log, string
+from tests.waiting import HANG_S
 from thalweg import (
     Processor,
     ProcessorContext,
@@ -77,7 +78,7 @@ class Running:
     def until(self, condition: Callable[[], bool], what: str = "it") -> None:
         """Waits for a condition, as long as the worker lives."""
         never = threading.Event()
-        for _ in range(10_000):
+        for _ in range(int(HANG_S / 0.002)):
             if condition():
                 return
             if not self.thread.is_alive():

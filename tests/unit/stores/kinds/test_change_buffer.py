@@ -15,7 +15,7 @@ from thalweg.stores.change_formats import (
     encode_logged,
 )
 from thalweg.stores.errors import DeserializationError
-from thalweg.stores.hash_order import HashOrder, bytes_hash
+from thalweg.stores.hash_order import MOST_ORDERED, HashOrder, bytes_hash
 from thalweg.stores.kinds.change_buffer import ChangeBufferSpec
 from thalweg.stores.record import HeaderList
 from thalweg.stores.serde import Serde, serdes
@@ -222,3 +222,11 @@ def test_a_long_bucket_makes_a_small_set_grow() -> None:
     order.ordered(in_one)
 
     assert order.ordered([one_byte(49), one_byte(33)]) == [one_byte(33), one_byte(49)]
+
+
+def test_many_keys_keep_the_order_in_which_they_were_added() -> None:
+    order = HashOrder()
+    many = [number.to_bytes(2, "big") for number in range(MOST_ORDERED + 1)]
+
+    assert order.ordered(many) == many
+    assert order.ordered([b"b", b"a"]) == [b"a", b"b"]

@@ -39,10 +39,12 @@ class Stack(NamedTuple):
     is_logged: bool
     is_cached: bool
     is_decoded: bool = True
+    has_headers: bool = False
 
     @property
     def test_name(self) -> str:
         words = [
+            "Headers" if self.has_headers else "",
             "Timestamped" if self.is_timestamped else "Plain",
             "Memory" if self.in_memory else "Rocks",
             "Logged" if self.is_logged else "",
@@ -61,6 +63,8 @@ class Stack(NamedTuple):
         )
         if self.is_timestamped:
             builder = replace(builder, spec=plain.spec.with_timestamps())
+        if self.has_headers:
+            builder = replace(builder, spec=plain.spec.with_headers())
         if not self.is_decoded:
             key_serde, value_serde = _mutable(serdes.string), _mutable(serdes.int64)
             builder = replace(builder, key_serde=key_serde, value_serde=value_serde)
@@ -81,6 +85,9 @@ def stacks() -> Iterator[Stack]:
             yield Stack(is_logged, False, is_logged, is_cached)
     yield Stack(False, True, True, True, is_decoded=False)
     yield Stack(True, True, True, True, is_decoded=False)
+    for is_cached in (False, True):
+        yield Stack(True, True, True, is_cached, has_headers=True)
+    yield Stack(True, False, True, True, has_headers=True)
 
 
 def suite_of(base: Any, builder: StoreBuilder, name: str) -> Any:
@@ -127,4 +134,13 @@ for stack in stacks():
 for stack in (Stack(True, in_memory, is_logged, False) for in_memory, is_logged in PLACES):
     name = f"{stack.test_name}Versioned"
     globals()[name] = suite_of(VersionedStoreSuite, stack.describe(VERSIONED), name)
+# Each other byte store, under one stack of each kind.
+for backend in ("sqlite", "lmdb", "files"):
+    for suite, plain, ending in (
+        (KeyValueStoreSuite, KEY_VALUE.with_caching(), "KeyValue"),
+        (WindowStoreSuite, WINDOW, "Window"),
+        (VersionedStoreSuite, VERSIONED, "Versioned"),
+    ):
+        name = f"Test{backend.title()}{ending}"
+        globals()[name] = suite_of(suite, plain.with_backend(backend), name)
 del suite  # else pytest would take it for one more test

@@ -72,7 +72,7 @@ def test_a_version_goes_to_its_place(
     row, first = row_of(versions, 60), versions[0][0]
     if timestamp < first:
         changed = with_earliest(row, timestamp, value)
-    elif find(row, timestamp).valid_from == timestamp:
+    elif find(row, timestamp)[0] == timestamp:
         changed = with_replaced(row, timestamp, timestamp, value)
     else:
         changed = with_inserted(row, timestamp, value)

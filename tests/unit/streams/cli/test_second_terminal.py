@@ -104,6 +104,19 @@ def test_stores_and_status_are_those_of_the_running_application(
     assert f"process {run.pid}\tRUNNING\t0_0" in thalweg("status", word_count).stdout
 
 
+def test_odd_keys_are_found_in_the_running_application(
+    thalweg: Thalweg, run: subprocess.Popen[str], word_count: str
+) -> None:
+    odd = ["a/b", "..", "%2F", "count", "windows", "keys", "ä?&=#"]
+    thalweg("produce", "lines", stdin=" ".join(odd))
+    line_with(run, f"{len(odd) + 1} records")
+
+    for key in odd:
+        result = thalweg("query", word_count, "counts", "--key", key)
+        assert (result.stdout, result.stderr) == (f"key\tvalue\n{key}\t1\n", "")
+    assert thalweg("query", word_count, "counts", "--count").stdout == f"{len(odd)}\n"
+
+
 def test_windows_are_shown_as_those_of_a_stopped_application(
     thalweg: Thalweg, script: Script, started: Started
 ) -> None:

@@ -8,6 +8,7 @@ from thalweg.rebalance import errors as group
 from thalweg.rebalance.errors import Code
 from thalweg.stores.errors import Reaction
 from thalweg.streams.errors import (
+    AuthenticationError,
     BrokerError,
     GroupError,
     MissingTopicsError,
@@ -58,6 +59,13 @@ def test_a_member_that_does_not_hear_of_a_newer_epoch_goes_back_to_the_last_comm
     assert translated(refused(Code.STALE_MEMBER_EPOCH)).reaction is Reaction.REJOIN
 
 
+def let_in_before() -> group.AuthenticationError:
+    """A broker that starts may refuse what it took before: that need not be wrong."""
+    error = group.AuthenticationError("no")
+    error.was_let_in = True
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -66,7 +74,8 @@ def test_a_member_that_does_not_hear_of_a_newer_epoch_goes_back_to_the_last_comm
         (group.TopologyRefusedError("no", code=Code.STREAMS_INVALID_TOPOLOGY), TopologyError),
         (group.MissingTopicsError("no"), MissingTopicsError),
         (group.UnsupportedBrokerError("no"), UnsupportedBrokerError),
-        (group.AuthenticationError("no"), BrokerError),
+        (group.AuthenticationError("no"), AuthenticationError),
+        (let_in_before(), BrokerError),
         (group.RebalanceError("no"), GroupError),
     ],
 )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 
 from tests.unit.streams.queries.asked import PARTITIONS, Share, feed, idle, made_app
+from tests.waiting import HANG_S
 from thalweg import App, BrokerError
 from thalweg.rebalance.description import GroupDescription, MemberDescription
 from thalweg.rebalance.values import Endpoint, TaskAssignment
@@ -22,12 +25,14 @@ from thalweg.streams.observe.status import (
     InstanceStatus,
     TaskStatus,
     instance_at,
+    instances_at,
     json_of,
     of_group,
     rows_of,
     summary_of,
 )
 from thalweg.streams.queries.http import QueryServer
+from thalweg.streams.queries.peer import PeerError, Site
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +81,23 @@ def test_every_instance_is_asked_and_those_that_are_gone_are_told(app: App, gone
     states = {one.endpoint: one.state for one in status.instances}
     assert states == {server.endpoint: "RUNNING", app.endpoint: "RUNNING", gone: UNREACHABLE}
     assert f"{gone} cannot be reached: " in summary_of(status)
+
+
+def test_instances_are_asked_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes seconds to be given up: here none is before all were asked."""
+    endpoints = [Endpoint("nowhere", port) for port in range(1, 11)]
+    all_asked = threading.Barrier(len(endpoints), timeout=HANG_S)
+
+    def fetch(site: Site, *_target: object, **_options: object) -> NoReturn:
+        all_asked.wait()
+        raise PeerError(f"{site} takes too long", is_answering=False)
+
+    monkeypatch.setattr("thalweg.streams.observe.status.fetch", fetch)
+    found = instances_at(endpoints)
+
+    assert [one.endpoint for one in found] == endpoints
+    assert {one.state for one in found} == {UNREACHABLE}
+    assert instances_at([]) == []
 
 
 def test_where_nobody_answers_the_remedy_is_told(gone: Endpoint) -> None:

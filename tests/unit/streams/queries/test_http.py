@@ -570,7 +570,7 @@ def test_what_is_no_answer_of_an_instance_is_told(shares: list[Share]) -> None:
             answer = httpx.get(f"http://{shares[0].endpoint}/stores/people")
             done.result()
 
-    refused(answer, 503, "owner-unreadable")
+    refused(answer, 502, "owner-unreadable")
 
 
 def test_answers_are_sent_at_once() -> None:

@@ -213,7 +213,7 @@ ORDINARY: Record = (b"k", b"x", 5)
         (to_table, NO_KEY, "null-key", "TOTABLE", "key None, timestamp 5"),
         (grouped, ORDINARY, "null-group-key", "KEY-SELECT", "key None, timestamp 5"),
         (split_and_grouped, ORDINARY, "null-group-key", "KEY-SELECT", "key None, timestamp 5"),
-        (mapped_and_grouped, ORDINARY, "null-group-key", "filter", "key None, timestamp 5"),
+        (mapped_and_grouped, ORDINARY, "null-group-key", "KSTREAM-MAP-", "key None, timestamp 5"),
         (nowhere, ORDINARY, "no-partition", "SINK", "key 'k', timestamp 5"),
         (skipping, (b"k", b"x", -7), "invalid-timestamp", "SOURCE", "key b'k', timestamp -7"),
         (negative, ORDINARY, "invalid-timestamp", "SOURCE", "key b'k', timestamp -1"),

@@ -231,6 +231,37 @@ def test_a_processor_sees_no_record_twice_though_the_checkpoint_was_not_written(
         assert rows(steps)["k1"] == "xy"
 
 
+@pytest.mark.parametrize("clean", [True, False])
+def test_an_extractor_is_told_the_time_of_its_partition_after_a_restart_too(
+    tmp_path: Path, clean: bool
+) -> None:
+    told: list[tuple[str, int]] = []
+
+    def extract(record: Any, partition_time: int) -> int:
+        told.append((record.key, partition_time))
+        return int(record.value)
+
+    def extracting() -> StreamsBuilder:
+        builder = StreamsBuilder()
+        builder.add_global_store(
+            text_rows(), "facts", Filling, name="fill", timestamp_extractor=extract
+        )
+        builder.stream("in").to("out")
+        return builder
+
+    log = Log()
+    log.create("facts", 2)
+    log.send("facts", ("a", "5"), ("b", "3"), partition=0)
+    log.send("facts", ("e", "2"), partition=1)
+    with Steps(extracting(), log, tmp_path).start() as steps:
+        steps.close(clean=clean)
+    log.send("facts", ("c", "7"), ("d", "1"), partition=0)
+    log.send("facts", ("f", "1"), partition=1)
+    with Steps(extracting(), log, tmp_path).start():
+        pass
+    assert sorted(told) == [("a", -1), ("b", 5), ("c", 5), ("d", 7), ("e", -1), ("f", 2)]
+
+
 def test_a_store_in_memory_is_filled_each_time(tmp_path: Path, log: Log) -> None:
     for life in (1, 2):
         with Steps(looking(in_memory()), log, tmp_path).start() as steps:

@@ -77,6 +77,31 @@ def test_an_operator_has_timers(type: PunctuationType) -> None:
         assert len(rung) <= 2
 
 
+class Late(Asking):
+    """Asks when the first record comes."""
+
+    def compile(self, scope: NodeScope) -> Process:
+        process = Filter.compile(self, scope)
+
+        def asks(key: Any, value: Any, timestamp: int) -> None:
+            if not self.answers:
+                self.answers.append(self.ask(scope))
+            process(key, value, timestamp)
+
+        return asks
+
+
+def test_a_timer_of_stream_time_that_is_asked_for_late_rings_too() -> None:
+    rung: list[int] = []
+    ask = lambda scope: scope.task.schedule(
+        scope.name, 10, PunctuationType.STREAM_TIME, rung.append, 20
+    )
+    with asking(Late(ask)) as driver:
+        for timestamp in (5, 9, 20, 25, 31):
+            driver.pipe_raw("in", b"k", b"v", timestamp)
+    assert rung == [20, 31]
+
+
 def test_operators_share_what_the_first_of_them_makes() -> None:
     first, second = (Asking(lambda scope: scope.task.shared("join", list)) for _ in range(2))
     other = Asking(lambda scope: scope.task.shared("other", list))

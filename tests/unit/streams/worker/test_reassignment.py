@@ -309,6 +309,41 @@ def test_a_task_is_given_back_although_its_last_commit_fails_at_first(
     assert committed(log)[1] == 3
 
 
+def test_tasks_whose_closing_fails_at_first_are_counted_once(tmp_path: Path, log: Log) -> None:
+    class Away(MemoryTransport):
+        faults = 0
+
+        def reader(self) -> Any:
+            reader = super().reader()
+            remove = reader.remove
+
+            def removing(partitions: Any) -> None:
+                if self.faults:
+                    self.faults -= 1
+                    raise BrokerError("the log is away", retriable=True)
+                remove(partitions)
+
+            reader.remove = removing  # type: ignore[method-assign]
+            return reader
+
+    member = ToldMember()
+    transport = Away(log.engine, "app", now_ms=ManualClock(NOW_MS).now_ms)
+    worker = worker_of(counting(), log, tmp_path, member=member, transport=transport)
+    with running(worker) as run:
+        member.tell([ZERO, ONE])
+        run.until(lambda: committed(log) == [3, 3])
+        transport.faults = 1
+        member.tell([])
+        run.until(lambda: len(member.acknowledged) == 2)
+        assert not transport.faults
+        assert worker.progress().processed_records == 6
+        member.tell([ZERO, ONE])  # both were closed: their stores can be opened again
+        log.send("in", ("p0", "x"), partition=0)
+        run.until(lambda: committed(log) == [4, 3])
+        assert worker.progress().processed_records == 7
+    assert worker.progress().processed_records == 7
+
+
 def test_a_worker_that_was_fenced_goes_back_and_takes_its_tasks_up_again(
     tmp_path: Path, log: Log
 ) -> None:

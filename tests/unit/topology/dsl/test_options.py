@@ -157,5 +157,5 @@ def test_a_given_store_of_another_kind_is_refused() -> None:
 
 
 def test_an_unknown_kind_of_store_is_refused() -> None:
-    with pytest.raises(ValueError, match="store must be"):
+    with pytest.raises(ValueError, match="store of Materialized must be"):
         Materialized("a", store="disk")  # type: ignore[arg-type]
