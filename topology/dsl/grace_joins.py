@@ -45,6 +45,7 @@ def grace_buffer(
     return StoreBuilder(
         name=f"{node}-Buffer",
         spec=GraceBufferSpec(),
+        backend="rocks",  # as in the JVM, whatever keeps other stores
         key_serde=serdes[0],
         value_serde=serdes[1],
         hint=SerdeHint.of(operator),

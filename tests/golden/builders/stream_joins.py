@@ -293,3 +293,9 @@ def naming_joinst(b: StreamsBuilder) -> None:
     stream.join(table, cat, name="j1")
     stream.left_join(table, cat, grace=50, key_serde=S, value_serde=S)
     stream.select_key(lambda k, v: v).join(table, cat, grace=50, name="j2")
+
+
+@dsl_case
+def headers_joinst_grace(b: StreamsBuilder) -> None:
+    table = b.table("t", materialized=versioned("tv", 200))
+    b.stream("s").join(table, cat, grace=10, name="gj", key_serde=S, value_serde=S).to("out")

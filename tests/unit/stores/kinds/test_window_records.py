@@ -54,7 +54,8 @@ def described(*, in_memory: bool, is_decoded: bool = True) -> StoreBuilder:
         retain_duplicates=True,
         in_memory=in_memory,
     )
-    return replace(store, spec=replace(store.spec, logs_headers=True))
+    spec: Any = store.spec
+    return replace(store, spec=spec.of_records(in_memory=in_memory))
 
 
 class Run:
