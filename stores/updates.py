@@ -128,10 +128,13 @@ class Materialized(Protocol[Key]):
     """A store as operators see it."""
 
     def updates(self, forward: Forward, *, send_old: bool) -> Updates[Key]:
-        """Returns what the one operator that fills the store uses.
+        """Returns what an operator that fills the store uses.
+
+        Several operators fill the store of a co-grouping. They forward to the same children, so
+        any of them may hear of what is flushed.
 
         Args:
-            forward: takes the changes; the last one given hears of them.
+            forward: takes the changes; those of a flush go to the last one given.
             send_old: whether changes carry the old value; else it is None.
         """
         ...

@@ -115,7 +115,9 @@ def _copartition(topology: Topology, demands: Iterable[Copartition]) -> None:
     subtopology = {name: number for number, names in enumerate(topology.groups()) for name in names}
     for demand in demands:
         sources = demand.sources
-        if demand.instead is not None and len({subtopology.get(one) for one in sources}) > 1:
+        # Sources that were merged into others are not there.
+        places = {subtopology[source] for source in sources if source in subtopology}
+        if demand.instead is not None and len(places) > 1:
             sources = demand.instead
         topology.copartition(sources)
 

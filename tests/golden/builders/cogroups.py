@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from tests.golden.builders.registry import L, S, different_description, dsl_case
-from tests.golden.java import first, plus
+from tests.golden.java import cat, first, plus
 from thalweg.topology.dsl import (
     CogroupedKStream,
     KGroupedStream,
     Materialized,
     StreamsBuilder,
+    Suppressed,
     TimeWindows,
 )
 
@@ -61,3 +62,15 @@ def _appended(b: StreamsBuilder) -> CogroupedKStream[str, str]:
     x = a.group_by_key(key_serde=S, value_serde=S)
     y = c.group_by_key(key_serde=S, value_serde=S)
     return x.cogroup(lambda k, v, a: plus(a, v)).cogroup(y, lambda k, v, a: plus(a, "-", v))
+
+
+@dsl_case
+def naming_nested(b: StreamsBuilder) -> None:
+    stream, table = b.stream("in"), b.table("t")
+    counts = stream.group_by(lambda k, v: v).count().to_stream()
+    texts = counts.map(lambda k, n: (k, plus("", n))).group_by_key(key_serde=S, value_serde=S)
+    final = texts.windowed_by(TimeWindows.of_size(10, 2)).count()
+    closed = final.suppress(Suppressed.until_window_closes()).to_stream(lambda w, n: w.key)
+    joined = closed.map_values(lambda n: plus("", n)).left_join(table, cat)
+    last = joined.repartition("rep").group_by_key().cogroup(lambda k, v, a: a)
+    last.aggregate(lambda: "").to_stream().to("out")

@@ -5,7 +5,12 @@ from __future__ import annotations
 from tests.golden.builders.naming import naming_aggregations, naming_tables
 from tests.golden.builders.registry import L, S, different_case, dsl_case
 from tests.golden.java import cat, first, length, plus
-from thalweg.topology.dsl import KStream, Materialized, StreamsBuilder, TimeWindows
+from thalweg.topology.dsl import (
+    KStream,
+    Materialized,
+    StreamsBuilder,
+    TimeWindows,
+)
 
 
 @dsl_case

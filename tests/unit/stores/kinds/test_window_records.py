@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from thalweg.stores.builders import StoreBuilder, window_store
 from thalweg.stores.kinds import window_records
+from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.serde import Serde, serdes
 from thalweg.stores.testing.host import RecordingHost
 
@@ -54,8 +55,8 @@ def described(*, in_memory: bool, is_decoded: bool = True) -> StoreBuilder:
         retain_duplicates=True,
         in_memory=in_memory,
     )
-    spec: Any = store.spec
-    return replace(store, spec=spec.of_records(in_memory=in_memory))
+    assert isinstance(store.spec, WindowSpec)
+    return replace(store, spec=store.spec.of_records(in_memory=in_memory))
 
 
 class Run:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from thalweg import (
     CogroupedKStream,
@@ -242,3 +244,47 @@ def test_it_shows_the_streams_it_is_made_of() -> None:
         "<CogroupedKStream of KSTREAM-SOURCE-0000000000, KSTREAM-SOURCE-0000000001>"
     )
     assert "TimeWindows" in repr(cogrouped.windowed_by(TimeWindows.of_size(1)))
+
+
+def test_a_source_read_twice_counts_where_it_was_merged_into() -> None:
+    builder = StreamsBuilder()
+    stream = builder.stream("a", key_serde=serdes.string, value_serde=serdes.string)
+    again = rekeyed(builder, "a", "again")
+    stream.group_by_key().cogroup(append).cogroup(again, append).aggregate(
+        lambda: "", "texts", value_serde=serdes.string
+    )
+
+    (group,) = builder.build().copartitioned
+    assert list(group) == ["KSTREAM-SOURCE-0000000000", "KSTREAM-SOURCE-0000000001"]
+
+
+RECORD = st.tuples(
+    st.sampled_from("ab"), st.sampled_from("jkl"), st.sampled_from("xyz"), st.integers(0, 60)
+)
+
+
+@pytest.mark.parametrize("windowed", [False, True])
+@settings(max_examples=30, deadline=None)
+@given(records=st.lists(RECORD, max_size=30), commits=st.sets(st.integers(0, 30)))
+def test_a_cache_of_any_size_ends_with_the_same_rows(
+    records: list[tuple[str, str, str, int]], commits: set[int], windowed: bool
+) -> None:
+    found = []
+    for cache_bytes in (0, 400, 100_000):
+        builder = StreamsBuilder()
+        cogrouped = both(builder)
+        if windowed:
+            windows = cogrouped.windowed_by(TimeWindows.of_size(10, 60))
+            windows.aggregate(lambda: "", "texts", value_serde=serdes.string)
+        else:
+            cogrouped.aggregate(lambda: "", "texts", value_serde=serdes.string)
+        with TopologyTestDriver(
+            builder.build(), commit="manual", statestore_cache_max_bytes=cache_bytes
+        ) as driver:
+            for index, record in enumerate(records):
+                fed(driver, record)
+                if index in commits:
+                    driver.commit()
+            driver.commit()
+            found.append(driver.store_entries("texts"))
+    assert found[0] == found[1] == found[2]
