@@ -284,6 +284,7 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         super().close()
         if self.records is not None:
             self.records.write = self.refuse
+            self.records.close()
 
 
 class WindowReads(ReadOnlyWindowStore[Any, Any]):
