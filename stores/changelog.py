@@ -207,6 +207,7 @@ def duplicates_write(
     current: CurrentRecord,
     *,
     row_format: RowFormat,
+    is_taken: Callable[[bytes, int, int], bool],
 ) -> DuplicateWrite:
     """Returns the write of a window store that keeps duplicates, by the user's key.
 
@@ -218,6 +219,7 @@ def duplicates_write(
         log: appends to the changelog; None where the store has none.
         current: tells the headers of the record being processed.
         row_format: what stands beside the value in a row.
+        is_taken: tells whether a row of an earlier run has a key, start and number.
     """
     seqnum = 0
     pack, has_headers = row_format.pack, row_format.has_headers
@@ -237,6 +239,10 @@ def duplicates_write(
             seqnum = seqnum + 1 & _LARGEST_SEQNUM
             if number > seqnum:
                 seqnum = number
+            if value is None or number != seqnum:
+                # Numbers begin anew with each run, and must not hit what an earlier one has logged.
+                while is_taken(key, start_ms, seqnum):
+                    seqnum = seqnum + 1 & _LARGEST_SEQNUM
             log(key + pack_window_suffix(start_ms, seqnum), value, logged_at, headers)
 
     return write

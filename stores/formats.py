@@ -13,9 +13,6 @@ are big endian and signed; `‖` means "followed by"::
       read only                     … ‖ is_latest(1) ‖ 03, 04, 05 for the same three
     unmatched record (joins), key   timestamp(8) ‖ side(1: 1 is the left one) ‖ key
       its values, a list            01 ‖ count(4) ‖ {length(4) ‖ side(1) ‖ value}, count times
-    value with headers (in memory)  zigzag-varint(length of headers) ‖ headers ‖ timestamp(8) ‖ value
-      headers, if any               count ‖ {length ‖ name ‖ length, -1 for None ‖ value}, count
-                                    times; all numbers zigzag-varints
     offset metadata (commits)       base64 of 02 ‖ partition time(8) ‖ processors' own
       processors' own, if any       count(4) ‖ {length(4) ‖ name ‖ number(8)}, count times
       read only                     base64 of 01 ‖ partition time(8)
@@ -24,7 +21,7 @@ In a changelog a timestamped value stands alone; its timestamp is the record's.
 
 Source: JVM `ValueAndTimestampSerializer`, `WindowKeySchema`, `SessionKeySchema`, `TimeWindowedSerializer`,
 `ChangedSerializer` (KIP-904), `TimestampedKeyAndJoinSideSerializer`, `LeftOrRightValueSerializer`,
-`ListSerializer`, `ValueTimestampHeadersSerializer` (KIP-1271), `TopicPartitionMetadata` (KIP-695), `ProcessorMetadata`; kafka-streams A14.
+`ListSerializer`, `TopicPartitionMetadata` (KIP-695), `ProcessorMetadata`; kafka-streams A14.
 """
 
 from __future__ import annotations

@@ -270,3 +270,24 @@ class ChangeBuffer(ABC):
     @abstractmethod
     def prior(self, key: Any) -> Pair | Unread | None:
         """Returns the row of a key that was let go last, `UNREAD` for a key that is not held."""
+
+
+class GraceBuffer(ABC):
+    """A store in which records of a stream wait, in the order of time."""
+
+    @property
+    @abstractmethod
+    def observed_ms(self) -> int:
+        """The latest timestamp of a record that was held, -1 before the first."""
+
+    @abstractmethod
+    def hold(self, key: Any, value: Any, timestamp: int) -> None:
+        """Takes in a record, with what the task's current record says of it."""
+
+    @abstractmethod
+    def let_go(self, until_ms: int, forward: Process) -> None:
+        """Lets records up to a time go, the earliest first.
+
+        Each is forwarded with the topic, partition, offset and headers it came with, and is in the
+        buffer until that is done.
+        """

@@ -203,7 +203,11 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         self.records: WindowRecords | None = None
         if segments.retain_duplicates:
             write = duplicates_write(
-                segments.put_duplicate, codec.log, codec.current, row_format=codec.row_format
+                segments.put_duplicate,
+                codec.log,
+                codec.current,
+                row_format=codec.row_format,
+                is_taken=segments.is_taken,
             )
             self.records = WindowRecords(segments, codec, write, window_size_ms)
 
@@ -299,6 +303,7 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         super().close()
         if self.records is not None:
             self.records.write = self.refuse
+            self.records.close()
 
 
 class WindowReads(ReadOnlyWindowStore[Any, Any]):

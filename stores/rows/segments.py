@@ -78,7 +78,7 @@ class SegmentedRows(TimedRows):
         self.retain_duplicates = retain_duplicates
         self._seqnum = 0
         # Of rows that a store opened again found: their numbers are not known.
-        self._may_collide = retain_duplicates and self.observed_ms >= 0
+        self._may_collide = self._has_earlier = retain_duplicates and self.observed_ms >= 0
 
     # -- writing -------------------------------------------------------------------------
 
@@ -122,6 +122,13 @@ class SegmentedRows(TimedRows):
                 row_key = segment + key + pack_window_suffix(start_ms, self._seqnum)
         self.rows.put(row_key, value)
         return self._seqnum
+
+    def is_taken(self, key: bytes, start_ms: int, number: int) -> bool:
+        """Tells whether a duplicate of an earlier run has that number."""
+        if not self._has_earlier:
+            return False
+        segment = pack_int64(start_ms // self._interval_ms)
+        return self.rows.get(segment + key + pack_window_suffix(start_ms, number)) is not None
 
     def _count(self) -> None:
         self._seqnum = (self._seqnum + 1) & _LARGEST_SEQNUM
@@ -256,6 +263,7 @@ class SegmentedRows(TimedRows):
         Args:
             changes: (window key as in the changelog, value or None), in the log's order.
         """
+        self._has_earlier = True
         batch: list[Change] = []
         for window_key, value in changes:
             key, start_ms, seqnum = decode_window_key(window_key)

@@ -399,7 +399,7 @@ assert_type(
 assert_type(driver.store("any"), Any)
 
 
-# Joins of streams.
+# Joins of two streams, and with a versioned table.
 lines_by_id = builder.stream("lines", key_serde=serdes.int64, value_serde=serdes.string)
 near = JoinWindows.of_time_difference(timedelta(seconds=1), grace=5)
 assert_type(
@@ -430,6 +430,10 @@ assert_type(
         ),
     ),
     KStream[int, int],
+)
+assert_type(
+    orders.left_join(names, lambda order, name: (order, name), grace=timedelta(seconds=1)),
+    KStream[int, tuple[bytes, str | None]],
 )
 
 
