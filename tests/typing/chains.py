@@ -425,9 +425,9 @@ assert_type(
 
 # Sessions and sliding windows.
 clicks = builder.stream("clicks", key_serde=serdes.string, value_serde=serdes.int64).group_by_key()
-near = clicks.windowed_by(SlidingWindows.of_time_difference(timedelta(minutes=1)))
-assert_type(near, TimeWindowedKStream[str, int])
-assert_type(near.emit_strategy(EmitStrategy.on_window_close()), TimeWindowedKStream[str, int])
+sliding = clicks.windowed_by(SlidingWindows.of_time_difference(timedelta(minutes=1)))
+assert_type(sliding, TimeWindowedKStream[str, int])
+assert_type(sliding.emit_strategy(EmitStrategy.on_window_close()), TimeWindowedKStream[str, int])
 visits = clicks.windowed_by(SessionWindows.of_inactivity_gap(timedelta(minutes=30)))
 assert_type(visits, SessionWindowedKStream[str, int])
 finals = visits.emit_strategy(EmitStrategy.on_window_close())
