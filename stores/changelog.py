@@ -107,7 +107,7 @@ def _write_with_headers(
 
     def log_with_headers(_entry_key: Any, key: bytes, value: bytes | None, timestamp: int) -> None:
         put(key, None if value is None else pack(value, timestamp))
-        log(key, value, timestamp, logged_headers(value, timestamp, current))
+        log(key, value, int(timestamp), logged_headers(value, timestamp, current))
 
     return log_with_headers
 
@@ -123,6 +123,11 @@ def logged_headers(
         current: the record being processed.
     """
     return headers_of(current.origin) if value is None else headers_beside(timestamp)
+
+
+def deletion_headers(row_format: RowFormat, current: CurrentRecord) -> HeaderList | None:
+    """Returns the headers with which a deletion is logged: of the record, if rows have some."""
+    return headers_of(current.origin) if row_format.has_headers else None
 
 
 def log_evictions(log: Log | None, current: CurrentRecord) -> Callable[[bytes], None] | None:
@@ -168,7 +173,8 @@ def window_write(
         ) -> None:
             put(row_key, entry_key[1], None if value is None else pack(value, timestamp))
             headers = logged_headers(value, timestamp, current)
-            log(row_key[SEGMENT_BYTES:], value, timestamp, headers)
+            time = timestamp if timestamped else current.timestamp
+            log(row_key[SEGMENT_BYTES:], value, time, headers)
 
         return log_with_headers
 
@@ -219,18 +225,18 @@ def duplicates_write(
 
     def write(key: bytes, start_ms: int, value: bytes | None, timestamp: int) -> None:
         nonlocal seqnum
-        headers = None
+        headers, logged_at = None, timestamp
         if is_of_record:
             headers = headers_of(current.origin)
             timestamp = stamped(timestamp, headers)
         elif has_headers:
-            headers = logged_headers(value, timestamp, current)
+            headers, logged_at = logged_headers(value, timestamp, current), int(timestamp)
         number = put(key, start_ms, None if value is None else pack(value, timestamp))
         if log is not None:
             # Never behind the store's own number, which goes on from what was restored.
             seqnum = seqnum + 1 & _LARGEST_SEQNUM
             if number > seqnum:
                 seqnum = number
-            log(key + pack_window_suffix(start_ms, seqnum), value, timestamp, headers)
+            log(key + pack_window_suffix(start_ms, seqnum), value, logged_at, headers)
 
     return write

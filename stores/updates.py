@@ -134,15 +134,10 @@ class Materialized(Protocol[Key]):
         any of them may hear of what is flushed.
 
         Args:
-            forward: takes the changes; those of a flush go to the last one given. None forwards
-                nothing.
+            forward: takes the changes; those of a flush go to the last one given. None
+                forwards nothing.
             send_old: whether changes carry the old value; else it is None.
         """
-        ...
-
-    @property
-    def is_cached(self) -> bool:
-        """Whether updates wait in a cache for a flush, which looks up old values itself."""
         ...
 
     def read_row(self, key: Any, /) -> Pair | None:
@@ -180,26 +175,6 @@ def read_and_write(updates: Updates[Key], step: Step) -> Callable[[Key, Any, int
     def fold(key: Key, value: Any, timestamp: int) -> None:
         pair = read(key)
         old, newest = (None, timestamp) if pair is None else (pair[0], max(timestamp, pair[1]))
-        write(key, step(key, value, old), old, newest, timestamp)
-
-    return fold
-
-
-def with_initial_values(
-    updates: Updates[Key], step: Step, initial: Callable[[], Any]
-) -> Callable[[Key, Any, int], None]:
-    """Returns a fold as `read_and_write` that tells the initial aggregate as a new row's old value.
-
-    So does the JVM, where no cache looks up the old value.
-    """
-    read, write = updates.read, updates.write
-
-    def fold(key: Key, value: Any, timestamp: int) -> None:
-        pair = read(key)
-        if pair is None:
-            old, newest = initial(), timestamp
-        else:
-            old, newest = pair[0], max(timestamp, pair[1])
         write(key, step(key, value, old), old, newest, timestamp)
 
     return fold

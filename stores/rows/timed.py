@@ -84,7 +84,7 @@ class TimedRows:
         self._rows_until_ms = _NO_TIME_MS
         self.live_from_ms = 0
         self._accepted_from_ms = 0
-        # No segment expires before a put at this time.
+        # No segment expires before a row of this time.
         self._next_expiry_ms = 0
         self._keeps_expired = keeps_expired
         self._applied_from_ms = 0, 0

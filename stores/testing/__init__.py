@@ -1,6 +1,6 @@
 """Public conformance suites: proof that anyone's backend keeps the contracts of `stores`.
 
-`ByteStoreSuite` is for backends; `KeyValueStoreSuite`, `WindowStoreSuite`, `SessionStoreSuite` and
+`ByteStoreSuite` is for backends, `KeyValueStoreSuite`, `WindowStoreSuite`, `SessionStoreSuite` and
 `ListStoreSuite` are for typed stores, whatever layers they have; `RecordingHost` is the task such a
 store is opened in.
 

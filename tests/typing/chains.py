@@ -22,6 +22,7 @@ from thalweg.stores.builders import versioned_store
 from thalweg.stores.bytes.files import FilesByteStore
 from thalweg.stores.record import Headers, RecordContext
 from thalweg.stores.serde import Serde, serdes
+from thalweg.stores.session_faces import ReadOnlySessionStore, SessionStore
 from thalweg.stores.windowed import Windowed
 from thalweg.streams.app import App
 from thalweg.streams.queries.state_queries import (
@@ -71,7 +72,6 @@ assert_type(serdes.msgpack(list[Order]), Serde[list[Order]])
 assert_type(serdes.json(Order | None), Serde[Any])
 assert_type(serdes.string.serializer("t")("text"), bytes)
 assert_type(serdes.windowed(serdes.int64, 10).deserializer("t")(b""), Windowed[int])
-assert_type(serdes.session_windowed(serdes.int64).deserializer("t")(b""), Windowed[int])
 assert_type(Serde.of(str.encode, bytes.decode, name="text"), Serde[str])
 
 
@@ -338,6 +338,10 @@ def stores(app: App) -> None:
     )
     assert_type(app.store("orders", key=int, value=Order), ReadOnlyKeyValueStore[int, Order])
     assert_type(app.store("any"), Any)
+    visits = app.store("visits", key=str, value=int, kind="session")
+    assert_type(visits, ReadOnlySessionStore[str, int])
+    rates = app.store("rates", key=str, value=float, kind="versioned")
+    assert_type(rates.get("eur", as_of=5), VersionedRecord[float] | None)
     one = app.query("counts", KeyQuery[str, int]("a"))
     assert_type(one, StateQueryResult[int | None])
     assert_type(one.partitions[0].value, int | None)
@@ -380,12 +384,18 @@ own = Materialized[str, int](
 )
 assert_type(own, Materialized[str, int])
 
+
 assert_type(driver.store("counts", key=str, value=int), KeyValueStore[str, int])
 assert_type(
     driver.store("counts", key=str, value=int, timestamped=True),
     KeyValueStore[str, ValueAndTimestamp[int]],
 )
 assert_type(driver.store("hourly", key=str, value=int, kind="window"), WindowStore[str, int])
+assert_type(driver.store("visits", key=str, value=int, kind="session"), SessionStore[str, int])
+assert_type(
+    driver.store("rates", key=str, value=float, kind="versioned"),
+    VersionedKeyValueStore[str, float],
+)
 assert_type(driver.store("any"), Any)
 
 
@@ -425,9 +435,9 @@ assert_type(
 
 # Sessions and sliding windows.
 clicks = builder.stream("clicks", key_serde=serdes.string, value_serde=serdes.int64).group_by_key()
-sliding = clicks.windowed_by(SlidingWindows.of_time_difference(timedelta(minutes=1)))
-assert_type(sliding, TimeWindowedKStream[str, int])
-assert_type(sliding.emit_strategy(EmitStrategy.on_window_close()), TimeWindowedKStream[str, int])
+nearby = clicks.windowed_by(SlidingWindows.of_time_difference(timedelta(minutes=1)))
+assert_type(nearby, TimeWindowedKStream[str, int])
+assert_type(nearby.emit_strategy(EmitStrategy.on_window_close()), TimeWindowedKStream[str, int])
 visits = clicks.windowed_by(SessionWindows.of_inactivity_gap(timedelta(minutes=30)))
 assert_type(visits, SessionWindowedKStream[str, int])
 finals = visits.emit_strategy(EmitStrategy.on_window_close())

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from thalweg.stores.errors import StreamsError
-from thalweg.stores.updates import Step, add_one, with_initial_values
+from thalweg.stores.updates import Step, add_one
 from thalweg.topology.edges import Edge
 from thalweg.topology.operators.operator import (
     NodeScope,
@@ -85,37 +85,12 @@ class KeyedAggregate(TableMaker):
         store = scope.task.store(self.store_name)
         updates = store.updates(scope.forward, send_old=self.tells_old_values)
         step = self.step(self.missing_result.of(scope.name, self.store_name))
-        if not self.tells_old_values or store.is_cached:
-            return updates.fold(step, scope.drop, scope.failed)
-        fold, drop, failed = (
-            with_initial_values(updates, step, self.initial),
-            scope.drop,
-            scope.failed,
-        )
-
-        def aggregate(key: Any, value: Any, timestamp: int) -> None:
-            if key is None or value is None:
-                drop(key, value, timestamp)
-                return
-            try:
-                fold(key, value, timestamp)
-            except Exception as error:
-                failed(error, key, value, timestamp)
-
-        return aggregate
-
-    def initial(self) -> Any:
-        """Returns the aggregate of no records."""
-        return None
+        return updates.fold(step, scope.drop, scope.failed)
 
 
 @dataclass(frozen=True, eq=False)
 class Count(KeyedAggregate):
     """Counts the records of each key."""
-
-    def initial(self) -> int:
-        """Returns the count of no records."""
-        return 0
 
     def step(self, warn: Warn) -> Step:
         """Returns the counting step."""
@@ -139,10 +114,6 @@ class Aggregate(KeyedAggregate):
 
     initializer: Callable[[], Any]
     fn: Step
-
-    def initial(self) -> Any:
-        """Returns what the user's initializer makes."""
-        return self.initializer()
 
     def step(self, warn: Warn) -> Step:
         """Returns the folding step."""

@@ -18,13 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Protocol, cast
 
-from thalweg.stores.updates import (
-    Step,
-    add_one,
-    raise_error,
-    read_and_write,
-    with_initial_values,
-)
+from thalweg.stores.updates import Step, add_one, raise_error, read_and_write
 from thalweg.stores.window_updates import KeepsWindows
 from thalweg.stores.windowed import (
     TimeWindow,
@@ -85,8 +79,8 @@ class WindowedAggregate(TableMaker):
     missing_result: MissingResult = field(default_factory=MissingResult, init=False)
 
     @property
-    def grace_ms(self) -> int:
-        """How long after its end a window takes records."""
+    def closes_after_ms(self) -> int:
+        """How long after its end a window closes."""
         return self.windows.grace_ms
 
     def step(self, warn: Warn) -> Step:
@@ -98,10 +92,6 @@ class WindowedAggregate(TableMaker):
             warn: what to call when user code returned None where that is rarely meant.
         """
         raise NotImplementedError
-
-    def initial(self) -> Any:
-        """Returns the aggregate of a window without records."""
-        return None
 
     def compile(self, scope: NodeScope) -> Process:
         """Returns the closure of one task."""
@@ -123,8 +113,6 @@ class WindowedAggregate(TableMaker):
         # A value of None is folded as any other. An error ends the record, whatever windows
         # are left, so it is dealt with below.
         fold = updates.fold(step, read_and_write(updates, step), raise_error)
-        if self.tells_old_values and not store.is_cached:
-            fold = with_initial_values(updates, step, self.initial)
 
         close = None
         if self.emits_on_close:
@@ -194,10 +182,6 @@ class WindowCount(WindowedAggregate):
         """Returns the counting step."""
         return add_one
 
-    def initial(self) -> int:
-        """Returns the count of no records."""
-        return 0
-
 
 @dataclass(frozen=True, eq=False)
 class WindowReduce(WindowedAggregate):
@@ -216,10 +200,6 @@ class WindowAggregate(WindowedAggregate):
 
     initializer: Callable[[], Any]
     fn: Step
-
-    def initial(self) -> Any:
-        """Returns what the user's initializer makes."""
-        return self.initializer()
 
     def step(self, warn: Warn) -> Step:
         """Returns the folding step."""

@@ -67,6 +67,18 @@ def _appended(b: StreamsBuilder) -> CogroupedKStream[str, str]:
 
 
 @dsl_case
+def naming_nested(b: StreamsBuilder) -> None:
+    stream, table = b.stream("in"), b.table("t")
+    counts = stream.group_by(lambda k, v: v).count().to_stream()
+    texts = counts.map(lambda k, n: (k, plus("", n))).group_by_key(key_serde=S, value_serde=S)
+    final = texts.windowed_by(TimeWindows.of_size(10, 2)).count()
+    closed = final.suppress(Suppressed.until_window_closes()).to_stream(lambda w, n: w.key)
+    joined = closed.map_values(lambda n: plus("", n)).left_join(table, cat)
+    last = joined.repartition("rep").group_by_key().cogroup(lambda k, v, a: a)
+    last.aggregate(lambda: "").to_stream().to("out")
+
+
+@dsl_case
 def cogroup_sliding(b: StreamsBuilder) -> None:
     windowed = _appended(b).windowed_by(SlidingWindows.of_time_difference(6, 4))
     windowed.aggregate(lambda: "", materialized=TEXTS).to_stream().to("out")
@@ -110,15 +122,3 @@ def naming_cogroup(b: StreamsBuilder) -> None:
     by.windowed_by(TimeWindows.of_size(10)).aggregate(lambda: "")
     one = x.group_by_key().cogroup(same).windowed_by(SessionWindows.of_inactivity_gap(10))
     one.aggregate(lambda: "", lambda k, p, q: p, materialized=TEXTS)
-
-
-@dsl_case
-def naming_nested(b: StreamsBuilder) -> None:
-    stream, table = b.stream("in"), b.table("t")
-    counts = stream.group_by(lambda k, v: v).count().to_stream()
-    texts = counts.map(lambda k, n: (k, plus("", n))).group_by_key(key_serde=S, value_serde=S)
-    final = texts.windowed_by(TimeWindows.of_size(10, 2)).count()
-    closed = final.suppress(Suppressed.until_window_closes()).to_stream(lambda w, n: w.key)
-    joined = closed.map_values(lambda n: plus("", n)).left_join(table, cat)
-    last = joined.repartition("rep").group_by_key().cogroup(lambda k, v, a: a)
-    last.aggregate(lambda: "").to_stream().to("out")
