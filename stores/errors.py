@@ -186,7 +186,7 @@ class CodecMismatchError(CodecError):
         found: name and version of the codec that wrote them.
     """
 
-    def __init__(self, message: str, *, expected: str, found: str) -> None:
+    def __init__(self, message: str, *, expected: str = "", found: str = "") -> None:
         super().__init__(message)
         self.expected = expected
         self.found = found

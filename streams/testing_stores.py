@@ -21,6 +21,7 @@ from thalweg.stores.api import (
 )
 from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.record import RawRecord
+from thalweg.stores.session_faces import SessionStore
 from thalweg.streams.config import StreamsConfig
 from thalweg.streams.errors import UnknownStoreError
 from thalweg.streams.queries.kinds.known import kind_of
@@ -93,6 +94,11 @@ class DriverStores(ABC):
 
     @overload
     def store(
+        self, name: str, *, key: type[K], value: type[V], kind: Literal["session"]
+    ) -> SessionStore[K, V]: ...
+
+    @overload
+    def store(
         self, name: str, *, key: type[K], value: type[V], kind: Literal["versioned"]
     ) -> VersionedKeyValueStore[K, V]: ...
 
@@ -120,7 +126,7 @@ class DriverStores(ABC):
             name: the store.
             key: the type of its keys. Goes with `value`.
             value: the type of its values, without the timestamp.
-            kind: "key-value", "window", or another kind of stores.
+            kind: "key-value", "window", "session" or "versioned".
             timestamped: whether its values have their event time, as those of the DSL have.
 
         Raises:

@@ -22,6 +22,7 @@ import msgspec
 from bench.race import workers
 from thalweg import (
     App,
+    JoinWindows,
     Materialized,
     RestoreListener,
     State,
@@ -155,6 +156,22 @@ def versioned_join(builder: StreamsBuilder, options: dict[str, str]) -> None:
     _enrich(builder, options, Materialized(store=versioned_store(STORE, timedelta(hours=1))))
 
 
+def stream_stream_join(builder: StreamsBuilder, options: dict[str, str]) -> None:
+    """Enrich payments by the logins of their user that are at most a second away."""
+    logins = builder.stream(
+        options["input"] + "-table", key_serde=serdes.string, value_serde=serdes.json(User)
+    )
+    (
+        builder.stream(options["input"], key_serde=serdes.string, value_serde=serdes.json(Payment))
+        .join(
+            logins,
+            lambda p, user: Enriched(p.id, p.user, p.amount, p.ts, user.country, user.tier),
+            JoinWindows.of_time_difference(timedelta(seconds=1), grace=timedelta(minutes=1)),
+        )
+        .to(options["output"], key_serde=serdes.string, value_serde=serdes.json(Enriched))
+    )
+
+
 def _enrich(
     builder: StreamsBuilder, options: dict[str, str], materialized: Materialized[str, User]
 ) -> None:
@@ -191,6 +208,7 @@ WORKLOADS: dict[str, Callable[[StreamsBuilder, dict[str, str]], None]] = {
     "windowed_sum": windowed_sum,
     "stream_table_join": stream_table_join,
     "versioned_join": versioned_join,
+    "stream_stream_join": stream_stream_join,
     "restore_build": table,
     "restore": table,
 }

@@ -36,6 +36,9 @@ VERSIONED_USERS = 50_000
 VERSIONS_SPAN_MS = 600_000
 IN_ORDER_RECORDS = 1_000
 """So many records come in order first: a worker that goes by time reads the table before them."""
+LOGIN_USERS = 50_000
+NEAR_MS = 1_000
+"""How far apart a payment and a login are at most that `stream_stream_join` joins."""
 MASK = (1 << 64) - 1
 
 Record = tuple[bytes | None, bytes, int | None, int]
@@ -48,6 +51,7 @@ SIZES = {
     "windowed_sum": 1_000_000,
     "stream_table_join": 1_000_000,
     "versioned_join": 1_000_000,
+    "stream_stream_join": 1_000_000,
     "session_count": 1_000_000,
     "restore": 2_000_000,
 }
@@ -206,6 +210,40 @@ def versioned_join(data: Dataset, rng: random.Random) -> Iterator[Record]:
     data.expected.update(count=count, total=total & MASK)
 
 
+def login_at(data: Dataset, rng: random.Random) -> Iterator[tuple[int, str, int]]:
+    """Yields number, user and time of each login: as many as there are payments."""
+    for number in range(data.records):
+        user = f"user{rng.randrange(LOGIN_USERS):06d}"
+        yield (
+            number,
+            user,
+            data.base_ms + number * SPAN_MS // data.records - rng.randrange(JITTER_MS),
+        )
+
+
+def logins(data: Dataset, rng: random.Random) -> Iterator[Record]:
+    for number, user, ts in login_at(data, rng):
+        name, country, tier = profile(number)
+        value = f'{{"user":"{user}","name":"{name}","country":"{country}","tier":{tier}}}'
+        yield user.encode(), value.encode(), None, ts
+
+
+def stream_stream_join(data: Dataset, rng: random.Random) -> Iterator[Record]:
+    # The logins as `load` sends them: of a generator of their own, seeded alike.
+    by_user: dict[str, list[tuple[int, int]]] = {}
+    for number, user, ts in login_at(data, random.Random(SEED)):
+        by_user.setdefault(user, []).append((ts, number))
+    count = total = 0
+    for number, user, amount, ts in payments(data, rng, LOGIN_USERS):
+        yield user.encode(), payment_json(number, user, amount, ts), None, ts
+        for login_ms, login in by_user.get(user, ()):
+            if abs(login_ms - ts) <= NEAR_MS:
+                _name, country, tier = profile(login)
+                total += hash((number, user, amount, ts, country, tier))
+                count += 1
+    data.expected.update(count=count, total=total & MASK)
+
+
 def restore(data: Dataset, rng: random.Random) -> Iterator[Record]:
     checksum = 0
     for number in range(data.records):
@@ -222,6 +260,7 @@ GENERATORS: dict[str, Callable[[Dataset, random.Random], Iterator[Record]]] = {
     "windowed_sum": windowed_sum,
     "stream_table_join": stream_table_join,
     "versioned_join": versioned_join,
+    "stream_stream_join": stream_stream_join,
     "session_count": session_count,
     "restore": restore,
 }
@@ -230,8 +269,9 @@ GENERATORS: dict[str, Callable[[Dataset, random.Random], Iterator[Record]]] = {
 TABLES: dict[str, Callable[[Dataset, random.Random], Iterator[Record]]] = {
     "stream_table_join": join_table,
     "versioned_join": versioned_table,
+    "stream_stream_join": logins,
 }
-"""What makes the table that a workload joins with."""
+"""What makes the table, or the other stream, that a workload joins with."""
 
 
 def load(bootstrap: str, workload: str, topic: str, records: int) -> Dataset:
@@ -241,7 +281,8 @@ def load(bootstrap: str, workload: str, topic: str, records: int) -> Dataset:
     if workload in TABLES:
         create_topic(bootstrap, table_of(topic), {"retention.ms": "-1"})
         send(bootstrap, table_of(topic), TABLES[workload](data, random.Random(SEED)))
-        data.table_records = TABLE_RECORDS
+        is_table = workload != "stream_stream_join"
+        data.table_records = TABLE_RECORDS if is_table else records
     send(bootstrap, topic, GENERATORS[workload](data, random.Random(SEED)))
     return data
 

@@ -75,6 +75,7 @@ CASES = {
     "windowed_sum": Case("windowed_sum"),
     "stream_table_join": Case("stream_table_join"),
     "versioned_join": Case("versioned_join"),
+    "stream_stream_join": Case("stream_stream_join"),
     "session_count": Case("session_count"),
     "restore": Case("restore"),
     "map_filter_eos": Case("map_filter", guarantee="exactly_once_v2"),

@@ -171,5 +171,6 @@ CHECKS: dict[str, Callable[[Output, Facts, Facts], str | None]] = {
     "windowed_sum": windowed_sum,
     "stream_table_join": stream_table_join,
     "versioned_join": stream_table_join,
+    "stream_stream_join": stream_table_join,
     "session_count": session_count,
 }

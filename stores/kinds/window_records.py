@@ -18,12 +18,18 @@ from typing import Any, Final
 from thalweg.stores.changelog import DuplicateWrite
 from thalweg.stores.codec import RowCodec
 from thalweg.stores.rows.contract import Row
-from thalweg.stores.rows.recent import RecentRows, StartAndValue
+from thalweg.stores.rows.recent import NEVER_MS, RecentRows, StartAndValue
 from thalweg.stores.rows.segments import SegmentedRows, window_key_of
 from thalweg.stores.updates import Records
 
 RECENT_BYTES: Final = 32 * 1024 * 1024
 """How much of one store is kept in memory, in bytes as weighed here: about 100,000 small rows."""
+
+PROCESS_BYTES: Final = 512 * 1024 * 1024
+"""How much of all stores of a process together: where there are many, each has less."""
+
+_open: Final[set[int]] = set()
+"""The stores that are open, which share `PROCESS_BYTES`."""
 
 _ROW_BYTES: Final = 250
 """What a row in memory weighs beside its value: its place in a list, and its part of the key."""
@@ -37,7 +43,6 @@ class WindowRecords:
         codec: encodes keys and values.
         write: writes and logs one row.
         window_size_ms: how far apart the ends of reads are.
-        max_bytes: how much is kept in memory; `RECENT_BYTES` if not given.
     """
 
     def __init__(
@@ -46,16 +51,20 @@ class WindowRecords:
         codec: RowCodec,
         write: DuplicateWrite,
         window_size_ms: int,
-        max_bytes: int | None = None,
     ) -> None:
         self.segments = segments
         self.codec = codec
         self.write = write
         self.keeps_key = codec.key_serde.keyable
         self.keeps_value = codec.value_serde.immutable
-        self.max_bytes = RECENT_BYTES if max_bytes is None else max_bytes
-        self.recent = RecentRows(window_size_ms, self.max_bytes, lambda: segments.live_from_ms)
+        self.recent = RecentRows(window_size_ms, _room, lambda: segments.live_from_ms)
         self._is_loaded = False
+        _open.add(id(self))
+
+    def close(self) -> None:
+        """Leaves the memory to the other stores."""
+        _open.discard(id(self))
+        self.recent.clear(NEVER_MS)
 
     def forget(self) -> None:
         """Notes that rows were written past this: they are read from below when they are needed."""
@@ -127,12 +136,12 @@ class WindowRecords:
     def _load(self) -> None:
         """Takes the newest rows in from below: as many segments, whole ones, as there is room."""
         rows: list[Row] = []
-        weight, complete_from_ms = 0, 0
+        weight, complete_from_ms, room = 0, 0, _room()
         scan = self.segments.all(reverse=True)
         for start_ms, segment in groupby(scan, lambda row: self.segments.segment_start(row[0])):
             newest = list(segment)
             weight += sum(_ROW_BYTES + len(row) for _, row in newest)
-            if weight > self.max_bytes:
+            if weight > room:
                 complete_from_ms = start_ms + self.segments.segment_ms
                 break
             rows += newest
@@ -144,3 +153,8 @@ class WindowRecords:
             value: Any = codec.unpack(row)[0] if self.keeps_value else codec.value_of(row)
             self.recent.add(key, start_ms, value, _ROW_BYTES + len(row))
         self._is_loaded = True
+
+
+def _room() -> int:
+    """Returns how many bytes one store may keep in memory."""
+    return min(RECENT_BYTES, PROCESS_BYTES // max(len(_open), 1))

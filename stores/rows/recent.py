@@ -31,7 +31,7 @@ class RecentRows:
 
     Args:
         reach_ms: how far apart the ends of a read are, about; a read looks at four spans at most.
-        max_bytes: how much is kept, as the caller weighs it.
+        room: tells how many bytes may be kept, as the caller weighs them; asked when a span begins.
         live_from: tells below which start rows are expired; they go when a span begins.
 
     Attributes:
@@ -39,13 +39,16 @@ class RecentRows:
     """
 
     __slots__ = (
-        "_bytes", "_interval_ms", "_live_from", "_max_bytes", "_spans", "_weights", "complete_from_ms",
+        "_bytes", "_interval_ms", "_live_from", "_max_bytes", "_room", "_spans", "_weights", "complete_from_ms",
     )  # fmt: skip
 
-    def __init__(self, reach_ms: int, max_bytes: int, live_from: Callable[[], int]) -> None:
+    def __init__(
+        self, reach_ms: int, room: Callable[[], int], live_from: Callable[[], int]
+    ) -> None:
         self.complete_from_ms = 0
         self._interval_ms = max(reach_ms // 2, 1)
-        self._max_bytes = max_bytes
+        self._room = room
+        self._max_bytes = 0
         self._live_from = live_from
         self._spans: dict[int, dict[Hashable, list[StartAndValue]]] = {}
         self._weights: dict[int, int] = {}
@@ -67,6 +70,7 @@ class RecentRows:
             if start_ms < self.complete_from_ms:
                 return
             self._forget_below(self._live_from())
+            self._max_bytes = self._room()
             span = self._spans[number] = {}
             self._weights[number] = 0
         rows = span.get(key)

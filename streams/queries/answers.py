@@ -9,6 +9,7 @@ It must not know how a row was found.
     json, msgpack, typed values    as msgspec writes them
     bytes                          {"base64": "AAE="}, at any depth
     windowed key                   {"key": …, "start": ms, "end": ms}
+    headers                        [["name", "text"], …], in order
     what no JSON is known for      {"base64": …} of the bytes its serde writes
 
 Source: RFC 9457 (problem details).
@@ -32,6 +33,7 @@ from thalweg.stores.errors import (
     StreamsError,
     UnknownStoreError,
 )
+from thalweg.stores.record import Headers
 from thalweg.stores.serde import Serde
 from thalweg.stores.windowed import Windowed
 from thalweg.streams.errors import AppStateError
@@ -98,6 +100,18 @@ def row_as_json(
     """
     shown = {"key": plain(key, key_serde), "value": plain(value, value_serde), **more}
     return json_bytes(shown)
+
+
+def headers_as_json(headers: Headers) -> list[tuple[str, object]]:
+    """Returns names and values in order; a value is text where it is UTF-8, else marked bytes."""
+    return [(name, None if value is None else _text(value)) for name, value in headers]
+
+
+def _text(data: bytes) -> object:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return _marked(data)
 
 
 def json_bytes(value: object) -> bytes:

@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from thalweg.stores.api import StoreIterator
+from thalweg.stores.api import StoreIterator, ValueTimestampHeaders
 from thalweg.stores.errors import StoreClosedError, StoreMovedError
+from thalweg.stores.record import Record
 
 A = TypeVar("A")
 F = TypeVar("F")
@@ -52,6 +53,22 @@ def unwrapped(rows: StoreIterator[tuple[A, S]], unwrap: Unwrap) -> StoreIterator
     if unwrap is same:
         return rows
     return StoreIterator(((key, unwrap(value)) for key, value in rows), rows.close)
+
+
+def record_of(key: A, stored: ValueTimestampHeaders[S]) -> Record[A, S]:
+    """Returns a row with headers as a record.
+
+    Raises:
+        StreamsError: the row has no time, as it was written without one.
+    """
+    return Record(key, stored.value, stored.timestamp, stored.headers)
+
+
+def records_of(
+    rows: StoreIterator[tuple[A, ValueTimestampHeaders[S]]],
+) -> StoreIterator[Record[A, S]]:
+    """Returns a scan of rows with headers as records."""
+    return StoreIterator((record_of(key, stored) for key, stored in rows), rows.close)
 
 
 class Composite(Generic[F]):

@@ -20,9 +20,17 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
+from thalweg.stores.api import ValueTimestampHeaders
 from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.errors import SerdeError
-from thalweg.streams.queries.answers import Part, PartRow, RefusedError, bad, row_as_json
+from thalweg.streams.queries.answers import (
+    Part,
+    PartRow,
+    RefusedError,
+    bad,
+    headers_as_json,
+    row_as_json,
+)
 
 OpenStore: TypeAlias = Callable[[int | None], Any]
 """Returns the face of one partition of the store, with timestamps; of a global store of None."""
@@ -167,7 +175,10 @@ def beside_value(builder: StoreBuilder) -> Callable[[bytes, object, Any], Row]:
 
     def row_of(order: bytes, key: object, stored: Any) -> Row:
         value, timestamp = stored
-        return Row(order, key, value, {"timestamp": timestamp})
+        more: dict[str, object] = {"timestamp": timestamp}
+        if isinstance(stored, ValueTimestampHeaders):
+            more["headers"] = headers_as_json(stored.headers)
+        return Row(order, key, value, more)
 
     return row_of
 

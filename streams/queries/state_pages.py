@@ -21,7 +21,8 @@ from typing import Any, Final, TypeVar
 
 from thalweg.stores.api import ValueAndTimestamp, VersionedRecord
 from thalweg.stores.builders import StoreBuilder
-from thalweg.streams.queries.answers import RefusedError, bad, plain
+from thalweg.stores.record import Record
+from thalweg.streams.queries.answers import RefusedError, bad, headers_as_json, plain
 from thalweg.streams.queries.kinds.known import known_queries
 from thalweg.streams.queries.position import Position
 from thalweg.streams.queries.questions import Given, Parameters
@@ -135,6 +136,8 @@ def _row(builder: StoreBuilder, form: Rows, row: Any) -> dict[str, object]:
     assert builder.key_serde is not None
     if form is Rows.VERSIONS:
         return _value(builder, row)
+    if form is Rows.RECORDS:
+        return {"key": plain(row.key, builder.key_serde), **_value(builder, row)}
     key, stored = row
     if form is Rows.STARTS:
         return {"start": key, **_value(builder, stored)}
@@ -144,6 +147,9 @@ def _row(builder: StoreBuilder, form: Rows, row: Any) -> dict[str, object]:
 def _value(builder: StoreBuilder, stored: object) -> dict[str, object]:
     """Returns a value, and what the store keeps beside it."""
     assert builder.value_serde is not None
+    if isinstance(stored, Record):
+        value, headers = plain(stored.value, builder.value_serde), headers_as_json(stored.headers)
+        return {"value": value, "timestamp": stored.timestamp, "headers": headers}
     if isinstance(stored, ValueAndTimestamp):
         value = plain(stored.value, builder.value_serde)
         return {"value": value, "timestamp": stored.timestamp}

@@ -3,7 +3,7 @@
 Owns the kinds of queries and their results. Which stores answer which of them is told by the stores'
 kinds (`queries.kinds`). It must not know stores.
 
-Source: KIP-796, KIP-805, KIP-806, KIP-960, KIP-968, KIP-969, KIP-985, KIP-992; JVM
+Source: KIP-796, KIP-805, KIP-806, KIP-960, KIP-968, KIP-969, KIP-985, KIP-992, KIP-1356; JVM
 `org.apache.kafka.streams.query`.
 """
 
@@ -24,6 +24,7 @@ from thalweg.stores.api import (
     WindowStoreIterator,
 )
 from thalweg.stores.errors import StreamsError, public
+from thalweg.stores.record import Record
 from thalweg.stores.windowed import Windowed
 from thalweg.streams.queries.position import Position
 
@@ -42,6 +43,8 @@ class Rows(Enum):
     """Rows of key and value."""
     STARTS = auto()
     """Rows of window start and value."""
+    RECORDS = auto()
+    """Records with key, value, time and headers."""
     VERSIONS = auto()
     """Values with the times in which they were valid."""
 
@@ -248,6 +251,88 @@ class MultiVersionedKeyQuery(Query[StoreIterator[VersionedRecord[V]]], Generic[K
             ValueError: it is None.
         """
         _refuse_none(self, self.key)
+
+
+@dataclass(frozen=True)
+class TimestampedKeyWithHeadersQuery(Query[Record[K, V] | None], Generic[K, V]):
+    """The row of a key as a record with its time and headers; of stores that keep these.
+
+    Attributes:
+        key: the key.
+        skip_cache: read what was written down at the last commit, and not the record cache.
+    """
+
+    key: K
+    _: KW_ONLY
+    skip_cache: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses None as a key.
+
+        Raises:
+            ValueError: it is None.
+        """
+        _refuse_none(self, self.key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimestampedRangeWithHeadersQuery(Query[StoreIterator[Record[K, V]]], Generic[K, V]):
+    """The rows between two keys, both included, as records with their times and headers.
+
+    Attributes:
+        lower: the first key, None from the beginning.
+        upper: the last key, None to the end.
+        descending: highest keys first.
+    """
+
+    rows: ClassVar[Rows] = Rows.RECORDS
+    lower: K | None = None
+    upper: K | None = None
+    descending: bool = False
+
+
+@dataclass(frozen=True)
+class TimestampedWindowKeyWithHeadersQuery(
+    Query[StoreIterator[Record[Windowed[K], V]]], Generic[K, V]
+):
+    """The windows of a key between two starts, as records with their times and headers.
+
+    Attributes:
+        key: the key.
+        time_from: the first start: epoch milliseconds or a datetime.
+        time_to: the last start.
+    """
+
+    rows: ClassVar[Rows] = Rows.RECORDS
+    key: K
+    time_from: int | datetime
+    time_to: int | datetime
+
+    def __post_init__(self) -> None:
+        """Refuses None as a key.
+
+        Raises:
+            ValueError: it is None.
+        """
+        _refuse_none(self, self.key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimestampedWindowRangeWithHeadersQuery(
+    Query[StoreIterator[Record[Windowed[K], V]]], Generic[K, V]
+):
+    """The windows of all keys between two starts, or the sessions of a key, as records.
+
+    Attributes:
+        key: the key; of session stores.
+        time_from: the first start: epoch milliseconds or a datetime; of window stores.
+        time_to: the last start.
+    """
+
+    rows: ClassVar[Rows] = Rows.RECORDS
+    key: K | None = None
+    time_from: int | datetime | None = None
+    time_to: int | datetime | None = None
 
 
 # -- what comes back -----------------------------------------------------------------------

@@ -18,6 +18,7 @@ from thalweg.stores.api import (
     ValueAndTimestamp,
 )
 from thalweg.stores.builders import StoreBuilder
+from thalweg.stores.session_faces import ReadOnlySessionStore
 from thalweg.streams.queries.application_stores import ApplicationStores
 from thalweg.streams.queries.metadata import (
     GroupView,
@@ -111,6 +112,16 @@ class StoreQuestions:
         *,
         key: type[K],
         value: type[V],
+        kind: Literal["session"],
+        partition: int | None = ...,
+    ) -> ReadOnlySessionStore[K, V]: ...
+    @overload
+    def store(
+        self,
+        name: str,
+        *,
+        key: type[K],
+        value: type[V],
         kind: Literal["versioned"],
         partition: int | None = ...,
     ) -> ReadOnlyVersionedKeyValueStore[K, V]: ...
@@ -152,7 +163,8 @@ class StoreQuestions:
             value: the type of its values, without the timestamp.
             windowed: whether it is a window store. Where types are given it is not, unless this
                 says so; else either.
-            kind: what kind of store it is, where that is neither: "versioned". Not with `windowed`.
+            kind: what kind of store it is: "key-value", "window", "session" or "versioned". Not with
+                `windowed`.
             timestamped: give values as `ValueAndTimestamp`, where the store keeps them so.
             partition: read this partition only, whether or not others are restored.
 

@@ -22,6 +22,7 @@ from thalweg.stores.builders import versioned_store
 from thalweg.stores.bytes.files import FilesByteStore
 from thalweg.stores.record import Headers, RecordContext
 from thalweg.stores.serde import Serde, serdes
+from thalweg.stores.session_faces import ReadOnlySessionStore, SessionStore
 from thalweg.stores.windowed import Windowed
 from thalweg.streams.app import App
 from thalweg.streams.queries.state_queries import (
@@ -35,6 +36,7 @@ from thalweg.streams.testing import TestInputTopic, TestOutputTopic, TopologyTes
 from thalweg.topology.dsl import (
     BufferConfig,
     CogroupedKStream,
+    EmitStrategy,
     GlobalKTable,
     JoinWindows,
     KGroupedStream,
@@ -42,6 +44,10 @@ from thalweg.topology.dsl import (
     KStream,
     KTable,
     Materialized,
+    SessionWindowedCogroupedKStream,
+    SessionWindowedKStream,
+    SessionWindows,
+    SlidingWindows,
     StreamJoined,
     StreamsBuilder,
     Suppressed,
@@ -332,6 +338,10 @@ def stores(app: App) -> None:
     )
     assert_type(app.store("orders", key=int, value=Order), ReadOnlyKeyValueStore[int, Order])
     assert_type(app.store("any"), Any)
+    visits = app.store("visits", key=str, value=int, kind="session")
+    assert_type(visits, ReadOnlySessionStore[str, int])
+    rates = app.store("rates", key=str, value=float, kind="versioned")
+    assert_type(rates.get("eur", as_of=5), VersionedRecord[float] | None)
     one = app.query("counts", KeyQuery[str, int]("a"))
     assert_type(one, StateQueryResult[int | None])
     assert_type(one.partitions[0].value, int | None)
@@ -374,16 +384,22 @@ own = Materialized[str, int](
 )
 assert_type(own, Materialized[str, int])
 
+
 assert_type(driver.store("counts", key=str, value=int), KeyValueStore[str, int])
 assert_type(
     driver.store("counts", key=str, value=int, timestamped=True),
     KeyValueStore[str, ValueAndTimestamp[int]],
 )
 assert_type(driver.store("hourly", key=str, value=int, kind="window"), WindowStore[str, int])
+assert_type(driver.store("visits", key=str, value=int, kind="session"), SessionStore[str, int])
+assert_type(
+    driver.store("rates", key=str, value=float, kind="versioned"),
+    VersionedKeyValueStore[str, float],
+)
 assert_type(driver.store("any"), Any)
 
 
-# Joins of streams.
+# Joins of two streams, and with a versioned table.
 lines_by_id = builder.stream("lines", key_serde=serdes.int64, value_serde=serdes.string)
 near = JoinWindows.of_time_difference(timedelta(seconds=1), grace=5)
 assert_type(
@@ -415,3 +431,37 @@ assert_type(
     ),
     KStream[int, int],
 )
+assert_type(
+    orders.left_join(names, lambda order, name: (order, name), grace=timedelta(seconds=1)),
+    KStream[int, tuple[bytes, str | None]],
+)
+
+
+# Sessions and sliding windows.
+clicks = builder.stream("clicks", key_serde=serdes.string, value_serde=serdes.int64).group_by_key()
+nearby = clicks.windowed_by(SlidingWindows.of_time_difference(timedelta(minutes=1)))
+assert_type(nearby, TimeWindowedKStream[str, int])
+assert_type(nearby.emit_strategy(EmitStrategy.on_window_close()), TimeWindowedKStream[str, int])
+visits = clicks.windowed_by(SessionWindows.of_inactivity_gap(timedelta(minutes=30)))
+assert_type(visits, SessionWindowedKStream[str, int])
+finals = visits.emit_strategy(EmitStrategy.on_window_close())
+assert_type(finals, SessionWindowedKStream[str, int])
+assert_type(visits.count(), KTable[Windowed[str], int])
+assert_type(visits.reduce(lambda one, two: one + two), KTable[Windowed[str], int])
+
+
+def longer(_user: str, one: list[int], two: list[int]) -> list[int]:
+    """Brings two sessions together."""
+    return one + two
+
+
+def longest(_user: str, value: int, values: list[int]) -> list[int]:
+    """Adds to a session."""
+    return [*values, value]
+
+
+many = visits.aggregate(lambda: [0], longest, longer)
+assert_type(many, KTable[Windowed[str], list[int]])
+together = clicks.cogroup(longest).windowed_by(SessionWindows.of_inactivity_gap(10))
+assert_type(together, SessionWindowedCogroupedKStream[str, list[int]])
+assert_type(together.aggregate(lambda: [0], longer), KTable[Windowed[str], list[int]])

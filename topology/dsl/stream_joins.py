@@ -1,7 +1,6 @@
 """Joins of a stream: with another stream, with tables and with global tables.
 
-Owns which joins a `KStream` has, what they take, how their parts are named, and the repartitions
-ahead of them. It must not know what a join does to a record (`topology.operators`).
+Owns which joins a `KStream` has, what they take, and the repartitions ahead of them. It must not know what a join does to a record (`topology.operators`).
 
 Source: JVM `KStreamImpl.doJoin`, `KStreamImplJoin`, `StreamStreamJoinNode`,
 `KStreamImpl.doStreamTableJoin`, `KStreamImpl.repartitionForJoin`; kafka-streams A4, A13.
@@ -11,27 +10,30 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
+from thalweg.stores.durations import Duration
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
 from thalweg.topology.dsl.global_joins import join_with_global
 from thalweg.topology.dsl.global_table import GlobalKTable
+from thalweg.topology.dsl.grace_joins import grace_buffer, history_demand
 from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
 from thalweg.topology.dsl.options import arity, check_name
 from thalweg.topology.dsl.table import KTable
+from thalweg.topology.dsl.windowed_joins import WindowedJoin, stream_hint
+from thalweg.topology.dsl.windows import duration_ms
 from thalweg.topology.graph.logical import Place, StepId
 from thalweg.topology.graph.steps import (
+    Addition,
     AddProcessor,
     AddSharedStore,
     RepartitionStep,
-    SelfJoin,
     Step,
+    StoreDemand,
     always,
-    processor_step,
 )
-from thalweg.topology.operators.stateless import PassThrough
-from thalweg.topology.operators.stream_join import JoinWindow, StreamSelfJoin, StreamStreamJoin
+from thalweg.topology.operators.grace_join import StreamTableGraceJoin
 from thalweg.topology.operators.stream_table_join import StreamTableJoin
 
 if TYPE_CHECKING:
@@ -111,6 +113,7 @@ class StreamJoins(ABC, Generic[K, V]):
         other: KTable[K, VT],
         joiner: Callable[[V, VT], VR | None],
         *,
+        grace: Duration | None = None,
         name: str | None = None,
         key_serde: Serde[K] | None = None,
         value_serde: Serde[V] | None = None,
@@ -123,6 +126,7 @@ class StreamJoins(ABC, Generic[K, V]):
         other: KTable[K, VT],
         joiner: Callable[[K, V, VT], VR | None],
         *,
+        grace: Duration | None = None,
         name: str | None = None,
         key_serde: Serde[K] | None = None,
         value_serde: Serde[V] | None = None,
@@ -166,6 +170,7 @@ class StreamJoins(ABC, Generic[K, V]):
         windows: JoinWindows | None = None,
         *,
         joined: StreamJoined[Any, Any, Any] | None = None,
+        grace: Duration | None = None,
         key_selector: Callable[[K, V], Any] | None = None,
         name: str | None = None,
         key_serde: Serde[K] | None = None,
@@ -199,6 +204,9 @@ class StreamJoins(ABC, Generic[K, V]):
                 a global table also (key, selected key, value, row).
             windows: with a stream, how far apart two records may be.
             joined: with a stream, names, serdes and stores.
+            grace: with a versioned table, how long a record waits for the table, until a record of
+                the stream is later by that; a timedelta or milliseconds. It then meets the row its
+                key had at its own time.
             key_selector: with a global table, (key, value) -> key of the row; records for which
                 it is None have none.
             name: with a table, name of the processor, and base of the repartition topic's name,
@@ -209,14 +217,15 @@ class StreamJoins(ABC, Generic[K, V]):
             other_value_serde: of the table; for symmetry with the JVM, not used.
         """
         if isinstance(other, StreamJoins):
-            _refuse_table_options("join", name, key_serde, value_serde, other_value_serde)
+            _refuse_table_options("join", grace, name, key_serde, value_serde, other_value_serde)
             return self._join_stream("join", other, joiner, windows, joined)
         _refuse_stream_options("join", windows, joined)
         serde_of(other_value_serde, "other_value_serde of join()")
         if isinstance(other, GlobalKTable):
+            _refuse_grace(grace, "join")
             return self._join_with_global(other, joiner, key_selector, False, name)
         _refuse_selector(key_selector, "join")
-        return self._join_table(other, joiner, False, name, key_serde, value_serde)
+        return self._join_table(other, joiner, False, grace, name, key_serde, value_serde)
 
     @overload
     def left_join(
@@ -244,6 +253,7 @@ class StreamJoins(ABC, Generic[K, V]):
         other: KTable[K, VT],
         joiner: Callable[[V, VT | None], VR | None],
         *,
+        grace: Duration | None = None,
         name: str | None = None,
         key_serde: Serde[K] | None = None,
         value_serde: Serde[V] | None = None,
@@ -256,6 +266,7 @@ class StreamJoins(ABC, Generic[K, V]):
         other: KTable[K, VT],
         joiner: Callable[[K, V, VT | None], VR | None],
         *,
+        grace: Duration | None = None,
         name: str | None = None,
         key_serde: Serde[K] | None = None,
         value_serde: Serde[V] | None = None,
@@ -299,6 +310,7 @@ class StreamJoins(ABC, Generic[K, V]):
         windows: JoinWindows | None = None,
         *,
         joined: StreamJoined[Any, Any, Any] | None = None,
+        grace: Duration | None = None,
         key_selector: Callable[[K, V], Any] | None = None,
         name: str | None = None,
         key_serde: Serde[K] | None = None,
@@ -314,14 +326,17 @@ class StreamJoins(ABC, Generic[K, V]):
         once. Records without a key go on, too, joined with None at once.
         """
         if isinstance(other, StreamJoins):
-            _refuse_table_options("left_join", name, key_serde, value_serde, other_value_serde)
+            _refuse_table_options(
+                "left_join", grace, name, key_serde, value_serde, other_value_serde
+            )
             return self._join_stream("left_join", other, joiner, windows, joined)
         _refuse_stream_options("left_join", windows, joined)
         serde_of(other_value_serde, "other_value_serde of left_join()")
         if isinstance(other, GlobalKTable):
+            _refuse_grace(grace, "left_join")
             return self._join_with_global(other, joiner, key_selector, True, name)
         _refuse_selector(key_selector, "left_join")
-        return self._join_table(other, joiner, True, name, key_serde, value_serde)
+        return self._join_table(other, joiner, True, grace, name, key_serde, value_serde)
 
     @overload
     def outer_join(
@@ -385,7 +400,7 @@ class StreamJoins(ABC, Generic[K, V]):
             raise TypeError(f"joined of {operator}() must be a StreamJoined(...), got {joined!r}")
         this, that = self, cast("StreamJoins[K, Any]", other)
         given = joined or StreamJoined()
-        hint = _stream_hint(operator)
+        hint = stream_hint(operator)
         if this._repartition_required:
             base = this._place.name if given.name is None else given.name + "-left"
             serdes = given.key_serde or this._key_serde, given.value_serde or this._value_serde
@@ -405,7 +420,7 @@ class StreamJoins(ABC, Generic[K, V]):
             other_value_serde=given.other_value_serde or that._value_serde,
         )
         with_key = arity(joiner, _JOINER, operator) == 3
-        shape = _Shape(given, windows, joiner, with_key, operator)
+        shape = WindowedJoin(given, windows, joiner, with_key, operator)
         step, name = shape.put_below(this._place, that._place)
         place = Place(this._place.graph, name, step, sources)
         return self._stream(place, given.key_serde, None)
@@ -426,6 +441,7 @@ class StreamJoins(ABC, Generic[K, V]):
         table: KTable[K, Any],
         joiner: Callable[..., Any],
         left: bool,
+        grace: Duration | None,
         name: str | None,
         key_serde: Serde[K] | None,
         value_serde: Serde[V] | None,
@@ -449,14 +465,24 @@ class StreamJoins(ABC, Generic[K, V]):
         sources = stream.place.copartition_with(table.place)
         node_name = graph.names.name_or_new(name, "KSTREAM-LEFTJOIN-" if left else "KSTREAM-JOIN-")
         view = table.view()
-        step = processor_step(
-            node_name,
-            always(StreamTableJoin(view, joiner, with_key, left)),
-            stores=tuple(dict.fromkeys(view.store_names())),
-            takes_null_keys=left,
-        )
+        stores = tuple(dict.fromkeys(view.store_names()))
+        key_serde = key_serde or stream._key_serde
+        if grace is None:
+            join = StreamTableJoin(view, joiner, with_key, left)
+            adds: tuple[Addition, ...] = (AddProcessor(node_name, always(join), stores=stores),)
+        else:
+            serdes = key_serde, value_serde or stream._value_serde
+            grace_ms = duration_ms(grace, "grace")
+            buffer = grace_buffer(table, node_name, serdes, operator)
+            waiting = StreamTableGraceJoin(view, joiner, with_key, left, grace_ms, buffer.name)
+            adds = (
+                AddProcessor(node_name, always(waiting), stores=stores),
+                AddSharedStore(buffer, (node_name,)),
+                StoreDemand(history_demand(node_name, stores, grace_ms)),
+            )
+        step = Step(node_name, adds, takes_null_keys=left)
         place = Place(graph, node_name, graph.add(step, stream.place.step), sources)
-        return self._stream(place, key_serde or stream._key_serde, None)
+        return self._stream(place, key_serde, None)
 
     def _repartition_for_join(
         self,
@@ -481,117 +507,6 @@ class StreamJoins(ABC, Generic[K, V]):
         return self._stream(place, key_serde, value_serde)
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """A join of streams as it is put into the graph: its parts and their names.
-
-    Attributes:
-        joined: names, serdes and stores; serdes are those of the streams where none were given.
-        windows: how far apart records may be.
-        joiner: makes a result.
-        with_key: whether the joiner takes the key.
-        operator: the join as users call it.
-    """
-
-    joined: StreamJoined[Any, Any, Any]
-    windows: JoinWindows
-    joiner: Callable[..., Any]
-    with_key: bool
-    operator: str
-
-    def put_below(self, this: Place, that: Place) -> tuple[StepId, str]:
-        """Puts the join below its two streams; returns its step and the name of its last node."""
-        is_left, is_right = self.operator != "join", self.operator == "outer_join"
-        graph, names, given = this.graph, this.names, self.joined
-        this_suffix = "-outer-this-join" if is_right else "-this-join"
-        that_suffix = "-outer-other-join" if is_left else "-other-join"
-        this_window = names.name_or_new(given.name, "KSTREAM-WINDOWED-", "-this-windowed")
-        that_window = names.name_or_new(given.name, "KSTREAM-WINDOWED-", "-other-windowed")
-        this_made = names.new_name("KSTREAM-OUTERTHIS-" if is_right else "KSTREAM-JOINTHIS-")
-        that_made = names.new_name("KSTREAM-OUTEROTHER-" if is_left else "KSTREAM-JOINOTHER-")
-        this_join = this_made if given.name is None else given.name + this_suffix
-        that_join = that_made if given.name is None else given.name + that_suffix
-        merge = names.name_or_new(given.name, "KSTREAM-MERGE-", "-merge")
-        hint, stored = _stream_hint(self.operator), given.store_name
-        this_base = this_made if stored is None else stored + this_suffix
-        that_base = that_made if stored is None else stored + that_suffix
-        this_store = given.window(
-            self.windows, given.this_store, this_base + "-store", given.value_serde, hint
-        )
-        that_store = given.window(
-            self.windows,
-            given.other_store,
-            that_base + "-store",
-            given.other_value_serde,
-            hint._replace(value="StreamJoined(..., other_value_serde=...)"),
-        )
-        graph.add(processor_step(this_window, always(JoinWindow(this_store.name))), this.step)
-        graph.add(processor_step(that_window, always(JoinWindow(that_store.name))), that.step)
-        waiting = None
-        if is_left:
-            number = this_made.rpartition("-")[2]
-            suffix = "-outer-shared-join" if is_right else "-left-shared-join"
-            waiting = given.waiting(f"KSTREAM-OUTERSHARED-{number}", suffix, hint)
-        for store, is_given in (
-            (this_store, given.this_store or stored),
-            (that_store, given.other_store or stored),
-            (waiting, given.this_store or stored),
-        ):
-            if store is not None and not is_given:
-                names.note_generated(store.name)
-        windows = self.windows
-        side = StreamStreamJoin(
-            that_store.name,
-            self.joiner,
-            self.with_key,
-            is_left=True,
-            before_ms=windows.before_ms,
-            after_ms=windows.after_ms,
-            grace_ms=windows.grace_ms,
-            keeps_unmatched=is_left,
-            waiting_store=waiting and waiting.name,
-        )
-        other_side = replace(
-            side, other_store=this_store.name, is_left=False, keeps_unmatched=is_right
-        )
-        shared = () if waiting is None else (AddSharedStore(waiting, (this_join, that_join)),)
-        itself = StreamSelfJoin(
-            this_store.name,
-            self.joiner,
-            self.with_key,
-            windows.before_ms,
-            windows.after_ms,
-            windows.retention_ms,
-        )
-        step = Step(
-            merge,
-            (
-                AddProcessor(this_join, always(side), (this_window,)),
-                AddProcessor(that_join, always(other_side), (that_window,)),
-                AddProcessor(merge, always(PassThrough()), (this_join, that_join)),
-                AddSharedStore(this_store, (this_window, that_join)),
-                AddSharedStore(that_store, (that_window, this_join)),
-                *shared,
-            ),
-            takes_null_keys=is_left,
-            self_join=SelfJoin(
-                this_window,
-                that_window,
-                (
-                    AddProcessor(merge, always(itself), (this_window,)),
-                    AddSharedStore(this_store, (this_window, merge)),
-                ),
-            ),
-        )
-        return graph.add(step, this.step, that.step), merge
-
-
-def _stream_hint(operator: str) -> SerdeHint:
-    return SerdeHint(
-        f"{operator}()", "StreamJoined(..., key_serde=...)", "StreamJoined(..., value_serde=...)"
-    )
-
-
 def _refuse_table_options(operator: str, *options: object) -> None:
     if any(option is not None for option in options):
         raise TypeError(
@@ -614,4 +529,13 @@ def _refuse_selector(key_selector: object, operator: str) -> None:
         raise TypeError(
             f"{operator}() with a table joins by the record's key and takes no key_selector; call "
             "select_key() first, or read the topic as a global_table()"
+        )
+
+
+def _refuse_grace(grace: object, operator: str) -> None:
+    """Refuses a grace where the table is global."""
+    if grace is not None:
+        raise TypeError(
+            f"{operator}() with a global table takes no grace: it meets the newest row; leave grace "
+            "out, or read the topic as a table() in a versioned store"
         )

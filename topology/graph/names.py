@@ -54,7 +54,7 @@ class Names:
         return self.new_name(prefix + "STATE-STORE-")
 
     def note_generated(self, name: str) -> None:
-        """Notes that a store's name was made by the counter, with the name of a processor."""
+        """Notes a name that was made of the number of another."""
         self._generated.add(name)
 
     def name_or_new(self, given: str | None, prefix: str, suffix: str = "") -> str:

@@ -10,7 +10,7 @@ Source: JVM `kstream.internals.graph`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Flag, auto
 from typing import Any, ClassVar, TypeAlias
@@ -125,8 +125,26 @@ class AddGlobalStore:
     timestamp_extractor: TimestampExtractor | None
 
 
+@dataclass(frozen=True, slots=True)
+class StoreDemand:
+    """What a step demands of the stores of the topology. It adds nothing.
+
+    Attributes:
+        check: takes the stores by name, once all are there, and raises TopologyError.
+    """
+
+    check: Callable[[Mapping[str, StoreBuilder]], None]
+
+
 Addition: TypeAlias = (
-    AddTopic | AddSource | AddProcessor | AddSink | AddSharedStore | AddStore | AddGlobalStore
+    AddTopic
+    | AddSource
+    | AddProcessor
+    | AddSink
+    | AddSharedStore
+    | AddStore
+    | AddGlobalStore
+    | StoreDemand
 )
 
 

@@ -39,6 +39,7 @@ from thalweg.topology.graph.steps import (
     AddSource,
     AddStore,
     AddTopic,
+    StoreDemand,
 )
 from thalweg.topology.operators.operator import Operator, TableMaker
 from thalweg.topology.operators.process import ProcessorApiOperator, supplied_stores
@@ -64,7 +65,14 @@ class _Processor:
 
 
 _Written: TypeAlias = (
-    AddTopic | AddSource | _Processor | AddSink | AddSharedStore | AddStore | AddGlobalStore
+    AddTopic
+    | AddSource
+    | _Processor
+    | AddSink
+    | AddSharedStore
+    | AddStore
+    | AddGlobalStore
+    | StoreDemand
 )
 
 
@@ -95,6 +103,9 @@ def build(logical: LogicalGraph, options: BuildOptions) -> Topology:
     topology = Topology(processor_wrapper=options.processor_wrapper)
     for entry in entries:
         _write(topology, entry, options)
+    for entry in entries:
+        if isinstance(entry.what, StoreDemand):
+            entry.what.check(topology.stores)
     _copartition(topology, graph.copartitioned)
     settle_self_joins(topology)
     return topology

@@ -87,7 +87,7 @@ class StreamStreamJoin(Operator):
         is_left: whether this is the left side.
         before_ms: how much earlier than a left record a right one may be.
         after_ms: how much later than a left record a right one may be.
-        grace_ms: how long after its window's end a record without a match waits.
+        wait_ms: how long after its window's end a record without a match waits.
         keeps_unmatched: whether records of this side without a match go on.
         waiting_store: where they wait, for both sides; None for an inner join.
     """
@@ -98,7 +98,7 @@ class StreamStreamJoin(Operator):
     is_left: bool
     before_ms: int
     after_ms: int
-    grace_ms: int = 0
+    wait_ms: int = 0
     keeps_unmatched: bool = False
     waiting_store: str | None = None
 
@@ -192,7 +192,7 @@ class StreamStreamJoin(Operator):
         forward, joined, now_ms = scope.forward, self._joined(), scope.task.now_ms
         interval_ms = scope.task.outer_join_emit_interval_ms
         entries, remove = waiting.entries, waiting.remove
-        left_wait_ms, right_wait_ms = self.after_ms + self.grace_ms, self.before_ms + self.grace_ms
+        left_wait_ms, right_wait_ms = self.after_ms + self.wait_ms, self.before_ms + self.wait_ms
         own_wait_ms = left_wait_ms if self.is_left else right_wait_ms
 
         def find_earliest() -> None:

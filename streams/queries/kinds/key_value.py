@@ -1,4 +1,4 @@
-"""Key-value stores as they are asked, plain or timestamped.
+"""Key-value stores as they are asked: plain, timestamped, with headers.
 
 Owns their face over all tasks of a process, their questions over HTTP, and how `thalweg query` asks
 and shows them. It must not know who answers.
@@ -19,9 +19,17 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeVar, overload
 
-from thalweg.stores.api import KeyValueIterator, ReadOnlyKeyValueStore
+from thalweg.stores.api import KeyValueIterator, ReadOnlyKeyValueStore, ValueTimestampHeaders
 from thalweg.stores.builders import StoreBuilder
-from thalweg.streams.queries.composite import Composite, Unwrap, same, unwrapped
+from thalweg.stores.record import Record
+from thalweg.streams.queries.composite import (
+    Composite,
+    Unwrap,
+    record_of,
+    records_of,
+    same,
+    unwrapped,
+)
 from thalweg.streams.queries.keys import parse_prefix
 from thalweg.streams.queries.kinds.kind import (
     KEY,
@@ -41,7 +49,9 @@ from thalweg.streams.queries.state_queries import (
     Query,
     RangeQuery,
     TimestampedKeyQuery,
+    TimestampedKeyWithHeadersQuery,
     TimestampedRangeQuery,
+    TimestampedRangeWithHeadersQuery,
 )
 
 K = TypeVar("K")
@@ -126,7 +136,7 @@ class CompositeKeyValueStore(Composite[ReadOnlyKeyValueStore[K, V]], ReadOnlyKey
 class KeyValueKind(StoreKind):
     """Key-value stores."""
 
-    names = ("key-value",)
+    names: ClassVar[Sequence[str]] = ("key-value",)
     family = "key-value"
     noun = "key"
     is_default = True
@@ -187,12 +197,33 @@ class TimestampedKeyValueKind(KeyValueKind):
     }
 
 
+class HeadersKeyValueKind(TimestampedKeyValueKind):
+    """Key-value stores whose rows carry the time and the headers of their value."""
+
+    names = ("timestamped-key-value-with-headers",)
+    queries: ClassVar[Mapping[type[Query[Any]], Answer]] = {
+        **TimestampedKeyValueKind.queries,
+        TimestampedKeyWithHeadersQuery: lambda face, query, _unwrap: _record(face, query.key),
+        TimestampedRangeWithHeadersQuery: lambda face, query, _unwrap: records_of(
+            _range(face, query)
+        ),
+    }
+
+
+def _record(
+    face: ReadOnlyKeyValueStore[K, ValueTimestampHeaders[V]], key: K
+) -> Record[K, V] | None:
+    stored = face.get(key)
+    return None if stored is None else record_of(key, stored)
+
+
 def _plain(stored: object, unwrap: Unwrap) -> object:
     return None if stored is None else unwrap(stored)
 
 
 def _range(
-    face: ReadOnlyKeyValueStore[K, V], query: RangeQuery[K, object]
+    face: ReadOnlyKeyValueStore[K, V],
+    query: RangeQuery[K, object] | TimestampedRangeWithHeadersQuery[K, object],
 ) -> KeyValueIterator[K, V]:
     scan = face.reverse_range if query.descending else face.range
     return scan(query.lower, query.upper)

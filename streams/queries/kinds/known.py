@@ -11,10 +11,15 @@ from typing import Any, Final
 
 from thalweg.stores.builders import StoreBuilder
 from thalweg.streams.queries.composite import Composite, Unwrap
-from thalweg.streams.queries.kinds.key_value import KeyValueKind, TimestampedKeyValueKind
+from thalweg.streams.queries.kinds.key_value import (
+    HeadersKeyValueKind,
+    KeyValueKind,
+    TimestampedKeyValueKind,
+)
 from thalweg.streams.queries.kinds.kind import Faces, RowsAsked, StoreKind, Target
+from thalweg.streams.queries.kinds.session import SessionKind
 from thalweg.streams.queries.kinds.versioned import VersionedKind
-from thalweg.streams.queries.kinds.window import WindowKind
+from thalweg.streams.queries.kinds.window import HeadersWindowKind, WindowKind
 from thalweg.streams.queries.state_queries import Query
 
 
@@ -93,5 +98,13 @@ def may_follow_key(word: str) -> bool:
     return any(word in kind.forms_of_key for kind in _KINDS.values())
 
 
-for _kind in (KeyValueKind(), TimestampedKeyValueKind(), WindowKind(), VersionedKind()):
+for _kind in (
+    KeyValueKind(),
+    TimestampedKeyValueKind(),
+    HeadersKeyValueKind(),
+    WindowKind(),
+    HeadersWindowKind(),
+    SessionKind(),
+    VersionedKind(),
+):
     add_kind(_kind)

@@ -1,4 +1,4 @@
-"""Window stores as they are asked, plain or timestamped.
+"""Window stores as they are asked: plain, timestamped, with headers.
 
 Owns their face over all tasks of a process, their questions over HTTP, and how `thalweg query` asks
 and shows them. It must not know who answers.
@@ -24,7 +24,7 @@ from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.formats import pack_int64
 from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.windowed import FOREVER_MS, Windowed, epoch_ms
-from thalweg.streams.queries.composite import Composite, Unwrap
+from thalweg.streams.queries.composite import Composite, Unwrap, records_of
 from thalweg.streams.queries.kinds.kind import (
     KEY,
     NO_VERSIONS,
@@ -40,6 +40,8 @@ from thalweg.streams.queries.questions import Given, Parameters, Question, Shape
 from thalweg.streams.queries.rows import Paging, Row, bad_cursor, beside_value
 from thalweg.streams.queries.state_queries import (
     Query,
+    TimestampedWindowKeyWithHeadersQuery,
+    TimestampedWindowRangeWithHeadersQuery,
     UnansweredError,
     WindowKeyQuery,
     WindowRangeQuery,
@@ -126,7 +128,7 @@ class CompositeWindowStore(Composite[ReadOnlyWindowStore[K, V]], ReadOnlyWindowS
 class WindowKind(StoreKind):
     """Window stores."""
 
-    names = ("window", "timestamped-window")
+    names: ClassVar[Sequence[str]] = ("window", "timestamped-window")
     family = "window"
     noun = "window of key"
     times = ("window start", "window end")
@@ -179,8 +181,26 @@ class WindowKind(StoreKind):
         return windowed["key"], (windowed["start"], windowed["end"])
 
 
+class HeadersWindowKind(WindowKind):
+    """Window stores whose rows carry the time and the headers of their value."""
+
+    names = ("timestamped-window-with-headers",)
+    queries: ClassVar[Mapping[type[Query[Any]], Answer]] = {
+        **WindowKind.queries,
+        TimestampedWindowKeyWithHeadersQuery: lambda face, query, _unwrap: records_of(
+            face.fetch_range(
+                query.key, query.key, epoch_ms(query.time_from), epoch_ms(query.time_to)
+            )
+        ),
+        TimestampedWindowRangeWithHeadersQuery: lambda face, query, _unwrap: records_of(
+            _range(face, query)
+        ),
+    }
+
+
 def _range(
-    face: ReadOnlyWindowStore[K, V], query: WindowRangeQuery[K, object]
+    face: ReadOnlyWindowStore[K, V],
+    query: WindowRangeQuery[K, object] | TimestampedWindowRangeWithHeadersQuery[K, object],
 ) -> KeyValueIterator[Windowed[K], V]:
     if query.key is not None or query.time_from is None or query.time_to is None:
         message = "a window store is asked by time_from and time_to, both of them, and by no key"
@@ -240,7 +260,13 @@ class _WindowScan:
         self._keys = keys
         self._paging = paging
         self._is_one_key = is_one_key
-        self._span_ms = 1 if is_one_key else segment_ms(builder)
+        # Rows that stand by time first do so where all keys are scanned.
+        spec = builder.spec
+        assert isinstance(spec, WindowSpec)
+        is_by_time = spec.is_time_first and keys == (None, None)
+        # Stores in memory keep each start as a segment of its own: see stores.rows.timed.
+        is_in_segments = builder.backend == "rocks" and not is_one_key and not is_by_time
+        self._span_ms = spec.segment_interval_ms if is_in_segments else 1
         self._times = self._behind_cursor(*times)
 
     def _behind_cursor(self, from_ms: int, to_ms: int) -> tuple[int, int]:
@@ -269,11 +295,3 @@ class _WindowScan:
             return start
         segment = pack_int64(windowed.window.start_ms // self._span_ms)
         return segment + self._encode(windowed.key) + start
-
-
-def segment_ms(builder: StoreBuilder) -> int:
-    """Returns the span of time in which the rows of a window store are ordered by key."""
-    # Stores in memory keep each start as a segment of its own: see stores.rows.segments.
-    spec = builder.spec
-    assert isinstance(spec, WindowSpec)
-    return spec.segment_interval_ms if builder.persistent else 1

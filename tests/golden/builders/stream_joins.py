@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from tests.golden.builders.process import Tag
 from tests.golden.builders.registry import I, L, S, dsl_case
+from tests.golden.builders.versioned import versioned
 from tests.golden.java import cat, first, plus
 from thalweg.topology.dsl import JoinWindows, StreamJoined, StreamsBuilder
 
@@ -255,3 +256,46 @@ def naming_copartition(b: StreamsBuilder) -> None:
 @dsl_case
 def naming_copartition_optimized(b: StreamsBuilder) -> None:
     naming_copartition(b)
+
+
+# -- with a versioned table that is given time -------------------------------------------------
+
+
+@dsl_case
+def versioned_stream_table_grace(b: StreamsBuilder) -> None:
+    table = b.table("t", materialized=versioned("vt", 100))
+    b.stream("s").join(table, cat, grace=20, name="j", key_serde=S, value_serde=S).to("out")
+
+
+@dsl_case
+def versioned_stream_table_grace_left(b: StreamsBuilder) -> None:
+    table = b.table("t", materialized=versioned("vt", 100))
+    b.stream("s").left_join(table, cat, grace=20, key_serde=S, value_serde=S).to("out")
+
+
+@dsl_case
+def nulls_joinst_grace_left(b: StreamsBuilder) -> None:
+    stream, table = b.stream("l"), b.table("r", materialized=versioned("vt", 100))
+    stream.left_join(table, cat, grace=20, key_serde=S, value_serde=S).to("out")
+
+
+@dsl_case
+def nulls_joinst_grace_inner(b: StreamsBuilder) -> None:
+    stream, table = b.stream("l"), b.table("r", materialized=versioned("vt", 100))
+    stream.join(table, cat, grace=20, key_serde=S, value_serde=S).to("out")
+
+
+@dsl_case
+def naming_joinst(b: StreamsBuilder) -> None:
+    stream, table = b.stream("s"), b.table("t", materialized=versioned("vt", 10_000))
+    stream.join(table, cat)
+    stream.left_join(table, cat)
+    stream.join(table, cat, name="j1")
+    stream.left_join(table, cat, grace=50, key_serde=S, value_serde=S)
+    stream.select_key(lambda k, v: v).join(table, cat, grace=50, name="j2")
+
+
+@dsl_case
+def headers_joinst_grace(b: StreamsBuilder) -> None:
+    table = b.table("t", materialized=versioned("tv", 200))
+    b.stream("s").join(table, cat, grace=10, name="gj", key_serde=S, value_serde=S).to("out")

@@ -326,7 +326,8 @@ def test_an_error_is_printed_by_the_name_it_is_imported_by(name: str) -> None:
     error = getattr(streams, name)("so it is")
 
     (line,) = traceback.format_exception_only(error)
-    assert line == f"{PUBLIC_MODULE}.{name}: so it is\n"
+    assert line == f"{PUBLIC_MODULE}.{name}: {error}\n"
+    assert "so it is" in line
     assert type(pickle.loads(pickle.dumps(error))) is type(error)
 
 

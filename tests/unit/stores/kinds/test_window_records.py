@@ -142,6 +142,7 @@ def test_a_join_finds_every_live_record(
     @settings(max_examples=60 if in_memory else 15, deadline=None)
     @given(_operations)
     @example([("put", "a", 0, 1), ("put", "a", 0, 2), ("reopen",), ("put", "a", 0, 3)])
+    @example([("put", "", 0, 0), ("reopen",), ("put", "", 0, None), ("restore",)])
     @example([("put", "a", 30, 1), ("commit",), ("put", "a", 29, 2), ("fetch", "a", 0, 60)])
     def behaves(operations: list[tuple[Any, ...]]) -> None:
         with TemporaryDirectory() as directory:
@@ -208,3 +209,25 @@ def test_a_store_without_duplicates_is_not_for_joins(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="retain_duplicates=True"):
         store.records()
     store.close()
+
+
+def test_many_stores_share_the_memory_of_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window_records, "PROCESS_BYTES", 3_000)
+    builder = described(in_memory=False)
+    stores: list[Any] = [builder.build(RecordingHost(tmp_path / str(n))) for n in range(3)]
+    for store in stores:
+        bound = store.records()
+        for number in range(20):
+            bound.put("k", number, 10 * number)
+        # 1,000 bytes for each: the last few rows are in memory, all are found.
+        assert store._stored.records.recent.complete_from_ms > 0
+        assert [value for _, value in bound.fetch("k", 100, 200)] == list(range(10, 20))
+        store.close()
+    alone: Any = builder.build(RecordingHost(tmp_path / "alone"))
+    bound = alone.records()
+    for number in range(8):
+        bound.put("k", number, number)
+    assert alone._stored.records.recent.complete_from_ms == 0
+    alone.close()

@@ -18,7 +18,7 @@ _rows = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 60), st.intege
 def test_reads_from_the_complete_time_on_find_every_row(
     rows: list[tuple[str, int, int]], reach_ms: int, max_bytes: int
 ) -> None:
-    recent = RecentRows(reach_ms, max_bytes, lambda: -1)
+    recent = RecentRows(reach_ms, lambda: max_bytes, lambda: -1)
     every: dict[str, list[tuple[int, Any]]] = {}
     complete_from = recent.complete_from_ms
     for number, (key, start_ms, weight) in enumerate(rows):
@@ -37,7 +37,7 @@ def test_reads_from_the_complete_time_on_find_every_row(
 
 def test_spans_below_the_live_rows_go_when_a_span_begins() -> None:
     live_from = 0
-    recent = RecentRows(20, 1_000, lambda: live_from)
+    recent = RecentRows(20, lambda: 1_000, lambda: live_from)
     for start_ms in range(0, 100, 10):
         recent.add("k", start_ms, start_ms, 1)
     assert recent.span_count == 10
@@ -51,7 +51,7 @@ def test_spans_below_the_live_rows_go_when_a_span_begins() -> None:
 
 
 def test_what_starts_before_the_complete_time_is_not_taken_in() -> None:
-    recent = RecentRows(20, 1_000, lambda: -1)
+    recent = RecentRows(20, lambda: 1_000, lambda: -1)
     recent.clear(95)  # rounded up to a whole span
     recent.add("k", 96, "early", 1)
     recent.add("k", 100, "in time", 1)

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
 from tests.unit.streams import running
 from tests.unit.streams.running import Log
@@ -26,7 +25,6 @@ from thalweg import (
     serdes,
     versioned_store,
 )
-from thalweg.streams.cli import cli
 
 RATES = [("eur", "1.0", 1_000), ("usd", "0.5", 1_500), ("eur", "1.1", 2_000), ("eur", "1.2", 4_000)]
 EUR = [
@@ -125,9 +123,7 @@ def test_a_kind_that_is_not_that_of_the_store_is_told(app: App) -> None:
             store("rates", **ask)
     with pytest.raises(TypeError, match='leave out kind="versioned"'):
         app.store("plain", kind="versioned")
-    with pytest.raises(
-        ValueError, match=r"no kind of stores 'other'; .* 'key-value', 'window', 'v"
-    ):
+    with pytest.raises(ValueError, match=r"no kind of stores 'other'; .* 'key-value', 'window', "):
         app.store("plain", kind="other")
 
 
@@ -200,10 +196,9 @@ def test_queries_of_state(app: App, get: Callable[..., Any]) -> None:
     assert [part["value"] for part in one.values() if part["value"]] == ["1.1"]
 
 
-def test_on_the_command_line(app: App) -> None:
+def test_on_the_command_line(app: App, query: Callable[..., Any]) -> None:
     def ask(*options: str, store: str = "rates") -> Any:
-        url = f"http://{app.endpoint}"
-        return CliRunner().invoke(cli, ["query", "--url", url, store, *options])
+        return query(app, store, *options)
 
     header = "key\tvalid from\tvalid to\tvalue\n"
     first = "eur\t1970-01-01T00:00:01Z\t1970-01-01T00:00:02Z\t1.0\n"

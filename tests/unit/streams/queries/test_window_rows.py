@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 from thalweg.stores.builders import StoreBuilder, window_store
+from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.serde import serdes
 from thalweg.stores.testing.host import RecordingHost
 from thalweg.streams.queries.kinds.window import WindowKind, windows_question
@@ -34,9 +36,11 @@ def stores() -> Iterator[StoreBuilder]:
             in_memory=in_memory,
         )
         yield made
+        assert isinstance(made.spec, WindowSpec)
+        yield replace(made, spec=replace(made.spec, is_time_first=True))
 
 
-@pytest.fixture(params=list(stores()), ids=lambda one: one.backend)
+@pytest.fixture(params=list(stores()), ids=lambda one: f"{one.backend}-{one.spec.is_time_first}")
 def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[StoreBuilder, Any]]:
     """Returns a store over three partitions."""
     builder: StoreBuilder = request.param
