@@ -142,6 +142,8 @@ for stack in stacks():
             continue
         if stack.is_timestamped and stack.in_memory and ending == "Session":
             continue
+        if stack.has_headers and "Session" in ending:
+            continue  # its values are of another form; see test_headers
         name = f"{stack.test_name}{ending}"
         globals()[name] = suite_of(suite, stack.describe(plain), name)
 for stack in (Stack(True, in_memory, is_logged, False) for in_memory, is_logged in PLACES):
