@@ -123,9 +123,7 @@ def test_a_kind_that_is_not_that_of_the_store_is_told(app: App) -> None:
             store("rates", **ask)
     with pytest.raises(TypeError, match='leave out kind="versioned"'):
         app.store("plain", kind="versioned")
-    with pytest.raises(
-        ValueError, match=r"no kind of stores 'other'; .* 'key-value', 'window', "
-    ):
+    with pytest.raises(ValueError, match=r"no kind of stores 'other'; .* 'key-value', 'window', "):
         app.store("plain", kind="other")
 
 
