@@ -54,12 +54,8 @@ class ValueAndTimestamp(NamedTuple, Generic[V]):
 class ValueTimestampHeaders(ValueAndTimestamp[V]):
     """A stored value, the event time it belongs to, and the headers of its record.
 
-    It is a `ValueAndTimestamp` besides, and can stand wherever one can.
-
     Attributes:
-        value: the value, never None: a store has no row instead.
-        timestamp: event time in milliseconds.
-        headers: the headers.
+        headers: the headers; the rest is that of a `ValueAndTimestamp`, which it can stand for.
     """
 
     headers: Headers

@@ -83,6 +83,9 @@ class StoreBuilder:
         """
         if self.backend is not None:
             checked_backend(self.backend, f"backend of store '{self.name}'")
+        if isinstance(self.spec, KeyValueSpec) and self.spec.max_entries and self.persistent:
+            message = f"lru_store '{self.name}' keeps its rows in memory; it takes no other backend"
+            raise ValueError(message)
         for argument in ("key_serde", "value_serde"):
             serde = serde_of(getattr(self, argument), f"{argument} of store '{self.name}'")
             object.__setattr__(self, argument, serde)
@@ -126,7 +129,11 @@ class StoreBuilder:
         Raises:
             ValueError: it is none of these.
         """
-        return replace(self, backend=backend)
+        chosen, spec = replace(self, backend=backend), self.spec
+        if isinstance(spec, WindowSpec) and spec.keeps_records:
+            # What rows of a join of streams have depends on where they are.
+            return replace(chosen, spec=spec.of_records(in_memory=not chosen.persistent))
+        return chosen
 
     def with_caching(self) -> StoreBuilder:
         """Returns the same with updates held in the record cache.
@@ -478,6 +485,24 @@ def session_store(
         key_serde=key_serde,
         value_serde=value_serde,
     )
+
+
+def session_store_with_headers(
+    name: str,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    retention_ms: Duration,
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a session store whose values have the headers of their record.
+
+    See `session_store`. Its values are `AggregationWithHeaders`.
+    """
+    plain = session_store(
+        name, key_serde, value_serde, retention_ms=retention_ms, in_memory=in_memory
+    )
+    return replace(plain, spec=plain.spec.with_headers())
 
 
 _SECOND_MS: Final = 1_000

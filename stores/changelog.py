@@ -125,6 +125,11 @@ def logged_headers(
     return headers_of(current.origin) if value is None else headers_beside(timestamp)
 
 
+def deletion_headers(row_format: RowFormat, current: CurrentRecord) -> HeaderList | None:
+    """Returns the headers with which a deletion is logged: of the record, if rows have some."""
+    return headers_of(current.origin) if row_format.has_headers else None
+
+
 def log_evictions(log: Log | None, current: CurrentRecord) -> Callable[[bytes], None] | None:
     """Returns what logs the rows a plain LRU store forgets, None where nothing is logged."""
     if log is None:
@@ -168,7 +173,8 @@ def window_write(
         ) -> None:
             put(row_key, entry_key[1], None if value is None else pack(value, timestamp))
             headers = logged_headers(value, timestamp, current)
-            log(row_key[SEGMENT_BYTES:], value, int(timestamp), headers)
+            time = timestamp if timestamped else current.timestamp
+            log(row_key[SEGMENT_BYTES:], value, time, headers)
 
         return log_with_headers
 

@@ -38,6 +38,7 @@ from types import MappingProxyType
 from typing import Final
 
 from thalweg.stores.errors import DeserializationError, SerializationError
+from thalweg.stores.hash_order import names_order
 
 TIMESTAMP_BYTES: Final = 8
 WINDOW_SUFFIX_BYTES: Final = 12
@@ -279,9 +280,9 @@ def encode_partition_metadata(
     parts = [_metadata.pack(_METADATA_VERSION, partition_time_ms)]
     if processors:
         parts.append(_int32.pack(len(processors)))
-        for name, number in sorted(processors.items()):
+        for name in names_order(sorted(processors)):
             raw_name = name.encode()
-            parts += (_int32.pack(len(raw_name)), raw_name, _int64.pack(number))
+            parts += (_int32.pack(len(raw_name)), raw_name, _int64.pack(processors[name]))
     return b64encode(b"".join(parts)).decode()
 
 

@@ -9,7 +9,7 @@ Source: JVM `ReadOnlySessionStore`, `SessionStore`; kafka-streams reference A9.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from thalweg.stores.api import (
     KeyValueIterator,
@@ -19,10 +19,23 @@ from thalweg.stores.api import (
     first_part,
     mapped_rows,
 )
+from thalweg.stores.record import Headers
 from thalweg.stores.windowed import Windowed
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+class AggregationWithHeaders(NamedTuple, Generic[V]):
+    """A session's aggregate and the headers of its record.
+
+    Attributes:
+        aggregation: the aggregate, never None: a store has no row instead.
+        headers: the headers.
+    """
+
+    aggregation: V
+    headers: Headers
 
 
 class ReadOnlySessionStore(Readable[Windowed[K], V]):
@@ -150,3 +163,7 @@ class SessionStore(StateStore, ReadOnlySessionStore[K, V]):
     @abstractmethod
     def remove(self, session: Windowed[K]) -> None:
         """Deletes a session; does nothing if there is none."""
+
+
+class SessionStoreWithHeaders(SessionStore[K, AggregationWithHeaders[V]]):
+    """A session store whose values have the headers of their record."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         key_value_store,
         lru_store,
         session_store,
+        session_store_with_headers,
         timestamped_key_value_store,
         timestamped_key_value_store_with_headers,
         timestamped_window_store,
@@ -49,8 +50,10 @@ if TYPE_CHECKING:
     )
     from thalweg.stores.serde import Serde, serdes
     from thalweg.stores.session_faces import (
+        AggregationWithHeaders,
         ReadOnlySessionStore,
         SessionStore,
+        SessionStoreWithHeaders,
     )
     from thalweg.stores.windowed import (
         SessionWindow,
@@ -189,6 +192,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AggregationWithHeaders",
     "App",
     "AppStateError",
     "ApplicationShutdownError",
@@ -263,6 +267,7 @@ __all__ = [
     "SerdeError",
     "SerializationError",
     "SessionStore",
+    "SessionStoreWithHeaders",
     "SessionWindow",
     "SessionWindowedCogroupedKStream",
     "SessionWindowedKStream",
@@ -337,6 +342,7 @@ __all__ = [
     "retry_or_fail",
     "serdes",
     "session_store",
+    "session_store_with_headers",
     "timestamped_key_value_store",
     "timestamped_key_value_store_with_headers",
     "timestamped_window_store",
@@ -369,6 +375,7 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "key_value_store",
         "lru_store",
         "session_store",
+        "session_store_with_headers",
         "timestamped_key_value_store",
         "timestamped_key_value_store_with_headers",
         "timestamped_window_store",
@@ -387,8 +394,10 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "serdes",
     ),
     "thalweg.stores.session_faces": (
+        "AggregationWithHeaders",
         "ReadOnlySessionStore",
         "SessionStore",
+        "SessionStoreWithHeaders",
     ),
     "thalweg.stores.windowed": (
         "SessionWindow",

@@ -33,7 +33,7 @@ from thalweg.stores.api import CacheBudget
 from thalweg.stores.cache.entry import HOT_AFTER, CacheEntry
 from thalweg.stores.cache.table import EntryTable
 from thalweg.stores.pairs import Pairs, Span, StoredPairs
-from thalweg.stores.row_format import without_headers
+from thalweg.stores.row_format import headers_beside, without_headers
 from thalweg.stores.rows.contract import Change, Row, merge, within
 from thalweg.stores.updates import (
     UNREAD,
@@ -72,6 +72,7 @@ class CachedStore(Pairs[Key, Span]):
         self._has_fixed_size = codec.value_serde.fixed_size_bytes is not None
         self._prefix_bytes = codec.row_format.cached_bytes
         self._bytes_beside = codec.row_format.bytes_beside
+        self._forwards_own_headers = codec.row_format.forwards_own_headers
         self._lookups = 0
         self._misses = 0
         self._puts = 0
@@ -206,7 +207,7 @@ class CachedStore(Pairs[Key, Span]):
         self._forward = forward
         self._sends_old = send_old
         is_decoded = self._keeps_key_decoded and self._keeps_value_decoded
-        if forward is None or send_old or not is_decoded:
+        if forward is None or send_old or not is_decoded or self._forwards_own_headers:
             self._table.write_down = self._write_down
         else:
             self._table.write_down = self._write_decoded(forward)
@@ -454,6 +455,10 @@ class CachedStore(Pairs[Key, Span]):
         self._below.write_raw(entry.key, entry.raw_key, encoded, timestamp)
         if forward is None:
             return
+        if self._forwards_own_headers:
+            current = self._current
+            offset, headers = current.offset(), headers_beside(timestamp)
+            current.origin = (offset, headers) if headers else offset
         old = below[0] if self._sends_old and below is not None else None
         self._current.timestamp = timestamp
         forward(self._below.key_of(entry.key), value, old, timestamp)

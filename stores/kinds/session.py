@@ -20,7 +20,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from thalweg.stores.api import (
@@ -33,12 +33,12 @@ from thalweg.stores.api import (
 )
 from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.cache.cached_store import CachedStore
-from thalweg.stores.changelog import key_first, window_write
+from thalweg.stores.changelog import deletion_headers, key_first, window_write
 from thalweg.stores.codec import RowCodec
 from thalweg.stores.kinds.typed import TypedStore
 from thalweg.stores.known import KnownKeys, KnownRows
 from thalweg.stores.pairs import StoredPairs
-from thalweg.stores.row_format import RowFormat, format_of
+from thalweg.stores.row_format import RowFormat, format_of_sessions, headers_beside, stamped
 from thalweg.stores.rows.contract import Row, closed
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.rows.sessions import SessionRows
@@ -84,34 +84,36 @@ class SessionSpec:
         segment_interval_ms: span of time that expires at once.
         is_time_first: rows on disk stand by time first, for an operator that goes over all keys
             of a span of time.
+        has_headers: whether values have headers; rows by time first have none, as in the JVM.
     """
 
     retention_ms: int = 0
     segment_interval_ms: int = 0
     is_time_first: bool = False
+    has_headers: bool = False
+
+    @property
+    def row_format(self) -> RowFormat:
+        """What stands beside the value in a row; the time of a session is in its key."""
+        return format_of_sessions(self.has_headers, self.is_time_first)
 
     @property
     def kind(self) -> str:
         """Its name, as users see it."""
-        return "session"
+        return "session-with-headers" if self.has_headers else "session"
 
     @property
     def function(self) -> str:
         """The function of `stores.builders` that describes such a store, for messages."""
-        return "session_store"
-
-    @property
-    def row_format(self) -> RowFormat:
-        """What stands beside the value in a row: nothing, the time is in the key."""
-        return format_of(is_timestamped=False, header_rows=None)
+        return "session_store_with_headers" if self.has_headers else "session_store"
 
     def with_timestamps(self) -> SessionSpec:
         """Returns the same: there is no other."""
         return self
 
     def with_headers(self) -> SessionSpec:
-        """Returns the same: there is no other."""
-        return self
+        """Returns the same, with values that have headers."""
+        return replace(self, has_headers=True)
 
     def changelog_config(self, additional_ms: int) -> dict[str, str]:
         """Returns the settings its changelog topic needs, by Kafka's names."""
@@ -226,7 +228,8 @@ class SessionPairs(StoredPairs[SessionKey, SessionSpan]):
         stored_key = self._row_key(self.codec.encode_key(key[0]), key[1], key[2])
         self.segments.remove_row(stored_key, key[1])
         if self.log is not None:
-            self.log(stored_key[SEGMENT_BYTES:], None, timestamp, None)
+            headers = deletion_headers(self.codec.row_format, self.codec.current)
+            self.log(stored_key[SEGMENT_BYTES:], None, timestamp, headers)
 
     def ranges(
         self, span: SessionSpan, first_from: Callable[[bytes], bytes | None]
@@ -389,9 +392,13 @@ class Sessions(SessionUpdates):
         codec = stored.codec
         encoded = None if value is None else codec.encode_value(value)
         stored_key = stored.segments.row_key(self._encode_key(key), end_ms, start_ms)
-        stored.segments.put_row(stored_key, end_ms, encoded)
+        row_bytes = None if encoded is None else codec.pack(encoded, end_ms)
+        stored.segments.put_row(stored_key, end_ms, row_bytes)
         if stored.log is not None:
-            stored.log(stored_key[SEGMENT_BYTES:], encoded, timestamp, None)
+            headers = None
+            if encoded is None:
+                headers = deletion_headers(codec.row_format, codec.current)
+            stored.log(stored_key[SEGMENT_BYTES:], encoded, timestamp, headers)
         self._forward(row, value, None, end_ms)
 
 
@@ -422,7 +429,7 @@ class SessionReads(ReadOnlySessionStore[Any, Any]):
         """Returns the value of one session."""
         self.check_key(key)
         pair = self._one((key, end_ms, start_ms))
-        return None if pair is None else pair[0]
+        return None if pair is None else self.codec.to_user(pair)
 
     def fetch(self, key: Any) -> KeyValueIterator[Windowed[Any], Any]:
         """Scans a key's sessions, oldest first."""
@@ -499,10 +506,11 @@ class SessionReads(ReadOnlySessionStore[Any, Any]):
     def _decoded(self, rows: Iterator[Row]) -> Generator[tuple[Windowed[Any], Any], None, None]:
         """Yields rows under their windowed key."""
         codec, key_of = self.codec, self.key_of
-        decode_key, unpack = codec.decode_key, codec.unpack
+        decode_key, unpack, to_user = codec.decode_key, codec.unpack, codec.to_user
         for row_key, row in rows:
             raw_key, end_ms, start_ms = key_of(row_key)
-            yield Windowed(decode_key(raw_key), SessionWindow(start_ms, end_ms)), unpack(row)[0]
+            window = SessionWindow(start_ms, end_ms)
+            yield Windowed(decode_key(raw_key), window), to_user(unpack(row))
 
 
 class TypedSessionStore(TypedStore[SessionKey, SessionSpan], SessionReads, SessionStore[Any, Any]):
@@ -580,9 +588,10 @@ class TypedSessionStore(TypedStore[SessionKey, SessionSpan], SessionReads, Sessi
     def _write(self, session: Windowed[Any], value: Any) -> None:
         self.check_session(session)
         row = _row_of(session)
-        timestamp = self.host.current.timestamp
+        value, timestamp = self.codec.from_user(value)
         if self._cached is not None:
-            self._cached.put_row(row, value, row[1], timestamp, UNREAD)
+            end_ms = stamped(row[1], headers_beside(timestamp))
+            self._cached.put_row(row, value, end_ms, int(timestamp), UNREAD)
         else:
             self._stored.put(row, value, timestamp)
         if value is not None:
@@ -622,7 +631,7 @@ class TypedSessionStore(TypedStore[SessionKey, SessionSpan], SessionReads, Sessi
                 entry["raw_key"] = row_key[SEGMENT_BYTES:].hex()
             entry["value"] = row.hex()
             entries.append(entry)
-        return "session", entries
+        return self.codec.row_format.dump_name("session"), entries
 
 
 def _row_of(session: Windowed[Any]) -> SessionKey:

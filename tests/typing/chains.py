@@ -72,7 +72,6 @@ assert_type(serdes.msgpack(list[Order]), Serde[list[Order]])
 assert_type(serdes.json(Order | None), Serde[Any])
 assert_type(serdes.string.serializer("t")("text"), bytes)
 assert_type(serdes.windowed(serdes.int64, 10).deserializer("t")(b""), Windowed[int])
-assert_type(serdes.session_windowed(serdes.int64).deserializer("t")(b""), Windowed[int])
 assert_type(Serde.of(str.encode, bytes.decode, name="text"), Serde[str])
 
 

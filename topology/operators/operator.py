@@ -256,8 +256,8 @@ class Operator(ABC):
     """What it calls its children with."""
 
     @property
-    def grace_ms(self) -> int | None:
-        """How long after its end a window takes records, None where there are no windows."""
+    def closes_after_ms(self) -> int | None:
+        """How long after its end a window closes, None where there are no windows."""
         return None
 
     @abstractmethod

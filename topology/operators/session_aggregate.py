@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from operator import add
 from typing import Any, Protocol, TypeAlias, cast
 
+from thalweg.stores.session_faces import AggregationWithHeaders
 from thalweg.stores.window_updates import KeepsSessions
 from thalweg.stores.windowed import SessionWindow, Windowed
 from thalweg.topology.operators.aggregate import MissingResult, Warn, reduce_step
@@ -62,8 +63,8 @@ class SessionedAggregate(TableMaker):
     missing_result: MissingResult = field(default_factory=MissingResult, init=False)
 
     @property
-    def grace_ms(self) -> int | None:
-        """How long after its end a session may still change: as long as a record may join it."""
+    def closes_after_ms(self) -> int:
+        """How long after its end a session closes: a record within the gap would still join it."""
         return self.windows.gap_ms + self.windows.grace_ms
 
     def functions(self, warn: Warn) -> tuple[Initializer, Aggregator, Merger]:
@@ -149,7 +150,9 @@ def _closed(emitted: int, close_time: int) -> tuple[int, int] | None:
     return (lower, upper) if upper >= lower else None
 
 
-def _result(session: Windowed[Any], value: Any) -> tuple[Any, int]:
+def _result(session: Windowed[Any], stored: Any) -> tuple[Any, int]:
+    """Returns value and timestamp of a stored session."""
+    value = stored.aggregation if isinstance(stored, AggregationWithHeaders) else stored
     return value, session.window.end_ms
 
 

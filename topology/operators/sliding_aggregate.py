@@ -65,8 +65,8 @@ class SlidedAggregate(TableMaker):
     missing_result: MissingResult = field(default_factory=MissingResult, init=False)
 
     @property
-    def grace_ms(self) -> int | None:
-        """How long after its end a window still takes records."""
+    def closes_after_ms(self) -> int:
+        """How long after its end a window closes."""
         return self.windows.grace_ms
 
     def functions(self, warn: Warn) -> tuple[Callable[[], Any], Step]:

@@ -79,8 +79,8 @@ class WindowedAggregate(TableMaker):
     missing_result: MissingResult = field(default_factory=MissingResult, init=False)
 
     @property
-    def grace_ms(self) -> int:
-        """How long after its end a window takes records."""
+    def closes_after_ms(self) -> int:
+        """How long after its end a window closes."""
         return self.windows.grace_ms
 
     def step(self, warn: Warn) -> Step:

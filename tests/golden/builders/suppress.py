@@ -71,6 +71,18 @@ def suppress_tumbling(b: StreamsBuilder) -> None:
 
 
 @dsl_case
+def suppress_session(b: StreamsBuilder) -> None:
+    counts = _grouped(b).windowed_by(SessionWindows.of_inactivity_gap(8, 4)).count()
+    counts.suppress(Suppressed.until_window_closes()).to_stream().to("out")
+
+
+@dsl_case
+def suppress_sliding(b: StreamsBuilder) -> None:
+    counts = _grouped(b).windowed_by(SlidingWindows.of_time_difference(10, 5)).count()
+    counts.suppress(Suppressed.until_window_closes()).to_stream().to("out")
+
+
+@dsl_case
 def suppress_before_group(b: StreamsBuilder) -> None:
     late = b.table("in").suppress(Suppressed.until_time_limit(10))
     counts = late.group_by(lambda k, v: (first(v), v)).count()
@@ -94,15 +106,3 @@ def cache_suppress(b: StreamsBuilder) -> None:
 def naming_suppress(b: StreamsBuilder) -> None:
     late = b.table("in").suppress(Suppressed.until_time_limit(10))
     late.suppress(Suppressed.until_time_limit(10, name="sup")).to_stream().to("out")
-
-
-@dsl_case
-def suppress_session(b: StreamsBuilder) -> None:
-    counts = _grouped(b).windowed_by(SessionWindows.of_inactivity_gap(8, 4)).count()
-    counts.suppress(Suppressed.until_window_closes()).to_stream().to("out")
-
-
-@dsl_case
-def suppress_sliding(b: StreamsBuilder) -> None:
-    counts = _grouped(b).windowed_by(SlidingWindows.of_time_difference(10, 5)).count()
-    counts.suppress(Suppressed.until_window_closes()).to_stream().to("out")
