@@ -1,4 +1,4 @@
-"""The five workloads: their input, their topology, the right answer.
+"""The seven workloads: their input, their topology, the right answer.
 
 Owns seeded input as lists of (key, value, timestamp) in bytes, the topologies in the public
 DSL, and a reference result by plain Python, so that no figure is printed for wrong output.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import string
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ import msgspec
 
 from thalweg import (
     Materialized,
+    SessionWindows,
+    SlidingWindows,
     StreamsBuilder,
     TimeWindows,
     Topology,
@@ -33,6 +36,7 @@ BASE_MS = 1_700_000_000_000
 WINDOW_MS = 10_000
 GRACE_MS = 5_000
 USERS = 20_000
+FOREVER = 2**62
 
 
 class Payment(msgspec.Struct, frozen=True):
@@ -246,6 +250,105 @@ def windowed_sum(records: int) -> Workload:
     return Workload("windowed_sum", {"in": rows}, build, check)
 
 
+def _events(records: int) -> list[tuple[str, int]]:
+    """Returns (user, time) of events, up to a second out of order."""
+    rng = random.Random(SEED)
+    return [
+        (
+            f"user{rng.randrange(USERS):06d}",
+            BASE_MS + n * 80_000 // records - rng.randrange(1_000),
+        )
+        for n in range(records)
+    ]
+
+
+def _window_name(window: Windowed[str], _count: object) -> str:
+    return f"{window.key}@{window.window.start_ms}-{window.window.end_ms}"
+
+
+def _counted_windows(out: Rows) -> dict[str, int]:
+    """Returns the last count of each window that is still there."""
+    return {
+        key.decode(): int.from_bytes(value)
+        for key, value in last_values(out).items()
+        if key is not None and value
+    }
+
+
+def session_count(records: int) -> Workload:
+    """Events in each session of a user, up to a second out of order."""
+    gap_ms = 2_000
+    events = _events(records)
+    rows = [(user.encode(), b"1", at) for user, at in events]
+    times: dict[str, list[int]] = defaultdict(list)
+    for user, at in events:
+        times[user].append(at)
+    counts: dict[str, int] = {}
+    for user, of_user in times.items():
+        of_user.sort()
+        first = last = of_user[0]
+        count = 0
+        for at in [*of_user, FOREVER]:
+            if at - last > gap_ms:
+                counts[f"{user}@{first}-{last}"] = count
+                first, count = at, 0
+            last, count = at, count + 1
+
+    def build() -> Topology:
+        builder = StreamsBuilder()
+        sessions = SessionWindows.of_inactivity_gap(gap_ms, grace=GRACE_MS)
+        (
+            builder.stream("in", key_serde=serdes.string, value_serde=serdes.bytes)
+            .group_by_key()
+            .windowed_by(sessions)
+            .count("sessions")
+            .to_stream(_window_name)
+            .to("out", key_serde=serdes.string, value_serde=serdes.int64)
+        )
+        return builder.build()
+
+    def check(out: Rows) -> None:
+        assert _counted_windows(out) == counts
+
+    return Workload("session_count", {"in": rows}, build, check)
+
+
+def sliding_count(records: int) -> Workload:
+    """Events of a user within two seconds, up to a second out of order."""
+    difference_ms = 2_000
+    events = _events(records)
+    rows = [(user.encode(), b"1", at) for user, at in events]
+    times: dict[str, list[int]] = defaultdict(list)
+    for user, at in events:
+        times[user].append(at)
+    counts: dict[str, int] = {}
+    for user, of_user in times.items():
+        of_user.sort()
+        for start in {at - difference_ms for at in of_user} | {at + 1 for at in of_user}:
+            end = start + difference_ms
+            count = bisect_right(of_user, end) - bisect_left(of_user, start)
+            if count:
+                counts[f"{user}@{start}-{end}"] = count
+
+    def build() -> Topology:
+        builder = StreamsBuilder()
+        sliding = SlidingWindows.of_time_difference(difference_ms, grace=GRACE_MS)
+        (
+            builder.stream("in", key_serde=serdes.string, value_serde=serdes.bytes)
+            .group_by_key()
+            .windowed_by(sliding)
+            .count("near")
+            .to_stream(_window_name)
+            .to("out", key_serde=serdes.string, value_serde=serdes.int64)
+        )
+        return builder.build()
+
+    def check(out: Rows) -> None:
+        assert _counted_windows(out) == counts
+
+    return Workload("sliding_count", {"in": rows}, build, check)
+
+
 def stream_table_join(records: int) -> Workload:
     """Payments enriched by their user; the table is there first."""
     rng = random.Random(SEED)
@@ -286,6 +389,8 @@ WORKLOADS: Mapping[str, tuple[Callable[[int], Workload], int]] = {
     "word_count": (word_count, 150_000),
     "windowed_sum": (windowed_sum, 300_000),
     "stream_table_join": (stream_table_join, 300_000),
+    "session_count": (session_count, 300_000),
+    "sliding_count": (sliding_count, 300_000),
 }
 """Name -> (maker, records at scale 1)."""
 

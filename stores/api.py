@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, overload
@@ -53,12 +54,8 @@ class ValueAndTimestamp(NamedTuple, Generic[V]):
 class ValueTimestampHeaders(ValueAndTimestamp[V]):
     """A stored value, the event time it belongs to, and the headers of its record.
 
-    It is a `ValueAndTimestamp` besides, and can stand wherever one can.
-
     Attributes:
-        value: the value, never None: a store has no row instead.
-        timestamp: event time in milliseconds.
-        headers: the headers.
+        headers: the headers; the rest is that of a `ValueAndTimestamp`, which it can stand for.
     """
 
     headers: Headers
@@ -334,7 +331,13 @@ class TaskStore(StateStore, Materialized[Any]):
         """
 
 
-class _Readable(ABC, Generic[K, V]):
+first_part: Final = itemgetter(0)
+"""Returns the key of a row."""
+second_part: Final = itemgetter(1)
+"""Returns the value of a row."""
+
+
+class Readable(ABC, Generic[K, V]):
     """What makes a store look like a mapping of Python's, over its `all`."""
 
     _where = ""
@@ -355,11 +358,11 @@ class _Readable(ABC, Generic[K, V]):
 
     def keys(self) -> StoreIterator[K]:
         """Scans every key; a context manager, for who may stop early."""
-        return _mapped(self.all(), _first)
+        return mapped_rows(self.all(), first_part)
 
     def values(self) -> StoreIterator[V]:
         """Scans every value, in the order of keys; a context manager, for who may stop early."""
-        return _mapped(self.all(), _second)
+        return mapped_rows(self.all(), second_part)
 
     def __iter__(self) -> StoreIterator[K]:
         return self.keys()
@@ -374,19 +377,12 @@ class _Readable(ABC, Generic[K, V]):
             return next(rows, None) is not None
 
 
-def _first(row: tuple[Any, Any]) -> Any:
-    return row[0]
-
-
-def _second(row: tuple[Any, Any]) -> Any:
-    return row[1]
-
-
-def _mapped(rows: StoreIterator[Any], part: Callable[[Any], Any]) -> StoreIterator[Any]:
+def mapped_rows(rows: StoreIterator[Any], part: Callable[[Any], Any]) -> StoreIterator[Any]:
+    """Returns the scan of a part of each row."""
     return StoreIterator(map(part, rows), rows.close)
 
 
-class ReadOnlyKeyValueStore(_Readable[K, V]):
+class ReadOnlyKeyValueStore(Readable[K, V]):
     """Reads of a key-value store. Keys are ordered by their serialised bytes.
 
     It reads as a dict does: `store[key]`, `key in store`, `for key in store`, `store.items()`.
@@ -413,7 +409,7 @@ class ReadOnlyKeyValueStore(_Readable[K, V]):
         return store.get(key) is not None
 
     def __reversed__(self) -> StoreIterator[K]:
-        return _mapped(self.reverse_all(), _first)
+        return mapped_rows(self.reverse_all(), first_part)
 
     def __repr__(self) -> str:
         return f"<key-value store {self.name!r}, read only>"
@@ -482,7 +478,7 @@ class TimestampedKeyValueStoreWithHeaders(KeyValueStore[K, ValueTimestampHeaders
     """A key-value store whose rows carry the event time and the headers of their value."""
 
 
-class ReadOnlyWindowStore(_Readable[Windowed[K], V]):
+class ReadOnlyWindowStore(Readable[Windowed[K], V]):
     """Reads of a window store: rows are found by key and window start.
 
     Times are window starts in milliseconds, both ends included. Rows older than the
@@ -517,7 +513,7 @@ class ReadOnlyWindowStore(_Readable[Windowed[K], V]):
         return self.fetch(*self._row(row)) is not None
 
     def __reversed__(self) -> StoreIterator[Windowed[K]]:
-        return _mapped(self.backward_all(), _first)
+        return mapped_rows(self.backward_all(), first_part)
 
     def __repr__(self) -> str:
         return f"<window store {self.name!r}, read only>"

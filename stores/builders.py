@@ -29,6 +29,7 @@ from thalweg.stores.directory import STORES_DIRECTORY
 from thalweg.stores.durations import Duration, to_ms
 from thalweg.stores.kinds.key_value import KeyValueSpec
 from thalweg.stores.kinds.list import ListSpec
+from thalweg.stores.kinds.session import SessionSpec
 from thalweg.stores.kinds.typed import StoreSpec
 from thalweg.stores.kinds.versioned import VersionedSpec
 from thalweg.stores.kinds.window import WindowSpec
@@ -82,6 +83,9 @@ class StoreBuilder:
         """
         if self.backend is not None:
             checked_backend(self.backend, f"backend of store '{self.name}'")
+        if isinstance(self.spec, KeyValueSpec) and self.spec.max_entries and self.persistent:
+            message = f"lru_store '{self.name}' keeps its rows in memory; it takes no other backend"
+            raise ValueError(message)
         for argument in ("key_serde", "value_serde"):
             serde = serde_of(getattr(self, argument), f"{argument} of store '{self.name}'")
             object.__setattr__(self, argument, serde)
@@ -125,7 +129,11 @@ class StoreBuilder:
         Raises:
             ValueError: it is none of these.
         """
-        return replace(self, backend=backend)
+        chosen, spec = replace(self, backend=backend), self.spec
+        if isinstance(spec, WindowSpec) and spec.keeps_records:
+            # What rows of a join of streams have depends on where they are.
+            return replace(chosen, spec=spec.of_records(in_memory=not chosen.persistent))
+        return chosen
 
     def with_caching(self) -> StoreBuilder:
         """Returns the same with updates held in the record cache.
@@ -438,6 +446,63 @@ def timestamped_window_store_with_headers(
     spec = plain.spec.with_headers()
     assert isinstance(spec, WindowSpec)
     return replace(plain, spec=replace(spec, header_rows=rows))
+
+
+def session_store(
+    name: str,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    retention_ms: Duration,
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a map from keys and sessions to values.
+
+    Args:
+        name: the store's name.
+        key_serde: how keys are written; None for the application's default.
+        value_serde: how values are written.
+        retention_ms: how long sessions are kept: those whose end is older than the newest end
+            by it are gone. A timedelta or milliseconds.
+        in_memory: keep rows in memory only; they are restored from the changelog.
+
+    Raises:
+        ValueError: the retention is negative.
+
+    Example:
+        >>> visits = session_store("visits", serdes.string, serdes.int64, retention_ms=3_600_000)
+    """
+    retention = to_ms(retention_ms)
+    if retention < 0:
+        message = f"retention_ms of store '{name}' must not be negative, got {retention}"
+        raise ValueError(message)
+    return StoreBuilder(
+        name=name,
+        spec=SessionSpec(
+            retention_ms=retention, segment_interval_ms=default_segment_interval_ms(retention)
+        ),
+        backend="memory" if in_memory else "rocks",
+        key_serde=key_serde,
+        value_serde=value_serde,
+    )
+
+
+def session_store_with_headers(
+    name: str,
+    key_serde: Serde[Any] | None = None,
+    value_serde: Serde[Any] | None = None,
+    *,
+    retention_ms: Duration,
+    in_memory: bool = False,
+) -> StoreBuilder:
+    """Describes a session store whose values have the headers of their record.
+
+    See `session_store`. Its values are `AggregationWithHeaders`.
+    """
+    plain = session_store(
+        name, key_serde, value_serde, retention_ms=retention_ms, in_memory=in_memory
+    )
+    return replace(plain, spec=plain.spec.with_headers())
 
 
 _SECOND_MS: Final = 1_000

@@ -26,13 +26,13 @@ from thalweg.stores.api import Log
 from thalweg.stores.formats import pack_int64, pack_window_suffix
 from thalweg.stores.record import CurrentRecord, HeaderList, headers_of
 from thalweg.stores.row_format import RowFormat, headers_beside, stamped
-from thalweg.stores.rows.segments import SEGMENT_BYTES
+from thalweg.stores.rows.timed import SEGMENT_BYTES
 
 Write: TypeAlias = Callable[[Any, bytes, bytes | None, int], None]
 """Writes a row: (entry key, stored key, value or None to delete, timestamp).
 
-The entry key is what a cache finds the row by; of window stores its second part is the window's
-start. Other kinds do not look at it.
+The entry key is what a cache finds the row by; of window and session stores its second part is
+the time of the row. Other kinds do not look at it.
 """
 
 DuplicateWrite: TypeAlias = Callable[[bytes, int, bytes | None, int], None]
@@ -125,6 +125,11 @@ def logged_headers(
     return headers_of(current.origin) if value is None else headers_beside(timestamp)
 
 
+def deletion_headers(row_format: RowFormat, current: CurrentRecord) -> HeaderList | None:
+    """Returns the headers with which a deletion is logged: of the record, if rows have some."""
+    return headers_of(current.origin) if row_format.has_headers else None
+
+
 def log_evictions(log: Log | None, current: CurrentRecord) -> Callable[[bytes], None] | None:
     """Returns what logs the rows a plain LRU store forgets, None where nothing is logged."""
     if log is None:
@@ -143,12 +148,12 @@ def window_write(
     *,
     row_format: RowFormat,
 ) -> Write:
-    """Returns the write of a window store without duplicates, by the row's key.
+    """Returns the write of a window store without duplicates, or of a session store.
 
     A write is logged even if the store below drops it because it came too late.
 
     Args:
-        put: writes a row below: (row key as in `stores.rows.segments`, window start, value).
+        put: writes a row below: (row key as in `stores.rows`, time of the row, value).
         log: appends to the changelog; None where the store has none.
         current: tells the time of the record being processed.
         row_format: what stands beside the value in a row.
@@ -168,7 +173,8 @@ def window_write(
         ) -> None:
             put(row_key, entry_key[1], None if value is None else pack(value, timestamp))
             headers = logged_headers(value, timestamp, current)
-            log(row_key[SEGMENT_BYTES:], value, timestamp, headers)
+            time = timestamp if timestamped else current.timestamp
+            log(row_key[SEGMENT_BYTES:], value, time, headers)
 
         return log_with_headers
 
@@ -182,6 +188,17 @@ def window_write(
             log(row_key[SEGMENT_BYTES:], value, current.timestamp, None)
 
     return log_row
+
+
+def key_first(log: Log, logged_key: Callable[[bytes], bytes]) -> Log:
+    """Returns the log of a store whose rows stand by time first: it is logged by key first.
+
+    Args:
+        log: appends to the changelog.
+        logged_key: turns what a row stands under, without its segment, into what it is logged
+            under.
+    """
+    return lambda key, value, timestamp, headers: log(logged_key(key), value, timestamp, headers)
 
 
 def duplicates_write(

@@ -6,6 +6,7 @@ are big endian and signed; `‖` means "followed by"::
     value with timestamp (rows)     timestamp(8) ‖ value
     window key (rows, changelogs)   key ‖ start(8) ‖ seqnum(4)
     windowed key (topics)           key ‖ start(8)
+    session key (everywhere)        key ‖ end(8) ‖ start(8)
     change (repartition topics)     old ‖ 00
                                     new ‖ 01
                                     zigzag-varint(length of new) ‖ new ‖ old ‖ 02
@@ -18,7 +19,7 @@ are big endian and signed; `‖` means "followed by"::
 
 In a changelog a timestamped value stands alone; its timestamp is the record's.
 
-Source: JVM `ValueAndTimestampSerializer`, `WindowKeySchema`, `TimeWindowedSerializer`,
+Source: JVM `ValueAndTimestampSerializer`, `WindowKeySchema`, `SessionKeySchema`, `TimeWindowedSerializer`,
 `ChangedSerializer` (KIP-904), `TimestampedKeyAndJoinSideSerializer`, `LeftOrRightValueSerializer`,
 `ListSerializer`, `TopicPartitionMetadata` (KIP-695), `ProcessorMetadata`; kafka-streams A14.
 """
@@ -34,14 +35,17 @@ from types import MappingProxyType
 from typing import Final
 
 from thalweg.stores.errors import DeserializationError, SerializationError
+from thalweg.stores.hash_order import names_order
 
 TIMESTAMP_BYTES: Final = 8
 WINDOW_SUFFIX_BYTES: Final = 12
+SESSION_SUFFIX_BYTES: Final = 16
 UNKNOWN_TIME_MS: Final = -1
 """The partition time of a partition nothing was processed of."""
 
 _int64: Final = Struct(">q")
 _start_and_seqnum: Final = Struct(">qi")
+_end_and_start: Final = Struct(">qq")
 _metadata: Final = Struct(">bq")
 _int32: Final = Struct(">i")
 _time_and_side: Final = Struct(">q?")
@@ -120,6 +124,26 @@ def decode_windowed_key(data: bytes) -> tuple[bytes, int]:
     if len(data) < TIMESTAMP_BYTES:
         raise _short("a windowed key", data, TIMESTAMP_BYTES)
     return data[:-TIMESTAMP_BYTES], _int64.unpack_from(data, len(data) - TIMESTAMP_BYTES)[0]
+
+
+def encode_session_key(key: bytes, start_ms: int, end_ms: int) -> bytes:
+    """Lays out the key of a session, in store, changelog and topic: `key ‖ end(8) ‖ start(8)`."""
+    return key + _end_and_start.pack(end_ms, start_ms)
+
+
+def decode_session_key(data: bytes) -> tuple[bytes, int, int]:
+    """Reads the key of a session.
+
+    Returns:
+        The serialised key, the session's end and its start.
+
+    Raises:
+        DeserializationError: it is shorter than end and start.
+    """
+    if len(data) < SESSION_SUFFIX_BYTES:
+        raise _short("a session key", data, SESSION_SUFFIX_BYTES)
+    end_ms, start_ms = _end_and_start.unpack_from(data, len(data) - SESSION_SUFFIX_BYTES)
+    return data[:-SESSION_SUFFIX_BYTES], end_ms, start_ms
 
 
 def encode_change(new: bytes | None, old: bytes | None) -> bytes:
@@ -253,9 +277,9 @@ def encode_partition_metadata(
     parts = [_metadata.pack(_METADATA_VERSION, partition_time_ms)]
     if processors:
         parts.append(_int32.pack(len(processors)))
-        for name, number in sorted(processors.items()):
+        for name in names_order(sorted(processors)):
             raw_name = name.encode()
-            parts += (_int32.pack(len(raw_name)), raw_name, _int64.pack(number))
+            parts += (_int32.pack(len(raw_name)), raw_name, _int64.pack(processors[name]))
     return b64encode(b"".join(parts)).decode()
 
 

@@ -1,9 +1,9 @@
-"""The order in which the JVM walks a hash set of keys in bytes.
+"""The order in which the JVM walks a hash set of keys in bytes, or of names.
 
-Owns hash codes of byte arrays, buckets, and how a hash set grows. Rows of a changelog that the
+Owns hash codes of byte arrays and strings, buckets, and how a hash set grows. Rows of a changelog that the
 JVM logs out of such a set stand in this order. It must not know what the keys are of.
 
-Source: `java.util.Arrays.hashCode`, `java.util.HashMap` of JDK 17. Buckets of more than eight
+Source: `java.util.Arrays.hashCode`, `java.lang.String.hashCode`, `java.util.HashMap` of JDK 17. Buckets of more than eight
 keys are taken as lists, not as trees.
 """
 
@@ -35,6 +35,20 @@ def grown_table(count: int) -> int:
     while count > size * _LOAD:
         size *= 2
     return size
+
+
+def string_hash(text: str) -> int:
+    """Returns `String.hashCode()` as an unsigned number: 31-adic over UTF-16 units."""
+    data, hashed = text.encode("utf-16-be", "surrogatepass"), 0
+    for at in range(0, len(data), 2):
+        hashed = (31 * hashed + (data[at] << 8 | data[at + 1])) & _INT
+    return hashed
+
+
+def names_order(texts: Sequence[str]) -> list[str]:
+    """Returns texts, given in the order of insertion, in the order of a hash map of them."""
+    size = grown_table(len(texts))
+    return sorted(texts, key=lambda text: bucket(string_hash(text), size))
 
 
 def bytes_hash(data: bytes) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 from thalweg.stores.codec import RowCodec
 from thalweg.stores.row_format import without_headers
 from thalweg.stores.rows.contract import Row, RowStore, closed
-from thalweg.stores.updates import Forward, Key, Pair, Updates, immediate_updates
+from thalweg.stores.updates import Forward, Key, Pair, Updates, immediate_updates, unheard
 
 Span = TypeVar("Span")
 """What a scan covers; each kind has its own."""
@@ -67,8 +67,8 @@ class Pairs(ABC, Generic[Key, Span]):
         """
 
     @abstractmethod
-    def updates(self, forward: Forward, *, send_old: bool) -> Updates[Key]:
-        """Returns what the operator uses that fills the store."""
+    def updates(self, forward: Forward | None, *, send_old: bool) -> Updates[Key]:
+        """Returns what the operator uses that fills the store; None forwards nothing."""
 
     @abstractmethod
     def scan(self, span: Span, *, reverse: bool = False, shared: bool = False) -> Iterator[Row]:
@@ -181,11 +181,15 @@ class StoredPairs(LowestPairs[Key, Span]):
     def covers(self, span: Span, stored_key: bytes) -> bool:
         """Tells whether a row of such a range belongs to the span."""
 
-    def updates(self, forward: Forward, *, send_old: bool) -> Updates[Key]:
-        """Returns updates that are forwarded at once."""
+    def placed(self, _span: Span, stored_key: bytes) -> bytes:
+        """Returns what a scan of a span yields a row under, and by which it is ordered."""
+        return stored_key
+
+    def updates(self, forward: Forward | None, *, send_old: bool) -> Updates[Key]:
+        """Returns updates that are forwarded at once, None for not at all."""
         has_headers = self.codec.row_format.has_headers
         read = without_headers(self.read) if has_headers else self.read
-        return immediate_updates(read, self.put, forward, send_old=send_old)
+        return immediate_updates(read, self.put, forward or unheard, send_old=send_old)
 
     def close(self) -> None:
         """Releases the rows; writes are refused from here on."""

@@ -30,6 +30,7 @@ from thalweg.stores.record import (
     wrong_timestamp,
 )
 from thalweg.stores.rows.contract import Change
+from thalweg.stores.session_faces import AggregationWithHeaders
 from thalweg.stores.updates import Key, Pair
 
 NO_TIMESTAMP: Final = -1
@@ -83,6 +84,8 @@ class RowFormat:
     """Whether users see the headers of a value."""
     takes_headers_of_record: ClassVar[bool] = False
     """Whether the headers of a value are those of the record that is being processed."""
+    forwards_own_headers: ClassVar[bool] = False
+    """Whether a cache forwards a change with the headers of its row, not of the last record."""
     cached_bytes: ClassVar[int] = 0
     """How many bytes a cache counts beside a value without headers."""
     dumped_as: ClassVar[str] = "{}"
@@ -292,6 +295,79 @@ class PlainUnderHeaders(HeadersFormat):
         return row, NO_TIMESTAMP
 
 
+class SessionHeadersFormat(RowFormat):
+    """Rows with the headers of their value in front; the time of a session is in its key."""
+
+    has_headers = True
+    shows_headers = True
+    forwards_own_headers = True
+    cached_bytes = 1
+    dumped_as = "{}-headers"
+
+    def pack(self, value: bytes, timestamp: int) -> bytes:
+        """Returns the row of a value."""
+        return encode_prefix(headers_beside(timestamp)) + value
+
+    def unpack(self, row: bytes) -> tuple[bytes, int]:
+        """Returns the value of a row, and what stands for its time, with its headers."""
+        end = prefix_length(row)
+        return row[end:], stamped(NO_TIMESTAMP, decode_headers(row) if end > 1 else None)
+
+    def bytes_beside(self, timestamp: int) -> int:
+        """Returns how many bytes a cache counts beside a value."""
+        return len(encode_prefix(headers_beside(timestamp)))
+
+    def to_user(self, pair: Pair) -> Any:
+        """Returns a pair as users see it."""
+        return AggregationWithHeaders(pair[0], Headers(headers_beside(pair[1]) or ()))
+
+    def from_user(self, store: str, value: Any, current: CurrentRecord) -> Pair:
+        """Returns what a user puts as a pair; a value of None deletes.
+
+        Raises:
+            TypeError: it is no `AggregationWithHeaders`.
+        """
+        if value is None:
+            return None, current.timestamp
+        if not isinstance(value, AggregationWithHeaders):
+            message = (
+                f"store '{store}' keeps values with their headers: put "
+                f"AggregationWithHeaders(aggregation, headers), not a {type(value).__name__}"
+            )
+            raise TypeError(message)
+        return value.aggregation, stamped(current.timestamp, list(value.headers))
+
+    def restored(self, batch: Sequence[RestoreRecord]) -> list[Change]:
+        """Returns the rows that records of a changelog stand for, in the order of the log."""
+        return [
+            (key, None if value is None else encode_prefix(headers_of(origin)) + value)
+            for _, key, value, origin in batch
+            if key is not None
+        ]
+
+    def restored_by_key(self, batch: Sequence[RestoreRecord]) -> Iterable[Change]:
+        """Returns as `restored`: columns have no headers."""
+        return self.restored(batch)
+
+
+class PlainSessionUnderHeaders(SessionHeadersFormat):
+    """Rows of the value alone, of sessions with headers: these reach the changelog only."""
+
+    dumped_as = "{}"
+
+    def pack(self, value: bytes, timestamp: int) -> bytes:
+        """Returns the row of a value."""
+        return value
+
+    def unpack(self, row: bytes) -> tuple[bytes, int]:
+        """Returns the value of a row, and what stands for its time."""
+        return row, NO_TIMESTAMP
+
+    def restored(self, batch: Sequence[RestoreRecord]) -> list[Change]:
+        """Returns the rows that records of a changelog stand for, in the order of the log."""
+        return [(key, value) for _, key, value, _ in batch if key is not None]
+
+
 class _OfRecords(RowFormat):
     """Values with the headers of the record in hand, of which users see the value alone."""
 
@@ -325,6 +401,8 @@ TIMESTAMPED: Final = TimestampedFormat()
 HEADERS: Final = HeadersFormat()
 TIMESTAMPED_UNDER_HEADERS: Final = TimestampedUnderHeaders()
 PLAIN_UNDER_HEADERS: Final = PlainUnderHeaders()
+SESSION_HEADERS: Final = SessionHeadersFormat()
+PLAIN_SESSION_UNDER_HEADERS: Final = PlainSessionUnderHeaders()
 _RECORDS_WITH_HEADERS: Final = RecordsWithHeaders()
 _PLAIN_RECORDS: Final = PlainRecords()
 
@@ -354,3 +432,15 @@ def format_of(is_timestamped: bool, header_rows: HeaderRows | None) -> RowFormat
 def format_of_records(header_rows: HeaderRows | None) -> RowFormat:
     """Returns the form of the rows of a join's store: headers in front, or the value alone."""
     return _RECORDS_WITH_HEADERS if header_rows == "headers" else _PLAIN_RECORDS
+
+
+def format_of_sessions(has_headers: bool, is_time_first: bool) -> RowFormat:
+    """Returns the form of the rows of a session store.
+
+    Args:
+        has_headers: whether values have headers.
+        is_time_first: whether rows stand by time first.
+    """
+    if not has_headers:
+        return PLAIN
+    return PLAIN_SESSION_UNDER_HEADERS if is_time_first else SESSION_HEADERS

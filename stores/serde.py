@@ -49,9 +49,14 @@ from thalweg.stores.errors import (
     SerializationError,
     StreamsError,
 )
-from thalweg.stores.formats import decode_windowed_key, encode_windowed_key
+from thalweg.stores.formats import (
+    decode_session_key,
+    decode_windowed_key,
+    encode_session_key,
+    encode_windowed_key,
+)
 from thalweg.stores.record import Headers
-from thalweg.stores.windowed import FOREVER_MS, TimeWindow, Windowed
+from thalweg.stores.windowed import FOREVER_MS, SessionWindow, TimeWindow, Windowed
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -853,6 +858,100 @@ class WindowedSerde(Serde[Windowed[T]]):
 
 
 @final
+class SessionWindowedSerde(Serde[Windowed[T]]):
+    """Keys of sessions on a topic; see `stores.formats.encode_session_key`.
+
+    Both ends of the session are written.
+
+    Attributes:
+        inner: the serde of the key within.
+    """
+
+    def __init__(self, inner: Serde[T]) -> None:
+        given = serde_of(inner, "inner of serdes.session_windowed()")
+        if given is None:
+            message = "serdes.session_windowed() needs the serde of the key inside, got None"
+            raise TypeError(message)
+        self.inner = given
+        self.sees_headers = given.sees_headers
+        self.value_type = Windowed
+        self.immutable = given.immutable
+        if given.fixed_size_bytes is not None:
+            self.fixed_size_bytes = given.fixed_size_bytes + 16
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"session_windowed({self.inner.name})"
+
+    def serializer(self, topic: str) -> Callable[[Windowed[T]], bytes]:
+        """Returns the function that writes keys of sessions."""
+        encode_inner = self.inner.serializer(topic)
+
+        def encode(windowed: Windowed[T]) -> bytes:
+            if not isinstance(windowed, Windowed):
+                raise _unwritable(self, topic, windowed, "it takes a Windowed key")
+            window = windowed.window
+            return encode_session_key(encode_inner(windowed.key), window.start_ms, window.end_ms)
+
+        return encode
+
+    def bare_serializer(self, topic: str) -> Callable[[Windowed[T]], bytes]:
+        """Returns the function that writes keys of sessions: none is faster."""
+        return self.serializer(topic)
+
+    def deserializer(self, topic: str) -> Callable[[bytes], Windowed[T]]:
+        """Returns the function that reads keys of sessions."""
+        decode_inner = self.inner.deserializer(topic)
+
+        def decode(data: bytes) -> Windowed[T]:
+            key, window = self._parts(topic, data)
+            return Windowed(decode_inner(key), window)
+
+        return decode
+
+    def header_serializer(self, topic: str) -> Callable[[Windowed[T], Headers], bytes]:
+        """Returns the function that writes keys of sessions; the inner serde may set headers."""
+        encode_inner = self.inner.header_serializer(topic)
+
+        def encode(windowed: Windowed[T], headers: Headers) -> bytes:
+            if not isinstance(windowed, Windowed):
+                raise _unwritable(self, topic, windowed, "it takes a Windowed key")
+            window = windowed.window
+            inner = encode_inner(windowed.key, headers)
+            return encode_session_key(inner, window.start_ms, window.end_ms)
+
+        return encode
+
+    def header_deserializer(self, topic: str) -> Callable[[bytes, Headers], Windowed[T]]:
+        """Returns the function that reads keys of sessions; the inner serde sees the headers."""
+        decode_inner = self.inner.header_deserializer(topic)
+
+        def decode(data: bytes, headers: Headers) -> Windowed[T]:
+            key, window = self._parts(topic, data)
+            return Windowed(decode_inner(key, headers), window)
+
+        return decode
+
+    def _parts(self, topic: str, data: bytes) -> tuple[bytes, SessionWindow]:
+        """Returns the inner key's bytes and the session."""
+        try:
+            key, end_ms, start_ms = decode_session_key(data)
+        except DeserializationError as error:
+            raise _unreadable(self, topic, data, error) from error
+        if not 0 <= start_ms <= end_ms:
+            reason = f"a session cannot last from {start_ms} to {end_ms}"
+            raise _unreadable(self, topic, data, reason)
+        return key, SessionWindow(start_ms, end_ms)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SessionWindowedSerde) and self.inner == other.inner
+
+    def __hash__(self) -> int:
+        return hash((SessionWindowedSerde, self.inner))
+
+
+@final
 class Serdes:
     """The built-in serdes; use them through `serdes`.
 
@@ -926,6 +1025,15 @@ class Serdes:
             window_size_ms: size of the windows; the bytes do not tell it.
         """
         return WindowedSerde(inner, window_size_ms)
+
+    @staticmethod
+    def session_windowed(inner: Serde[T]) -> SessionWindowedSerde[T]:
+        """Returns the serde of keys of sessions, as results of aggregated sessions have.
+
+        Args:
+            inner: the serde of the key within.
+        """
+        return SessionWindowedSerde(inner)
 
 
 serdes: Final = Serdes()

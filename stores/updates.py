@@ -127,14 +127,15 @@ class KeepsLists(Protocol):
 class Materialized(Protocol[Key]):
     """A store as operators see it."""
 
-    def updates(self, forward: Forward, *, send_old: bool) -> Updates[Key]:
+    def updates(self, forward: Forward | None, *, send_old: bool) -> Updates[Key]:
         """Returns what an operator that fills the store uses.
 
         Several operators fill the store of a co-grouping. They forward to the same children, so
         any of them may hear of what is flushed.
 
         Args:
-            forward: takes the changes; those of a flush go to the last one given.
+            forward: takes the changes; those of a flush go to the last one given. None
+                forwards nothing.
             send_old: whether changes carry the old value; else it is None.
         """
         ...
@@ -161,6 +162,10 @@ def add_one(_key: Any, _value: Any, old: int | None) -> int:
 def raise_error(error: Exception, _key: Any, _value: Any, _timestamp: int) -> NoReturn:
     """Lets the error of a step pass, for an operator that deals with it itself."""
     raise error
+
+
+def unheard(_key: Any, _new: Any, _old: Any, _timestamp: int) -> None:
+    """Forwards a change to nobody."""
 
 
 def read_and_write(updates: Updates[Key], step: Step) -> Callable[[Key, Any, int], None]:

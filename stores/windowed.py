@@ -124,6 +124,24 @@ class UnlimitedWindow(Window):
         return f"UnlimitedWindow({self.start_ms})"
 
 
+class SessionWindow(Window):
+    """An interval with both ends included; start and end are those of its records.
+
+    Two sessions overlap if there is a moment in both.
+    """
+
+    __slots__ = ()
+
+    def overlaps(self, other: Window) -> bool:
+        """Tells whether there is a moment in both windows.
+
+        Raises:
+            TypeError: the other window is of another kind.
+        """
+        super().overlaps(other)
+        return self.start_ms <= other.end_ms and other.start_ms <= self.end_ms
+
+
 class Windowed(NamedTuple, Generic[K]):
     """A key within a window: the key of a windowed aggregation's result.
 

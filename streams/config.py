@@ -116,6 +116,8 @@ class Settings(TypedDict, total=False):
     ensure_explicit_internal_resource_naming: bool
     outer_join_emit_interval_ms: int
     outer_join_emit_interval: timedelta
+    window_emit_interval_ms: int
+    window_emit_interval: timedelta
     topic_configs: Mapping[str, str]
     consumer_configs: Mapping[str, Any]
     producer_configs: Mapping[str, Any]
@@ -182,6 +184,8 @@ _SETTINGS: Final[Mapping[str, _Setting]] = {
     "ensure_explicit_internal_resource_naming": _Setting(forms.flag, False),
     # None: 1000, and 0 in the test driver.
     "outer_join_emit_interval_ms": _Setting(forms.optional_duration(0), None),
+    # Likewise.
+    "window_emit_interval_ms": _Setting(forms.optional_duration(0), None),
     "topic_configs": _Setting(forms.texts, _EMPTY, is_mapping=True),
     "consumer_configs": _Setting(forms.overrides, _EMPTY, is_mapping=True),
     "producer_configs": _Setting(forms.overrides, _EMPTY, is_mapping=True),
@@ -259,6 +263,10 @@ class StreamsConfig:
             whose window was closed without a match. The JVM has it as an internal setting,
             `__emit.interval.ms.kstreams.outer.join.spurious.results.fix__`. The test driver looks
             each time, unless it is set.
+        window_emit_interval_ms: how often aggregations whose results are sent on when windows close
+            look for such. The JVM has it as an internal setting,
+            `__emit.interval.ms.kstreams.windowed.aggregation__`. The test driver looks each time,
+            unless it is set.
         topic_configs: settings of internal topics, by Kafka's names.
         consumer_configs: settings of the Kafka consumer, by librdkafka's names.
         producer_configs: settings of the Kafka producer.
@@ -302,6 +310,7 @@ class StreamsConfig:
     upgrade_from: str | None
     ensure_explicit_internal_resource_naming: bool
     outer_join_emit_interval_ms: int | None
+    window_emit_interval_ms: int | None
     topic_configs: Mapping[str, str]
     consumer_configs: Mapping[str, Any]
     producer_configs: Mapping[str, Any]

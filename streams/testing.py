@@ -39,7 +39,11 @@ from typing import (
 
 from thalweg.stores.cache.budget import RecordCache
 from thalweg.stores.callables import shown
-from thalweg.stores.formats import decode_partition_metadata, encode_partition_metadata
+from thalweg.stores.formats import (
+    decode_partition_metadata,
+    decode_processor_metadata,
+    encode_partition_metadata,
+)
 from thalweg.stores.record import (
     HeaderList,
     RawRecord,
@@ -61,6 +65,7 @@ from thalweg.streams.tasks.collector import RecordCollector
 from thalweg.streams.tasks.commit import Committer, commit_positions
 from thalweg.streams.tasks.failures import FailurePolicy
 from thalweg.streams.tasks.global_task import NoLetters
+from thalweg.streams.tasks.offsets import TIME_PREFIX
 from thalweg.streams.tasks.plan import whole_plan
 from thalweg.streams.tasks.task import TaskId
 from thalweg.streams.testing_stores import DriverStores
@@ -131,11 +136,16 @@ class _Capture:
         """Does nothing: what was sent is in the list."""
 
     def commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
-        """Notes the metadata beside the offsets: the partition times, as the JVM's driver has them."""
+        """Notes the metadata beside the offsets: what the JVM's driver has of them."""
         if not self._is_exactly_once:
             for partition, (_, metadata) in offsets.items():
                 time_ms = decode_partition_metadata(metadata)
-                self.metadata[partition.topic] = encode_partition_metadata(time_ms)
+                kept = {
+                    name: number
+                    for name, number in decode_processor_metadata(metadata).items()
+                    if not name.startswith(TIME_PREFIX)
+                }
+                self.metadata[partition.topic] = encode_partition_metadata(time_ms, kept)
 
     def written_offsets(self) -> Mapping[TopicPartition, int]:
         """Returns nothing: changelogs have no offsets here."""
@@ -181,7 +191,9 @@ class TopologyTestDriver(DriverStores):
             topology = topology.build(config)
         self.config = self._task_config = config
         if config.outer_join_emit_interval_ms is None:
-            self._task_config = config.replace(outer_join_emit_interval_ms=0)
+            self._task_config = self._task_config.replace(outer_join_emit_interval_ms=0)
+        if config.window_emit_interval_ms is None:
+            self._task_config = self._task_config.replace(window_emit_interval_ms=0)
         self.clock = ManualClock(moment_ms(wall_clock_ms, "wall_clock_ms"))
         self._topology = topology
         self._commits = commit == "every-record"

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         StoreBuilder,
         key_value_store,
         lru_store,
+        session_store,
+        session_store_with_headers,
         timestamped_key_value_store,
         timestamped_key_value_store_with_headers,
         timestamped_window_store,
@@ -47,7 +49,14 @@ if TYPE_CHECKING:
         RecordMetadata,
     )
     from thalweg.stores.serde import Serde, serdes
+    from thalweg.stores.session_faces import (
+        AggregationWithHeaders,
+        ReadOnlySessionStore,
+        SessionStore,
+        SessionStoreWithHeaders,
+    )
     from thalweg.stores.windowed import (
+        SessionWindow,
         TimeWindow,
         UnlimitedWindow,
         Window,
@@ -131,15 +140,25 @@ if TYPE_CHECKING:
     from thalweg.streams.worker.progress import Progress
     from thalweg.topology.dsl.branched import BranchedKStream
     from thalweg.topology.dsl.builder import StreamsBuilder
-    from thalweg.topology.dsl.cogrouped import CogroupedKStream, TimeWindowedCogroupedKStream
+    from thalweg.topology.dsl.cogrouped import (
+        CogroupedKStream,
+        SessionWindowedCogroupedKStream,
+        TimeWindowedCogroupedKStream,
+    )
     from thalweg.topology.dsl.global_table import GlobalKTable
-    from thalweg.topology.dsl.grouped import KGroupedStream, KGroupedTable, TimeWindowedKStream
+    from thalweg.topology.dsl.grouped import KGroupedStream
+    from thalweg.topology.dsl.grouped_table import KGroupedTable
     from thalweg.topology.dsl.join_windows import JoinWindows, StreamJoined
     from thalweg.topology.dsl.options import Materialized
+    from thalweg.topology.dsl.session_windowed import SessionWindowedKStream
     from thalweg.topology.dsl.stream import KStream
     from thalweg.topology.dsl.suppress import BufferConfig, Suppressed
     from thalweg.topology.dsl.table import KTable, ValueTransformer
+    from thalweg.topology.dsl.windowed import TimeWindowedKStream
     from thalweg.topology.dsl.windows import (
+        EmitStrategy,
+        SessionWindows,
+        SlidingWindows,
         TimeWindows,
         UnlimitedWindows,
         WindowedStreamPartitioner,
@@ -169,6 +188,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AggregationWithHeaders",
     "App",
     "AppStateError",
     "ApplicationShutdownError",
@@ -190,6 +210,7 @@ __all__ = [
     "DeadLetter",
     "DecodeError",
     "DeserializationError",
+    "EmitStrategy",
     "EncodeError",
     "ErrorContext",
     "FailureReason",
@@ -230,6 +251,7 @@ __all__ = [
     "QueryResult",
     "RangeQuery",
     "ReadOnlyKeyValueStore",
+    "ReadOnlySessionStore",
     "ReadOnlyVersionedKeyValueStore",
     "ReadOnlyWindowStore",
     "Record",
@@ -240,6 +262,13 @@ __all__ = [
     "Serde",
     "SerdeError",
     "SerializationError",
+    "SessionStore",
+    "SessionStoreWithHeaders",
+    "SessionWindow",
+    "SessionWindowedCogroupedKStream",
+    "SessionWindowedKStream",
+    "SessionWindows",
+    "SlidingWindows",
     "State",
     "StateQueryResult",
     "StorageError",
@@ -304,6 +333,8 @@ __all__ = [
     "read_topic",
     "retry_or_fail",
     "serdes",
+    "session_store",
+    "session_store_with_headers",
     "timestamped_key_value_store",
     "timestamped_key_value_store_with_headers",
     "timestamped_window_store",
@@ -335,6 +366,8 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "StoreBuilder",
         "key_value_store",
         "lru_store",
+        "session_store",
+        "session_store_with_headers",
         "timestamped_key_value_store",
         "timestamped_key_value_store_with_headers",
         "timestamped_window_store",
@@ -352,7 +385,14 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "Serde",
         "serdes",
     ),
+    "thalweg.stores.session_faces": (
+        "AggregationWithHeaders",
+        "ReadOnlySessionStore",
+        "SessionStore",
+        "SessionStoreWithHeaders",
+    ),
     "thalweg.stores.windowed": (
+        "SessionWindow",
         "TimeWindow",
         "UnlimitedWindow",
         "Window",
@@ -426,19 +466,18 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
     "thalweg.topology.dsl.builder": ("StreamsBuilder",),
     "thalweg.topology.dsl.cogrouped": (
         "CogroupedKStream",
+        "SessionWindowedCogroupedKStream",
         "TimeWindowedCogroupedKStream",
     ),
     "thalweg.topology.dsl.global_table": ("GlobalKTable",),
-    "thalweg.topology.dsl.grouped": (
-        "KGroupedStream",
-        "KGroupedTable",
-        "TimeWindowedKStream",
-    ),
+    "thalweg.topology.dsl.grouped": ("KGroupedStream",),
+    "thalweg.topology.dsl.grouped_table": ("KGroupedTable",),
     "thalweg.topology.dsl.join_windows": (
         "JoinWindows",
         "StreamJoined",
     ),
     "thalweg.topology.dsl.options": ("Materialized",),
+    "thalweg.topology.dsl.session_windowed": ("SessionWindowedKStream",),
     "thalweg.topology.dsl.stream": ("KStream",),
     "thalweg.topology.dsl.suppress": (
         "BufferConfig",
@@ -448,7 +487,11 @@ _HOMES: Final[dict[str, tuple[str, ...]]] = {
         "KTable",
         "ValueTransformer",
     ),
+    "thalweg.topology.dsl.windowed": ("TimeWindowedKStream",),
     "thalweg.topology.dsl.windows": (
+        "EmitStrategy",
+        "SessionWindows",
+        "SlidingWindows",
         "TimeWindows",
         "UnlimitedWindows",
         "WindowedStreamPartitioner",

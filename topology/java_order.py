@@ -16,20 +16,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from thalweg.stores.hash_order import SMALLEST_TABLE, bucket, grown_table
+from thalweg.stores.hash_order import SMALLEST_TABLE, bucket, grown_table, string_hash
 
 T = TypeVar("T")
 
 _INT: Final = 0xFFFFFFFF
 _LOAD: Final = 0.75
-
-
-def string_hash(text: str) -> int:
-    """Returns `String.hashCode()` as an unsigned number: 31-adic over UTF-16 units."""
-    data, hashed = text.encode("utf-16-be", "surrogatepass"), 0
-    for at in range(0, len(data), 2):
-        hashed = (31 * hashed + (data[at] << 8 | data[at + 1])) & _INT
-    return hashed
 
 
 def text_order(text: str) -> bytes:

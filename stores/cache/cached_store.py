@@ -33,7 +33,7 @@ from thalweg.stores.api import CacheBudget
 from thalweg.stores.cache.entry import HOT_AFTER, CacheEntry
 from thalweg.stores.cache.table import EntryTable
 from thalweg.stores.pairs import Pairs, Span, StoredPairs
-from thalweg.stores.row_format import without_headers
+from thalweg.stores.row_format import headers_beside, without_headers
 from thalweg.stores.rows.contract import Change, Row, merge, within
 from thalweg.stores.updates import (
     UNREAD,
@@ -72,6 +72,7 @@ class CachedStore(Pairs[Key, Span]):
         self._has_fixed_size = codec.value_serde.fixed_size_bytes is not None
         self._prefix_bytes = codec.row_format.cached_bytes
         self._bytes_beside = codec.row_format.bytes_beside
+        self._forwards_own_headers = codec.row_format.forwards_own_headers
         self._lookups = 0
         self._misses = 0
         self._puts = 0
@@ -136,9 +137,9 @@ class CachedStore(Pairs[Key, Span]):
     def put(self, key: Key, value: Any, timestamp: int) -> None:
         """Writes a row into the cache; None deletes. Evicts when the budget is exceeded."""
         time = timestamp if value is None else self._current.timestamp
-        self._put(key, value, timestamp, time, UNREAD)
+        self.put_row(key, value, timestamp, time, UNREAD)
 
-    def _put(
+    def put_row(
         self,
         key: Key,
         value: Any,
@@ -146,6 +147,16 @@ class CachedStore(Pairs[Key, Span]):
         context_timestamp: int,
         stored: Pair | Unread | None,
     ) -> None:
+        """Writes a row into the cache as an operator does.
+
+        Args:
+            key: the key.
+            value: the value, None to delete.
+            timestamp: with which the change is forwarded; in stores that keep one, that of the
+                value.
+            context_timestamp: time of the record that writes.
+            stored: the row below, None where it is known that there is none.
+        """
         row, value_bytes = value, 0
         if value is not None:
             is_bare = timestamp.__class__ is int
@@ -191,15 +202,16 @@ class CachedStore(Pairs[Key, Span]):
 
     # -- updates of an operator ----------------------------------------------------------
 
-    def updates(self, forward: Forward, *, send_old: bool) -> Updates[Key]:
-        """Returns updates that are forwarded when their row is flushed."""
+    def updates(self, forward: Forward | None, *, send_old: bool) -> Updates[Key]:
+        """Returns updates that are forwarded when their row is flushed, None for not at all."""
         self._forward = forward
         self._sends_old = send_old
         is_decoded = self._keeps_key_decoded and self._keeps_value_decoded
-        self._table.write_down = (
-            self._write_down if send_old or not is_decoded else self._write_decoded(forward)
-        )
-        current, put = self._current, self._put
+        if forward is None or send_old or not is_decoded or self._forwards_own_headers:
+            self._table.write_down = self._write_down
+        else:
+            self._table.write_down = self._write_decoded(forward)
+        current, put = self._current, self.put_row
 
         def write(
             key: Key, new: Any, _old: Any, timestamp: int, deleted_at: int | None = None, /
@@ -343,7 +355,7 @@ class CachedStore(Pairs[Key, Span]):
 
     def _fold_new(self, step: Step) -> Process:
         """Binds a fold into a row that is not cached; keys and values are kept decoded."""
-        below, table, put = self._below, self._table, self._put
+        below, table, put = self._below, self._table, self.put_row
         stored_key_of, read_raw, encode = below.stored_key, below.read_raw, self._codec.encode_value
         prefix_bytes, caches_reads = self._prefix_bytes, below.caches_reads
         # What was read just now is still so: remember it, and flush need not read again.
@@ -386,7 +398,7 @@ class CachedStore(Pairs[Key, Span]):
         else:
             old, newest = pair[0], max(timestamp, pair[1])
         result = step(key, value, old)
-        self._put(key, result, timestamp if result is None else newest, timestamp, stored)
+        self.put_row(key, result, timestamp if result is None else newest, timestamp, stored)
 
     # -- flushing ------------------------------------------------------------------------
 
@@ -414,8 +426,7 @@ class CachedStore(Pairs[Key, Span]):
                 raw = encode(row)
             except Exception:
                 raw = codec.encode_value(row)  # says what is wrong
-            if keeps_rows:
-                entry.stored = pair
+            entry.stored = pair if keeps_rows else UNREAD
             write(entry.key, entry.raw_key, raw, timestamp)
             current.timestamp = timestamp
             forward(entry.key, row, None, timestamp)
@@ -431,7 +442,9 @@ class CachedStore(Pairs[Key, Span]):
             if row is None and below is None and not entry.seen:
                 return  # came and went within the interval: leaves no trace
         entry.seen = False
-        if self._below.keeps_rows:
+        if not self._below.keeps_rows:
+            entry.stored = UNREAD
+        else:
             entry.stored = None if row is None else (row, timestamp)
         value = encoded = row
         if row is not None:
@@ -442,9 +455,13 @@ class CachedStore(Pairs[Key, Span]):
         self._below.write_raw(entry.key, entry.raw_key, encoded, timestamp)
         if forward is None:
             return
+        if self._forwards_own_headers:
+            current = self._current
+            offset, headers = current.offset(), headers_beside(timestamp)
+            current.origin = (offset, headers) if headers else offset
         old = below[0] if self._sends_old and below is not None else None
-        time = self._current.timestamp = entry.context_timestamp if row is None else timestamp
-        forward(self._below.key_of(entry.key), value, old, time)
+        self._current.timestamp = timestamp
+        forward(self._below.key_of(entry.key), value, old, timestamp)
 
     def _stored(self, entry: CacheEntry) -> Pair | None:
         """Returns the row below a cached one."""
@@ -494,10 +511,17 @@ class CachedStore(Pairs[Key, Span]):
             found = dict[bytes, Pair]()
             for lower, upper in below.ranges(span, table.first_from):
                 found |= table.differing_between(lower, upper, every=every)
-        covered = {key: pair for key, pair in found.items() if below.covers(span, key)}
+        placed = below.placed
+        covered = {
+            placed(span, key): pair for key, pair in found.items() if below.covers(span, key)
+        }
         # What is above comes first: a row on its way down is then seen twice, not missed.
         overlay = within(self._packed(covered), None, None, reverse)
         return merge(below.scan(span, reverse=reverse, shared=shared), overlay, reverse)
+
+    def has(self, entry_key: Any) -> bool:
+        """Tells whether a row is cached, also one that is deleted."""
+        return entry_key in self._table.rows
 
     def peek(self, key: Key) -> Pair | None:
         """Reads as `read`, without a trace in the cache; any thread may call it."""

@@ -317,7 +317,7 @@ class TypedChangeBuffer(TaskStore, ChangeBuffer):
 
     # -- what operators of other kinds would use -----------------------------------------
 
-    def updates(self, forward: Forward, *, send_old: bool) -> Updates[Any]:
+    def updates(self, forward: Forward | None, *, send_old: bool) -> Updates[Any]:
         """Refuses: rows of a buffer are no table's.
 
         Raises:

@@ -180,8 +180,8 @@ class TypedStore(TaskStore, Generic[Key, Span]):
 
         return StoreIterator(rows, release)
 
-    def updates(self, forward: Forward, *, send_old: bool) -> Updates[Key]:
-        """Returns what the operator uses that fills the store."""
+    def updates(self, forward: Forward | None, *, send_old: bool) -> Updates[Key]:
+        """Returns what the operator uses that fills the store; None forwards nothing."""
         return self.pairs.updates(forward, send_old=send_old)
 
     @property

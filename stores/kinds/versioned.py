@@ -44,7 +44,16 @@ from thalweg.stores.row_format import TIMESTAMPED, RowFormat
 from thalweg.stores.rows.contract import Row, closed
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.rows.versions import Found, VersionedRows
-from thalweg.stores.updates import UNREAD, Failed, Forward, Pair, Process, Step, Updates
+from thalweg.stores.updates import (
+    UNREAD,
+    Failed,
+    Forward,
+    Pair,
+    Process,
+    Step,
+    Updates,
+    unheard,
+)
 from thalweg.stores.windowed import FOREVER_MS, epoch_ms
 
 KeySpan: TypeAlias = tuple[bytes | None, bytes | None]
@@ -156,13 +165,14 @@ class VersionedPairs(LowestPairs[Any, KeySpan]):
             codec.log(raw_key, raw_value, timestamp, None)
         return valid_to
 
-    def updates(self, forward: Forward, *, send_old: bool) -> Updates[Any]:
+    def updates(self, forward: Forward | None, *, send_old: bool) -> Updates[Any]:
         """Returns what the operator uses that fills the store; changes are forwarded at once.
 
         A deletion has the time of its change, also where other stores would take that of the
         record.
         """
         read, put, current = self.read, self.put_version, self.codec.current
+        told = forward or unheard
 
         def write(
             key: Any, new: Any, old: Any, timestamp: int, _deleted_at: int | None = None, /
@@ -177,11 +187,11 @@ class VersionedPairs(LowestPairs[Any, KeySpan]):
                 return
             was_latest, is_latest = current.is_latest, valid_to == VALID_TO_UNDEFINED
             if is_latest is was_latest:
-                forward(key, new, old, timestamp)
+                told(key, new, old, timestamp)
                 return
             current.is_latest = is_latest
             try:
-                forward(key, new, old, timestamp)
+                told(key, new, old, timestamp)
             finally:
                 current.is_latest = was_latest
 

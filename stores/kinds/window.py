@@ -32,15 +32,18 @@ from thalweg.stores.api import (
 )
 from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.cache.cached_store import CachedStore
-from thalweg.stores.changelog import duplicates_write, window_write
+from thalweg.stores.changelog import duplicates_write, key_first, window_write
 from thalweg.stores.codec import RowCodec
 from thalweg.stores.kinds.typed import TypedStore
 from thalweg.stores.kinds.window_records import WindowRecords
+from thalweg.stores.known import KnownKeys
 from thalweg.stores.pairs import StoredPairs
 from thalweg.stores.row_format import HeaderRows, RowFormat, format_of, format_of_records
 from thalweg.stores.rows.contract import Row, closed
 from thalweg.stores.rows.pending import PendingByteStore
-from thalweg.stores.rows.segments import SEGMENT_BYTES, SegmentedRows, window_key_of
+from thalweg.stores.rows.segments import SegmentedRows
+from thalweg.stores.rows.time_first import TimeFirstWindowRows
+from thalweg.stores.rows.timed import SEGMENT_BYTES
 from thalweg.stores.updates import Pair, Records
 from thalweg.stores.windowed import FOREVER_MS, TimeWindow, Windowed
 
@@ -76,10 +79,12 @@ class WindowSpec:
         window_size_ms: length of the windows; rows keep only their start.
         segment_interval_ms: span of time that expires at once.
         retain_duplicates: keep every put of a key and start, not the last one only.
+        is_time_first: rows on disk stand by time first, for an operator that goes over all keys
+            of a span of time.
         header_rows: of a store whose values have headers, what its rows keep beside a value; None
-            for one without headers.
+             for one without headers.
         keeps_records: whether the headers are those of the record in hand, and users see values
-            alone: such are the stores of a join of streams.
+             alone: such are the stores of a join of streams.
     """
 
     is_timestamped: bool = False
@@ -87,6 +92,7 @@ class WindowSpec:
     window_size_ms: int = 0
     segment_interval_ms: int = 0
     retain_duplicates: bool = False
+    is_time_first: bool = False
     header_rows: HeaderRows | None = None
     keeps_records: bool = False
 
@@ -146,8 +152,10 @@ class WindowSpec:
         rows = PendingByteStore(open_bytes())
         # As in the JVM, duplicates are not cached: they would replace each other.
         is_cached = cache is not None and not self.retain_duplicates
-        segments = SegmentedRows(
+        is_time_first = self.is_time_first and rows.persistent
+        segments = (TimeFirstWindowRows if is_time_first else SegmentedRows)(
             rows,
+            shows_last_ms=is_time_first,
             retention_ms=self.retention_ms,
             segment_interval_ms=self.segment_interval_ms,
             retain_duplicates=self.retain_duplicates,
@@ -186,8 +194,11 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
         self.segments = segments
         self._encode_key = codec.encode_key
         self._row_key, self._get_row = segments.row_key, segments.get_row
+        log = codec.log
+        if isinstance(segments, TimeFirstWindowRows) and log is not None:
+            log = key_first(log, segments.logged_key)
         self.write_raw = window_write(
-            segments.put_row, codec.log, codec.current, row_format=codec.row_format
+            segments.put_row, log, codec.current, row_format=codec.row_format
         )
         self.records: WindowRecords | None = None
         if segments.retain_duplicates:
@@ -261,12 +272,20 @@ class WindowPairs(StoredPairs[WindowKey, WindowSpan]):
     def covers(self, span: WindowSpan, stored_key: bytes) -> bool:
         """Tells whether a row is one of the span's, expired or not."""
         lower, upper, from_ms, to_ms, _ = span
-        raw_key, start_ms = window_key_of(stored_key)
+        raw_key, start_ms = self.segments.key_of(stored_key)
         return (
             max(from_ms, 0) <= start_ms <= to_ms
             and (lower is None or raw_key >= lower)
             and (upper is None or raw_key <= upper)
         )
+
+    def placed(self, span: WindowSpan, stored_key: bytes) -> bytes:
+        """Returns what a scan of a span yields a row under."""
+        segments = self.segments
+        if not isinstance(segments, TimeFirstWindowRows):
+            return stored_key
+        by_key = span.lower is not None or span.upper is not None
+        return segments.placed(stored_key, by_key=by_key)
 
     def scan(
         self, span: WindowSpan, *, reverse: bool = False, shared: bool = False
@@ -292,6 +311,8 @@ class WindowReads(ReadOnlyWindowStore[Any, Any]):
 
     codec: RowCodec
     window_size_ms: int
+    key_of: Callable[[bytes], tuple[bytes, int]]
+    """Returns key and start of a row that a scan yields."""
 
     @abstractmethod
     def _one(self, key: WindowKey) -> Pair | None:
@@ -370,17 +391,17 @@ class WindowReads(ReadOnlyWindowStore[Any, Any]):
         """Yields rows under their windowed key."""
         codec = self.codec
         decode_key, unpack, to_user = codec.decode_key, codec.unpack, codec.to_user
-        size_ms = self.window_size_ms
+        size_ms, key_of = self.window_size_ms, self.key_of
         for row_key, row in rows:
-            raw_key, start = window_key_of(row_key)
+            raw_key, start = key_of(row_key)
             window = TimeWindow(start, min(start + size_ms, FOREVER_MS))
             yield Windowed(decode_key(raw_key), window), to_user(unpack(row))
 
     def _starts(self, rows: Iterator[Row]) -> Generator[tuple[int, Any], None, None]:
         """Yields rows of one key under their window's start."""
-        unpack, to_user = self.codec.unpack, self.codec.to_user
+        unpack, to_user, key_of = self.codec.unpack, self.codec.to_user, self.key_of
         for row_key, row in rows:
-            yield window_key_of(row_key)[1], to_user(unpack(row))
+            yield key_of(row_key)[1], to_user(unpack(row))
 
 
 class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowStore[Any, Any]):
@@ -390,11 +411,17 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
     """
 
     _stored: WindowPairs
+    _starts_known: KnownKeys[int] | None = None
 
     @property
     def window_size_ms(self) -> int:  # type: ignore[override]  # read only here
         """Length of the windows."""
         return self._stored.window_size_ms
+
+    @property
+    def key_of(self) -> Callable[[bytes], tuple[bytes, int]]:  # type: ignore[override]  # the same
+        """Returns what tells key and start of a row that a scan yields."""
+        return self._stored.segments.key_of
 
     def read_row(self, key: Windowed[Any]) -> Pair | None:
         """Reads the newest row of a key and window, for whoever does not fill the store."""
@@ -418,6 +445,38 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
         self.check_key(key)
         pair = self.codec.from_user(value)
         self.pairs.put((key, start_ms), pair[0], pair[1])
+        if self._starts_known is not None:
+            self._starts_known.note(self.name_of(key), start_ms)
+
+    def starts(self) -> KnownKeys[int]:
+        """Returns what tells the operator that fills the store which windows a key may have."""
+        if self._starts_known is None:
+            self._starts_known = KnownKeys(
+                self._load,
+                self._is_cached,
+                lambda: self._stored.segments.live_from_ms,
+                lambda time_ms: time_ms,
+            )
+        return self._starts_known
+
+    def _load(self, name: Any, floor_ms: int) -> list[int]:
+        stored = self._stored
+        raw_key = stored.codec.encode_key(name) if stored.keeps_key_decoded else name
+        key_of = stored.segments.key_of
+        rows = stored.segments.fetch(raw_key, floor_ms, FOREVER_MS)
+        return [key_of(at)[1] for at, _ in rows]
+
+    def _is_cached(self, name: Any, start_ms: int) -> bool:
+        return self._cached is not None and self._cached.has((name, start_ms))
+
+    @property
+    def keeps_key_decoded(self) -> bool:
+        """Whether a key is known by itself, to `starts` and to a cache."""
+        return self._stored.keeps_key_decoded
+
+    def name_of(self, key: Any) -> Any:
+        """Returns what a key is known by: itself, or its bytes."""
+        return key if self.keeps_key_decoded else self.codec.encode_key(key)
 
     def records(self) -> Records:
         """Returns what a join of streams does with the store, which must keep duplicates."""
@@ -431,6 +490,8 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
         """Applies changelog records straight to the backend; of one key the last wins."""
         if self._stored.records is not None:
             self._stored.records.forget()
+        if self._starts_known is not None:
+            self._starts_known.clear()
         self._stored.segments.restore(self.codec.row_format.restored(batch))
 
     def read_only(self) -> ReadOnlyWindowStore[Any, Any]:
@@ -444,7 +505,7 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
         """
         entries: list[dict[str, Any]] = []
         for row_key, row in self._stored.segments.all():
-            raw_key, start_ms = window_key_of(row_key)
+            raw_key, start_ms = self.key_of(row_key)
             entry: dict[str, Any] = {"key": raw_key.hex(), "start": start_ms}
             if self.persistent:
                 entry["raw_key"] = row_key[SEGMENT_BYTES:].hex()
@@ -460,6 +521,7 @@ class WindowFace(WindowReads):
         self._store = store
         self.codec = store.codec
         self.window_size_ms = store.window_size_ms
+        self.key_of = store.key_of
 
     @property
     def name(self) -> str:

@@ -197,10 +197,13 @@ class VersionedRows:
             timestamp: its time.
             ends: when it ends, by what was found so far; None where nothing is newer.
         """
-        lowest = timestamp // self._interval_ms
+        interval = self._interval_ms
+        lowest = timestamp // interval
         for segment, prefix in self._segments:
             if segment < lowest:
                 break
+            if ends is not None and segment > ends // interval:
+                continue  # older versions ended by then
             row_key = prefix + key
             row = rows.get(row_key)
             if row is None:
@@ -263,18 +266,24 @@ class VersionedRows:
 
     def at(self, key: bytes, timestamp: int) -> Found | None:
         """Reads the version that is valid at a time, None where there is none."""
-        get = self.rows.get
+        get, interval = self.rows.get, self._interval_ms
         latest = get(LATEST_PREFIX + key)
+        segments = self._segments  # not before: what was the latest may be in one of them by now
+        # The newest segment that may have the version: those before a version ended by its time.
+        highest = segments[0][0] if segments else -1
         if latest is not None:
             latest_ms: int = _time(latest)[0]
             if latest_ms <= timestamp:
                 return latest[_PREFIX_BYTES:], latest_ms, None
+            highest = latest_ms // interval
         if timestamp < self.observed_ms - self._history_ms:
             return None
-        lowest = timestamp // self._interval_ms
-        for segment, prefix in self._segments:
+        lowest = timestamp // interval
+        for segment, prefix in segments:
             if segment < lowest:
                 return None
+            if segment > highest:
+                continue
             row = get(prefix + key)
             if row is None:
                 continue
@@ -284,6 +293,7 @@ class VersionedRows:
             if first_ms <= timestamp:
                 valid_from, valid_to, value = find(row, timestamp)
                 return None if value is None else (value, valid_from, valid_to)
+            highest = first_ms // interval
         return None
 
     def between(self, key: bytes, from_ms: int, to_ms: int) -> list[Found]:
@@ -326,10 +336,6 @@ class VersionedRows:
         for segment, prefix in reversed(self._segments):
             rows = self.rows.scan(prefix, pack_int64(segment + 1))
             yield segment, [(row_key[_PREFIX_BYTES:], row) for row_key, row in rows]
-
-    def approximate_count(self) -> int:
-        """Estimates the number of rows, latest versions and rows of segments together."""
-        return self.rows.approximate_count()
 
 
 def _with_latest(row: bytes | None, valid_from: int, valid_to: int, value: bytes | None) -> bytes:

@@ -115,8 +115,19 @@ class Offsets:
         Returns:
             The time as of the last commit, -1 if it is not known.
         """
+        return self._keep(TIME_PREFIX + name, read)
+
+    def keep_emitted(self, name: str, read: Callable[[], int]) -> int:
+        """Keeps with every commit how far an operator has sent on what it sends once.
+
+        Returns:
+            The progress as of the last commit, -1 if there is none.
+        """
+        return self._keep(name, read)
+
+    def _keep(self, name: str, read: Callable[[], int]) -> int:
         self._operator_times.setdefault(name, []).append(read)
-        return self._kept.get(TIME_PREFIX + name, -1)
+        return self._kept.get(name, -1)
 
     def kept(self) -> dict[str, int]:
         """Returns what the task's operators keep with a commit, by name: their stream times.
@@ -127,7 +138,7 @@ class Offsets:
         times = {name: max(read() for read in readers) for name, readers in every}
         return {
             **{name: n for name, n in self._kept.items() if not name.startswith(TIME_PREFIX)},
-            **{TIME_PREFIX + name: time_ms for name, time_ms in times.items() if time_ms >= 0},
+            **{name: time_ms for name, time_ms in times.items() if time_ms >= 0},
         }
 
     # -- commit --------------------------------------------------------------------------

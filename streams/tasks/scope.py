@@ -133,6 +133,12 @@ class OperatorScope:
         given = self.config.outer_join_emit_interval_ms
         return _EMIT_INTERVAL_MS if given is None else given
 
+    @property
+    def window_emit_interval_ms(self) -> int:
+        """How long of the wall clock lies between two looks for windows that have closed."""
+        given = self.config.window_emit_interval_ms
+        return _EMIT_INTERVAL_MS if given is None else given
+
     def stream_time(self) -> Callable[[], int]:
         """Returns the function that reads stream time: the highest timestamp of the task so far.
 
@@ -198,6 +204,10 @@ class OperatorScope:
     def keep_time(self, name: str, read: Callable[[], int]) -> int:
         """Keeps an operator's own stream time over restarts, and where the task moves."""
         return self.offsets.keep_time(name, read)
+
+    def keep_emitted(self, name: str, read: Callable[[], int]) -> int:
+        """Keeps how far an operator has sent on what it sends once, over restarts and moves."""
+        return self.offsets.keep_emitted(name, read)
 
     # -- what operators share ------------------------------------------------------------
 

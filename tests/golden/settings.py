@@ -63,6 +63,7 @@ _APPLICATION: Mapping[str, tuple[str, Any]] = {
         "outer_join_emit_interval_ms",
         int,
     ),
+    "__emit.interval.ms.kstreams.windowed.aggregation__": ("window_emit_interval_ms", int),
     "topology.optimization": ("topology_optimization", _same),
     "dsl.store.format": ("dsl_store_format", str.lower),
     "dsl.store.suppliers.class": ("default_dsl_store", _DSL_STORES.__getitem__),

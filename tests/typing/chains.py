@@ -35,6 +35,7 @@ from thalweg.streams.testing import TestInputTopic, TestOutputTopic, TopologyTes
 from thalweg.topology.dsl import (
     BufferConfig,
     CogroupedKStream,
+    EmitStrategy,
     GlobalKTable,
     JoinWindows,
     KGroupedStream,
@@ -42,6 +43,10 @@ from thalweg.topology.dsl import (
     KStream,
     KTable,
     Materialized,
+    SessionWindowedCogroupedKStream,
+    SessionWindowedKStream,
+    SessionWindows,
+    SlidingWindows,
     StreamJoined,
     StreamsBuilder,
     Suppressed,
@@ -419,3 +424,33 @@ assert_type(
     orders.left_join(names, lambda order, name: (order, name), grace=timedelta(seconds=1)),
     KStream[int, tuple[bytes, str | None]],
 )
+
+
+# Sessions and sliding windows.
+clicks = builder.stream("clicks", key_serde=serdes.string, value_serde=serdes.int64).group_by_key()
+nearby = clicks.windowed_by(SlidingWindows.of_time_difference(timedelta(minutes=1)))
+assert_type(nearby, TimeWindowedKStream[str, int])
+assert_type(nearby.emit_strategy(EmitStrategy.on_window_close()), TimeWindowedKStream[str, int])
+visits = clicks.windowed_by(SessionWindows.of_inactivity_gap(timedelta(minutes=30)))
+assert_type(visits, SessionWindowedKStream[str, int])
+finals = visits.emit_strategy(EmitStrategy.on_window_close())
+assert_type(finals, SessionWindowedKStream[str, int])
+assert_type(visits.count(), KTable[Windowed[str], int])
+assert_type(visits.reduce(lambda one, two: one + two), KTable[Windowed[str], int])
+
+
+def longer(_user: str, one: list[int], two: list[int]) -> list[int]:
+    """Brings two sessions together."""
+    return one + two
+
+
+def longest(_user: str, value: int, values: list[int]) -> list[int]:
+    """Adds to a session."""
+    return [*values, value]
+
+
+many = visits.aggregate(lambda: [0], longest, longer)
+assert_type(many, KTable[Windowed[str], list[int]])
+together = clicks.cogroup(longest).windowed_by(SessionWindows.of_inactivity_gap(10))
+assert_type(together, SessionWindowedCogroupedKStream[str, list[int]])
+assert_type(together.aggregate(lambda: [0], longer), KTable[Windowed[str], list[int]])

@@ -10,7 +10,7 @@ for the order in which numbers are used up.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.serde import Serde, SerdeHint, serdes
@@ -24,20 +24,29 @@ from thalweg.topology.dsl.options import (
     settle,
     with_name,
 )
+from thalweg.topology.dsl.session_windowed import MERGER
 from thalweg.topology.dsl.table import KTable
 from thalweg.topology.dsl.table_logic import TableLogic
-from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows
+from thalweg.topology.dsl.windows import (
+    SessionWindows,
+    SlidingWindows,
+    TimeWindows,
+    UnlimitedWindows,
+)
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.graph.facts import NotedFacts
 from thalweg.topology.graph.logical import Place, StepId
 from thalweg.topology.graph.steps import RepartitionStep, aggregating, always, processor_step
 from thalweg.topology.operators.aggregate import Aggregate
 from thalweg.topology.operators.operator import TableMaker
+from thalweg.topology.operators.session_aggregate import SessionAggregate
+from thalweg.topology.operators.sliding_aggregate import SlidingAggregate
 from thalweg.topology.operators.table import StoreView, TablePassThrough, TableView
 from thalweg.topology.operators.window_aggregate import WindowAggregate
 
 if TYPE_CHECKING:
-    from thalweg.topology.dsl.grouped import KGroupedStream, StreamGrouping
+    from thalweg.topology.dsl.grouped import KGroupedStream
+    from thalweg.topology.dsl.grouping import StreamGrouping
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -281,15 +290,23 @@ class CogroupedKStream(Generic[K, A]):
             lambda fn, _time_name: Aggregate(store.name, initializer, fn),
         )
 
+    @overload
     def windowed_by(
-        self, windows: TimeWindows | UnlimitedWindows
-    ) -> TimeWindowedCogroupedKStream[K, A]:
+        self, windows: TimeWindows | UnlimitedWindows | SlidingWindows
+    ) -> TimeWindowedCogroupedKStream[K, A]: ...
+    @overload
+    def windowed_by(self, windows: SessionWindows) -> SessionWindowedCogroupedKStream[K, A]: ...
+    def windowed_by(
+        self, windows: TimeWindows | UnlimitedWindows | SlidingWindows | SessionWindows
+    ) -> TimeWindowedCogroupedKStream[K, A] | SessionWindowedCogroupedKStream[K, A]:
         """Groups by windows of event time, too.
 
         Example:
             >>> per_hour = clicks.cogroup(add_click).windowed_by(TimeWindows.of_size(3_600_000))
         """
-        if not isinstance(windows, (TimeWindows, UnlimitedWindows)):
+        if isinstance(windows, SessionWindows):
+            return SessionWindowedCogroupedKStream(self._cogrouping, windows)
+        if not isinstance(windows, (TimeWindows, UnlimitedWindows, SlidingWindows)):
             raise TypeError(f"windowed_by() needs windows, got {windows!r}")
         return TimeWindowedCogroupedKStream(self._cogrouping, windows)
 
@@ -297,7 +314,9 @@ class CogroupedKStream(Generic[K, A]):
 class TimeWindowedCogroupedKStream(Generic[K, A]):
     """Grouped streams that are aggregated into one table, by windows of event time."""
 
-    def __init__(self, cogrouping: Cogrouping, windows: TimeWindows | UnlimitedWindows) -> None:
+    def __init__(
+        self, cogrouping: Cogrouping, windows: TimeWindows | UnlimitedWindows | SlidingWindows
+    ) -> None:
         self._cogrouping = cogrouping
         self._windows = windows
 
@@ -329,7 +348,52 @@ class TimeWindowedCogroupedKStream(Generic[K, A]):
             store.window(windows),
             named,
             None if key_serde is None else serdes.windowed(key_serde, windows.size_ms),
-            lambda fn, time_name: WindowAggregate(
-                store.name, windows, initializer, fn, time_name=time_name
+            lambda fn, time_name: (
+                SlidingAggregate(store.name, windows, initializer, fn, time_name=time_name)
+                if isinstance(windows, SlidingWindows)
+                else WindowAggregate(store.name, windows, initializer, fn, time_name=time_name)
+            ),
+        )
+
+
+class SessionWindowedCogroupedKStream(Generic[K, A]):
+    """Grouped streams that are aggregated into one table, by sessions."""
+
+    def __init__(self, cogrouping: Cogrouping, windows: SessionWindows) -> None:
+        self._cogrouping = cogrouping
+        self._windows = windows
+
+    def __repr__(self) -> str:
+        return f"<SessionWindowedCogroupedKStream of {self._cogrouping.shown}, {self._windows}>"
+
+    def aggregate(
+        self,
+        initializer: Callable[[], A],
+        merger: Callable[[K, A, A], A],
+        name: str | None = None,
+        *,
+        value_serde: Serde[A] | None = None,
+        materialized: Materialized[K, A] | None = None,
+        named: str | None = None,
+    ) -> KTable[Windowed[K], A]:
+        """Folds the values of each key and session; see `SessionWindowedKStream.aggregate`.
+
+        Each stream has its own stream time, by which its late records are told.
+
+        Example:
+            >>> table = visits.aggregate(Totals, lambda user, one, two: one + two, "totals")
+        """
+        arity(initializer, {0: ""}, "aggregate")
+        arity(merger, MERGER, "aggregate")
+        windows = self._windows
+        store = self._cogrouping.settled(name, value_serde, materialized)
+        key_serde = store.key_serde
+        return self._cogrouping.table(
+            store,
+            store.session(windows),
+            named,
+            None if key_serde is None else serdes.session_windowed(key_serde),
+            lambda fn, time_name: SessionAggregate(
+                store.name, windows, initializer, fn, merger, time_name=time_name
             ),
         )

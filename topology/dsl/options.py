@@ -20,17 +20,24 @@ from thalweg.stores import callables
 from thalweg.stores.backends import Backend, checked_backend
 from thalweg.stores.builders import StoreBuilder, StoreChoice, default_segment_interval_ms
 from thalweg.stores.kinds.key_value import KeyValueSpec
+from thalweg.stores.kinds.session import SessionSpec
 from thalweg.stores.kinds.typed import StoreSpec
 from thalweg.stores.kinds.versioned import VersionedSpec
 from thalweg.stores.kinds.window import WindowSpec
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
-from thalweg.topology.dsl.windows import TimeWindows, UnlimitedWindows, duration_ms
+from thalweg.topology.dsl.windows import (
+    SessionWindows,
+    SlidingWindows,
+    TimeWindows,
+    UnlimitedWindows,
+    duration_ms,
+)
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.graph.names import Names
 
 K = TypeVar("K")
 V = TypeVar("V")
-AnySpec = TypeVar("AnySpec", KeyValueSpec, WindowSpec)
+AnySpec = TypeVar("AnySpec", KeyValueSpec, WindowSpec, SessionSpec)
 
 _LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]+")
 _MAX_NAME_LENGTH = 249
@@ -111,30 +118,77 @@ class Store:
             return replace(self._build(self.given.store.spec), cached=False)
         return self._build(self._given_spec(KeyValueSpec(is_timestamped=True)))
 
-    def window(self, windows: TimeWindows | UnlimitedWindows) -> StoreBuilder:
+    def window(
+        self, windows: TimeWindows | UnlimitedWindows | SlidingWindows, *, on_close: bool = False
+    ) -> StoreBuilder:
         """Describes the timestamped window store for `windows`.
 
+        Args:
+            windows: the windows.
+            on_close: whether results are sent on when windows close.
+
         Raises:
-            TopologyError: the retention is shorter than a window and its grace, or the store
-                that was given is of another kind.
+            TopologyError: the retention is too short, or the store that was given is of another
+                kind.
         """
-        needed_ms = windows.size_ms + windows.grace_ms
-        spec = self._given_spec(WindowSpec(is_timestamped=True))
-        retention_ms = self.retention_ms(needed_ms, spec.retention_ms)
-        if retention_ms < needed_ms:
-            raise TopologyError(
-                f"store {self.name}: retention of {retention_ms} ms is shorter than a window of "
-                f"{windows.size_ms} ms with its grace of {windows.grace_ms} ms; "
-                f"retain at least {needed_ms} ms"
-            )
-        return self._build(
+        size_ms, grace_ms = windows.size_ms, windows.grace_ms
+        if isinstance(windows, SlidingWindows):
+            # A record looks back as far to find the windows that it changes.
+            needed_ms = 2 * size_ms + grace_ms
+            shorter = f"twice the time difference of {size_ms} ms with the grace of {grace_ms} ms"
+        else:
+            needed_ms = size_ms + grace_ms
+            shorter = f"a window of {size_ms} ms with its grace of {grace_ms} ms"
+        spec = self._given_spec(WindowSpec(is_timestamped=True, is_time_first=on_close))
+        retention_ms = self._enough_ms(needed_ms, spec.retention_ms, shorter)
+        builder = self._build(
             replace(
                 spec,
                 retention_ms=retention_ms,
-                window_size_ms=windows.size_ms,
+                window_size_ms=size_ms,
                 segment_interval_ms=default_segment_interval_ms(retention_ms),
             )
         )
+        # As in the JVM, where time windows have their cache nevertheless.
+        is_uncached = on_close and isinstance(windows, SlidingWindows)
+        return replace(builder, cached=False) if is_uncached else builder
+
+    def session(self, windows: SessionWindows, *, on_close: bool = False) -> StoreBuilder:
+        """Describes the session store for `windows`.
+
+        Args:
+            windows: the windows.
+            on_close: whether results are sent on when sessions close.
+
+        Raises:
+            TopologyError: the retention is too short, or the store that was given is of another
+                kind.
+        """
+        needed_ms = windows.gap_ms + windows.grace_ms
+        spec = self._given_spec(SessionSpec())
+        retention_ms = self._enough_ms(
+            needed_ms,
+            spec.retention_ms,
+            f"the gap of {windows.gap_ms} ms with the grace of {windows.grace_ms} ms",
+        )
+        builder = self._build(
+            replace(
+                spec,
+                retention_ms=retention_ms,
+                segment_interval_ms=default_segment_interval_ms(retention_ms),
+                is_time_first=on_close,
+            )
+        )
+        return replace(builder, cached=False) if on_close else builder
+
+    def _enough_ms(self, needed_ms: int, given_ms: int, shorter: str) -> int:
+        retention_ms = self.retention_ms(needed_ms, given_ms)
+        if retention_ms < needed_ms:
+            raise TopologyError(
+                f"store {self.name}: retention of {retention_ms} ms is shorter than {shorter}; "
+                f"retain at least {needed_ms} ms"
+            )
+        return retention_ms
 
     def retention_ms(self, needed_ms: int, given_ms: int) -> int:
         """Returns how long windows are kept: as told, as the given store does, or as needed."""

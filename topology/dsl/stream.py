@@ -15,7 +15,8 @@ from typing import Any, TextIO, TypeVar, overload
 from thalweg.stores.record import RecordContext
 from thalweg.stores.serde import Serde, SerdeHint, serde_of
 from thalweg.topology.dsl.branched import BranchedKStream
-from thalweg.topology.dsl.grouped import KGroupedStream, StreamGrouping
+from thalweg.topology.dsl.grouped import KGroupedStream
+from thalweg.topology.dsl.grouping import StreamGrouping
 from thalweg.topology.dsl.options import (
     Materialized,
     arity,

@@ -284,9 +284,10 @@ def grace_ms_above(graph: LogicalGraph, step: StepId) -> int:
 def _grace_ms_above(graph: LogicalGraph, step: StepId, way: str) -> int:
     found = graph.step(step)
     for added in found.adds:
-        grace_ms = added.make(Facts()).grace_ms if isinstance(added, AddProcessor) else None
-        if grace_ms is not None:
-            return grace_ms
+        if isinstance(added, AddProcessor):
+            grace_ms = added.make(Facts()).closes_after_ms
+            if grace_ms is not None:
+                return grace_ms
     way = f"{found.name} -> {way}" if way else found.name
     above = graph.above(step)
     if not above:

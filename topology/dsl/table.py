@@ -48,7 +48,7 @@ from thalweg.topology.operators.table_join import Kind
 from thalweg.topology.processor import StreamPartitioner
 
 if TYPE_CHECKING:
-    from thalweg.topology.dsl.grouped import KGroupedTable
+    from thalweg.topology.dsl.grouped_table import KGroupedTable
     from thalweg.topology.dsl.stream import KStream
 
 K = TypeVar("K")
@@ -299,7 +299,7 @@ class KTable(Generic[K, V]):
             key_serde: how groups are written to the repartition topic.
             value_serde: how values are written there.
         """
-        from thalweg.topology.dsl.grouped import KGroupedTable
+        from thalweg.topology.dsl.grouped_table import KGroupedTable
 
         arity(mapper, {2: "key, value"}, "group_by")
         key_serde = serde_of(key_serde, "key_serde of group_by()")

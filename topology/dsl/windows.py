@@ -1,16 +1,18 @@
 """Windows of event time, as the DSL names them.
 
-Owns how a timestamp falls into windows, the limits of their settings, and the partition of
-a windowed key (that of its inner key, so that all windows of a key meet in one partition).
+Owns how a timestamp falls into windows, the limits of their settings, when results are sent on,
+and the partition of a windowed key (that of its inner key, so that all windows of a key meet in one partition).
 It must not know aggregations or stores.
 
-Source: JVM `TimeWindows`, `UnlimitedWindows`, `WindowedStreamPartitioner`.
+Source: JVM `TimeWindows`, `UnlimitedWindows`, `SlidingWindows`, `SessionWindows`, `EmitStrategy`,
+`WindowedStreamPartitioner`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 from thalweg.stores.durations import Duration, to_ms
@@ -118,6 +120,111 @@ class UnlimitedWindows:
     def windows_for(self, timestamp: int) -> Sequence[tuple[int, int]]:
         """Returns (start, end) of the window if it contains `timestamp`."""
         return ((self.start_ms, FOREVER_MS),) if timestamp >= self.start_ms else ()
+
+
+@dataclass(frozen=True, slots=True)
+class SlidingWindows:
+    """Windows of one size that records themselves make: each ends at one or begins behind one.
+
+    Two records of a key are in one window if their times differ by no more than the difference;
+    both ends of a window are included. So there is a window for each set of records that are so
+    close together.
+
+    Attributes:
+        difference_ms: how far apart the first and the last record of a window may be.
+        grace_ms: how long after its end a window still takes late records.
+    """
+
+    difference_ms: int
+    grace_ms: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        if self.difference_ms <= 0:
+            raise ValueError(f"time difference must be at least 1 ms, got {self.difference_ms}")
+
+    @classmethod
+    def of_time_difference(
+        cls, difference: Duration, grace: Duration | None = None
+    ) -> SlidingWindows:
+        """Makes sliding windows; without `grace`, late records are left out at once.
+
+        Example:
+            >>> SlidingWindows.of_time_difference(timedelta(minutes=5), grace=timedelta(minutes=1))
+        """
+        grace_ms = 0 if grace is None else duration_ms(grace, "grace")
+        return cls(duration_ms(difference, "time difference"), grace_ms)
+
+    @property
+    def size_ms(self) -> int:
+        """Length of a window: its end less its start."""
+        return self.difference_ms
+
+
+@dataclass(frozen=True, slots=True)
+class SessionWindows:
+    """Sessions: windows that last as long as there is no gap between the records of a key.
+
+    A record belongs to a session if it is no further from one of its records than the gap. A
+    record between two sessions can make one of them. A session begins and ends with a record, and
+    both ends are included.
+
+    Attributes:
+        gap_ms: the longest time without a record within a session.
+        grace_ms: how long after its end and the gap a session still takes late records.
+    """
+
+    gap_ms: int
+    grace_ms: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        if self.gap_ms <= 0:
+            raise ValueError(f"inactivity gap must be at least 1 ms, got {self.gap_ms}")
+
+    @classmethod
+    def of_inactivity_gap(cls, gap: Duration, grace: Duration | None = None) -> SessionWindows:
+        """Makes sessions; without `grace`, late records are left out at once.
+
+        Example:
+            >>> SessionWindows.of_inactivity_gap(timedelta(minutes=30), grace=timedelta(minutes=5))
+        """
+        grace_ms = 0 if grace is None else duration_ms(grace, "grace")
+        return cls(duration_ms(gap, "inactivity gap"), grace_ms)
+
+
+class EmitStrategy(Enum):
+    """When the results of windows are sent on."""
+
+    ON_WINDOW_UPDATE = "on_window_update"
+    ON_WINDOW_CLOSE = "on_window_close"
+
+    @staticmethod
+    def on_window_update() -> EmitStrategy:
+        """Sends a result on whenever it changes, or with the next commit; the default."""
+        return EmitStrategy.ON_WINDOW_UPDATE
+
+    @staticmethod
+    def on_window_close() -> EmitStrategy:
+        """Sends the result of a window on once, when stream time has passed its end and grace.
+
+        A window is closed by records only, also by those of other keys: where no more come, its
+        result is not sent on.
+        """
+        return EmitStrategy.ON_WINDOW_CLOSE
+
+
+def check_emit_strategy(strategy: object) -> None:
+    """Refuses what is no emit strategy.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(strategy, EmitStrategy):
+        raise TypeError(
+            f"emit_strategy() takes EmitStrategy.on_window_close() or "
+            f"EmitStrategy.on_window_update(), got {strategy!r}"
+        )
 
 
 class WindowedStreamPartitioner:

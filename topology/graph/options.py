@@ -11,12 +11,11 @@ Source: JVM `StreamsConfig.TOPOLOGY_OPTIMIZATION_CONFIG`, `UPGRADE_FROM_CONFIG`,
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from thalweg.stores.backends import Backend, ByteStoreSupplier, checked_backend
 from thalweg.stores.builders import StoreBuilder, StoreChoice
-from thalweg.stores.kinds.window import WindowSpec
 from thalweg.topology.errors import TopologyError
 from thalweg.topology.processor import ProcessorWrapper
 
@@ -93,10 +92,7 @@ class BuildOptions:
         if store.backend is None:
             chosen = self.dsl_store
             store = store.with_backend(chosen(store) if callable(chosen) else chosen)
-            spec, in_memory = store.spec, store.backend == "memory"
-            if isinstance(spec, WindowSpec) and spec.keeps_records:
-                store = replace(store, spec=spec.of_records(in_memory=in_memory))
-            if in_memory:
+            if not store.persistent:
                 return store  # as in the JVM, stores in memory do not ask the setting
         return store.in_dsl_format(with_headers=self.stores_headers)
 

@@ -181,6 +181,23 @@ class TaskScope(Protocol):
         """
         ...
 
+    def keep_emitted(self, name: str, read: Callable[[], int]) -> int:
+        """Keeps how far an operator has sent on what it sends once, as `keep_time`.
+
+        Args:
+            name: the operator's store, as JVM members know it.
+            read: returns the progress, -1 before any; called at each commit.
+
+        Returns:
+            The progress as of the last commit, -1 if there is none.
+        """
+        ...
+
+    @property
+    def window_emit_interval_ms(self) -> int:
+        """How long of the wall clock lies between two looks for windows that have closed."""
+        ...
+
     def on_start(self, node: str, action: Callable[[], None]) -> None:
         """Runs `action` of `node` once all nodes of the task are compiled and its stores restored."""
         ...
@@ -239,8 +256,8 @@ class Operator(ABC):
     """What it calls its children with."""
 
     @property
-    def grace_ms(self) -> int | None:
-        """How long after its end a window takes records, None where there are no windows."""
+    def closes_after_ms(self) -> int | None:
+        """How long after its end a window closes, None where there are no windows."""
         return None
 
     @abstractmethod

@@ -16,9 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from thalweg.stores.updates import Step, add_one, raise_error, read_and_write
+from thalweg.stores.window_updates import KeepsWindows
 from thalweg.stores.windowed import (
     TimeWindow,
     UnlimitedWindow,
@@ -31,6 +32,7 @@ from thalweg.topology.operators.aggregate import (
     reduce_step,
 )
 from thalweg.topology.operators.operator import NodeScope, Process, TableMaker
+from thalweg.topology.operators.window_close import on_close
 
 _RECENT_WINDOWS: Final = 64
 """How many windows are kept to be the keys of many rows."""
@@ -53,6 +55,11 @@ class Windows(Protocol):
         """Whether the windows have no end."""
         ...
 
+    @property
+    def size_ms(self) -> int:
+        """Length of a window."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class WindowedAggregate(TableMaker):
@@ -62,16 +69,18 @@ class WindowedAggregate(TableMaker):
         windows: how a timestamp falls into windows.
         time_name: names its stream time where several operators fill one store; the store does
             if not given.
+        emits_on_close: whether a result is sent on once, when its window closes.
     """
 
     store_name: str
     windows: Windows
     time_name: str | None = field(default=None, kw_only=True)
+    emits_on_close: bool = field(default=False, kw_only=True)
     missing_result: MissingResult = field(default_factory=MissingResult, init=False)
 
     @property
-    def grace_ms(self) -> int:
-        """How long after its end a window takes records."""
+    def closes_after_ms(self) -> int:
+        """How long after its end a window closes."""
         return self.windows.grace_ms
 
     def step(self, warn: Warn) -> Step:
@@ -98,10 +107,17 @@ class WindowedAggregate(TableMaker):
         def forward_change(row: tuple[Any, int], new: Any, old: Any, timestamp: int) -> None:
             forward(Windowed(row[0], ends(row[1])), new, old, timestamp)
 
-        updates = store.updates(forward_change, send_old=self.tells_old_values)
+        updates = store.updates(
+            None if self.emits_on_close else forward_change, send_old=self.tells_old_values
+        )
         # A value of None is folded as any other. An error ends the record, whatever windows
         # are left, so it is dealt with below.
         fold = updates.fold(step, read_and_write(updates, step), raise_error)
+
+        close = None
+        if self.emits_on_close:
+            fetch_all = cast("KeepsWindows", store).fetch_all
+            close = on_close(scope, self.store_name, self._closed, fetch_all, stored_result)
 
         def observed() -> int:
             return stream_time
@@ -122,10 +138,30 @@ class WindowedAggregate(TableMaker):
                         late(key, timestamp, end, stream_time)
                     else:
                         fold((key, start), value, timestamp)
+                if close is not None:
+                    close(close_time)
             except Exception as error:
                 failed(error, key, value, timestamp)
 
         return aggregate
+
+    def _closed(self, emitted: int, close_time: int) -> tuple[int, int] | None:
+        """Returns between which starts windows have closed since the last look."""
+        windows_for, size_ms = self.windows.windows_for, self.windows.size_ms
+        upper = close_time - size_ms
+        if upper < 0:
+            return None
+        if emitted == -1:
+            return 0, upper
+        lower = max(0, emitted - size_ms) + 1
+        if windows_for(upper) == windows_for(lower - 1):
+            return None
+        return lower, upper
+
+
+def stored_result(_window: Windowed[Any], stored: Any) -> tuple[Any, int]:
+    """Returns value and timestamp of a stored result."""
+    return stored.value, stored.timestamp
 
 
 def _sized(windows: Any) -> Callable[[int], Window]:

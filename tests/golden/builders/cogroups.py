@@ -1,4 +1,4 @@
-"""Golden cases `cogroup_*` and others with a co-grouping: key-value and by time windows."""
+"""Golden cases `cogroup_*` and others with a co-grouping."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from thalweg.topology.dsl import (
     CogroupedKStream,
     KGroupedStream,
     Materialized,
+    SessionWindows,
+    SlidingWindows,
     StreamsBuilder,
     Suppressed,
     TimeWindows,
@@ -74,3 +76,49 @@ def naming_nested(b: StreamsBuilder) -> None:
     joined = closed.map_values(lambda n: plus("", n)).left_join(table, cat)
     last = joined.repartition("rep").group_by_key().cogroup(lambda k, v, a: a)
     last.aggregate(lambda: "").to_stream().to("out")
+
+
+@dsl_case
+def cogroup_sliding(b: StreamsBuilder) -> None:
+    windowed = _appended(b).windowed_by(SlidingWindows.of_time_difference(6, 4))
+    windowed.aggregate(lambda: "", materialized=TEXTS).to_stream().to("out")
+
+
+@dsl_case
+def cogroup_session(b: StreamsBuilder) -> None:
+    sessions = _appended(b).windowed_by(SessionWindows.of_inactivity_gap(5, 5))
+    table = sessions.aggregate(
+        lambda: "",
+        lambda k, p, q: plus(p, "/", q),
+        materialized=Materialized("cg", key_serde=S, value_serde=S),
+        named="cgs",
+    )
+    table.to_stream().to("out")
+
+
+@dsl_case
+def nulls_cogroup(b: StreamsBuilder) -> None:
+    grouped = b.stream("in", key_serde=S, value_serde=S).group_by_key()
+    both: CogroupedKStream[str, str] = grouped.cogroup(lambda k, v, a: plus(a, v))
+    both.aggregate(lambda: "").to_stream().to("kv")
+    windowed = both.windowed_by(TimeWindows.of_size(10))
+    windowed.aggregate(lambda: "", materialized=TEXTS).to_stream().to("window")
+    sliding = both.windowed_by(SlidingWindows.of_time_difference(10))
+    sliding.aggregate(lambda: "", materialized=TEXTS).to_stream().to("sliding")
+
+
+@dsl_case
+def naming_cogroup(b: StreamsBuilder) -> None:
+    x, y = b.stream("a"), b.stream("b")
+
+    def same(_key: str, _value: str, total: str) -> str:
+        return total
+
+    x.group_by_key().cogroup(same).cogroup(y.group_by_key(), same).aggregate(lambda: "")
+    both = x.group_by_key().cogroup(same).cogroup(y.group_by_key(), same)
+    both.aggregate(lambda: "", "cs", named="cg")
+    by = x.group_by(lambda k, v: v).cogroup(same)
+    by = by.cogroup(y.group_by(lambda k, v: v, name="yg"), same)
+    by.windowed_by(TimeWindows.of_size(10)).aggregate(lambda: "")
+    one = x.group_by_key().cogroup(same).windowed_by(SessionWindows.of_inactivity_gap(10))
+    one.aggregate(lambda: "", lambda k, p, q: p, materialized=TEXTS)

@@ -7,15 +7,24 @@ from collections.abc import Collection
 from tests.golden.builders.registry import L, S, dsl_case
 from tests.golden.java import cat, first, fk, length, plus
 from thalweg import (
+    AggregationWithHeaders,
     Headers,
     Processor,
     Record,
+    SessionWindow,
     ValueTimestampHeaders,
+    Windowed,
+    session_store_with_headers,
     timestamped_key_value_store_with_headers,
+    timestamped_window_store_with_headers,
 )
 from thalweg.topology.dsl import (
+    EmitStrategy,
     JoinWindows,
     KGroupedStream,
+    Materialized,
+    SessionWindows,
+    SlidingWindows,
     StreamsBuilder,
     Suppressed,
     TimeWindows,
@@ -138,3 +147,76 @@ def headers_joinfk(b: StreamsBuilder) -> None:
 def headers_joinss_left(b: StreamsBuilder) -> None:
     windows = JoinWindows.of_time_difference(10, 5)
     b.stream("l").left_join(b.stream("r"), cat, windows).to("out")
+
+
+@dsl_case
+def headers_window(b: StreamsBuilder) -> None:
+    grouped = b.stream("in").group_by_key()
+    tumbling = grouped.windowed_by(TimeWindows.of_size(10, 5)).count("tumbling")
+    tumbling.to_stream(lambda w, _n: w.key).to("t-out", key_serde=S, value_serde=L)
+    hopping = grouped.windowed_by(TimeWindows.of_size(20, 5).advance_by(10))
+    reduced = hopping.reduce(lambda x, y: plus(x, y), "hopping")
+    reduced.to_stream(lambda w, _v: w.key).to("h-out")
+    sliding = grouped.windowed_by(SlidingWindows.of_time_difference(8, 5)).count("sliding")
+    sliding.to_stream(lambda w, _n: w.key).to("s-out", key_serde=S, value_serde=L)
+
+
+@dsl_case
+def headers_session(b: StreamsBuilder) -> None:
+    sessions = b.stream("in").group_by_key().windowed_by(SessionWindows.of_inactivity_gap(6, 5))
+    sessions.aggregate(
+        lambda: "", lambda _k, v, a: plus(a, v), lambda _k, x, y: plus(x, y), "s"
+    ).to_stream(lambda w, _v: w.key).to("out")
+
+
+@dsl_case
+def headers_emitfinal(b: StreamsBuilder) -> None:
+    grouped, on_close = b.stream("in").group_by_key(), EmitStrategy.on_window_close()
+    for windowed, name in (
+        (grouped.windowed_by(TimeWindows.of_size(10, 5)), "t"),
+        (grouped.windowed_by(SlidingWindows.of_time_difference(8, 5)), "sl"),
+        (grouped.windowed_by(SessionWindows.of_inactivity_gap(6, 5)), "se"),
+    ):
+        counts = windowed.emit_strategy(on_close).count(name)
+        counts.to_stream(lambda w, _n: w.key).to(f"{name}-out", key_serde=S, value_serde=L)
+
+
+@dsl_case
+def headers_inmemory(b: StreamsBuilder) -> None:
+    grouped = b.stream("in").group_by_key()
+    counts = grouped.count(materialized=Materialized("n", store="memory"))
+    counts.to_stream().to("counts", key_serde=S, value_serde=L)
+    windows = grouped.windowed_by(TimeWindows.of_size(10, 5))
+    counted = windows.count(materialized=Materialized("w", store="memory"))
+    counted.to_stream(lambda w, _n: w.key).to("windows", key_serde=S, value_serde=L)
+    sessions = grouped.windowed_by(SessionWindows.of_inactivity_gap(6, 5))
+    counted = sessions.count(materialized=Materialized("s", store="memory"))
+    counted.to_stream(lambda w, _n: w.key).to("sessions", key_serde=S, value_serde=L)
+
+
+@dsl_case
+def papi_header_stores(b: StreamsBuilder) -> None:
+    class Keep(Processor[str, str, str, str]):
+        def process(self, record: Record[str, str]) -> None:
+            get = self.context.get_state_store
+            kv, win, ses = get("kv"), get("win"), get("ses")
+            key, value, time = record.key, record.value, record.timestamp
+            session = Windowed(key, SessionWindow(time // 50 * 50, time // 50 * 50 + 49))
+            self.context.forward(record.with_value(_row(kv.get(key))))
+            if value is None:
+                kv.delete(key)
+                ses.remove(session)
+                return
+            kv.put(key, ValueTimestampHeaders(value, time + 1, record.headers))
+            by = Headers([("by", b"\x01")])
+            kv.put_if_absent("first", ValueTimestampHeaders(value, time, by))
+            row = ValueTimestampHeaders(value, time, record.headers)
+            win.put(key, row, time // 10 * 10)
+            ses.put(session, AggregationWithHeaders(value, record.headers))
+
+    b.add_state_store(timestamped_key_value_store_with_headers("kv", S, S))
+    b.add_state_store(
+        timestamped_window_store_with_headers("win", S, S, retention_ms=1000, window_size_ms=10)
+    )
+    b.add_state_store(session_store_with_headers("ses", S, S, retention_ms=1000))
+    b.stream("in").process(Keep, "kv", "win", "ses").to("out")

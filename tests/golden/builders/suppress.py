@@ -7,6 +7,8 @@ from tests.golden.java import cat, first
 from thalweg.topology.dsl import (
     BufferConfig,
     KGroupedStream,
+    SessionWindows,
+    SlidingWindows,
     StreamsBuilder,
     Suppressed,
     TimeWindows,
@@ -66,6 +68,18 @@ def suppress_tumbling_sample(b: StreamsBuilder) -> None:
 def suppress_tumbling(b: StreamsBuilder) -> None:
     counts = _grouped(b).windowed_by(TimeWindows.of_size(20, 5)).count("cnt")
     counts.suppress(Suppressed.until_window_closes(name="final")).to_stream().to("out")
+
+
+@dsl_case
+def suppress_session(b: StreamsBuilder) -> None:
+    counts = _grouped(b).windowed_by(SessionWindows.of_inactivity_gap(8, 4)).count()
+    counts.suppress(Suppressed.until_window_closes()).to_stream().to("out")
+
+
+@dsl_case
+def suppress_sliding(b: StreamsBuilder) -> None:
+    counts = _grouped(b).windowed_by(SlidingWindows.of_time_difference(10, 5)).count()
+    counts.suppress(Suppressed.until_window_closes()).to_stream().to("out")
 
 
 @dsl_case

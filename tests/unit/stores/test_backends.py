@@ -14,7 +14,7 @@ from thalweg.stores.backends import (
     is_persistent,
     open_backend,
 )
-from thalweg.stores.builders import key_value_store
+from thalweg.stores.builders import key_value_store, lru_store
 from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.bytes.files import FilesByteStore
 from thalweg.stores.bytes.memory import MemoryByteStore
@@ -82,4 +82,6 @@ def test_what_is_no_backend_is_refused() -> None:
         key_value_store("st").with_backend(wrong)
     with pytest.raises(TypeError, match=r"\(name, directory\)"):
         ByteStoreSupplier(lambda: MemoryByteStore("st"))  # type: ignore[arg-type, misc]
+    with pytest.raises(ValueError, match="lru_store 'st' keeps its rows in memory"):
+        lru_store("st", 2).with_backend("sqlite")
     assert get_args(BackendName) == BACKENDS

@@ -15,6 +15,8 @@ from tests.unit.streams.tasks.steps import Steps
 from thalweg import (
     BufferConfig,
     Materialized,
+    SessionWindows,
+    SlidingWindows,
     StreamsBuilder,
     StreamsError,
     Suppressed,
@@ -252,6 +254,23 @@ def test_grace_is_found_through_other_operators() -> None:
 
     operator: Any = builder.build().nodes["final"].operator  # type: ignore[union-attr]
     assert operator.wait_ms == 7
+
+
+@pytest.mark.parametrize(
+    ("windows", "wait_ms"),
+    [
+        (SessionWindows.of_inactivity_gap(8, 4), 12),
+        (SlidingWindows.of_time_difference(10, 5), 5),
+        (TimeWindows.of_size(10, 7).advance_by(5), 7),
+    ],
+)
+def test_every_window_says_when_it_closes(windows: Any, wait_ms: int) -> None:
+    builder = StreamsBuilder()
+    counts = builder.stream("in").group_by_key().windowed_by(windows).count()
+    counts.suppress(Suppressed.until_window_closes(name="final"))
+
+    operator: Any = builder.build().nodes["final"].operator  # type: ignore[union-attr]
+    assert operator.wait_ms == wait_ms
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,10 @@ from tests.unit.streams.running import SOON, Log, string
 from tests.unit.streams.tasks.steps import Steps
 from thalweg import (
     App,
+    EmitStrategy,
     FixedKeyProcessor,
     FixedKeyRecord,
+    Materialized,
     PunctuationType,
     StreamsBuilder,
     TimeWindows,
@@ -266,3 +268,26 @@ def test_a_window_stays_closed_over_a_restart_on_the_log_of_a_directory(tmp_path
                 if m.name == "dropped-records-total"
             }
             assert counted["late"] == sum(counted.values()) == dropped_records
+
+
+def test_results_sent_on_at_a_close_are_not_sent_again(tmp_path: Path) -> None:
+    def build(builder: StreamsBuilder) -> None:
+        grouped = builder.stream("in").group_by_key().windowed_by(TEN)
+        finals = grouped.emit_strategy(EmitStrategy.on_window_close()).count(
+            materialized=Materialized("w", retention=1_000)
+        )
+        finals.to_stream(lambda key, _count: str(key.window.start_ms)).to("out")
+
+    log = Log()
+    log.send("in", ("k", "x"), ("k", "x"), timestamps=(1, 15))
+    for home, more in (("one", 16), ("one", 25), ("two", 26), ("two", 31)):
+        with stepped(build, log, tmp_path / home, window_emit_interval_ms=0) as steps:
+            steps.process()
+            steps.close()
+        log.send("in", ("k", "x"), timestamps=[more])
+    with stepped(build, log, tmp_path / "two", window_emit_interval_ms=0) as steps:
+        steps.process()
+        steps.close()
+    assert [seen[0] for seen in log.read("out", int.from_bytes)] == ["0", "10", "20"]
+    # As a JVM member would find it, under the store's own name.
+    assert kept(log)["w"] == 31

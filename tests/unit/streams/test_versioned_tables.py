@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.unit.streams.running import Log, idle
 from thalweg import (
     KTable,
     Materialized,
@@ -305,3 +308,34 @@ def test_segments_are_those_of_the_jvm() -> None:
         history: versioned_store("v", history).spec.segment_interval_ms  # type: ignore[attr-defined]
         for history in intervals
     } == intervals
+
+
+# -- over restarts -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["reopened", "restored"])
+@pytest.mark.parametrize("backend", ["rocks", "memory", "sqlite"])
+def test_an_application_finds_its_history_again(
+    backend: Any, is_lost: bool, tmp_path: Path
+) -> None:
+    def topology() -> StreamsBuilder:
+        builder = StreamsBuilder()
+        store = versioned_store("rows", 100).with_backend(backend)
+        table = builder.table("t", materialized=Materialized(store=store))
+        builder.stream("s").left_join(table, lambda one, two: f"{one}{two}").to("out")
+        return builder
+
+    log = Log()
+    log.create("t")
+    log.create("s")
+    log.send("t", ("k", "a"), ("k", "c"), ("k", "b"), timestamps=[10, 50, 30])
+    with log.app(topology(), tmp_path) as app:
+        idle(app)
+    if is_lost:
+        shutil.rmtree(tmp_path)
+    log.send("s", ("k", "0"), ("k", "1"), ("k", "2"), timestamps=[20, 40, 60])
+    with log.app(topology(), tmp_path) as app:
+        idle(app)
+
+    assert [seen.value for seen in log.read("out")] == ["0a", "1b", "2c"]
+    assert [seen.timestamp for seen in log.read("app-rows-changelog")] == [10, 50, 30]

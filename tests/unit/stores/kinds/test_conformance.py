@@ -10,6 +10,7 @@ from thalweg.stores.builders import (
     StoreBuilder,
     key_value_store,
     list_store,
+    session_store,
     versioned_store,
     window_store,
 )
@@ -17,6 +18,7 @@ from thalweg.stores.serde import Serde, serdes
 from thalweg.stores.testing.host import RecordingHost
 from thalweg.stores.testing.key_value import KeyValueStoreSuite
 from thalweg.stores.testing.lists import ListStoreSuite
+from thalweg.stores.testing.session import SessionStoreSuite
 from thalweg.stores.testing.versioned import HISTORY_MS, VersionedStoreSuite
 from thalweg.stores.testing.versioned import SEGMENT_INTERVAL_MS as VERSIONS_INTERVAL_MS
 from thalweg.stores.testing.window import (
@@ -95,6 +97,7 @@ def suite_of(base: Any, builder: StoreBuilder, name: str) -> Any:
 
     class Suite(base):
         timestamped = builder.is_timestamped
+        is_time_first = getattr(builder.spec, "is_time_first", False)
         logged = builder.logged
         cache_bytes = SMALL_CACHE_BYTES if builder.cached else None
         examples = 50 if builder.backend == "memory" else 10
@@ -121,11 +124,27 @@ VERSIONED = versioned_store(
     "st", HISTORY_MS, serdes.string, serdes.int64, segment_interval=VERSIONS_INTERVAL_MS
 )
 
+SESSION = session_store("st", serdes.string, serdes.int64, retention_ms=RETENTION_MS)
+SESSION = replace(SESSION, spec=replace(SESSION.spec, segment_interval_ms=SEGMENT_INTERVAL_MS))
+
+
+def time_first(plain: StoreBuilder) -> StoreBuilder:
+    spec: Any = plain.spec
+    return replace(plain, spec=replace(spec, is_time_first=True))
+
+
 for stack in stacks():
     for suite, plain, ending in (
         (KeyValueStoreSuite, KEY_VALUE, "KeyValue"),
         (WindowStoreSuite, WINDOW, "Window"),
+        (WindowStoreSuite, time_first(WINDOW), "TimeFirstWindow"),
+        (SessionStoreSuite, SESSION, "Session"),
+        (SessionStoreSuite, time_first(SESSION), "TimeFirstSession"),
     ):
+        if stack.in_memory and ending.startswith("TimeFirst"):
+            continue
+        if stack.is_timestamped and stack.in_memory and ending == "Session":
+            continue
         name = f"{stack.test_name}{ending}"
         globals()[name] = suite_of(suite, stack.describe(plain), name)
     if not stack.is_timestamped:  # lists have neither a cache nor timestamps

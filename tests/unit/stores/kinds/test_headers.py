@@ -10,9 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg import Headers, ValueAndTimestamp, ValueTimestampHeaders
+from thalweg import (
+    AggregationWithHeaders,
+    Headers,
+    SessionWindow,
+    ValueAndTimestamp,
+    ValueTimestampHeaders,
+    Windowed,
+)
 from thalweg.stores.builders import (
     StoreBuilder,
+    session_store_with_headers,
     timestamped_key_value_store_with_headers,
     timestamped_window_store_with_headers,
 )
@@ -252,3 +260,38 @@ def test_without_a_value_a_row_is_deleted(tmp_path: Path) -> None:
     opened.put("a", ValueTimestampHeaders(None, 5))
 
     assert opened.get("a") is None
+
+
+# -- sessions --------------------------------------------------------------------------------
+
+
+def session(key: str, start_ms: int = 0, end_ms: int = 9) -> Windowed[str]:
+    return Windowed(key, SessionWindow(start_ms, end_ms))
+
+
+@pytest.mark.parametrize("cache_bytes", [None, 1_000_000], ids=["bare", "cached"])
+def test_sessions_keep_headers(tmp_path: Path, cache_bytes: int | None) -> None:
+    builder = session_store_with_headers("st", S, N, retention_ms=100, in_memory=True)
+    host = RecordingHost(tmp_path, cache_bytes)
+    store: Any = builder.with_caching().build(host)
+    host.set_record(5, headers=DELETING)
+    store.put(session("a"), AggregationWithHeaders(1, Headers(ONE)))
+    store.put(session("b"), AggregationWithHeaders(2, Headers()))
+
+    for _ in ("cached", "stored"):
+        assert store.fetch_session("a", 0, 9) == AggregationWithHeaders(1, Headers(ONE))
+        with store.all() as rows:
+            assert [found.headers.raw() for _, found in rows] == [ONE, []]
+        store.flush()
+    assert [one.headers for one in host.changes] == [ONE, None]
+    assert [one.timestamp for one in host.changes] == [5, 5]
+    restored: Any = builder.build(RecordingHost(tmp_path / "restored"))
+    restored.restore(host.restore_records())
+    assert restored.dump() == store.dump()
+    assert store.dump()[0] == "session-headers"
+
+    store.remove(session("a"))
+    store.flush()
+    assert (host.changes[-1].value, host.changes[-1].headers) == (None, DELETING)
+    with pytest.raises(TypeError, match="AggregationWithHeaders"):
+        store.put(session("a"), 5)
