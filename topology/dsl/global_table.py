@@ -77,9 +77,9 @@ def read_global_table(
     settled = settle(graph.names, materialized, topic + "-", hint=hint)
     if settled.is_versioned:
         raise TopologyError(
-            f"the global table of topic {topic!r} cannot be kept in the versioned store "
-            f"'{settled.name}'; give it one of timestamped_key_value_store(...), or read the topic "
-            "as a table",
+            f"the global table of topic {topic!r} cannot be versioned, but is given the versioned "
+            f"store '{settled.name}'; give it one of timestamped_key_value_store(...), or read the "
+            "topic as a table",
             node=name,
         )
     settled = settled.with_serdes(

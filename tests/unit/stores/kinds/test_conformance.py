@@ -145,6 +145,8 @@ for stack in stacks():
             continue
         if stack.is_timestamped and stack.in_memory and ending == "Session":
             continue
+        if stack.has_headers and "Session" in ending:
+            continue  # its values are of another form; see test_headers
         name = f"{stack.test_name}{ending}"
         globals()[name] = suite_of(suite, stack.describe(plain), name)
     if not stack.is_timestamped:  # lists have neither a cache nor timestamps
