@@ -42,7 +42,7 @@ def main() -> int:
     refused = 0
     with Oracle() as oracle:
         for seed in range(asked.first, asked.last + 1):
-            plan = plan_of(seed, OPERATIONS)
+            plan: Plan = plan_of(seed, OPERATIONS)
             theirs = oracle.run(plan)
             refused += "build_error" in theirs
             found = difference(theirs, ours(plan))

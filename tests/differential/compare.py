@@ -12,7 +12,13 @@ from typing import Any
 
 from tests.differential.plan import PlanBuilder
 from tests.golden.settings import streams_config, topology_settings
-from thalweg import StreamsBuilder, ValueAndTimestamp, VersionedKeyValueStore, Windowed
+from thalweg import (
+    ReadOnlySessionStore,
+    StreamsBuilder,
+    ValueAndTimestamp,
+    VersionedKeyValueStore,
+    Windowed,
+)
 from thalweg.stores.errors import StreamsError
 from thalweg.streams.testing import ProducedRecord, TopologyTestDriver
 from thalweg.topology.errors import TopologyError
@@ -64,7 +70,12 @@ KEYS = ("k0", "k1", "k2", "ka", "kb", "kc")
 
 def _rows_of(driver: TopologyTestDriver, name: str) -> list[list[Any]]:
     """Returns what is in a store as a user reads it, in its order."""
-    store: Any = driver.get_state_store(name)
+    store: Any = driver.get_all_state_stores().get(name)
+    if store is None:
+        return []
+    if isinstance(store, ReadOnlySessionStore):
+        rows = [row for key in KEYS for row in store.fetch(key)]
+        return [[*_shown_key(key), *_shown_value(value)] for key, value in rows]
     if isinstance(store, VersionedKeyValueStore):
         records = [(key, store.get(key)) for key in KEYS]
         return [[key, str(row.value), row.timestamp] for key, row in records if row is not None]

@@ -22,6 +22,12 @@ STREAM, TABLE, WINDOWED, GLOBAL, VERSIONED = "stream", "table", "windowed", "glo
 HEEDS_READERS: Final = frozenset({"table_lookup"})
 """Operations whose tables forward a deletion that the JVM forgets, where somebody has read the row
 between two flushes (docs/differences.md)."""
+FULL_CACHE_BYTES: Final = 10_485_760
+FILLS_CACHE_OTHERWISE: Final = frozenset({"session", "sliding", "emit"})
+"""Windows that are found without a scan of the cache, which in the JVM counts as a use of every row
+it passes, and those whose index the JVM caches too: a full cache gives way in another order
+(docs/differences.md)."""
+
 UNCACHED, UNCACHED_WINDOWED = "uncached", "uncached windows"
 """Tables of aggregates without a cache: their first old value is the initial one in the JVM, which
 nobody has heard of, and None here (docs/differences.md). So nothing is put below that looks."""
@@ -43,6 +49,7 @@ class Grammar:
 
     def __init__(self, random: Random, operations: frozenset[str], *, is_cached: bool) -> None:
         self._is_cached = is_cached
+        self.emits_on_close = False
         self._random = random
         self._operations = operations
         self.nodes: list[dict[str, Any]] = []
@@ -204,6 +211,7 @@ class Grammar:
         kinds = [k for k in ("time", "session", "sliding") if k in self._operations]
         windows = self._windows(random.choice(kinds))
         emit = "close" if "emit" in self._operations and random.random() < 0.3 else None
+        self.emits_on_close = self.emits_on_close or emit is not None
         kind = random.choice(("count", "reduce", "aggregate"))
         store = self._store()
         is_whole = kind == "reduce" or windows["kind"] == "session"
@@ -357,13 +365,15 @@ def plan_of(seed: int, operations: frozenset[str] | None = None) -> dict[str, An
         operations: the operations that may be used; all that `plan.MAKERS` has if not given.
     """
     random = Random(seed)
-    cache_bytes = random.choice((0, 300, 1000, 10_485_760))
+    cache_bytes = random.choice((0, 300, 1000, FULL_CACHE_BYTES))
     commit = random.choice(("every-record", "manual"))
     usable = OPERATIONS if operations is None else operations
     if cache_bytes:
         usable -= HEEDS_BOTH_SIDES
         if commit == "manual":
             usable -= HEEDS_READERS
+        if cache_bytes < FULL_CACHE_BYTES:
+            usable -= FILLS_CACHE_OTHERWISE
     grammar = Grammar(random, usable, is_cached=cache_bytes > 0)
     grammar.fill(random.randint(1, 6))
     topics = [n["topic"] for n in grammar.nodes if n["op"] in ("stream", "table", "global_table")]
@@ -376,12 +386,19 @@ def plan_of(seed: int, operations: frozenset[str] | None = None) -> dict[str, An
         "commit": commit,
         "nodes": grammar.nodes,
         "stores": grammar.store_names,
-        "steps": steps_of(random, topics),
+        "steps": steps_of(random, topics, may_jump=not grammar.emits_on_close),
     }
 
 
-def steps_of(random: Random, topics: list[str]) -> list[dict[str, Any]]:
-    """Makes the input of a plan."""
+def steps_of(random: Random, topics: list[str], *, may_jump: bool) -> list[dict[str, Any]]:
+    """Makes the input of a plan.
+
+    Args:
+        random: decides.
+        topics: the topics that are read.
+        may_jump: whether time may jump beyond what a store keeps. With results on window close the
+            JVM then loses those of windows that are gone from the store (docs/differences.md).
+    """
     steps: list[dict[str, Any]] = []
     now = random.choice((0, 5, 100))
     for _ in range(random.randint(5, 40)):
@@ -390,7 +407,7 @@ def steps_of(random: Random, topics: list[str]) -> list[dict[str, Any]]:
             continue
         now += random.choice((0, 0, 1, 1, 2, 3, 7))
         if random.random() < 0.02:
-            now += random.choice((50, 1000, 100_000))
+            now += random.choice((50, 1000, 100_000 if may_jump else 2000))
         time = max(0, now - random.choice((0, 0, 0, 0, 1, 3, 9, 25)))
         step: dict[str, Any] = {
             "topic": random.choice(topics),
@@ -410,5 +427,13 @@ def hexed(text: str | None) -> str | None:
     return None if text is None else text.encode().hex()
 
 
-OPERATIONS: Final = frozenset(MAKERS) | {"windowed", "time", "versioned"}
+OPERATIONS: Final = frozenset(MAKERS) | {
+    "windowed",
+    "time",
+    "session",
+    "sliding",
+    "emit",
+    "versioned",
+    "grace",
+}
 """What the library can do now: the operations, and kinds of windows by name."""

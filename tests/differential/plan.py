@@ -11,8 +11,11 @@ from typing import Any, Final
 from tests.differential import functions
 from thalweg import (
     BufferConfig,
+    EmitStrategy,
     JoinWindows,
     Materialized,
+    SessionWindows,
+    SlidingWindows,
     StreamJoined,
     StreamsBuilder,
     Suppressed,
@@ -105,11 +108,15 @@ class PlanBuilder:
         windows = node.get("windows")
         if windows is not None:
             grouped = grouped.windowed_by(windows_of(windows))
+        if node.get("emit") == "close":
+            grouped = grouped.emit_strategy(EmitStrategy.on_window_close())
         kind, kept = node["kind"], {"materialized": stored(node)}
         if kind == "count":
             return text(grouped.count(**kept))
         if kind == "reduce":
             return grouped.reduce(functions.reduce, **kept)
+        if windows is not None and windows["kind"] == "session":
+            return grouped.aggregate(str, functions.add, functions.merge_sessions, **kept)
         adder = functions.add_or_drop if kind == "aggregate_or_drop" else functions.add
         return grouped.aggregate(str, adder, **kept)
 
@@ -130,6 +137,9 @@ class PlanBuilder:
             )
         if "windows" in node:
             cogrouped = cogrouped.windowed_by(windows_of(node["windows"]))
+            if node["windows"]["kind"] == "session":
+                merger = functions.merge_sessions
+                return cogrouped.aggregate(str, merger, materialized=stored(node))
         return cogrouped.aggregate(str, materialized=stored(node))
 
     # -- joins ---------------------------------------------------------------------------
@@ -183,6 +193,7 @@ class PlanBuilder:
             name=node.get("name"),
             key_serde=serdes.string,
             value_serde=serdes.string,
+            grace=node.get("grace"),
         )
 
     def table_join(self, node: Node) -> Any:
@@ -242,6 +253,10 @@ def text(counts: Any) -> Any:
 
 def windows_of(windows: Node) -> Any:
     """Returns the windows of an aggregation."""
+    if windows["kind"] == "session":
+        return SessionWindows.of_inactivity_gap(windows["gap"], windows["grace"])
+    if windows["kind"] == "sliding":
+        return SlidingWindows.of_time_difference(windows["size"], windows["grace"])
     return TimeWindows.of_size(windows["size"], windows["grace"]).advance_by(windows["advance"])
 
 
