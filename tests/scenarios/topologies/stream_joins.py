@@ -26,15 +26,15 @@ def stream_stream_join(
     right: str = "right",
     key: str = "int32",
     value: str = "string",
+    other_value: str = "string",
     store: str | None = None,
     store_name: str | None = None,
     logging: bool = True,
-    named: bool = False,
 ) -> None:
     """Two streams, `kind` joined with `+`, into `out`."""
-    k, v = SERDES[key], SERDES[value]
+    k, v, w = SERDES[key], SERDES[value], SERDES[other_value]
     one = b.stream(left, key_serde=k, value_serde=v)
-    other = one if left == right else b.stream(right, key_serde=k, value_serde=v)
+    other = one if left == right else b.stream(right, key_serde=k, value_serde=w)
     windows = JoinWindows.of_time_difference(difference, 0 if grace is None else grace)
     if before is not None:
         windows = windows.before(before)
@@ -44,10 +44,10 @@ def stream_stream_join(
     joined: StreamJoined[Any, Any, Any] = StreamJoined(
         key_serde=k,
         value_serde=v,
-        other_value_serde=v,
+        other_value_serde=w,
         store_name=store_name,
         logging=logging,
         **given,
     )
-    join = {"inner": one.join, "left": one.left_join, "outer": one.outer_join}[kind]
-    join(other, plus, windows, joined=joined).to("out", key_serde=k, value_serde=SERDES["string"])
+    joins: dict[str, Any] = {"inner": one.join, "left": one.left_join, "outer": one.outer_join}
+    joins[kind](other, plus, windows, joined=joined).to("out", key_serde=k, value_serde=SERDES["string"])
