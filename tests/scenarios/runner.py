@@ -34,7 +34,8 @@ _FIELDS = {
     "stores", "dropped", "describe", "error", "different", "note",
 }  # fmt: skip
 _STEP_FIELDS = {
-    "in", "out", "dropped", "commit", "advance", "error", "unordered", "stores", "note",
+    "in", "out", "dropped", "commit", "advance", "error", "unordered",
+    "by_topic", "stores", "note",
 }  # fmt: skip
 
 Row = list[Any]
@@ -152,6 +153,8 @@ def _take(
         row[: len(wanted)] if wanted is not None else row
         for wanted, row in zip(_padded(expected, produced), produced, strict=False)
     ]
+    if step.get("by_topic"):
+        expected, got = sorted(expected, key=_topic), sorted(got, key=_topic)
     if step.get("unordered"):
         expected, got = sorted(expected, key=json.dumps), sorted(got, key=json.dumps)
     if expected != got:
@@ -175,6 +178,11 @@ def _feed(
         entry.pipe_input(key, value, timestamp, Headers(pairs))
     if step.get("commit"):
         driver.commit()
+
+
+def _topic(row: Row) -> str:
+    topic: str = row[0]
+    return topic
 
 
 def _padded(expected: Sequence[Row], produced: Sequence[Row]) -> list[Row | None]:
