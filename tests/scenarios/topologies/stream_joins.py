@@ -126,3 +126,30 @@ def stream_join_with_key(b: StreamsBuilder, *, kind: str, other: str) -> None:
     else:
         result = joins[kind](global_table, join, key_selector=lambda k, v: k)
     result.to("out", key_serde=s, value_serde=s)
+
+
+@topology
+def stream_joined_with_one_twice(b: StreamsBuilder, *, difference: int, grace: int) -> None:
+    """A stream joined with another, and the result with the other again."""
+    left, right = b.stream("left"), b.stream("right")
+    windows = windows_of(difference, grace)
+    left.join(right, plus("-"), windows).join(right, plus("-"), windows).to("out")
+
+
+@topology
+def repartitioned_and_joined(b: StreamsBuilder, *, kind: str, other: str) -> None:
+    """A stream written to a repartition topic and left or outer joined, or written there again."""
+    left: Any = b.stream("left").repartition()
+    right: Any = b.stream("right").repartition()
+    windows = windows_of(60_000, 10_000)
+    if other == "stream":
+        join = left.left_join if kind == "left" else left.outer_join
+        result = join(right, plus("|"), windows)
+    elif other == "table":
+        result = left.left_join(right.to_table(), plus("|"))
+    elif other == "global":
+        table = b.global_table("global")
+        result = left.left_join(table, plus("|"), key_selector=lambda k, v: None)
+    else:
+        result = left.repartition()
+    result.to("out")

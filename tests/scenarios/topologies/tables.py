@@ -43,7 +43,9 @@ def table_table_join(
     for topic, kept in zip(("left", "right"), history, strict=True):
         given: dict[str, Any] = {}
         if kept is not None:
-            given["materialized"] = Materialized(store=versioned_store(f"{topic}-store", kept))
+            given["materialized"] = Materialized(
+                store=versioned_store(f"{topic}-store", kept, in_memory=True)
+            )
         tables.append(b.table(topic, key_serde=k, value_serde=S, **given))
     left, right = tables
     join: Any = {"inner": left.join, "left": left.left_join, "outer": left.outer_join}[kind]
@@ -102,11 +104,19 @@ def table_filter_of_grouped(
     """A table into `out1`, its rows with `accept` into `out2` and, grouped, into a reduction."""
     given: dict[str, Any] = {"store": source_store}
     if source_history is not None:
-        given = {"materialized": Materialized(store=versioned_store("versioned", source_history))}
+        given = {
+            "materialized": Materialized(
+                store=versioned_store("versioned", source_history, in_memory=True)
+            )
+        }
     table = b.table("in", key_serde=S, value_serde=S, **given)
     filter_given: dict[str, Any] = {"name": store}
     if history is not None:
-        filter_given = {"materialized": Materialized(store=versioned_store("versioned", history))}
+        filter_given = {
+            "materialized": Materialized(
+                store=versioned_store("versioned", history, in_memory=True)
+            )
+        }
     accepted = table.filter(lambda k, v: v.lower() == "accept", **filter_given)
     accepted.group_by(lambda k, v: (k, v)).reduce(plus(), plus("-"), name=result)
     table.to_stream().to("out1")
@@ -141,13 +151,10 @@ def table_map_values(
 def table_map_values_twice(b: StreamsBuilder) -> None:
     """A table of texts as numbers, kept in `store2`, and as negative ones, in `store3`."""
     table = b.table("in", key_serde=S, value_serde=S)
-    for name, sign in (("store2", 1), ("store3", -1)):
-        kept: Materialized[Any, Any] = Materialized(name=name, value_serde=I)
-
-        def number(value: str, sign: int = sign) -> int:
-            return int(value) * sign
-
-        table.map_values(lambda value, number=number: number(value), materialized=kept)
+    plain: Materialized[Any, Any] = Materialized(name="store2", value_serde=I)
+    table.map_values(lambda v: int(v), materialized=plain)
+    negative: Materialized[Any, Any] = Materialized(name="store3", value_serde=I)
+    table.map_values(lambda v: -int(v), materialized=negative)
 
 
 class _Exclaims:
@@ -202,7 +209,9 @@ def table_aggregate(b: StreamsBuilder, *, by: str = "key", history: int | None =
     """A table grouped by its key or its value, with the trail of what came and went, into `out`."""
     given: dict[str, Any] = {}
     if history is not None:
-        given["materialized"] = Materialized(store=versioned_store("versioned", history))
+        given["materialized"] = Materialized(
+            store=versioned_store("versioned", history, in_memory=True)
+        )
     table = b.table("in", key_serde=S, value_serde=S, **given)
 
     def select(key: str, value: str) -> Any:
@@ -227,7 +236,9 @@ def table_count(
     """A table grouped by its value or its key and counted, into `out`."""
     given: dict[str, Any] = {}
     if history is not None:
-        given["materialized"] = Materialized(store=versioned_store("versioned", history))
+        given["materialized"] = Materialized(
+            store=versioned_store("versioned", history, in_memory=True)
+        )
     table = b.table("in", key_serde=S, value_serde=S, **given)
     grouped = table.group_by(
         lambda k, v: (v, v) if by == "value" else (k, v), key_serde=S, value_serde=S
@@ -256,3 +267,68 @@ def table_to_stream_by_name(b: StreamsBuilder) -> None:
     names = {1: "ONE", 2: "TWO", 3: "THREE"}
     table = b.table("in", key_serde=I, value_serde=S)
     table.to_stream(lambda k, v: names[k]).to("out", key_serde=S, value_serde=S)
+
+
+@topology
+def tables_joined_and_kept(
+    b: StreamsBuilder,
+    *,
+    kinds: list[str],
+    history: tuple[int | None, int | None] = (None, None),
+) -> None:
+    """A table joined with another once or twice, kept in `store` and written to `out`."""
+    tables = []
+    for topic, kept in zip(("left", "right"), history, strict=True):
+        if kept is None:
+            materialized: Materialized[Any, Any] = Materialized(topic, logging=False)
+        else:
+            materialized = Materialized(
+                store=versioned_store(topic, kept, in_memory=True), logging=False
+            )
+        tables.append(b.table(topic, materialized=materialized))
+    joined, right = tables
+    for at, kind in enumerate(kinds):
+        result: Materialized[Any, Any] | None = None
+        if at == len(kinds) - 1:
+            result = Materialized(
+                "store", key_serde=SERDES["int64"], value_serde=S, caching=False, logging=False
+            )
+        join: Any = {"inner": joined.join, "left": joined.left_join, "outer": joined.outer_join}
+        joined = join[kind](right, plus("-"), materialized=result)
+    joined.to_stream().to("out")
+
+
+@topology
+def table_reduce(b: StreamsBuilder) -> None:
+    """A table of letters grouped by its key, reduced to the letters that are there, into `out`."""
+    table = b.table("in", key_serde=S, value_serde=S)
+
+    def add(seen: str, value: str) -> str:
+        return "".join(sorted({*seen, *value}))
+
+    def subtract(seen: str, value: str) -> str:
+        return "".join(sorted({*seen} - {*value}))
+
+    table.group_by(lambda k, v: (k, v)).reduce(add, subtract).to_stream().to("out")
+
+
+@topology
+def tables_joined_many_times(b: StreamsBuilder) -> None:
+    """An aggregate joined with five tables and a join of two that are joined already."""
+    k = SERDES["int64"]
+
+    def table(topic: str) -> Any:
+        kept = key_value_store(f"{topic}-base-store", in_memory=True)
+        return b.table(topic, key_serde=k, value_serde=S, materialized=Materialized(store=kept))
+
+    grouped = table("agg").group_by(lambda k, v: (k, v), key_serde=k, value_serde=S)
+    added: Materialized[Any, Any] = Materialized(store=key_value_store("agg-store", in_memory=True))
+    result = grouped.reduce(plus(), plus(), materialized=added)
+    one, two, three, four, five, six = (
+        table(f"table{name}") for name in ("One", "Two", "Three", "Four", "Five", "Six")
+    )
+    seven = one.map_values(lambda v: v.upper())
+    eight = six.left_join(seven, plus())
+    for other in (one, two, three, four, five, eight):
+        result = result.left_join(other, plus())
+    result.map_values(lambda v: v.upper())
