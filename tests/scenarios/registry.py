@@ -9,7 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from thalweg.stores.foreign_keys import primary_key_of
 from thalweg.stores.serde import Serde, serdes
+
+_INSTRUCTIONS = ("forget", "forget and tell", "tell", "tell if found")
+
+
+def _registration(data: bytes) -> str:
+    whose = "" if data[0] & 0x80 == 0 else " deleted"
+    return f"{_INSTRUCTIONS[data[1]]}: {primary_key_of(data).decode()}{whose}"
+
+
+def _unwritable(_text: str) -> bytes:
+    raise ValueError("registrations are read only")
+
 
 TOPOLOGIES: dict[str, Callable[..., None]] = {}
 
@@ -20,6 +33,7 @@ SERDES: dict[str, Serde[Any]] = {
     "float64": serdes.float64,
     "bytes": serdes.bytes,
     "json": serdes.json,
+    "registration": Serde.of(_unwritable, _registration, name="registration"),
 }
 
 

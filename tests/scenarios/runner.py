@@ -160,7 +160,9 @@ def _take(
     else:
         _feed(driver, topics, step)
     expected: list[Row] = step.get("out", [])
-    produced = [_row(record, topics) for record in driver.take_produced() if _is_out(record)]
+    produced = [
+        _row(record, topics) for record in driver.take_produced() if _is_out(record, topics)
+    ]
     if "of" in step:
         produced = [row for row in produced if row[0] in step["of"]]
     if step.get("as_map"):
@@ -207,8 +209,8 @@ def _padded(expected: Sequence[Row], produced: Sequence[Row]) -> list[Row | None
     return [*expected, *[None] * (len(produced) - len(expected))]
 
 
-def _is_out(record: ProducedRecord) -> bool:
-    return not record.topic.startswith(f"{APPLICATION}-")
+def _is_out(record: ProducedRecord, topics: Mapping[str, Sequence[str]]) -> bool:
+    return record.topic in topics or not record.topic.startswith(f"{APPLICATION}-")
 
 
 def _row(record: ProducedRecord, topics: Mapping[str, Sequence[str]]) -> Row:

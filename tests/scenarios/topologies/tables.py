@@ -332,3 +332,48 @@ def tables_joined_many_times(b: StreamsBuilder) -> None:
     for other in (one, two, three, four, five, eight):
         result = result.left_join(other, plus())
     result.map_values(lambda v: v.upper())
+
+
+@topology
+def table_source(
+    b: StreamsBuilder, *, value: str = "string", store: str | None = None, watched: bool = False
+) -> None:
+    """A table, into `out`."""
+    table = b.table("in", key_serde=S, value_serde=SERDES[value], store=store)
+    if watched:
+        watch(table, "string", value)
+    else:
+        table.to_stream().to("out", key_serde=S, value_serde=SERDES[value])
+
+
+@topology
+def table_grouped_and_reduced(
+    b: StreamsBuilder, *, source_store: str | None = None, store: str | None = None
+) -> None:
+    """A table of fractions, their whole parts summed by key, into `out`."""
+    kept: Materialized[Any, Any] | None = None
+    if source_store is not None:
+        kept = Materialized(source_store, key_serde=S, value_serde=SERDES["float64"])
+    table = b.table("in", key_serde=S, value_serde=SERDES["float64"], materialized=kept)
+    result: Materialized[Any, Any] | None = None
+    if store is not None:
+        result = Materialized(store, key_serde=S, value_serde=I)
+    grouped = table.group_by(lambda k, v: (k, int(v)))
+    reduced = grouped.reduce(lambda x, y: x + y, lambda x, y: x - y, materialized=result)
+    reduced.to_stream().to("out", key_serde=S, value_serde=I)
+
+
+@topology
+def table_grouped_and_kept(b: StreamsBuilder, *, count: bool) -> None:
+    """A table grouped by value, counted into `count` or with its trail in `aggregate`."""
+    table = b.table("in", key_serde=S, value_serde=S)
+    grouped = table.group_by(lambda k, v: (v, v), key_serde=S, value_serde=S)
+    if count:
+        grouped.count(materialized=Materialized("count", key_serde=S, value_serde=SERDES["int64"]))
+    else:
+        grouped.aggregate(
+            lambda: "0",
+            lambda k, v, seen: f"{seen}+{v}",
+            lambda k, v, seen: f"{seen}-{v}",
+            materialized=Materialized("aggregate", key_serde=S, value_serde=S),
+        )
