@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from thalweg.stores.foreign_keys import primary_key_of
+from thalweg.stores.foreign_keys import decode_response, primary_key_of
+from thalweg.stores.murmur3 import murmur3_128
 from thalweg.stores.serde import Serde, serdes
 
 _INSTRUCTIONS = ("forget", "forget and tell", "tell", "tell if found")
@@ -24,6 +25,17 @@ def _unwritable(_text: str) -> bytes:
     raise ValueError("registrations are read only")
 
 
+def _response(text: str) -> bytes:
+    left, right = text.split(" -> ")
+    head = b"\x80" if left == "null" else b"\x00" + murmur3_128(left.encode())
+    return head + (b"" if right == "null" else right.encode())
+
+
+def _right_value(data: bytes) -> str:
+    right = decode_response(data)[1]
+    return f"-> {'null' if right is None else right.decode()}"
+
+
 TOPOLOGIES: dict[str, Callable[..., None]] = {}
 
 SERDES: dict[str, Serde[Any]] = {
@@ -34,6 +46,7 @@ SERDES: dict[str, Serde[Any]] = {
     "bytes": serdes.bytes,
     "json": serdes.json,
     "registration": Serde.of(_unwritable, _registration, name="registration"),
+    "response": Serde.of(_response, _right_value, name="response"),
 }
 
 
