@@ -1,0 +1,184 @@
+"""Aggregations without windows, of streams, tables and co-groupings; tables over versioned stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tests.scenarios.registry import SERDES, topology
+from tests.scenarios.topologies.windows import AGGREGATORS, added, concatenated, removed
+from thalweg.stores.builders import versioned_store
+from thalweg.topology.dsl import Materialized, StreamsBuilder, Suppressed
+
+S = SERDES["string"]
+L = SERDES["int64"]
+
+
+def _table(b: StreamsBuilder, *, versioned: bool = False, value: str = "string") -> Any:
+    """Reads `in` as a table, in a versioned store if asked for."""
+    if not versioned:
+        return b.table("in", key_serde=S, value_serde=SERDES[value])
+    kept: Materialized[Any, Any] = Materialized(store=versioned_store("versioned", 300_000))
+    return b.table("in", key_serde=S, value_serde=SERDES[value], materialized=kept)
+
+
+def _by_value(key: str, value: str) -> Any:
+    """Groups by value; two keys name rows that belong to no group."""
+    if key == "NULL":
+        return None
+    return (None, value) if key == "null" else (value, value)
+
+
+GROUPINGS: dict[str, Any] = {
+    "key": lambda key, value: (key, value),
+    "value": lambda key, value: (value, value),
+    "value_or_none": _by_value,
+    "chars": lambda key, value: (key[0], key[1]),
+    "whole": lambda key, value: (key, int(value)),
+}
+
+
+@topology
+def grouped_table(
+    b: StreamsBuilder,
+    *,
+    grouping: str = "key",
+    operation: str = "aggregate",
+    store: str | None = None,
+    versioned: bool = False,
+    value: str = "string",
+) -> None:
+    """Groups the rows of `in` and aggregates them into `out`."""
+    serde = {"count": L, "sum": SERDES["int32"]}.get(operation, S)
+    grouped = _table(b, versioned=versioned, value=value).group_by(
+        GROUPINGS[grouping],
+        key_serde=S,
+        value_serde=SERDES["int32"] if operation == "sum" else SERDES["string"],
+    )
+    kept: Materialized[Any, Any] = Materialized(store, key_serde=S, value_serde=serde)
+    if operation == "count":
+        result = grouped.count(materialized=kept)
+    elif operation == "sum":
+        result = grouped.reduce(lambda x, y: x + y, lambda x, y: x - y, materialized=kept)
+    elif operation == "chars":
+        result = grouped.aggregate(
+            lambda: "",
+            lambda _key, new, aggregate: aggregate + new,
+            lambda _key, old, aggregate: aggregate.replace(old, ""),
+            materialized=kept,
+        )
+    else:
+        result = grouped.aggregate(lambda: "0", added, removed, materialized=kept)
+    result.to_stream().to("out", key_serde=S, value_serde=serde)
+
+
+@topology
+def grouped_stream(b: StreamsBuilder, *, operation: str, store: str | None = None) -> None:
+    """Aggregates the records of `in` by key into `out`."""
+    grouped = b.stream("in").group_by_key(key_serde=S, value_serde=S)
+    serde = L if operation == "count" else S
+    kept: Materialized[Any, Any] | None = None
+    if store:
+        kept = Materialized(store, key_serde=S, value_serde=serde)
+    result: Any
+    if operation == "count":
+        result = grouped.count(materialized=kept)
+    elif operation == "reduce":
+        result = grouped.reduce(concatenated, materialized=kept)
+    else:
+        result = grouped.aggregate(lambda: "0", added, materialized=kept)
+    result.to_stream().to("out", key_serde=S, value_serde=serde)
+
+
+@topology
+def cogroup(
+    b: StreamsBuilder,
+    *,
+    aggregators: Sequence[str],
+    values: Sequence[str] = ("string", "string", "string"),
+    initial: Any = "",
+    into: str = "string",
+    cache: bool = True,
+) -> None:
+    """Co-groups `in`, `in2` and `in3`, as many as there are aggregators, into `out`."""
+    grouped = [
+        b.stream(topic, key_serde=S, value_serde=SERDES[value]).group_by_key()
+        for topic, value, _ in zip(("in", "in2", "in3"), values, aggregators, strict=False)
+    ]
+    both: Any = grouped[0].cogroup(AGGREGATORS[aggregators[0]])
+    for other, aggregator in zip(grouped[1:], aggregators[1:], strict=True):
+        both = both.cogroup(other, AGGREGATORS[aggregator])
+    kept: Materialized[Any, Any] = Materialized(
+        "store", key_serde=S, value_serde=SERDES[into], caching=cache
+    )
+    table = both.aggregate(lambda: initial, materialized=kept)
+    table.to_stream().to("out", key_serde=S, value_serde=SERDES[into])
+
+
+@topology
+def cogroup_join(b: StreamsBuilder) -> None:
+    """Joins a co-grouping with a table."""
+    one, two = b.stream("in").group_by_key(), b.stream("in2").group_by_key()
+    both = one.cogroup(AGGREGATORS["append"]).cogroup(two, AGGREGATORS["append"])
+    table = both.aggregate(lambda: "", "store", named="name")
+    table.join(b.table("in3"), concatenated).to_stream().to("out")
+
+
+def _changed_key(key: Any, value: str) -> Any:
+    return value
+
+
+@topology
+def described_cogroups(b: StreamsBuilder, *, kind: str) -> None:
+    """Co-groupings of streams whose keys have changed, in several combinations."""
+    append, initial = AGGREGATORS["append"], lambda: ""
+    one, two = b.stream("one"), b.stream("two")
+    if kind == "one_changed":
+        first = one.map(lambda k, v: (v, k)).group_by_key()
+        both = first.cogroup(append).cogroup(two.group_by_key(), append)
+        both.aggregate(initial, "store", named="test").to_stream().to("out")
+    elif kind == "used_twice":
+        first = one.map(lambda k, v: (v, k)).group_by_key(name="foo")
+        cogrouped: Any = first.cogroup(append)
+        cogrouped.aggregate(initial)
+        cogrouped.aggregate(initial)
+
+
+@topology
+def filtered_table(
+    b: StreamsBuilder, *, store: str | None = None, versioned: bool = False, below: bool = False
+) -> None:
+    """Splits a table of numbers into the even, `even`, and the odd, `odd`."""
+    table = _table(b, versioned=versioned, value="int32")
+    kept = Materialized(store) if store else None
+    table.filter(lambda _key, value: value % 2 == 0, materialized=kept).to_stream().to("even")
+    table.filter_not(lambda _key, value: value % 2 == 0).to_stream().to("odd")
+
+
+@topology
+def filtered_group(
+    b: StreamsBuilder, *, upstream: str | None = None, downstream: str | None = None
+) -> None:
+    """Groups the rows that a filter accepts; the filter's own changes go to `out`."""
+    table = _table(b, versioned=upstream == "versioned")
+    kept: Materialized[Any, Any] | None = None
+    if downstream:
+        is_versioned = downstream == "versioned"
+        kept = Materialized(
+            None if is_versioned else "kept",
+            store=versioned_store("versioned", 300_000) if is_versioned else None,
+        )
+    accepted = table.filter(lambda _key, value: value.lower() == "accept", materialized=kept)
+    accepted.group_by(lambda key, value: (key, value)).reduce(
+        concatenated, lambda left, right: f"{left}-{right}"
+    )
+    accepted.to_stream().to("out")
+
+
+@topology
+def suppressed_versioned(b: StreamsBuilder, *, filtered: bool) -> None:
+    """Suppresses a versioned table, which is refused."""
+    table = _table(b, versioned=True)
+    if filtered:
+        table = table.filter(lambda _key, _value: True)
+    table.suppress(Suppressed.until_time_limit(0)).to_stream().to("out")
