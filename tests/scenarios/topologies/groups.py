@@ -124,24 +124,53 @@ def cogroup_join(b: StreamsBuilder) -> None:
     table.join(b.table("in3"), concatenated).to_stream().to("out")
 
 
-def _changed_key(key: Any, value: str) -> Any:
-    return value
-
-
 @topology
 def described_cogroups(b: StreamsBuilder, *, kind: str) -> None:
-    """Co-groupings of streams whose keys have changed, in several combinations."""
-    append, initial = AGGREGATORS["append"], lambda: ""
-    one, two = b.stream("one"), b.stream("two")
+    """Co-groupings of streams, the first of which has changed its keys, in several combinations."""
+    append = AGGREGATORS["append"]
+
+    def empty() -> str:
+        return ""
+
+    def both(first: Any, second: Any) -> Any:
+        return first.cogroup(append).cogroup(second, append)
+
+    one = b.stream("one")
+    if kind == "used_twice":
+        single = _turned(one).group_by_key(name="foo").cogroup(append)
+        single.aggregate(empty)
+        single.aggregate(empty)
+        return
+    two = b.stream("two")
     if kind == "one_changed":
-        first = one.map(lambda k, v: (v, k)).group_by_key()
-        both = first.cogroup(append).cogroup(two.group_by_key(), append)
-        both.aggregate(initial, "store", named="test").to_stream().to("out")
-    elif kind == "used_twice":
-        first = one.map(lambda k, v: (v, k)).group_by_key(name="foo")
-        cogrouped: Any = first.cogroup(append)
-        cogrouped.aggregate(initial)
-        cogrouped.aggregate(initial)
+        table = both(_turned(one).group_by_key(), two.group_by_key())
+        table.aggregate(empty, "store", named="test").to_stream().to("output")
+        return
+    three = b.stream("three") if kind in ("grouped_reused_in_different_cogroups", "grouped_remade") else None
+    first, second = _turned(one).group_by_key(), two.group_by_key()
+    if kind == "grouped_reused_in_same_cogroups":
+        former = both(first, second).aggregate(empty)
+        both(first, second).aggregate(empty).to_stream().to("output")
+        former.to_stream().to("OUTPUT2")
+    elif kind == "grouped_reused_in_different_cogroups":
+        assert three is not None
+        both(first, three.group_by_key()).aggregate(empty)
+        both(first, second).aggregate(empty)
+    elif kind == "grouped_reused":
+        both(first, second).aggregate(empty)
+        first.aggregate(empty, append)
+    elif kind == "grouped_remade":
+        assert three is not None
+        again = _turned(one).group_by_key()
+        both(first, second).aggregate(empty)
+        both(three.group_by_key(), again).aggregate(empty)
+    else:
+        raise ValueError(kind)
+
+
+def _turned(stream: Any) -> Any:
+    """Swaps key and value."""
+    return stream.map(lambda key, value: (value, key))
 
 
 @topology
