@@ -8,7 +8,14 @@ from typing import Any
 from tests.scenarios.registry import SERDES, topology
 from tests.scenarios.topologies.windows import AGGREGATORS, added, concatenated, removed
 from thalweg.stores.builders import versioned_store
-from thalweg.topology.dsl import Materialized, StreamsBuilder, Suppressed
+from thalweg.topology.dsl import (
+    Materialized,
+    SessionWindows,
+    SlidingWindows,
+    StreamsBuilder,
+    Suppressed,
+    TimeWindows,
+)
 
 S = SERDES["string"]
 L = SERDES["int64"]
@@ -211,3 +218,55 @@ def suppressed_versioned(b: StreamsBuilder, *, filtered: bool) -> None:
     if filtered:
         table = table.filter(lambda _key, _value: True)
     table.suppress(Suppressed.until_time_limit(0)).to_stream().to("out")
+
+
+@topology
+def without_function(b: StreamsBuilder, *, kind: str) -> None:
+    """Leaves out one function, or the windows, which is refused when the operator is called."""
+    none: Any = None
+
+    def append(_key: Any, value: str, aggregate: str) -> str:
+        return aggregate + value
+
+    stream: Any = b.stream("in").group_by_key()
+    table: Any = b.table("in2").group_by(lambda key, value: (key, value))
+    windowed = stream.windowed_by(TimeWindows.of_size(10, 0))
+    sliding = stream.windowed_by(SlidingWindows.of_time_difference(10, 100))
+    session = stream.windowed_by(SessionWindows.of_inactivity_gap(30, 0))
+    both = stream.cogroup(append)
+    calls: dict[str, Any] = {
+        "reduce": lambda: stream.reduce(none, "store"),
+        "aggregate_initializer": lambda: stream.aggregate(none, append, "store"),
+        "aggregate": lambda: stream.aggregate(str, none, "store"),
+        "windows": lambda: stream.windowed_by(none),
+        "windowed_initializer": lambda: windowed.aggregate(none, append, "store"),
+        "windowed_aggregate": lambda: windowed.aggregate(str, none, "store"),
+        "windowed_reduce": lambda: windowed.reduce(none, "store"),
+        "sliding_initializer": lambda: sliding.aggregate(none, append, "store"),
+        "sliding_aggregate": lambda: sliding.aggregate(str, none, "store"),
+        "sliding_reduce": lambda: sliding.reduce(none, "store"),
+        "session_reduce": lambda: session.reduce(none, "store"),
+        "session_initializer": lambda: session.aggregate(none, append, append, "store"),
+        "session_aggregate": lambda: session.aggregate(str, none, append, "store"),
+        "session_merger": lambda: session.aggregate(str, append, none, "store"),
+        "table_initializer": lambda: table.aggregate(none, append, append, "store"),
+        "table_adder": lambda: table.aggregate(str, none, append, "store"),
+        "table_subtractor": lambda: table.aggregate(str, append, none, "store"),
+        "table_reduce_adder": lambda: table.reduce(none, concatenated, "store"),
+        "table_reduce_subtractor": lambda: table.reduce(concatenated, none, "store"),
+        "cogroup_initializer": lambda: both.aggregate(none),
+        "cogroup_aggregator": lambda: stream.cogroup(none),
+        "cogroup_windowed_initializer": lambda: both.windowed_by(
+            TimeWindows.of_size(10, 0)
+        ).aggregate(none),
+        "cogroup_sliding_initializer": lambda: both.windowed_by(
+            SlidingWindows.of_time_difference(10, 100)
+        ).aggregate(none),
+        "cogroup_session_initializer": lambda: both.windowed_by(
+            SessionWindows.of_inactivity_gap(30, 0)
+        ).aggregate(none, append),
+        "cogroup_session_merger": lambda: both.windowed_by(
+            SessionWindows.of_inactivity_gap(30, 0)
+        ).aggregate(str, none),
+    }
+    calls[kind]()

@@ -261,7 +261,7 @@ def suppressed_cogroup(b: StreamsBuilder) -> None:
     one, two = b.stream("one").group_by_key(), b.stream("two").group_by_key()
     both = one.cogroup(AGGREGATORS["append"]).cogroup(two, AGGREGATORS["append"])
     windowed = both.windowed_by(TimeWindows.of_size(900_000, 0))
-    table = windowed.aggregate(lambda: "", "store", named="test")
+    table = windowed.aggregate(lambda: "", materialized=materialized("store"), named="test")
     with_text_keys(table.suppress(Suppressed.until_window_closes())).to("out")
 
 
