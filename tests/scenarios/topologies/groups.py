@@ -153,7 +153,11 @@ def described_cogroups(b: StreamsBuilder, *, kind: str) -> None:
         table = both(_turned(one).group_by_key(), two.group_by_key())
         table.aggregate(empty, "store", named="test").to_stream().to("output")
         return
-    three = b.stream("three") if kind in ("grouped_reused_in_different_cogroups", "grouped_remade") else None
+    three = (
+        b.stream("three")
+        if kind in ("grouped_reused_in_different_cogroups", "grouped_remade")
+        else None
+    )
     first, second = _turned(one).group_by_key(), two.group_by_key()
     if kind == "grouped_reused_in_same_cogroups":
         former = both(first, second).aggregate(empty)
@@ -186,7 +190,7 @@ def filtered_table(
 ) -> None:
     """Splits a table of numbers into the even, `even`, and the odd, `odd`."""
     table = _table(b, versioned=versioned, value="int32")
-    kept = Materialized(store) if store else None
+    kept: Materialized[Any, Any] | None = Materialized(store) if store else None
     table.filter(lambda _key, value: value % 2 == 0, materialized=kept).to_stream().to("even")
     table.filter_not(lambda _key, value: value % 2 == 0).to_stream().to("odd")
 

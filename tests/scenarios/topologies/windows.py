@@ -10,6 +10,7 @@ from thalweg.stores.windowed import Windowed
 from thalweg.topology.dsl import (
     BufferConfig,
     EmitStrategy,
+    JoinWindows,
     KStream,
     KTable,
     Materialized,
@@ -138,7 +139,7 @@ def _windowed(
     if operation == "count":
         return windowed.count(materialized=kept), serde
     if operation == "reduce":
-        reducer = lambda left, right: f"{left}{separator}{right}"  # noqa: E731
+        reducer = lambda left, right: f"{left}{separator}{right}"
         return windowed.reduce(reducer, materialized=kept), serde
     function = AGGREGATORS[aggregator]
     if windows[0] == "session":
@@ -162,6 +163,18 @@ def windowed_join(b: StreamsBuilder, *, store: Any = None, **given: Any) -> None
     with_text_keys(second).to("second")
     joined = first.join(second, lambda left, right: f"{left}%{right}")
     with_text_keys(joined).to("joined")
+
+
+@topology
+def windowed_after_join(b: StreamsBuilder, **given: Any) -> None:
+    """Joins `one` and `two` within 2 ms, and aggregates the pairs over windows."""
+    joined = b.stream("one").join(
+        b.stream("two"),
+        lambda left, right: f"{left},{right}",
+        JoinWindows.of_time_difference(2, 0),
+    )
+    table, _ = _windowed(joined, **given)
+    with_text_keys(table).to("out")
 
 
 @topology
@@ -224,10 +237,12 @@ def suppressed_counts_of_values(
 
 
 @topology
-def suppressed_table(b: StreamsBuilder, *, wait: int, buffer: Any = None) -> None:
+def suppressed_table(
+    b: StreamsBuilder, *, wait: int, buffer: Any = None, topic: str = "in"
+) -> None:
     """Holds back the changes of a table."""
     policy = Suppressed.until_time_limit(wait, buffer_of(buffer))
-    b.table("in").suppress(policy).to_stream().to("out")
+    b.table(topic).suppress(policy).to_stream().to("out")
 
 
 @topology
