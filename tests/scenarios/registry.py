@@ -30,3 +30,17 @@ def topology(describe: Callable[..., None]) -> Callable[..., None]:
         raise ValueError(f"there are two scenario topologies {name}")
     TOPOLOGIES[name] = describe
     return describe
+
+
+def plus(separator: str = "+") -> Callable[[object, object], Any]:
+    """Returns a joiner: the texts of two values, a missing one as `null`; `sum` adds numbers."""
+
+    def text(value: object) -> str:
+        return "null" if value is None else str(value)
+
+    def join(left: Any, right: Any) -> Any:
+        if separator == "sum":
+            return str(left + right)
+        return f"{text(left)}{separator}{text(right)}"
+
+    return join

@@ -35,11 +35,12 @@ _FIELDS = {
     "stores", "dropped", "describe", "error", "different", "note",
 }  # fmt: skip
 _STEP_FIELDS = {
-    "in", "out", "dropped", "commit", "advance", "error", "unordered", "unchecked", "stores", "calls",
-    "note",
+    "in", "out", "dropped", "commit", "advance", "error", "unordered", "by_topic", "last", "as_map",
+    "of", "stores", "calls", "note",
 }  # fmt: skip
 
-_VARIED = {"args", "settings"}
+_MERGED = ("args", "settings")
+"""Of which a variant only says what is more."""
 
 Row = list[Any]
 
@@ -69,27 +70,24 @@ def load_scenarios(directory: Path = CASES) -> list[Scenario]:
         content = json.loads(path.read_text(encoding="utf-8"))
         unknown = set(content) - {"source", "defaults", "scenarios"}
         assert not unknown, f"{path.name}: unknown fields {unknown}"
-        for given in content["scenarios"]:
+        for given in _variants(content["scenarios"]):
             data = content.get("defaults", {}) | given
-            each = data.pop("each", [{}])
             unknown = set(data) - _FIELDS
             assert not unknown, f"{path.name} {given['name']}: unknown fields {unknown}"
             for step in data.get("steps", ()):
                 unknown = set(step) - _STEP_FIELDS
                 assert not unknown, f"{path.name} {given['name']}: unknown fields {unknown}"
-            found.extend(Scenario(path, _varied(data, variant)) for variant in each)
+            found.append(Scenario(path, data))
     return found
 
 
-def _varied(data: Mapping[str, Any], variant: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns a scenario in one of its variants, whose arguments and settings say more."""
-    if not variant:
-        return data
-    unknown = set(variant) - _VARIED
-    assert not unknown, f"{data['name']}: a variant has {unknown}"
-    parts = {part: data.get(part, {}) | more for part, more in variant.items()}
-    shown = [f"{name}={value}" for more in variant.values() for name, value in more.items()]
-    return {**data, **parts, "name": f"{data['name']}[{','.join(shown)}]"}
+def _variants(scenarios: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for given in scenarios:
+        rest = {name: value for name, value in given.items() if name != "variants"}
+        for variant in given.get("variants", [{}]):
+            own = {"name": f"{given['name']}-{variant['name']}"} if variant else {}
+            parts = {part: rest.get(part, {}) | variant.get(part, {}) for part in _MERGED}
+            yield rest | variant | own | {part: more for part, more in parts.items() if more}
 
 
 def run(scenario: Scenario) -> None:
@@ -122,7 +120,11 @@ def run(scenario: Scenario) -> None:
 
 @contextmanager
 def _driver(data: Mapping[str, Any]) -> Iterator[tuple[TopologyTestDriver, str]]:
-    settings: dict[str, Any] = {"application_id": APPLICATION, "statestore_cache_max_bytes": 0}
+    settings: dict[str, Any] = {
+        "application_id": APPLICATION,
+        "statestore_cache_max_bytes": 0,
+        "default_dsl_store": "memory",
+    }
     settings |= data.get("settings", {})
     for name in _SERDE_SETTINGS:
         if name in settings:
@@ -165,13 +167,19 @@ def _take(
         _feed(driver, topics, step)
     expected: list[Row] = step.get("out", [])
     produced = [_row(record, topics) for record in driver.take_produced() if _is_out(record)]
+    if "of" in step:
+        produced = [row for row in produced if row[0] in step["of"]]
+    if step.get("as_map"):
+        produced = list({(row[0], str(row[1])): row for row in produced}.values())
+    if step.get("last"):
+        produced = produced[-1:]
     got = [
         row[: len(wanted)] if wanted is not None else row
         for wanted, row in zip(_padded(expected, produced), produced, strict=False)
     ]
-    if step.get("unchecked"):
-        return
-    if step.get("unordered"):
+    if step.get("by_topic"):
+        expected, got = sorted(expected, key=_topic), sorted(got, key=_topic)
+    if step.get("unordered") or step.get("as_map"):
         expected, got = sorted(expected, key=json.dumps), sorted(got, key=json.dumps)
     if expected != got:
         lines = [
@@ -194,6 +202,11 @@ def _feed(
         entry.pipe_input(key, value, timestamp, Headers(pairs))
     if step.get("commit"):
         driver.commit()
+
+
+def _topic(row: Row) -> str:
+    topic: str = row[0]
+    return topic
 
 
 def _padded(expected: Sequence[Row], produced: Sequence[Row]) -> list[Row | None]:
@@ -221,6 +234,7 @@ def _check_stores(driver: TopologyTestDriver, stores: Mapping[str, list[Row]], w
     for name, expected in stores.items():
         store = driver.get_state_store(name)
         got = [[*_plain(key), *_plain(value)] for key, value in store.all()]
+        got = [row[: len(expected[0])] if expected else row for row in got]
         assert got == expected, f"{where}: store {name} has {expected}, got {got}"
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.scenarios.registry import TOPOLOGIES
 from tests.scenarios.runner import Scenario, load_scenarios, run
 
 SCENARIOS = load_scenarios()
+DIFFERENCES = Path(__file__).parents[2] / "docs" / "differences.md"
 
 
 @pytest.mark.parametrize(
@@ -29,3 +32,12 @@ def test_names_are_unique() -> None:
     """No scenario hides another."""
     names = [scenario.id for scenario in SCENARIOS]
     assert len(names) == len(set(names))
+
+
+def test_differences_are_told() -> None:
+    """What is not run has its reason in docs/differences.md."""
+    told = DIFFERENCES.read_text(encoding="utf-8")
+    sentences = {
+        scenario.data["different"] for scenario in SCENARIOS if "different" in scenario.data
+    }
+    assert not {sentence for sentence in sentences if sentence not in told}

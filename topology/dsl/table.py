@@ -294,8 +294,7 @@ class KTable(Generic[K, V]):
         """Groups rows by `mapper(key, value) -> (group, value)` for an aggregation.
 
         Args:
-            mapper: gives a row's group and the value it has there; None, or a None in either, leaves
-                the row out.
+            mapper: gives a row's group and the value it has there; None leaves the row out.
             name: name of the processor, and of the repartition topic.
             key_serde: how groups are written to the repartition topic.
             value_serde: how values are written there.

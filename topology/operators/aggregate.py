@@ -209,8 +209,7 @@ class TableGroupBySelect(Operator):
     """Sends both halves of a table change to the group each belongs to.
 
     Args:
-        mapper: (key, value) -> (group, value); a half for which it gives None, or a None in either,
-            is left out.
+        mapper: (key, value) -> (group, value); a half with a None in either, or None, is left out.
         legacy: send two records even when both halves go to one group (`upgrade.from` up to 3.4).
         is_versioned: whether the table is versioned. Then only the latest change of a row counts
             in its group.
@@ -232,7 +231,9 @@ class TableGroupBySelect(Operator):
             pair = mapper(key, value)
             if pair.__class__ is tuple and len(pair) == 2:
                 return pair
-            return (None, None) if pair is None else pair_of("group_by", pair)
+            if pair is None:  # the JVM takes a null for a row that belongs to no group
+                return None, None
+            return pair_of("group_by", pair)
 
         def select(key: Any, new: Any, old: Any, timestamp: int) -> None:
             try:

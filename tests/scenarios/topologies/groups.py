@@ -1,4 +1,4 @@
-"""Aggregations without windows, of streams, tables and co-groupings; tables over versioned stores."""
+"""Aggregations without windows, of streams, tables and co-groupings; what is refused."""
 
 from __future__ import annotations
 
@@ -21,26 +21,8 @@ S = SERDES["string"]
 L = SERDES["int64"]
 
 
-def _table(b: StreamsBuilder, *, versioned: bool = False, value: str = "string") -> Any:
-    """Reads `in` as a table, in a versioned store if asked for."""
-    if not versioned:
-        return b.table("in", key_serde=S, value_serde=SERDES[value])
-    kept: Materialized[Any, Any] = Materialized(store=versioned_store("versioned", 300_000))
-    return b.table("in", key_serde=S, value_serde=SERDES[value], materialized=kept)
-
-
-def _by_value(key: str, value: str) -> Any:
-    """Groups by value; two keys name rows that belong to no group."""
-    if key == "NULL":
-        return None
-    return (None, value) if key == "null" else (value, value)
-
-
 GROUPINGS: dict[str, Any] = {
-    "key": lambda key, value: (key, value),
     "value": lambda key, value: (value, value),
-    "value_or_none": _by_value,
-    "chars": lambda key, value: (key[0], key[1]),
     "whole": lambda key, value: (key, int(value)),
 }
 
@@ -49,31 +31,23 @@ GROUPINGS: dict[str, Any] = {
 def grouped_table(
     b: StreamsBuilder,
     *,
-    grouping: str = "key",
+    grouping: str = "value",
     operation: str = "aggregate",
     store: str | None = None,
-    versioned: bool = False,
     value: str = "string",
 ) -> None:
     """Groups the rows of `in` and aggregates them into `out`."""
     serde = {"count": L, "sum": SERDES["int32"]}.get(operation, S)
-    grouped = _table(b, versioned=versioned, value=value).group_by(
+    grouped: Any = b.table("in", key_serde=S, value_serde=SERDES[value]).group_by(
         GROUPINGS[grouping],
         key_serde=S,
-        value_serde=SERDES["int32"] if operation == "sum" else SERDES["string"],
+        value_serde=SERDES["int32"] if operation == "sum" else S,
     )
     kept: Materialized[Any, Any] = Materialized(store, key_serde=S, value_serde=serde)
     if operation == "count":
         result = grouped.count(materialized=kept)
     elif operation == "sum":
         result = grouped.reduce(lambda x, y: x + y, lambda x, y: x - y, materialized=kept)
-    elif operation == "chars":
-        result = grouped.aggregate(
-            lambda: "",
-            lambda _key, new, aggregate: aggregate + new,
-            lambda _key, old, aggregate: aggregate.replace(old, ""),
-            materialized=kept,
-        )
     else:
         result = grouped.aggregate(lambda: "0", added, removed, materialized=kept)
     result.to_stream().to("out", key_serde=S, value_serde=serde)
@@ -185,40 +159,10 @@ def _turned(stream: Any) -> Any:
 
 
 @topology
-def filtered_table(
-    b: StreamsBuilder, *, store: str | None = None, versioned: bool = False, below: bool = False
-) -> None:
-    """Splits a table of numbers into the even, `even`, and the odd, `odd`."""
-    table = _table(b, versioned=versioned, value="int32")
-    kept: Materialized[Any, Any] | None = Materialized(store) if store else None
-    table.filter(lambda _key, value: value % 2 == 0, materialized=kept).to_stream().to("even")
-    table.filter_not(lambda _key, value: value % 2 == 0).to_stream().to("odd")
-
-
-@topology
-def filtered_group(
-    b: StreamsBuilder, *, upstream: str | None = None, downstream: str | None = None
-) -> None:
-    """Groups the rows that a filter accepts; the filter's own changes go to `out`."""
-    table = _table(b, versioned=upstream == "versioned")
-    kept: Materialized[Any, Any] | None = None
-    if downstream:
-        is_versioned = downstream == "versioned"
-        kept = Materialized(
-            None if is_versioned else "kept",
-            store=versioned_store("versioned", 300_000) if is_versioned else None,
-        )
-    accepted = table.filter(lambda _key, value: value.lower() == "accept", materialized=kept)
-    accepted.group_by(lambda key, value: (key, value)).reduce(
-        concatenated, lambda left, right: f"{left}-{right}"
-    )
-    accepted.to_stream().to("out")
-
-
-@topology
 def suppressed_versioned(b: StreamsBuilder, *, filtered: bool) -> None:
     """Suppresses a versioned table, which is refused."""
-    table = _table(b, versioned=True)
+    kept: Materialized[Any, Any] = Materialized(store=versioned_store("versioned", 300_000))
+    table = b.table("in", materialized=kept)
     if filtered:
         table = table.filter(lambda _key, _value: True)
     table.suppress(Suppressed.until_time_limit(0)).to_stream().to("out")

@@ -99,18 +99,19 @@ def test_a_table_that_is_grouped_by_no_pair_is_told(returned: Any) -> None:
     assert "it must return a pair" in error.message
 
 
-def test_a_row_that_is_grouped_by_none_is_left_out() -> None:
-    """As in the JVM, `KTableRepartitionMap`."""
+def test_a_row_of_no_group_is_left_out() -> None:
     builder = StreamsBuilder()
     table = builder.table("in", key_serde=S, value_serde=S)
-    by_value = table.group_by(lambda k, v: None if v == "-" else (v, k), key_serde=S, value_serde=S)
-    by_value.count().to_stream().to("out", key_serde=S, value_serde=serdes.int64)
+    grouped = table.group_by(
+        lambda k, v: None if v == "none" else (v, v), key_serde=S, value_serde=S
+    )
+    grouped.count().to_stream().to("out", key_serde=S, value_serde=serdes.int64)
     with TopologyTestDriver(builder) as driver:
-        rows = driver.create_input_topic("in", S, S)
-        for key, value in (("a", "x"), ("b", "-"), ("a", "-")):
-            rows.pipe_input(key, value, 0)
-        counts = driver.create_output_topic("out", S, serdes.int64)
-        assert counts.read_key_values_to_list() == [("x", 1), ("x", 0)]
+        topic = driver.create_input_topic("in", S, S)
+        for value in ("a", "none", "b"):
+            topic.pipe_input("k", value)
+        out = driver.create_output_topic("out", S, serdes.int64)
+        assert out.read_key_values_to_list() == [("a", 1), ("a", 0), ("b", 1)]
 
 
 def test_pairs_may_be_lists() -> None:
