@@ -16,6 +16,7 @@ import pytest
 
 from tests.scenarios import topologies
 from tests.scenarios.registry import SERDES, TOPOLOGIES
+from tests.scenarios.store_calls import check_calls
 from thalweg.stores.api import ValueAndTimestamp
 from thalweg.stores.record import Headers
 from thalweg.stores.windowed import Windowed
@@ -35,8 +36,11 @@ _FIELDS = {
 }  # fmt: skip
 _STEP_FIELDS = {
     "in", "out", "dropped", "commit", "advance", "error", "unordered", "by_topic", "last", "as_map",
-    "of", "stores", "note",
+    "of", "stores", "calls", "note",
 }  # fmt: skip
+
+_MERGED = ("args", "settings")
+"""Of which a variant only says what is more."""
 
 Row = list[Any]
 
@@ -82,7 +86,8 @@ def _variants(scenarios: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]
         rest = {name: value for name, value in given.items() if name != "variants"}
         for variant in given.get("variants", [{}]):
             own = {"name": f"{given['name']}-{variant['name']}"} if variant else {}
-            yield rest | variant | own
+            parts = {part: rest.get(part, {}) | variant.get(part, {}) for part in _MERGED}
+            yield rest | variant | own | {part: more for part, more in parts.items() if more}
 
 
 def run(scenario: Scenario) -> None:
@@ -107,6 +112,7 @@ def run(scenario: Scenario) -> None:
                 if "dropped" in step or "dropped" not in data:
                     assert total == dropped, f"{where}: {dropped} dropped so far, got {total}"
             _check_stores(driver, step.get("stores", {}), where)
+            check_calls(driver, step.get("calls", ()), where)
         if "dropped" in data:
             assert driver.dropped_records_total() == data["dropped"]
         _check_stores(driver, data.get("stores", {}), scenario.id)
