@@ -34,6 +34,9 @@ def _result(driver: TopologyTestDriver, name: str, method: str, arguments: Seque
     if method == "restore":
         driver.restore_entries(name, [_raw(*row) for row in arguments])
         return None
+    if method == "commit":
+        driver.commit()
+        return None
     if method == "dropped":
         return driver.dropped_records_total()
     store = driver.get_state_store(name)

@@ -25,6 +25,7 @@ def single_store(
     kind: str,
     retention: int,
     window: int = 3,
+    segment: int | None = None,
     key: str = "int32",
     value: str = "string",
     memory: bool = False,
@@ -39,6 +40,7 @@ def single_store(
             *serdes,
             retention_ms=retention,
             window_size_ms=window,
+            segment_interval_ms=segment,
             retain_duplicates=duplicates,
             in_memory=memory,
         )
