@@ -62,6 +62,18 @@ def table_table_join(
 
 
 @topology
+def table_filter_and_filter_not(
+    b: StreamsBuilder, *, store: str | None = None, not_store: str | None = None
+) -> None:
+    """The even numbers of a table into `out1`, the others into `out2`."""
+    table = b.table("in", key_serde=S, value_serde=I)
+    even = table.filter(lambda k, v: v % 2 == 0, name=store)
+    odd = table.filter_not(lambda k, v: v % 2 == 0, name=not_store)
+    even.to_stream().to("out1", key_serde=S, value_serde=I)
+    odd.to_stream().to("out2", key_serde=S, value_serde=I)
+
+
+@topology
 def table_filter(
     b: StreamsBuilder,
     *,
@@ -77,6 +89,38 @@ def table_filter(
         watch(even, "string", "int32")
     else:
         even.to_stream().to("out", key_serde=S, value_serde=I)
+
+
+@topology
+def table_filter_of_grouped(
+    b: StreamsBuilder,
+    *,
+    source_history: int | None = None,
+    source_store: str | None = None,
+    history: int | None = None,
+    store: str | None = None,
+    result: str | None = None,
+) -> None:
+    """A table into `out1`, its rows with `accept` into `out2` and, grouped, into a reduction."""
+    given: dict[str, Any] = {"store": source_store}
+    if source_history is not None:
+        given = {
+            "materialized": Materialized(
+                store=versioned_store("versioned", source_history, in_memory=True)
+            )
+        }
+    table = b.table("in", key_serde=S, value_serde=S, **given)
+    filter_given: dict[str, Any] = {"name": store}
+    if history is not None:
+        filter_given = {
+            "materialized": Materialized(
+                store=versioned_store("versioned", history, in_memory=True)
+            )
+        }
+    accepted = table.filter(lambda k, v: v.lower() == "accept", **filter_given)
+    accepted.group_by(lambda k, v: (k, v)).reduce(plus(), plus("-"), name=result)
+    table.to_stream().to("out1")
+    accepted.to_stream().to("out2")
 
 
 @topology
@@ -158,6 +202,63 @@ def table_transform_values_grouped(
     grouped = transformed.group_by(lambda k, v: (k, v), key_serde=S, value_serde=I)
     reduced = grouped.reduce(lambda x, y: x + y, lambda x, y: x - y)
     reduced.map_values(lambda v: str(v)).to_stream().to("out", key_serde=S, value_serde=S)
+
+
+@topology
+def table_aggregate(b: StreamsBuilder, *, by: str = "key", history: int | None = None) -> None:
+    """A table grouped by its key or its value, with the trail of what came and went, into `out`."""
+    given: dict[str, Any] = {}
+    if history is not None:
+        given["materialized"] = Materialized(
+            store=versioned_store("versioned", history, in_memory=True)
+        )
+    table = b.table("in", key_serde=S, value_serde=S, **given)
+
+    def select(key: str, value: str) -> Any:
+        if by == "key":
+            return key, value
+        return {"null": (None, value), "NULL": None}.get(key, (value, value))
+
+    grouped = table.group_by(select, key_serde=S, value_serde=S)
+    seen = grouped.aggregate(
+        lambda: "0",
+        lambda k, v, seen: f"{seen}+{v}",
+        lambda k, v, seen: f"{seen}-{v}",
+        materialized=Materialized(name="topic1-Canonized", value_serde=S),
+    )
+    seen.to_stream().to("out", key_serde=S, value_serde=S)
+
+
+@topology
+def table_count(
+    b: StreamsBuilder, *, by: str = "value", store: str | None = None, history: int | None = None
+) -> None:
+    """A table grouped by its value or its key and counted, into `out`."""
+    given: dict[str, Any] = {}
+    if history is not None:
+        given["materialized"] = Materialized(
+            store=versioned_store("versioned", history, in_memory=True)
+        )
+    table = b.table("in", key_serde=S, value_serde=S, **given)
+    grouped = table.group_by(
+        lambda k, v: (v, v) if by == "value" else (k, v), key_serde=S, value_serde=S
+    )
+    counted = grouped.count(store)
+    counted.to_stream().to("out", key_serde=S, value_serde=SERDES["int64"])
+
+
+@topology
+def table_aggregate_of_key_parts(b: StreamsBuilder) -> None:
+    """Rows grouped by the first character of the key; the second is added and removed."""
+    table = b.table("in", key_serde=S, value_serde=S)
+    grouped = table.group_by(lambda k, v: (k[0], k[1]), key_serde=S, value_serde=S)
+    seen = grouped.aggregate(
+        lambda: "",
+        lambda k, v, seen: seen + v,
+        lambda k, v, seen: seen.replace(v, ""),
+        materialized=Materialized(name="someStore", value_serde=S),
+    )
+    seen.to_stream().to("out", key_serde=S, value_serde=S)
 
 
 @topology
