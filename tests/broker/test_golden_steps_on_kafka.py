@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.broker.records import Topics, unique
 from tests.golden.builders import BUILDERS
 from tests.golden.conftest import shipped_cases
 from tests.golden.settings import application_id, streams_config, topology_settings
-from tests.waiting import HANG_S
-from thalweg import App, Topology
+from tests.waiting import HANG_S, wait_until
+from thalweg import App, State, Topology
 from thalweg.topology.physical import SinkNode, SourceNode
 
 AT_ONCE = [
@@ -83,7 +83,14 @@ class GoldenCase:
         self._producer = Producer(
             {"bootstrap.servers": topics.servers, "enable.idempotence": True, "linger.ms": 0}
         )
+        self._consumer = Consumer({"bootstrap.servers": topics.servers, "group.id": self._id})
         self._names = {topic: unique(topic) for topic in outer_topics(self._topology)}
+        self._sources = [
+            TopicPartition(self._names.get(topic, f"{self._id}-{topic}"), 0)
+            for node in self._topology.nodes.values()
+            if isinstance(node, SourceNode)
+            for topic in node.topics
+        ]
         config = streams_config(self._data["config"])
         if name in AT_ONCE:
             config = config.replace(statestore_cache_max_bytes=0)
@@ -103,9 +110,10 @@ class GoldenCase:
         for topic in self._names.values():
             self._topics.create(topic, retention_ms=FOR_EVER)
         with App(renamed(self._topology, self._names), config=self._config) as app:
+            assert app.wait_for(State.RUNNING, timeout=timedelta(seconds=HANG_S)), app
             for steps in self._batches():
                 self._write(steps)
-                assert app.wait_until_idle(timedelta(seconds=HANG_S)), f"{app!r}, {app.progress()}"
+                wait_until(self._is_done, HANG_S, lambda: f"{app!r}, {app.progress()}")
             assert app.close(timedelta(seconds=HANG_S)), app.error
         expected = self._expected()
         return expected, self._found(expected)
@@ -120,6 +128,17 @@ class GoldenCase:
                 headers=[(name, unhex(value)) for name, value in step.get("headers", ())],
             )
         assert self._producer.flush(HANG_S) == 0, "the broker does not take the records"
+
+    def _is_done(self) -> bool:
+        """Tells whether everything is committed that the application has to read.
+
+        What it has committed is asked before where topics end: what it wrote until then counts.
+        """
+        committed = self._consumer.committed(self._sources, timeout=HANG_S)
+        return all(
+            max(known.offset, 0) == self._consumer.get_watermark_offsets(known, HANG_S)[1]
+            for known in committed
+        )
 
     def _batches(self) -> Iterator[Sequence[Mapping[str, Any]]]:
         if self._name in ONE_BY_ONE:
