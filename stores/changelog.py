@@ -173,7 +173,7 @@ def window_write(
         ) -> None:
             put(row_key, entry_key[1], None if value is None else pack(value, timestamp))
             headers = logged_headers(value, timestamp, current)
-            time = timestamp if timestamped else current.timestamp
+            time = int(timestamp) if timestamped else current.timestamp
             log(row_key[SEGMENT_BYTES:], value, time, headers)
 
         return log_with_headers

@@ -115,15 +115,19 @@ class SlidedAggregate(TableMaker):
             write((key, timestamp + 1), right[0], None, right[1], timestamp)
             note(known, timestamp + 1, floor)
 
-        def update(key: Any, start: int, old: Any, newest: int, value: Any, timestamp: int) -> None:
-            """Folds a record into a window whose latest record so far is of `newest`."""
+        def update(
+            key: Any, start: int, base: Any, old: Any, newest: int, value: Any, timestamp: int
+        ) -> None:
+            """Folds a record into an aggregate with the latest record of `newest`, as a window's.
+
+            A window that is new has no old value, whatever it begins with.
+            """
             if start + size < stream_time - grace_ms:
                 late(key, timestamp, start + size, stream_time)
                 return
-            new = step(key, value, old)
-            if old is None or timestamp > newest:
+            if timestamp > newest:
                 newest = timestamp
-            write((key, start), new, old, newest, timestamp)
+            write((key, start), step(key, value, base), old, newest, timestamp)
 
         parts = _Parts(size, initial, updates.read, update, begin_right, starts)
         any_order, early = _bind_any_order(parts), _bind_early(parts)
@@ -215,7 +219,7 @@ def _bind_any_order(parts: _Parts) -> Fold:
             if end < timestamp:
                 left, before = pair, pair[1]
                 break
-            update(key, start, pair[0], pair[1], value, timestamp)
+            update(key, start, pair[0], pair[0], pair[1], value, timestamp)
             if end == timestamp:
                 has_left = True
                 if pair[1] >= timestamp:
@@ -224,12 +228,12 @@ def _bind_any_order(parts: _Parts) -> Fold:
             elif right is None:
                 right = pair
         if before != -1 and before + 1 not in seen and before + 1 + size >= timestamp:
-            update(key, before + 1, initial(), timestamp, value, timestamp)
+            update(key, before + 1, initial(), None, timestamp, value, timestamp)
             note(known, before + 1, floor)
         if not has_left:
             start = timestamp - size
             old = initial() if left is None or before < start else left[0]
-            update(key, start, old, timestamp, value, timestamp)
+            update(key, start, old, None, timestamp, value, timestamp)
             note(known, start, floor)
         if right is not None and not has_right and right[1] > timestamp:
             begin_right(key, known, right, timestamp, floor)
@@ -257,7 +261,7 @@ def _bind_early(parts: _Parts) -> Fold:
                 combined = pair
             elif start <= timestamp:
                 right = pair
-                update(key, start, pair[0], pair[1], value, timestamp)
+                update(key, start, pair[0], pair[0], pair[1], value, timestamp)
             else:
                 has_right = True
         if right is None and combined is not None and combined[1] > timestamp:
@@ -265,14 +269,14 @@ def _bind_early(parts: _Parts) -> Fold:
         if right is not None and not has_right and right[1] > timestamp:
             begin_right(key, known, right, timestamp, floor)
         if combined is None:
-            update(key, 0, initial(), timestamp, value, timestamp)
+            update(key, 0, initial(), None, timestamp, value, timestamp)
             note(known, 0, floor)
             return
         before = combined[1]
         if before < timestamp and before + 1 not in seen:
-            update(key, before + 1, initial(), timestamp, value, timestamp)
+            update(key, before + 1, initial(), None, timestamp, value, timestamp)
             note(known, before + 1, floor)
-        update(key, 0, combined[0], before, value, timestamp)
+        update(key, 0, combined[0], combined[0], before, value, timestamp)
 
     return fold
 

@@ -17,7 +17,7 @@ from thalweg.streams.queries.kinds.key_value import (
     TimestampedKeyValueKind,
 )
 from thalweg.streams.queries.kinds.kind import Faces, RowsAsked, StoreKind, Target
-from thalweg.streams.queries.kinds.session import SessionKind
+from thalweg.streams.queries.kinds.session import HeadersSessionKind, SessionKind
 from thalweg.streams.queries.kinds.versioned import VersionedKind
 from thalweg.streams.queries.kinds.window import HeadersWindowKind, WindowKind
 from thalweg.streams.queries.state_queries import Query
@@ -105,6 +105,7 @@ for _kind in (
     WindowKind(),
     HeadersWindowKind(),
     SessionKind(),
+    HeadersSessionKind(),
     VersionedKind(),
 ):
     add_kind(_kind)

@@ -22,13 +22,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, TypeVar
 
-from thalweg.stores.api import KeyValueIterator
+from thalweg.stores.api import KeyValueIterator, StoreIterator
 from thalweg.stores.builders import StoreBuilder
 from thalweg.stores.formats import pack_int64
 from thalweg.stores.kinds.session import SessionSpec
-from thalweg.stores.session_faces import ReadOnlySessionStore
+from thalweg.stores.record import Record
+from thalweg.stores.session_faces import AggregationWithHeaders, ReadOnlySessionStore
 from thalweg.stores.windowed import FOREVER_MS, Windowed, epoch_ms
-from thalweg.streams.queries.composite import Composite, Unwrap
+from thalweg.streams.queries.composite import Composite, Unwrap, unwrapped
 from thalweg.streams.queries.kinds.kind import (
     KEY,
     NO_VERSIONS,
@@ -42,7 +43,12 @@ from thalweg.streams.queries.kinds.kind import (
 )
 from thalweg.streams.queries.questions import Given, Parameters, Question, Shape
 from thalweg.streams.queries.rows import Paging, Row, bad_cursor, beside_value
-from thalweg.streams.queries.state_queries import Query, UnansweredError, WindowRangeQuery
+from thalweg.streams.queries.state_queries import (
+    Query,
+    TimestampedWindowRangeWithHeadersQuery,
+    UnansweredError,
+    WindowRangeQuery,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -144,7 +150,7 @@ class CompositeSessionStore(Composite[ReadOnlySessionStore[K, V]], ReadOnlySessi
 class SessionKind(StoreKind):
     """Session stores."""
 
-    names = ("session",)
+    names: ClassVar[Sequence[str]] = ("session",)
     family = "session"
     noun = "session of key"
     times = ("session start", "session end")
@@ -189,8 +195,43 @@ class SessionKind(StoreKind):
         return windowed["key"], (windowed["start"], windowed["end"])
 
 
+class HeadersSessionKind(SessionKind):
+    """Session stores whose rows carry headers; all but queries of records leave these out."""
+
+    names = ("session-with-headers",)
+    queries: ClassVar[Mapping[type[Query[Any]], Answer]] = {
+        WindowRangeQuery: lambda face, query, _unwrap: unwrapped(
+            _of_key(face, query), _aggregation
+        ),
+        TimestampedWindowRangeWithHeadersQuery: lambda face, query, _unwrap: _records(
+            _of_key(face, query)
+        ),
+    }
+
+    def face(
+        self, builder: StoreBuilder, faces: Faces, unwrap: Unwrap
+    ) -> CompositeSessionStore[Any, Any]:
+        """Returns the read-only face over all tasks."""
+        return CompositeSessionStore(builder.name, faces, _aggregation)
+
+
+def _aggregation(stored: AggregationWithHeaders[V]) -> V:
+    return stored.aggregation
+
+
+def _records(
+    rows: KeyValueIterator[Windowed[K], AggregationWithHeaders[V]],
+) -> StoreIterator[Record[Windowed[K], V]]:
+    """Returns sessions as records with the time of their end."""
+    records = (
+        Record(key, stored.aggregation, key.window.end_ms, stored.headers) for key, stored in rows
+    )
+    return StoreIterator(records, rows.close)
+
+
 def _of_key(
-    face: ReadOnlySessionStore[K, V], query: WindowRangeQuery[K, object]
+    face: ReadOnlySessionStore[K, V],
+    query: WindowRangeQuery[K, object] | TimestampedWindowRangeWithHeadersQuery[K, object],
 ) -> KeyValueIterator[Windowed[K], V]:
     if query.key is None or query.time_from is not None or query.time_to is not None:
         message = "a session store is asked by key, and by no times"

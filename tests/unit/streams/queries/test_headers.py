@@ -11,6 +11,7 @@ import pytest
 from tests.unit.streams import running
 from tests.unit.streams.running import Log
 from thalweg import (
+    AggregationWithHeaders,
     App,
     FailureReason,
     Headers,
@@ -19,6 +20,7 @@ from thalweg import (
     ProcessorContext,
     RangeQuery,
     Record,
+    SessionWindow,
     StreamsBuilder,
     TimestampedKeyQuery,
     TimestampedKeyWithHeadersQuery,
@@ -29,7 +31,9 @@ from thalweg import (
     ValueAndTimestamp,
     ValueTimestampHeaders,
     Windowed,
+    WindowRangeQuery,
     serdes,
+    session_store_with_headers,
     timestamped_key_value_store_with_headers,
     timestamped_window_store_with_headers,
 )
@@ -44,12 +48,15 @@ class Keep(Processor[str, str, Any, Any]):
     def init(self, context: ProcessorContext[Any, Any]) -> None:
         super().init(context)
         self.rows: list[Any] = [context.get_state_store(name) for name in ("rows", "untimed")]
+        self.sessions: Any = context.get_state_store("sessions")
         self.windows: Any = context.get_state_store("windows")
 
     def process(self, record: Record[str, str]) -> None:
         row = ValueTimestampHeaders(record.value, record.timestamp, record.headers)
         for store in self.rows:
             store.put(record.key, row)
+        session = Windowed(record.key, SessionWindow(record.timestamp, record.timestamp))
+        self.sessions.put(session, AggregationWithHeaders(record.value, record.headers))
         self.windows.put(record.key, row, record.timestamp // SIZE_MS * SIZE_MS)
 
 
@@ -67,8 +74,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
             "windows", text, text, retention_ms=1_000, window_size_ms=SIZE_MS
         )
     )
+    builder.add_state_store(session_store_with_headers("sessions", text, text, retention_ms=1_000))
     stream = builder.stream("in", key_serde=text, value_serde=text)
-    stream.process(Keep, "rows", "untimed", "windows")
+    stream.process(Keep, "rows", "untimed", "windows", "sessions")
     log = Log()
     log.send("in", ("a", "x"), ("b", "y"), timestamps=(5, 25), headers=HEADERS)
     log.send("in", ("b", "z"), timestamps=(37,))
@@ -121,6 +129,18 @@ def test_a_row_without_a_time_is_no_record(app: App) -> None:
     assert "negative timestamp -1" in one.message
     unknown = app.query("windows", TimestampedKeyWithHeadersQuery("a")).partitions[0]
     assert unknown.failure is FailureReason.UNKNOWN_QUERY_TYPE
+
+
+def test_sessions_with_headers(app: App) -> None:
+    session = Windowed("a", SessionWindow(5, 5))
+    assert dict(app.store("sessions", key=str, value=str, kind="session").fetch("a")) == {
+        session: "x"
+    }
+    assert list(asked(app, "sessions", WindowRangeQuery(key="a"))) == [(session, "x")]
+    records = asked(app, "sessions", TimestampedWindowRangeWithHeadersQuery(key="a"))
+    assert list(map(told, records)) == [(session, "x", 5, HEADERS)]
+    page = httpx.get(f"http://{app.endpoint}/stores/sessions/keys/a/sessions").json()
+    assert [row["value"] for row in page["rows"]] == ["x"]
 
 
 def test_over_http_and_on_the_command_line(app: App, query: Callable[..., Any]) -> None:
