@@ -1,9 +1,9 @@
 """The faces of state stores: what users call, what the runtime drives, what a store needs.
 
-Owns the abstract classes a user types against (`KeyValueStore`, `WindowStore`, their
-timestamped and read-only kin), the methods by which a task drives any store, and
-`StoreHost`, the little a store must know of its task. It must not know how a store is
-built, which layers it has or what keeps its bytes.
+Owns the abstract classes that users type against (`KeyValueStore`, `WindowStore`, and their
+timestamped and read-only forms), the methods by which a task drives any store, and `StoreHost`:
+what a store must know of its task. It must not know how a store is built, which layers it has or
+what keeps its bytes.
 
 Source: JVM `org.apache.kafka.streams.state`; kafka-streams reference A9, D15, D18.
 """

@@ -1,7 +1,7 @@
 """Descriptions of stores, and the one place where a store's layers are stacked.
 
-Owns `StoreBuilder`: what a store is called, which kind it is, what keeps its bytes, whether
-it is logged and cached, and how long windows are kept. Building stacks, from the top::
+Owns `StoreBuilder`: a store's name, its kind, its byte store, whether it is logged and cached, and
+how long windows are kept. Building stacks these layers, from the top::
 
     typed store         what users and the task call (kinds)
     cache               holds updates back, where the store is cached (cache.cached_store)

@@ -1,8 +1,8 @@
-"""Murmur3, 128 bits: the hash by which a foreign-key join knows a version of a left row.
+"""Murmur3, 128 bits: the hash that identifies the value of a left row in a foreign-key join.
 
-Owns the hash alone, as the sixteen bytes that travel. The hash of a short value is kept: a row is
-hashed when it is sent to the right side, and again at each response; as many are kept as may be on
-their way there and back.
+Owns only the hash, as sixteen bytes. Hashes of short values are cached, because a row is hashed
+when it is sent to the right side and again at each response. The cache has room for the rows that
+may be under way at one time.
 
 Source: JVM `org.apache.kafka.streams.state.internals.Murmur3.hash128` (the x64 variant).
 """

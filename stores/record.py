@@ -1,12 +1,12 @@
-"""Records: as users see them, as they travel raw, and the cell that tells which is current.
+"""Records: for users, in raw form, and the cell that holds the current record.
 
-Owns `Record`, `Headers`, the record's context and metadata, and the forms a record has on
-its way: a `RawRecord` is a plain tuple, because nothing may be built per record on the hot
-path. It must not know topics, tasks or serdes.
+Owns `Record`, `Headers`, the record's context and metadata, and the internal forms of a record. A
+`RawRecord` is a plain tuple, because the hot path must not create objects per record. This module
+must not know topics, tasks or serdes.
 
-An `Origin` says where a raw record stood in its partition: its offset alone, or (offset,
-headers) where it has headers, or None where there is no record (a punctuation). Most
-records have no headers, so most origins are an int that costs nothing.
+An `Origin` says where a raw record was in its partition: its offset, or (offset, headers) if it has
+headers, or None if there is no record (in a punctuation). Most records have no headers, so most
+origins are a plain int that costs nothing.
 
 Source: JVM `org.apache.kafka.streams.processor.api.Record`, `RecordHeaders`,
 `ProcessorRecordContext`; KIP-478.

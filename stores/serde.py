@@ -1,14 +1,14 @@
 """Serdes: how keys and values become bytes and come back.
 
-Owns the `Serde` face, the built-in serdes with the JVM's bytes, and what the record cache
-must know of a serde before it keeps values decoded. It must not know stores or topics; a
-topic's name is handed in because a serde may depend on it (a schema registry does).
+Owns the `Serde` class, the built-in serdes with the JVM's bytes, and what the record cache must
+know of a serde before it keeps values decoded. It must not know stores or topics; the name of the
+topic is an argument, because a serde may depend on it (as with a schema registry).
 
-A serialiser refuses what is not of its type instead of writing something another reader
-would stumble over. None never reaches a serde: no key and no value are no bytes.
+A serialiser refuses values of other types instead of writing bytes that other readers cannot read.
+A serde is never called with None: no key and no value have no bytes.
 
-A serde may see the headers of the record. Only where a record is read or written has it any:
-rows of stores have none. Serdes that do not look at headers pay nothing for those that do.
+A serde may see the headers of the record. They exist only where a record is read or written; rows
+of stores have none. Serdes without headers pay nothing for serdes with headers.
 
 Source: JVM `org.apache.kafka.common.serialization.Serdes`, `WindowedSerdes`.
 """

@@ -1,7 +1,7 @@
-"""Splits: a stream on its way into branches.
+"""Splits: a stream that is divided into branches.
 
-Owns which branch a record goes to, and how branches are named. It must not know what is done with
-a branch.
+Owns the choice of the branch for a record, and the names of branches. It must not know what is done
+with a branch.
 
 Source: JVM `BranchedKStreamImpl`; kafka-streams A2, A13.
 """

@@ -1,7 +1,7 @@
-"""Co-groupings: several grouped streams on their way into one table.
+"""Co-groupings: several grouped streams that are aggregated into one table.
 
-Owns `cogroup` and the aggregations behind it: one operator for each stream, all with one store,
-and their changes brought together. It must not know how an aggregate is kept.
+Owns `cogroup` and its aggregations: one operator for each stream, all with the same store, and the
+merge of their changes. It must not know how an aggregate is kept.
 
 Source: JVM `CogroupedKStreamImpl`, `CogroupedStreamAggregateBuilder` (KIP-150); kafka-streams A13
 for the order in which numbers are used up.

@@ -1,7 +1,7 @@
 """Joins of streams with global tables: what a join adds to the graph.
 
-Owns the names of these joins and how their functions are called. Nothing is repartitioned: every
-worker has all rows of the table.
+Owns the names of these joins and how their functions are called. Nothing is repartitioned, because
+every worker has all rows of the table.
 
 Source: JVM `KStreamImpl.globalTableJoin`; kafka-streams A4, KIP-1340.
 """

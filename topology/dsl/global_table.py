@@ -1,7 +1,7 @@
-"""Global tables: tables that every worker holds whole.
+"""Global tables: every worker has all of their rows.
 
-Owns `GlobalKTable` and what reading a topic as one adds to the graph. Streams join it by any key
-they can compute (`topology.dsl.global_joins`); it can be queried and nothing else.
+Owns `GlobalKTable` and what it adds to the graph. Streams join it by any key that they can compute
+(`topology.dsl.global_joins`). It can also be queried, and nothing else.
 
 Source: JVM `GlobalKTableImpl`, `InternalStreamsBuilder.globalTable`.
 """

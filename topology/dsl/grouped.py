@@ -1,6 +1,6 @@
-"""Grouped streams: streams on their way into an aggregation.
+"""Grouped streams: the input of an aggregation.
 
-Owns count, reduce and aggregate of grouped streams, and the way from them to windows.
+Owns count, reduce and aggregate of grouped streams, and the calls that add windows.
 
 Source: JVM `KGroupedStreamImpl`.
 """

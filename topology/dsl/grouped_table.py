@@ -1,4 +1,4 @@
-"""Grouped tables: tables whose rows were grouped anew, on their way into an aggregation.
+"""Grouped tables: tables whose rows were grouped by another key, the input of an aggregation.
 
 Owns count, reduce and aggregate of grouped tables, and the repartition topic in front of them.
 

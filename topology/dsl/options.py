@@ -1,8 +1,8 @@
 """Options that travel together (`Materialized`), and how the DSL reads user functions.
 
-Owns what a materialisation may ask for and the store it describes, the rule for legal
-names, and the telling of a function's arity, once, while the topology is built. It must not
-know streams or tables.
+Owns the options of a materialisation and the store that they describe, the rule for legal names,
+and how the number of a function's arguments is found, once, while the topology is built. It must
+not know streams or tables.
 
 Source: JVM `Materialized`, `MaterializedInternal`, `KeyValueStoreMaterializer`,
 `WindowStoreMaterializer`, `Named`.

@@ -1,4 +1,4 @@
-"""Streams grouped by sessions, too, on their way into an aggregation.
+"""Streams grouped by key and session: the input of an aggregation.
 
 Owns count, reduce and aggregate of sessions.
 

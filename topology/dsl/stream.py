@@ -1,7 +1,8 @@
-"""Streams: records one after the other.
+"""Streams: sequences of records.
 
-Owns the operations of a `KStream` but its joins (`stream_joins`), and what each does to the serdes
-and to the need of a repartition. Keys and values may be None; as in the JVM, types do not say so.
+Owns the operations of a `KStream` except its joins (`stream_joins`), and how each changes the
+serdes and the need for a repartition. Keys and values may be None; as in the JVM, types do not say
+so.
 
 Source: JVM `KStreamImpl`, `BranchedKStreamImpl`; kafka-streams A2, A13, D4.
 """

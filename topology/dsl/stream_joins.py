@@ -1,6 +1,7 @@
 """Joins of a stream: with another stream, with tables and with global tables.
 
-Owns which joins a `KStream` has, what they take, and the repartitions ahead of them. It must not know what a join does to a record (`topology.operators`).
+Owns the joins of a `KStream`, their arguments, and the repartitions in front of them. It must not
+know what a join does to a record (`topology.operators`).
 
 Source: JVM `KStreamImpl.doJoin`, `KStreamImplJoin`, `StreamStreamJoinNode`,
 `KStreamImpl.doStreamTableJoin`, `KStreamImpl.repartitionForJoin`; kafka-streams A4, A13.

@@ -1,7 +1,7 @@
-"""Suppression of a table's updates: what may be asked for, and the step that it becomes.
+"""Suppression of a table's updates: its options, and the step that it adds to the graph.
 
-Owns the options (`Suppressed`, `BufferConfig`), the search for the windows whose close is waited
-for, and the step with its buffer. It must not know how changes are held back.
+Owns the options (`Suppressed`, `BufferConfig`), the search for the windows whose close is awaited,
+and the step with its buffer. It must not know how changes are held back.
 
 Source: JVM `Suppressed`, `SuppressedInternal`, `KTableImpl.suppress`, `GraphGraceSearchUtil`.
 """

@@ -1,8 +1,8 @@
 """Tables: the latest value per key, as they change.
 
-Owns the operations of a `KTable`. How a table answers for its rows and old values stands in
-`topology.dsl.table_logic`, what joins add to the graph in `topology.dsl.table_joins` and
-`topology.dsl.foreign_key_joins`.
+Owns the operations of a `KTable`. `topology.dsl.table_logic` says how a table provides its rows and
+old values; `topology.dsl.table_joins` and `topology.dsl.foreign_key_joins` say what joins add to
+the graph.
 
 A value may be None wherever a row was deleted; as in the JVM, types do not say so.
 

@@ -1,4 +1,4 @@
-"""Streams grouped by windows, too, on their way into an aggregation.
+"""Streams grouped by key and window: the input of an aggregation.
 
 Owns count, reduce and aggregate of streams by time windows and sliding windows.
 

@@ -1,8 +1,8 @@
 """Windows of event time, as the DSL names them.
 
-Owns how a timestamp falls into windows, the limits of their settings, when results are sent on,
-and the partition of a windowed key (that of its inner key, so that all windows of a key meet in one partition).
-It must not know aggregations or stores.
+Owns which windows a timestamp belongs to, the limits of the settings, when results are sent, and
+the partition of a windowed key (that of its inner key, so that all windows of a key are in one
+partition). It must not know aggregations or stores.
 
 Source: JVM `TimeWindows`, `UnlimitedWindows`, `SlidingWindows`, `SessionWindows`, `EmitStrategy`,
 `WindowedStreamPartitioner`.
