@@ -103,7 +103,7 @@ class StoreBuilder:
 
     @property
     def row_format(self) -> RowFormat:
-        """What stands beside the value in a row."""
+        """What a row keeps beside its value."""
         return self.spec.row_format
 
     @property
@@ -286,7 +286,7 @@ def lru_store(
     key_serde: Serde[Any] | None = None,
     value_serde: Serde[Any] | None = None,
 ) -> StoreBuilder:
-    """Describes a map in memory that forgets what was not used for longest.
+    """Describes a map in memory that drops the least recently used keys.
 
     Args:
         name: the store's name.

@@ -23,7 +23,7 @@ V = TypeVar("V")
 
 
 class GlobalKTable(Generic[K, V]):
-    """A table of which every worker holds all partitions; made by `global_table`."""
+    """A table whose partitions are all in every worker; made by `global_table`."""
 
     def __init__(
         self, graph: LogicalGraph, store_name: str, queryable_store_name: str | None
@@ -67,7 +67,7 @@ def read_global_table(
         key_serde: how keys are read and stored; that of `materialized` if not given.
         value_serde: how values are read and stored, likewise.
         timestamp_extractor: gives records their event time.
-        name: name of the processor; its source is called `<name>-source`.
+        name: name of the processor; the name of its source is `<name>-source`.
         materialized: how to keep the table.
 
     Raises:

@@ -55,7 +55,7 @@ def grace_buffer(
 def history_demand(
     node: str, tables: Sequence[str], grace_ms: int
 ) -> Callable[[Mapping[str, StoreBuilder]], None]:
-    """Returns what refuses a table whose history is shorter than a grace.
+    """Returns a check that refuses a table whose history is shorter than the grace.
 
     Args:
         node: the processor of the join.

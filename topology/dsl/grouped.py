@@ -93,7 +93,7 @@ class KGroupedStream(Generic[K, V]):
         materialized: Materialized[K, V] | None = None,
         named: str | None = None,
     ) -> KTable[K, V]:
-        """Combines the values of each key; the first stands as it is.
+        """Combines the values of each key; the first value is taken as it is.
 
         Args:
             fn: (aggregate, value) -> aggregate; None deletes the row.

@@ -46,7 +46,7 @@ _GROUP_BY = SerdeHint.of("group_by")
 
 
 class KGroupedTable(Generic[K, V]):
-    """A table whose rows were grouped anew; aggregates both gain and lose rows."""
+    """A table whose rows are grouped by another key; its aggregates gain and lose rows."""
 
     def __init__(
         self,

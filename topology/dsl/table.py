@@ -518,7 +518,7 @@ class KTable(Generic[K, V]):
         )
 
     def suppress(self, suppressed: Suppressed) -> KTable[K, V]:
-        """Holds updates back: of each key only the last is emitted, once it is due.
+        """Holds updates back: only the last update of each key is emitted, when it is due.
 
             counts.suppress(Suppressed.until_window_closes()).to_stream().to("final")
 
