@@ -1,4 +1,4 @@
-"""Finds stores by name and puts their tasks' faces together.
+"""Finds stores by name and combines the faces of their tasks.
 
 Owns the reasons for which a store cannot be read: it does not exist, is of another kind or other
 types, is not ready, or has moved. The faces of a kind are in `queries.kinds`. It must not know how
