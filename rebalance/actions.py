@@ -1,6 +1,6 @@
-"""What a membership asks of whoever acts for it: heartbeats to send, and what else to do.
+"""The actions that a membership demands: heartbeats to send, and others.
 
-Owns the values that go in and out of `membership`. It must not know when or why.
+Owns the input and output values of `membership`. It must not know when or why.
 
 Source: kip1071 reference 1.3, 1.4.
 """

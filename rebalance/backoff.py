@@ -1,7 +1,7 @@
-"""How long to wait before the next attempt: longer each time, up to a bound, never in step.
+"""Exponential back-off: longer waits up to a bound, with jitter.
 
-Owns the rule only; it must not know what is attempted. Randomness is handed in, so that a
-simulation draws the same waits again.
+Owns only the rule; it must not know what is attempted. Randomness is an argument, so that a
+simulation gets the same waits again.
 
 Source: JVM `ExponentialBackoff`, KIP-580; KAFKA-19813 (jitter).
 """

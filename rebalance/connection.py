@@ -1,7 +1,7 @@
-"""Connections to the brokers: the one door to aiokafka, and the only sockets of the group.
+"""Connections to the brokers: the only use of aiokafka, and the only sockets of the group.
 
-Owns connecting with TLS and SASL, finding the group's coordinator, sending bodies and waiting
-for answers, and what a failure of these is called. It must not know what the bodies mean.
+Owns connecting with TLS and SASL, finding the group's coordinator, sending bodies and waiting for
+answers, and the errors of these. It must not know what the bodies mean.
 
 aiokafka gives the connection of one socket (`AIOKafkaConnection`: versions, TLS, SASL, headers,
 correlation); its client on top, which keeps metadata of all topics up to date, is not needed.

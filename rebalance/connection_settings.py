@@ -1,8 +1,8 @@
 """How to reach a cluster: the settings of the data plane, read for the group's connection.
 
-Owns the names (librdkafka's, so that one set of settings serves both), their values and the
-TLS context made of them. A setting of security that this connection cannot honour is refused,
-never left out. It must not know how a connection is made.
+Owns the names (librdkafka's, so that one set of settings serves both), their values and the TLS
+context made of them. A security setting that this connection does not support is refused, never
+ignored. It must not know how a connection is made.
 
 Source: librdkafka CONFIGURATION.md.
 """

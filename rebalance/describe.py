@@ -1,7 +1,7 @@
-"""Asking a coordinator what it knows of a group, as a member or from outside.
+"""Requests the description of a group from its coordinator, as a member or from outside.
 
-Owns the question, and how long it is asked again while the coordinator is not ready. It must not
-know what the answer is for.
+Owns the request, and how long it is repeated while the coordinator is not ready. It must not know
+what the answer is for.
 
 Source: JVM `KafkaAdminClient.describeStreamsGroups`; kip1071 reference 1.5.
 """

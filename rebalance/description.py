@@ -1,6 +1,6 @@
-"""What a broker says of a whole group: for people, and for a member that missed something.
+"""The broker's description of a whole group: for people, and for a member that missed an answer.
 
-Owns the values only.
+Owns only the values.
 
 Source: StreamsGroupDescribeResponse; kip1071 reference 1.5.
 """

@@ -1,9 +1,8 @@
-"""What can go wrong between a member and its group: the broker's codes, and our exceptions.
+"""Errors between a member and its group: the broker's codes, and our exceptions.
 
-Owns the table of error codes and the classes raised or handed out by this package. It must not
-know how an error is answered: `membership` and `offsets` decide that by code. These classes
-stand outside the application's tree of errors, because this package imports none of the
-others; the runtime translates them.
+Owns the table of error codes and the exceptions of this package. It must not know the reaction to
+an error: `membership` and `offsets` decide that by code. These classes are not in the application's
+tree of errors, because this package imports none of the others; the runtime translates them.
 
     RebalanceError                  code, retriable, fatal
     ├─ ConnectionSettingsError      a setting of the connection is unknown or wrong

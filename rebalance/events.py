@@ -1,7 +1,7 @@
-"""What a member tells its owner, the processing loop.
+"""The events that a member sends to its owner, the processing loop.
 
-Owns the events and what the owner owes each of them. They come in order. `Assigned` and
-`Lost` are to be acknowledged, each with what runs then; nothing else is.
+Owns the events and the owner's duty after each of them. They come in order. Only `Assigned` and
+`Lost` must be acknowledged, each with the tasks that run then.
 
     Revoked    commit and close these tasks, with the identity of the moment
     Assigned   run exactly these tasks, then acknowledge: what is missing is taken away

@@ -1,6 +1,6 @@
-"""What a coordinator says of the group beside its answers.
+"""The status codes of a group that a coordinator adds to its answers.
 
-Owns the status codes and their text for people. It must not know what follows from them.
+Owns the codes and their text for people. It must not know what follows from them.
 
 Source: JVM `StreamsGroupHeartbeatResponse.Status`; kip1071 reference 2.1.
 """

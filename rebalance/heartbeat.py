@@ -1,7 +1,7 @@
-"""Which fields a heartbeat has, and what its answer says.
+"""The fields of a heartbeat, and the meaning of its answer.
 
-Owns the rules which field is sent when and how an answer is to be read. Pure. It must not
-know states, nor bytes beyond the calls that make and read them.
+Owns the rules for which field is sent when, and how an answer is read. It is pure. It must not know
+states, nor bytes beyond the calls that make and read them.
 
     field                                   join   while a member     leave
     epoch                                   0      the newest one     -1

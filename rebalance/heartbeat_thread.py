@@ -1,9 +1,8 @@
-"""A member at work: the thread that keeps it in its group, and its face for the processing loop.
+"""The thread that keeps a member in its group, and its interface for the processing loop.
 
-Owns the thread with its event loop, the acting for `membership`, what is logged about it, and
-the queue of events between the threads. It must not know tasks. User code can be slow without
-a heartbeat being late, because none of it runs here; a loop that hangs is noticed all the same,
-by `note_poll`.
+Owns the thread with its event loop, the execution of `membership`'s actions, its log messages, and
+the queue of events between the threads. It must not know tasks. No user code runs in this thread,
+so slow user code does not delay heartbeats. `note_poll` still detects a processing loop that hangs.
 
     processing loop                                     heartbeat thread
     start ───────────────────────────────────────────►  join

@@ -1,9 +1,9 @@
 """A member of a streams group, as a state machine.
 
-Owns the states and their legal moves, what a heartbeat has to say, when it is sent, and what
-its answer or its failure means. Pure: events come in with `now_ms`, `next_action` says what to
-do; nothing here reads a clock or a socket. It must not know bytes, connections or how tasks
-are run. All times are of one clock that never goes back, in milliseconds.
+Owns the states and their legal transitions, the contents of a heartbeat, when it is sent, and what
+its answer or its failure means. It is pure: events come in with `now_ms`, and `next_action` says
+what to do; nothing here reads a clock or a socket. It must not know bytes, connections or how tasks
+are run. All times are of one monotonic clock, in milliseconds.
 
     UNSUBSCRIBED ──► JOINING ──► RECONCILING ◄──► ACKNOWLEDGING ──► STABLE ──┐
          ▲              ▲             ▲                                      │
@@ -26,10 +26,10 @@ The rules that matter most:
   perhaps only because they were created just now. Such a member joins without, hears of the
   missing topics, and joins again with its end point when they are there.
 
-The JVM's member sends without a pause while it joins, and clears its back-off at codes 15, 16,
-25 and 110; here that holds for the first failure in a row only, so that no broker is flooded.
-It goes through a reconciliation when the group's readiness changes; here the owner is only
-told, as running tasks may go on.
+The JVM's member sends without a pause while it joins, and resets its back-off at codes 15, 16, 25
+and 110. Here this holds only for the first failure in a row, so that no broker is flooded. The
+JVM's member reconciles when the group's readiness changes; here the owner is only told, because
+running tasks may go on.
 
 Source: JVM `MemberState`, `StreamsMembershipManager`, `StreamsGroupHeartbeatRequestManager`
 (4.2); kip1071 reference 3.

@@ -1,4 +1,4 @@
-"""What a member and the group's coordinator say to each other, in bytes.
+"""The messages between a member and the group's coordinator, in bytes.
 
 Owns the translation between this package's values and the bodies of requests and responses,
 and the order of everything in a topology, which the coordinator compares byte for byte with

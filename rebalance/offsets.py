@@ -1,12 +1,12 @@
 """Committing and reading offsets as the member of a streams group.
 
-Owns what an answer to a commit or a fetch means and how often it is tried again. The decisions
-are functions of codes and identities; `Offsets` acts on them. It must not know tasks: what is
-committed together is the caller's business.
+Owns the meaning of the answer to a commit or a fetch, and how often it is retried. The decisions
+are functions of codes and identities; `Offsets` carries them out. It must not know tasks: the
+caller decides what is committed together.
 
-A commit carries the member's newest epoch, read at the moment it is sent. While a heartbeat
-that raises the epoch is on its way, a broker may call that epoch stale: it is sent again with
-the next one. A member that was thrown out must not commit at all.
+A commit carries the member's newest epoch, read when it is sent. While a heartbeat that raises the
+epoch is under way, a broker may call that epoch stale; the commit is then sent again with the next
+epoch. A member that was fenced must not commit at all.
 
 Source: JVM `CommitRequestManager`; Kafka 4.2 `StreamsGroup.validateOffsetCommit`; kip1071
 reference 4.1, 4.2.

@@ -1,7 +1,7 @@
-"""Whether the group can run, and when a status of it stops the application.
+"""Whether the group can run, and which of its statuses stop the application.
 
-Owns what follows from the coordinator's statuses. Pure: it takes them with `now_ms` and
-returns events. It must not know membership: a member that is told to stop stays one until it
+Owns the consequences of the coordinator's statuses. It is pure: it takes statuses with `now_ms` and
+returns events. It must not know membership: a member that is told to stop stays a member until it
 leaves.
 
 * Missing source topics may appear; if they are still missing after a while, it is an error.

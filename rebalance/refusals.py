@@ -1,7 +1,7 @@
-"""What a member does about a heartbeat that is answered with an error code.
+"""The reaction of a member to a heartbeat that is answered with an error code.
 
-Owns the table from code to consequence, and the message for people. Pure, and without memory.
-It must not know states: `membership` acts on the consequence.
+Owns the table from code to consequence, and the message for people. It is pure and has no state. It
+must not know states: `membership` acts on the consequence.
 
 Source: JVM `StreamsGroupHeartbeatRequestManager.onErrorResponse` (4.2); kip1071 reference 2.2.
 """

@@ -1,6 +1,6 @@
-"""Who a member is, and what it is told to run: the values of the group protocol.
+"""The values of the group protocol: a member's identity and its tasks.
 
-Owns identities and tasks. It must not know how they travel or what follows from them.
+Owns identities and tasks. It must not know how they are sent or what follows from them.
 
 Source: KIP-1071; JVM `StreamsRebalanceData`; kip1071 reference 3.2.
 """

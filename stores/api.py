@@ -1,9 +1,9 @@
 """The faces of state stores: what users call, what the runtime drives, what a store needs.
 
-Owns the abstract classes a user types against (`KeyValueStore`, `WindowStore`, their
-timestamped and read-only kin), the methods by which a task drives any store, and
-`StoreHost`, the little a store must know of its task. It must not know how a store is
-built, which layers it has or what keeps its bytes.
+Owns the abstract classes that users type against (`KeyValueStore`, `WindowStore`, and their
+timestamped and read-only forms), the methods by which a task drives any store, and `StoreHost`:
+what a store must know of its task. It must not know how a store is built, which layers it has or
+what keeps its bytes.
 
 Source: JVM `org.apache.kafka.streams.state`; kafka-streams reference A9, D15, D18.
 """
@@ -117,7 +117,7 @@ class CacheBudget(Protocol):
         """Tells whether the budget is held; `rows` are then evicted or flushed on release."""
 
     def release(self, *, failed: bool = False) -> None:
-        """Ends a hold. After the last one, who had to wait gives way; not where it `failed`."""
+        """Ends a hold. After the last one, delayed evictions are done, unless it `failed`."""
 
 
 class StoreHost(Protocol):
@@ -154,7 +154,7 @@ class StoreHost(Protocol):
 
 
 class StoreIterator(Iterator[T]):
-    """Rows of a scan; holds what it reads from until it is exhausted or closed.
+    """Rows of a scan; it holds resources until it is exhausted or closed.
 
     Use it as a context manager when you may stop early.
 
@@ -218,7 +218,7 @@ WindowStoreIterator: TypeAlias = StoreIterator[tuple[int, V]]
 class StateStore(ABC):
     """A named piece of a task's state.
 
-    What its task does with it is told by `TaskStore`.
+    `TaskStore` has the methods by which its task drives it.
     """
 
     open_iterators: int = 0
@@ -257,7 +257,7 @@ class TaskStore(StateStore, Materialized[Any]):
     @property
     @abstractmethod
     def uncached(self) -> TaskStore:
-        """The same rows without the cache, which must be empty; for who fills the store."""
+        """The same rows without the cache, which must be empty; for filling the store."""
 
     @property
     @abstractmethod
@@ -293,7 +293,7 @@ class TaskStore(StateStore, Materialized[Any]):
 
     @abstractmethod
     def prepare(self, note: bytes) -> None:
-        """Keeps what is pending where it lasts, before the commit that will decide about it.
+        """Makes pending rows durable aside from the store, before the commit that decides about them.
 
         Only stores need it that cannot be restored from a changelog.
 
@@ -303,19 +303,19 @@ class TaskStore(StateStore, Materialized[Any]):
 
     @abstractmethod
     def prepared(self) -> bytes | None:
-        """Returns the note of what was prepared and not applied, None where there is nothing."""
+        """Returns the note of rows that were prepared and not applied, None if there are none."""
 
     @abstractmethod
     def settle(self, *, is_committed: bool) -> None:
-        """Makes rows of what was prepared, or gives it up; open the store again then."""
+        """Applies or discards the prepared rows; afterwards open the store again."""
 
     @abstractmethod
     def note(self) -> bytes | None:
-        """Returns the note of the last `apply_pending` that had one, None where there is none."""
+        """Returns the note of the last `apply_pending` that had one, None if there is none."""
 
     @abstractmethod
     def restore(self, batch: Sequence[RestoreRecord]) -> None:
-        """Applies changelog records straight to the backend; of one key the last wins."""
+        """Applies changelog records directly to the backend; the last record of a key wins."""
 
     @abstractmethod
     def read_only(self) -> Any:

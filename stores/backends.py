@@ -1,8 +1,8 @@
 """What keeps the bytes of an application's stores: the byte stores there are, and one's own.
 
-Owns their names, whether they outlive the process, and how one is opened in a store's directory. A
-directory that another one has written is not opened: it would look empty, or worse. It must not
-know kinds of stores, nor who chooses.
+Owns the names of the byte stores, whether each is persistent, and how each is opened in a store's
+directory. A directory that another byte store has written is not opened, because it would look
+empty or damaged. This module must not know kinds of stores, nor who chooses the byte store.
 
 Source: JVM `DslStoreSuppliers`, `BuiltInDslStoreSuppliers` (KIP-591, KIP-954).
 """

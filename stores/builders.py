@@ -1,7 +1,7 @@
 """Descriptions of stores, and the one place where a store's layers are stacked.
 
-Owns `StoreBuilder`: what a store is called, which kind it is, what keeps its bytes, whether
-it is logged and cached, and how long windows are kept. Building stacks, from the top::
+Owns `StoreBuilder`: a store's name, its kind, its byte store, whether it is logged and cached, and
+how long windows are kept. Building stacks these layers, from the top::
 
     typed store         what users and the task call (kinds)
     cache               holds updates back, where the store is cached (cache.cached_store)
@@ -103,7 +103,7 @@ class StoreBuilder:
 
     @property
     def row_format(self) -> RowFormat:
-        """What stands beside the value in a row."""
+        """What a row keeps beside its value."""
         return self.spec.row_format
 
     @property
@@ -286,7 +286,7 @@ def lru_store(
     key_serde: Serde[Any] | None = None,
     value_serde: Serde[Any] | None = None,
 ) -> StoreBuilder:
-    """Describes a map in memory that forgets what was not used for longest.
+    """Describes a map in memory that drops the least recently used keys.
 
     Args:
         name: the store's name.

@@ -3,14 +3,14 @@
 Owns which key, value, timestamp and headers a change is logged with. It must not know
 serdes, caches or where the log goes; it gets the function that appends.
 
-The row below is written first, then the change is logged, as in the JVM: what the store
-below does about a write (an LRU store logs what it forgets) is logged before the write
-itself. A change that cannot be logged ends the task before anything of it is committed.
+The row below is written first, then the change is logged, as in the JVM. So records that the store
+below logs because of the write (an LRU store logs its evictions) come before the record of the
+write itself. If a change cannot be logged, the task ends before the change is committed.
 
-The timestamp is that of the value where rows have one, else the current record's. A
-deletion is logged with the timestamp it is written with: that of the record that deletes.
-Headers are logged only where rows have some: those of the value, or of the record that deletes.
-Stores of joins have those of the record in hand, as in the JVM since 4.3.
+The timestamp is that of the value if the rows have one, else that of the current record. A deletion
+is logged with the timestamp of the record that deletes. Headers are logged only if the rows have
+headers: those of the value, or of the record that deletes. Stores of joins log the headers of the
+current record, as the JVM does since 4.3.
 
 Source: JVM `ChangeLoggingKeyValueBytesStore`, `ChangeLoggingTimestampedKeyValueBytesStore`,
 `ChangeLoggingWindowBytesStore`, `ChangeLoggingTimestampedWindowBytesStore`,

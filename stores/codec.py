@@ -1,8 +1,8 @@
 """How one store writes keys, values and timestamps as bytes, and reads them back.
 
-Owns the settled serdes of a store and the errors of rows that cannot be written or read. What stands
-beside a value is told by `stores.row_format`. It must not know what keeps rows, nor how a kind lays
-out its keys.
+Owns the serdes of one store after defaults are applied, and the errors of rows that cannot be
+written or read. `stores.row_format` says what is stored beside a value. This module must not know
+what keeps rows, nor how a kind lays out its keys.
 
 Source: JVM `StateSerdes`, `ValueAndTimestampSerde`.
 """

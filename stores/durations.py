@@ -1,7 +1,7 @@
-"""Durations: lengths of time as users give them, and as they are kept.
+"""Durations: a `timedelta` or milliseconds become milliseconds.
 
-Owns the one rule by which a `timedelta` becomes milliseconds. What a duration must not be (negative,
-of another type) is said where it is taken, in the words of the setting.
+Owns the one rule by which a `timedelta` becomes milliseconds. Each caller checks its own limits
+(negative, wrong type), so that the message can name the setting.
 
 Source: JVM `Duration.toMillis`, which leaves fractions of a millisecond out.
 """

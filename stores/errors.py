@@ -1,8 +1,8 @@
-"""The root of all errors, and the branches that arise where state and bytes are kept.
+"""The root of all errors, and the branches of errors of serdes, stores and storage.
 
-Owns `StreamsError` with the place it may carry, the reactions an error can ask of the
-runtime, and the serde, store and storage branches. The whole tree is drawn in
-`streams.errors`, which re-exports it. This module must not know who raises or who catches.
+Owns `StreamsError`, which may carry the place of the error, the reactions that an error can ask of
+the runtime, and the serde, store and storage branches. The whole tree is drawn in `streams.errors`,
+which re-exports it. This module must not know who raises or who catches.
 
 Source: house style 3.7; JVM `org.apache.kafka.streams.errors`.
 """

@@ -1,10 +1,9 @@
-"""Files and directories that are there after a loss of power.
+"""Writing files and directories so that they survive a loss of power.
 
-Owns the order of writing, syncing and renaming that makes them so. It must not know what is
-in them.
+Owns the order of writing, syncing and renaming. It must not know what the files contain.
 
-A new name lasts only when the directory it stands in was synced, and a renamed file may be
-empty when its bytes were not synced before.
+A new file name is durable only after its directory was synced. A renamed file may be empty after a
+loss of power if its bytes were not synced before.
 """
 
 from __future__ import annotations

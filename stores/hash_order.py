@@ -1,10 +1,10 @@
 """The order in which the JVM walks a hash set of keys in bytes, or of names.
 
-Owns hash codes of byte arrays and strings, buckets, and how a hash set grows. Rows of a changelog that the
-JVM logs out of such a set stand in this order. It must not know what the keys are of.
+Owns hash codes of byte arrays and strings, buckets, and how a hash set grows. If the JVM logs the
+rows of such a set, they are in this order in the changelog. It must not know what the keys are.
 
-Source: `java.util.Arrays.hashCode`, `java.lang.String.hashCode`, `java.util.HashMap` of JDK 17. Buckets of more than eight
-keys are taken as lists, not as trees.
+Source: `java.util.Arrays.hashCode`, `java.lang.String.hashCode`, `java.util.HashMap` of JDK 17.
+Buckets with more than eight keys are treated as lists, not as trees.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Which rows the keys of a store may have, in memory.
+"""An index in memory: at which times the keys of a store may have rows.
 
-Owns, for the keys that were asked for last, the times of their rows. An operator that looks for
-rows of a key near a time, record by record, then needs no scan. What is told is where to look:
-a row that is told may be gone, and the reader has to ask the store. A row that is not told is
-not there. It must not know keys, serdes or what keeps the rows.
+Owns the times of the rows of the most recently used keys. An operator that looks for rows of a key
+near a time, for each record, then needs no scan. The index only says where to look: a row in the
+index may be gone, so the reader must ask the store. A row that is not in the index does not exist.
+It must not know keys, serdes or what keeps the rows.
 
-What it holds is bounded: the rows of so many keys, of each only those that are not too old,
-and the keys that a cache has rows of.
+Its size is bounded: it has the rows of a limited number of keys, for each key only rows that are
+not too old, and the keys that have rows in a cache.
 
 Source: none in the JVM, which scans cache and segments for each record.
 """

@@ -1,6 +1,6 @@
 """Kafka's murmur2: the hash that decides to which partition a key belongs.
 
-Owns the hash alone. What is done with it (sign bit, partition count) is its caller's.
+Owns only the hash. Its callers apply the sign bit and the partition count.
 
 Source: JVM `org.apache.kafka.common.utils.Utils.murmur2`.
 """

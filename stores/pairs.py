@@ -1,8 +1,9 @@
 """Rows as pairs of value and timestamp: the contract between typed store, cache and rows below.
 
-Owns `Pairs`, which a typed store reads and writes by, `LowestPairs`, its layer over rows, and
-`StoredPairs`, one that a cache can be put in front of. What differs between the kinds of stores is told by a few facts
-and methods of `StoredPairs`, so that one cache serves all kinds. It must not know any kind.
+Owns `Pairs`, through which a typed store reads and writes; `LowestPairs`, its layer over rows; and
+`StoredPairs`, which can have a cache in front. A few facts and methods of `StoredPairs` describe
+the differences between the kinds of stores, so that one cache serves all kinds. This module must
+not know any kind.
 
 Source: DESIGN 2.2.
 """

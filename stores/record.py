@@ -1,12 +1,12 @@
-"""Records: as users see them, as they travel raw, and the cell that tells which is current.
+"""Records: for users, in raw form, and the cell that holds the current record.
 
-Owns `Record`, `Headers`, the record's context and metadata, and the forms a record has on
-its way: a `RawRecord` is a plain tuple, because nothing may be built per record on the hot
-path. It must not know topics, tasks or serdes.
+Owns `Record`, `Headers`, the record's context and metadata, and the internal forms of a record. A
+`RawRecord` is a plain tuple, because the hot path must not create objects per record. This module
+must not know topics, tasks or serdes.
 
-An `Origin` says where a raw record stood in its partition: its offset alone, or (offset,
-headers) where it has headers, or None where there is no record (a punctuation). Most
-records have no headers, so most origins are an int that costs nothing.
+An `Origin` says where a raw record was in its partition: its offset, or (offset, headers) if it has
+headers, or None if there is no record (in a punctuation). Most records have no headers, so most
+origins are a plain int that costs nothing.
 
 Source: JVM `org.apache.kafka.streams.processor.api.Record`, `RecordHeaders`,
 `ProcessorRecordContext`; KIP-478.
@@ -42,14 +42,14 @@ NO_OFFSET = -1
 
 
 def offset_of(origin: Origin) -> int:
-    """Returns the offset of an origin, -1 where there is no record."""
+    """Returns the offset of an origin, -1 if there is no record."""
     if origin.__class__ is int:
         return origin
     return NO_OFFSET if origin is None else origin[0]  # type: ignore[index]
 
 
 def headers_of(origin: Origin) -> HeaderList | None:
-    """Returns the headers of an origin, None where it has none."""
+    """Returns the headers of an origin, None if it has none."""
     return origin[1] if origin.__class__ is tuple else None
 
 
@@ -59,7 +59,7 @@ def record_offset(record: RawRecord) -> int:
 
 
 class Columns(NamedTuple):
-    """The fields of records that stand in the order of their keys, each to be read once.
+    """The fields of records, as columns in the order of keys; each can be read once.
 
     Records of one key keep the order of the log; those without a key are left out.
 
@@ -75,10 +75,10 @@ class Columns(NamedTuple):
 
 
 class LazyRecords(Sequence[RawRecord]):
-    """Raw records that are made when they are asked for, one after another.
+    """Raw records that are made on request, one after the other.
 
-    A transport whose own messages give their fields cheaper than a tuple of them reads so in
-    bulk: who needs fields only, as most stores that are restored do, makes no tuples.
+    A transport may read the fields of its messages faster than it can make tuples of them. A reader
+    that needs only fields, as the restoration of most stores, makes no tuples.
     """
 
     __slots__ = ()
@@ -302,7 +302,7 @@ class RecordMetadata(NamedTuple):
 
 
 class RecordContext(NamedTuple):
-    """What a topic extractor may know of a record besides key and value.
+    """What a topic extractor sees of a record in addition to key and value.
 
     Attributes:
         topic: the topic it was read from, None in a punctuation.
@@ -322,8 +322,8 @@ class RecordContext(NamedTuple):
 class CurrentRecord:
     """The cell of a task that tells which record is being processed.
 
-    Chains pass key, value and timestamp as arguments; all else about the record stands
-    here, written once per record by the source and read by the few nodes that need it.
+    Chains pass key, value and timestamp as arguments. All else about the record is here: the source
+    writes it once per record, and the few nodes that need it read it.
 
     Attributes:
         topic: topic read from, None in a punctuation.

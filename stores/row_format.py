@@ -1,11 +1,11 @@
 """What stands beside the value in a row: nothing, its time, or its time and headers.
 
-Owns the forms of a row, what of them users see, what of them goes into a changelog, and how a row
-is made of a changelog's record. A kind of store says which form its rows have, and has no branch
-for it. It must not know serdes, nor where rows are kept.
+Owns the forms of a row, which parts users see, which parts are written to a changelog, and how a
+row is made from a changelog record. A kind of store names the form of its rows and needs no
+branches for it. This module must not know serdes, nor where rows are kept.
 
-Beside a value travels its time. Where the value has headers, too, the time is a `Stamp`: an int
-that carries them. So who does not care for headers need not know of them.
+A value is passed together with its time. If the value also has headers, the time is a `Stamp`: an
+int with headers. So code that does not use headers need not know of them.
 
 Source: JVM `ValueAndTimestampSerializer`, `ValueTimestampHeadersSerializer`,
 `AggregationWithHeadersSerializer`, `TimestampedToHeadersStoreAdapter`,

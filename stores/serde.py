@@ -1,14 +1,14 @@
 """Serdes: how keys and values become bytes and come back.
 
-Owns the `Serde` face, the built-in serdes with the JVM's bytes, and what the record cache
-must know of a serde before it keeps values decoded. It must not know stores or topics; a
-topic's name is handed in because a serde may depend on it (a schema registry does).
+Owns the `Serde` class, the built-in serdes with the JVM's bytes, and what the record cache must
+know of a serde before it keeps values decoded. It must not know stores or topics; the name of the
+topic is an argument, because a serde may depend on it (as with a schema registry).
 
-A serialiser refuses what is not of its type instead of writing something another reader
-would stumble over. None never reaches a serde: no key and no value are no bytes.
+A serialiser refuses values of other types instead of writing bytes that other readers cannot read.
+A serde is never called with None: no key and no value have no bytes.
 
-A serde may see the headers of the record. Only where a record is read or written has it any:
-rows of stores have none. Serdes that do not look at headers pay nothing for those that do.
+A serde may see the headers of the record. They exist only where a record is read or written; rows
+of stores have none. Serdes without headers pay nothing for serdes with headers.
 
 Source: JVM `org.apache.kafka.common.serialization.Serdes`, `WindowedSerdes`.
 """
@@ -94,7 +94,7 @@ class Serde(ABC, Generic[T]):
     def serializer(self, topic: str) -> Callable[[T], bytes]:
         """Returns the function that writes values for a topic (or a store's changelog).
 
-        The function raises SerializationError for what is not of the serde's type.
+        The function raises SerializationError for values that are not of the serde's type.
         """
 
     @abstractmethod
@@ -185,8 +185,8 @@ class Serde(ABC, Generic[T]):
             serialize: value -> bytes; raises for what it does not take.
             deserialize: bytes -> value; raises for what it does not understand.
             name: what messages call it.
-            keyable: see `Serde`; wrongly given, rows get mixed up.
-            immutable: see `Serde`; wrongly given, old values are wrong.
+            keyable: see `Serde`; if it is wrong, rows get mixed up.
+            immutable: see `Serde`; if it is wrong, old values are wrong.
             fixed_size_bytes: see `Serde`.
             value_type: see `Serde`.
             headers: whether the functions take the record's `Headers` too: (value, headers) ->
@@ -466,12 +466,12 @@ class _UserHeaderFunctions(_UserFunctions[T]):
     sees_headers = True
 
     def serializer(self, topic: str) -> Callable[[T], bytes]:
-        """Returns the function that writes values where there is no place for headers."""
+        """Returns the function that writes values without headers."""
         encode = self.header_serializer(topic)
         return lambda value: encode(value, Headers())
 
     def deserializer(self, topic: str) -> Callable[[bytes], T]:
-        """Returns the function that reads values of which there are no headers."""
+        """Returns the function that reads values without headers."""
         decode = self.header_deserializer(topic)
         return lambda data: decode(data, Headers())
 
@@ -714,7 +714,7 @@ class _Typed(_Functions[T]):
         self._identity = (module.__name__, type_)
 
     def why_unwritable(self, error: Exception) -> str:
-        """Returns what msgspec says; where it says nothing, what the serde takes."""
+        """Returns msgspec's message; if there is none, the types that the serde takes."""
         return str(error) or f"it takes {self._wanted}"
 
     def __eq__(self, other: object) -> bool:
@@ -963,7 +963,7 @@ class Serdes:
         float64: float in 8 bytes, big endian, IEEE 754; not for keys of which some are NaN.
         bool: one byte, 1 or 0.
         uuid: `uuid.UUID` as its text of 36 characters.
-        json: JSON of whatever comes, or `json(Order)`: JSON of one type.
+        json: JSON of any value, or `json(Order)`: JSON of one type.
         msgpack: likewise in msgpack.
     """
 
@@ -1058,7 +1058,7 @@ _SERDE_OF_CLASS: Final[dict[builtins.type, str]] = {
 
 
 def serde_of(given: object, what: str) -> Serde[Any] | None:
-    """Returns what was given where a serde is meant: a serde, its name, or None.
+    """Returns the serde of an argument: given as a serde, by its name, or None.
 
     Args:
         given: a `Serde`, one of `SERDE_NAMES`, "module:attribute" of a serde, or None.
@@ -1112,7 +1112,7 @@ def attribute_named(value: str) -> Any:
 
 
 def serde_meant(given: object) -> str:
-    """Returns the serde that may be meant by what is none, as code; empty if none comes near."""
+    """Returns, as code, the serde that a wrong argument probably means; empty if none is similar."""
     if isinstance(given, str):
         known = (*SERDE_NAMES, "json", "msgpack")
         close = difflib.get_close_matches(given.lower().removeprefix("serdes."), known, 1)

@@ -1,8 +1,8 @@
-"""Serdes of records that a join of streams has not matched: keys and values that know their side.
+"""Serdes of records without a match in a join of streams: keys and values with their side.
 
 Owns how a key with its time and side, and a value with its side, become bytes around the bytes of
-the user's own serdes. Layouts are in `stores.formats`. It must not know joins, nor the store that
-keeps such records.
+the user's serdes. The layouts are in `stores.formats`. This module must not know joins, nor the
+store that keeps such records.
 
 Source: JVM `TimestampedKeyAndJoinSideSerde`, `LeftOrRightValueSerde`.
 """

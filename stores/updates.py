@@ -1,8 +1,9 @@
 """The seam between operators and stores: how an operator reads, writes and folds rows.
 
-Owns `Updates`, what an operator asks its store for when it is compiled, the updates of a
-store without a cache, and `Deferred`, which the operator asks for that holds changes back. An operator says where changes go; whether they are forwarded at once or
-when a cache is flushed is the store's affair. It must not know operators, serdes or caches.
+Owns `Updates`, which an operator asks its store for when it is compiled; the updates of a store
+without a cache; and `Deferred`, for operators that hold changes back. An operator says where
+changes go. The store decides whether they are forwarded at once or when a cache is flushed. This
+module must not know operators, serdes or caches.
 
 A key is opaque here: a key-value store finds a row by its key, a window store by the tuple
 (key, window start in ms).

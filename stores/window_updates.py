@@ -1,6 +1,6 @@
 """The seam between operators and stores of windows and sessions, beside that of `stores.updates`.
 
-Owns what an operator asks such a store for that looks for windows of a key, or for those that
+Owns what an operator asks of such a store if it looks for the windows of a key, or for windows that
 have closed. It must not know operators, serdes or caches.
 
 Source: JVM `SessionStore`, `WindowStore` as their aggregations use them; DESIGN 2.1.

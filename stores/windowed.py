@@ -1,7 +1,7 @@
 """Windows as values: an interval of event time, and a key together with one.
 
-Owns what a window is and how windows compare. How a timestamp falls into windows is the
-DSL's affair, how a windowed key is written that of `stores.formats`.
+Owns what a window is and how windows compare. The DSL decides which windows a timestamp belongs to;
+`stores.formats` writes a windowed key.
 
 Source: JVM `Window`, `TimeWindow`, `UnlimitedWindow`, `SessionWindow`, `Windowed`.
 """

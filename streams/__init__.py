@@ -1,6 +1,6 @@
 """The runtime: workers, tasks, transports, queries and the command line.
 
-A script needs none of these modules by name: what it needs is public in `thalweg`.
+A script imports from `thalweg` and needs none of these modules by name.
 """
 
 from __future__ import annotations

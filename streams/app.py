@@ -1,10 +1,10 @@
-"""The application: one topology and its settings, from its start to its end.
+"""The application: one topology with its settings, from start to end.
 
-Owns the settings, the thread the worker runs in, who hears of changes of state, and how the
-application starts, stops, pauses and replaces a worker that failed. It must not know how records
-are processed. What it is asked about its stores, the states there are, uncaught errors and the
-process's signals have modules of their own: `queries/store_questions`, `life`, `uncaught`,
-`own_process`; `worker_thread` opens and runs a worker.
+Owns the settings, the thread of the worker, the listeners of state changes, and how the application
+starts, stops, pauses and replaces a failed worker. It must not know how records are processed.
+Reads of stores, the states, uncaught errors and the signals of the process have their own modules:
+`queries/store_questions`, `life`, `uncaught`, `own_process`. `worker_thread` opens and runs a
+worker.
 
 Source: JVM `KafkaStreams`, KIP-671 (uncaught errors), KIP-834 (pause); kafka-streams A11.
 """

@@ -1,8 +1,8 @@
-"""Time and randomness: the one door to both.
+"""Time and randomness: the only module that reads them.
 
-Owns the wall clock, the monotonic clock and the seeded generator the runtime draws from.
-Everything else is handed `now_ms` or a `Clock`, so that a test or a simulation can run a
-whole application on a clock it moves by hand. It must not know what time is used for.
+Owns the wall clock, the monotonic clock and the seeded random generator of the runtime. All other
+modules get `now_ms` or a `Clock` as an argument, so that a test or a simulation can run a whole
+application on a clock that it moves. It must not know what time is used for.
 """
 
 from __future__ import annotations

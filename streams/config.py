@@ -1,11 +1,11 @@
 """The settings of an application: names, defaults, ranges, where they may come from.
 
-Owns `StreamsConfig` and the table behind it. A setting has the JVM's name in snake_case, its
-unit last (`_ms`, `_bytes`). Values come from keyword arguments, from the environment
-(`THALWEG_<NAME>`) and from a TOML file, the earlier winning over the later; every value is
-checked, an unknown name is refused with the closest known one; but variables that Kubernetes sets
-for a Service whose name begins with ours are passed over. What looks like a secret is
-never printed. This module must not know what the settings do.
+Owns `StreamsConfig` and the table behind it. A setting has the JVM's name in snake_case, its unit
+last (`_ms`, `_bytes`). Values come from keyword arguments, from the environment (`THALWEG_<NAME>`)
+and from a TOML file; the earlier source wins. Every value is checked, and an unknown name is
+refused with the closest known one. Variables that Kubernetes sets for a Service whose name begins
+with thalweg are ignored. Values that look like secrets are never printed. This module must not know
+what the settings do.
 
 A TOML file holds settings at its top level, and tables for settings that are mappings:
 

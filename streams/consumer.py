@@ -1,8 +1,7 @@
 """Reading decoded records of a topic, outside of any topology.
 
-Owns the consumer: where it begins, when it has read all there is, and decoding. It commits
-nothing and belongs to no group, so reading changes nothing. It must not know topologies or
-tasks.
+Owns the consumer: where it begins, when it has read everything, and decoding. It commits nothing
+and is in no group, so reading changes nothing. It must not know topologies or tasks.
 
 Source: JVM `KafkaConsumer` with `assign`, as `kafka-console-consumer` uses it.
 """

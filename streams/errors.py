@@ -1,9 +1,9 @@
-"""The errors of the runtime, and all others under one roof.
+"""The errors of the runtime, and the tree of all errors.
 
-Owns the branches that arise above the stores: settings, user code, tasks, group, broker. The
-store, serde and storage branches live in `stores.errors`, the graph's in `topology.errors`;
-they are re-exported here, so that a script catches everything from one place. This module
-must not know who raises or who catches.
+Owns the branches above the stores: settings, user code, tasks, group, broker. The store, serde and
+storage branches are in `stores.errors`, the error of topologies is in `topology.errors`. They are
+re-exported here, so that a script can import every error from one place. This module must not know
+who raises or who catches.
 
     StreamsError                      task, topic, partition, offset, node: each optional, in str()
     ├─ ConfigError                    a setting is unknown, missing or out of range
@@ -40,7 +40,7 @@ must not know who raises or who catches.
        ├─ AuthenticationError         credentials or a certificate are refused
        └─ OffsetOutOfRangeError       a position lies outside what the log still has
 
-Every class declares how the runtime reacts to it (`reaction`); `worker.py` alone acts on that.
+Every class declares how the runtime reacts to it (`reaction`); only the worker acts on that.
 
 Source: house style 3.7; JVM `org.apache.kafka.streams.errors`.
 """

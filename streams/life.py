@@ -1,7 +1,7 @@
-"""The states of an application: which may follow which, who waits for them.
+"""The states of an application: the legal transitions, and waiting for a state.
 
-Owns the state, what the application died of, and the waiting for a state. It must not know what
-the application does in a state, nor who hears of a change.
+Owns the state, the error that ended the application, and the waiting for a state. It must not know
+what the application does in a state, nor who listens to changes.
 
     CREATED ──► REBALANCING ◄──► RUNNING
        │             │              │

@@ -1,9 +1,9 @@
-"""Whether a script is only being loaded: then its application must not be started.
+"""Whether a script is only being loaded, so that its application must not start.
 
-Owns that one fact, which goes for the whole process. A script that is read for its application, by
-the command line or another tool, is run from top to bottom: without a guard, `thalweg topology`
-would process records and `thalweg reset` would start what it is to delete. It must not know who
-loads or what is refused.
+Owns this fact, which holds for the whole process. The command line or another tool runs a script
+from top to bottom to find its application. Without this check, `thalweg topology` would process
+records, and `thalweg reset` would start the application that it resets. It must not know who loads
+or what is refused.
 """
 
 from __future__ import annotations

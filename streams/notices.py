@@ -1,6 +1,6 @@
-"""What is no trouble but should be seen: where it is said, and by which logger.
+"""The logger of notices: messages that are no warnings but should be seen.
 
-Owns the logger only. `streams.observe.logs` decides whether it is shown.
+Owns only the logger. `streams.observe.logs` decides whether notices are shown.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A process that is the application's own: its signals, its garbage collector.
+"""A process that only runs the application: its signals, its garbage collector.
 
-Owns what `App.run` changes in the process while it runs, and puts back afterwards. It must not know
+Owns what `App.run` changes in the process while it runs, and restores afterwards. It must not know
 the application.
 
 Source: design 3; the JVM's `Runtime.addShutdownHook` as its examples use it.

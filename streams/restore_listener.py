@@ -1,7 +1,7 @@
-"""The face by which users hear how their stores are restored.
+"""The listener that is told how stores are restored.
 
-Owns the calls and their meaning, and that a listener's error is no error of the application.
-It must not know who restores, nor how.
+Owns the calls and their meaning, and the rule that an error of a listener does not stop the
+application. It must not know who restores, nor how.
 
 Source: JVM `StateRestoreListener`, `DelegatingStateRestoreListener`; KIP-869 for the
 suspended restoration.

@@ -1,10 +1,10 @@
-"""What loops note of themselves: how long a step took, how far behind a record was.
+"""Samples of loops: how long a step took, how late a record was.
 
-Owns the sums and the extremes of the last minute. Nothing here is touched per record: a loop
-notes a round, a task a batch. It must not know what is measured or who asks.
+Owns the sums, and the extremes of the last minute. Nothing here is called per record: a loop
+records a round, a task a batch. It must not know what is measured or who asks.
 
-Extremes are kept over two samples of half a minute, the one that fills and the one before, so
-that what is told covers between half a minute and a minute.
+Extremes are kept over two samples of 30 seconds, the present one and the one before. So they cover
+between 30 and 60 seconds.
 
 Source: JVM `Sensor`, `SampledStat` with `metrics.sample.window.ms` 30000 and
 `metrics.num.samples` 2.

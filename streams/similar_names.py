@@ -1,6 +1,6 @@
-"""Which of the names that exist somebody may have meant who typed another.
+"""Finds the existing names that are similar to a mistyped one.
 
-Owns how alike two names must be. It must not know what is named.
+Owns how similar two names must be. It must not know what is named.
 """
 
 from __future__ import annotations

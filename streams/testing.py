@@ -1,7 +1,7 @@
 """The test driver: a whole topology in one task, record by record, without a log.
 
-Owns the order in which a piped record goes through the topology until nothing moves any more,
-and the stores as a test sees them. Time stands still until the test moves it. Use it from one
+Owns the order in which a piped record goes through the topology until nothing is left to do, and
+the access of a test to the stores. The clock moves only when the test moves it. Use it from one
 thread. The topics that a test writes and reads are in `testing_topics`.
 
     with TopologyTestDriver(builder, application_id="app") as driver:

@@ -1,6 +1,6 @@
 """The stores of the test driver, as a test reads and writes them.
 
-Owns their types and what is refused. It must not know how records come into them.
+Owns their types and which requests are refused. It must not know how records come into them.
 
 Source: JVM `TopologyTestDriver.getStateStore` and its typed kin.
 """

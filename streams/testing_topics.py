@@ -1,4 +1,4 @@
-"""Topics of a test: what a test pipes into a topology and reads from it, encoded and decoded.
+"""Topics of a test: encode what a test pipes into a topology, decode what it reads.
 
 Owns the records of a test, the time of an input topic, and how a duration, a moment and a topic's
 name are checked. It must not know how a record goes through the topology: the driver does that.

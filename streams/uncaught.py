@@ -1,7 +1,7 @@
-"""Errors that nobody caught: what the death of a worker means.
+"""Uncaught errors: what happens when a worker dies.
 
-Owns the answers there are, who is asked for one, and what the log says. It must not know workers:
-who asks acts on the answer.
+Owns the possible responses, the call of the handler, and the log message. It must not know workers:
+the caller carries out the response.
 
 Source: KIP-671 (uncaught errors), JVM `StreamsUncaughtExceptionHandler`; kafka-streams A11.
 """

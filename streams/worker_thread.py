@@ -1,7 +1,7 @@
-"""A worker in its thread: opened with its log, run to its end, closed.
+"""The thread of a worker: it opens the log, runs the worker, and closes both.
 
-Owns which log and which kind of group membership a worker gets by the settings. It must not know
-the application's states, nor what a failed worker means.
+Owns the choice of a worker's log and of its kind of group membership by the settings. It must not
+know the application's states, nor what a failed worker means.
 
 Source: JVM `StreamThread.create`, `StreamThread.run`.
 """

@@ -1,7 +1,7 @@
 """What a legal topology is: unique names, known parents, topics read by one source only.
 
-Owns the rules and their messages. It must not know how a topology is kept: each rule is given
-what it looks at.
+Owns the rules and their messages. It must not know how a topology is stored: each rule gets what it
+checks as arguments.
 
 Source: JVM `InternalTopologyBuilder`; kafka-streams reference A1, A7, A8.
 """

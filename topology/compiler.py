@@ -1,8 +1,8 @@
 """Turns the nodes of one subtopology into chains of plain function calls for one task.
 
-Owns the order of compilation (children first) and the joining of children. Every operator compiles
-itself, but for chains that `topology.fusion` compiles into one function. It must not know how
-records are read, sent or stored: sinks and stores come from the task's scope.
+Owns the order of compilation (children first) and the connection to the children. Every operator
+compiles itself, except for chains that `topology.fusion` compiles into one function. This module
+must not know how records are read, sent or stored: sinks and stores come from the task's scope.
 
 Source: design, a record's way 3; JVM `InternalTopologyBuilder.buildProcessorNode` has the
 same order but builds objects that call each other through a context.

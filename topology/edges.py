@@ -1,7 +1,7 @@
 """The two kinds of edges of a topology: what passes from a node to its children.
 
-Owns the two names and what they mean for a call. It must not know nodes or operators; these say
-of themselves what they take and what they give.
+Owns the two names and what they mean for a call. It must not know nodes or operators; each of them
+declares what it takes and what it sends.
 
 Source: JVM `Change`, which passes an object where this passes two arguments.
 """

@@ -1,7 +1,6 @@
 """The error of a topology that cannot be built or run.
 
-Owns nothing else: causes are told in the message, which names the node, store or topic and
-the remedy.
+Owns only this class. The message tells the cause and names the node, store or topic and the remedy.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Neighbouring operators that are compiled into one function.
 
-Owns the list of such chains and how each is built. A chain is fused where each of its operators
-but the last has one child, the next of the chain. A fused function does what the operators do by
-themselves, in the same order and with the same errors; it only saves the calls between them.
+Owns the list of such chains and how each is compiled. A chain is fused if each of its operators
+except the last has one child, which is the next of the chain. A fused function does the same as the
+single operators, in the same order and with the same errors. It only saves the calls between them.
 
-This is one pass of the compiler and can be taken out: without any fusion a topology has the same
-results. An operator knows nothing of it. A fusion that has lost its gain goes.
+This is one pass of the compiler and can be removed: without fusion a topology has the same results.
+Operators do not know of it. A fusion that no longer saves time is removed.
 
 Source: none, the JVM calls node by node.
 """

@@ -1,8 +1,9 @@
-"""Orders that the JVM takes from its hash sets and tree sets, and that others can see.
+"""Visible orders that the JVM takes from its hash sets and tree sets.
 
-Owns the order of names behind the arrows of a described topology, of stores printed and
-opened, and of copartition groups. The last one reaches the broker, which refuses a member
-whose topology differs in it from the group's. It must not know topologies, only names.
+Owns the order of names behind the arrows of a described topology, of stores that are printed and
+opened, and of copartition groups. The copartition groups are sent to the broker, which refuses a
+member whose topology differs from the group's even in this order. It must not know topologies, only
+names.
 
 Source: `java.lang.String.hashCode`, `java.util.HashMap` and `TreeMap` of JDK 17 (newer ones
 size a copied set differently at 12, 24, 48 … names); the golden files' `java_order.py`.

@@ -1,6 +1,6 @@
 """Which topics a source by pattern can read: those that fit what is there already.
 
-Owns the rules by which a topic that a pattern matches is refused. Pure: counts are handed in.
+Owns the rules by which a topic that matches a pattern is refused. It is pure: counts are arguments.
 It must not know who reads the topics, nor who is told of a refusal.
 
 A topic is refused, and every other one is read, where

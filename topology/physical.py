@@ -1,9 +1,9 @@
 """The physical graph: sources, processors, sinks and the stores they share.
 
-Owns how a graph grows node by node, and which nodes belong together in a subtopology. What a
-legal graph is stands in `topology.checks`. Nodes are kept in the order they were added, which
-decides subtopology numbers and the order of children. It must not know application ids or
-partition counts of topics that exist: names of internal topics are bare here.
+Owns how nodes are added to a graph, and which nodes belong to one subtopology. The rules of a legal
+graph are in `topology.checks`. Nodes are kept in the order in which they were added, which
+determines subtopology numbers and the order of children. It must not know application ids or
+partition counts of existing topics: names of internal topics have no prefix here.
 
 Source: JVM `Topology`, `InternalTopologyBuilder`; kafka-streams reference A1, A7, A8.
 """

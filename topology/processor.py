@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 class ConsumedRecord(NamedTuple):
-    """A decoded record on its way in, as a timestamp extractor sees it.
+    """A decoded input record, as a timestamp extractor sees it.
 
     Attributes:
         timestamp: the time the record carries, in epoch milliseconds.
@@ -62,7 +62,7 @@ class ConsumedRecord(NamedTuple):
 class FixedKeyRecord(Generic[KIn, VIn]):
     """A record whose key cannot be changed, so that it stays in its partition.
 
-    Made by the runtime; processors derive new ones with `with_value` and its kin.
+    Made by the runtime; processors derive new ones with `with_value` and similar methods.
     """
 
     __slots__ = ("_key", "headers", "timestamp", "value")
@@ -192,7 +192,7 @@ class _Context(Protocol):
         ...
 
     def commit(self) -> None:
-        """Asks for a commit as soon as the records in hand are processed."""
+        """Asks for a commit as soon as the current records are processed."""
         ...
 
     def schedule(
@@ -220,7 +220,7 @@ class _Context(Protocol):
     def record_metadata(self) -> RecordMetadata:
         """Returns topic, partition and offset of the current record.
 
-        Where there is no record, in a punctuation, the topic is None and the numbers are -1.
+        In a punctuation there is no record: the topic is None and the numbers are -1.
         """
         ...
 
@@ -277,7 +277,7 @@ class Processor(ABC, Generic[KIn, VIn, KOut, VOut]):
 
 
 class FixedKeyProcessor(ABC, Generic[KIn, VIn, VOut]):
-    """A processor that cannot change keys, so that nothing behind it is repartitioned.
+    """A processor that cannot change keys, so that nothing downstream is repartitioned.
 
     Attributes:
         context: the task, from `init` on.
@@ -291,7 +291,7 @@ class FixedKeyProcessor(ABC, Generic[KIn, VIn, VOut]):
 
     @abstractmethod
     def process(self, record: FixedKeyRecord[KIn, VIn]) -> None:
-        """Handles one record; forward what is derived from it by `with_value` and its kin."""
+        """Handles one record; forward what is derived from it by `with_value` and similar methods."""
 
     def close(self) -> None:
         """Called once when the task closes. Stores are closed by the runtime."""

@@ -1,7 +1,7 @@
-"""Which joins of tables are reached by one change on both sides, and where such changes begin.
+"""Finds joins of tables whose two sides receive the same change, and where such changes begin.
 
-Owns that question, asked once when a topology is built. A table joined with a table derived
-from it is the common case. It must not know what such a join does
+Owns this search, which is made once when a topology is built. The common case is a table that is
+joined with a table derived from it. It must not know what such a join does
 (`topology.operators.propagation`).
 
 Source: none, the JVM treats such joins as any other (docs/differences.md).

@@ -1,8 +1,8 @@
-"""What a topology asks of the topics around it: its subtopologies, and partition counts.
+"""What a topology demands of its topics: its subtopologies, and partition counts.
 
-Owns the names and configs of internal topics, the copartition groups as a broker is told
-them, and the rules for partition counts as a broker applies them, for transports without
-one. It must not know whether a topic exists: counts are handed in.
+Owns the names and configs of internal topics, the copartition groups as they are sent to a broker,
+and the broker's rules for partition counts, for transports without a broker. It must not know
+whether a topic exists: counts are arguments.
 
 Source: JVM `InternalTopologyBuilder.subtopologyToTopicsInfo`, `copartitionGroups`, the
 classes `*TopicConfig`, `RepartitionTopics`; kip1071 reference 5.3 and 6, kafka-streams

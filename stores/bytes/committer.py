@@ -1,10 +1,9 @@
 """Group commit: many writers, one wait for the disk.
 
-Owns the queue of writes, the one thread that writes them down, what each writer is told, and
-the reads that show nothing a loss of power could take back. It must not know what a write
-means. A writer hands changes over and gets a future; the thread takes all that wait, writes
-them, waits for the disk once, and answers them all. That way many writers share the cost of a
-wait which alone takes most of the time.
+Owns the queue of writes, the one thread that writes them, the result that each writer gets, and the
+reads that show only durable rows. It must not know what a write means. A writer hands its changes
+over and gets a future. The thread takes all waiting writes, writes them, waits for the disk once,
+and resolves all futures. So many writers share one wait for the disk, which takes most of the time.
 
 Source: storage-tiers D2 (`flush_wal(sync=True)` is the call that lets other threads run).
 """

@@ -1,8 +1,8 @@
 """What any byte store must do: the contract between a store's layers and its bytes.
 
-Owns the abstract classes, the changes a write is made of, and the words the guarantees are
-stated in. A byte store must not know what its bytes mean, nor who writes them.
-`stores.testing` has the suite that proves one.
+Owns the abstract classes, the changes that a write consists of, and the terms in which the
+guarantees are stated. A byte store must not know what its bytes mean, nor who writes them.
+`stores.testing` has the suite that checks a byte store.
 
 Order is that of unsigned bytes. Ranges are half-open, `[lower, upper)`; None leaves a side
 open. An empty value is a value, not an absence.

@@ -14,11 +14,11 @@ journal that makes a batch of them one change. It must not know what its bytes m
 In names, letters, digits, `_` and `-` stand for themselves, every other byte is `%` and two
 hexadecimal digits.
 
-A batch is made in two steps. First every new value is written to a file `.new-<n>`, and the
-journal tells which of them go where and which rows are deleted. The moment the journal gets
-its name the batch is made: the rest is renaming and deleting, which the next opening finishes
-if the process dies. A row's value can be read with any tool; that is what this store is for,
-not speed.
+A batch is written in two steps. First, every new value is written to a file `.new-<n>`, and the
+journal lists where these files go and which rows are deleted. When the journal is renamed to its
+final name, the batch is committed. Second, files are renamed and deleted. If the process dies, the
+next opening finishes the second step. Any tool can read the value of a row: this store is made for
+that, not for speed.
 
 Source: storage-tiers T6.
 """

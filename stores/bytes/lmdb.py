@@ -1,23 +1,23 @@
 """A byte store in LMDB.
 
-Owns the one door to lmdb: the layout of keys, the size of the map, and what its errors mean. It
-must not know what its bytes mean. Needs the extra `lmdb`.
+Owns all use of lmdb: the layout of keys, the size of the map, and what its errors mean. It must not
+know what its bytes mean. It needs the extra `lmdb`.
 
     <path>/data.mdb, lock.mdb   the database
     <path>/.lock                locked by the process that owns the directory
 
-LMDB takes keys of 1 to 511 bytes. A row whose key has at most 509 stands under `k` and the
-key; its value is four bytes of CRC-32 of key and value, big-endian, and the value. Longer keys
-that begin with the same 509 bytes share one row, which stands under `k`, those bytes and a
-zero byte, right behind the row of those bytes alone, so that the order of keys is kept. Its
-value is CRC-32 and a msgpack list of `[rest of the key, value]`, in order. Such keys are slow if
-many of them begin alike.
+LMDB takes keys of 1 to 511 bytes. A row whose key has at most 509 bytes is stored under `k` and the
+key. Its value is a CRC-32 of key and value (four bytes, big-endian), and the value. Longer keys
+that begin with the same 509 bytes share one row. It is stored under `k`, those bytes and a zero
+byte, directly behind the row of those bytes alone, so that the order of keys is kept. Its value is
+a CRC-32 and a msgpack list of `[rest of the key, value]`, in order. Such keys are slow if many of
+them begin with the same bytes.
 
-LMDB reads its map, so the map must be larger than the rows. It is doubled when it is full,
-which needs that no scan and no view is open at that moment.
+LMDB maps the database into memory, so the map must be larger than the rows. The map is doubled when
+it is full. This requires that no scan and no view is open at that moment.
 
-A commit always waits for the disk: LMDB without that may lose the whole database with the
-power, not the last rows only.
+A commit always waits for the disk. Without that, LMDB may lose the whole database in a loss of
+power, not only the last rows.
 
 Source: LMDB's documentation; storage-tiers E.
 """

@@ -1,8 +1,8 @@
 """Views of rows that have no snapshots of their own.
 
-Owns what a view has to remember: the old values of the rows that were changed since it was
-opened. Whoever writes calls `Moment.save` first, so a view costs the writer in proportion to
-what is written, and nothing when it is opened. It must not know where the rows are.
+Owns the state of a view: the old values of the rows that were changed since it was opened. A writer
+first calls `Moment.save`. So opening a view costs nothing, and the writer pays in proportion to
+what it writes. It must not know where the rows are.
 """
 
 from __future__ import annotations

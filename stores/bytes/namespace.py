@@ -1,8 +1,8 @@
 """A part of a byte store that is a byte store by itself.
 
-Owns the prefix under which its rows stand. Several namespaces share one store without seeing
-each other, so that rows of different kinds lie in one database and one write can be atomic
-over them. It must not know what the other namespaces are.
+Owns the prefix of its rows' keys. Several namespaces share one store without seeing each other's
+rows. So rows of different kinds are in one database, and one write can change several namespaces
+atomically. It must not know the other namespaces.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One owner of a directory at a time.
 
 Owns the lock file of byte stores that have no lock of their own against a second process. It
-must not know what lies in the directory.
+must not know what is in the directory.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
 """A byte store in RocksDB, by way of rocksdict in raw mode.
 
-Owns reads and writes through rocksdict, its traps, and what its errors mean. It must not know
-what its bytes mean, nor where its directory stands. Options are in `bytes.rocks_budget`.
+Owns reads and writes through rocksdict, the workarounds for its traps, and what its errors mean. It
+must not know what its bytes mean, nor where its directory is. Options are in `bytes.rocks_budget`.
 
-Traps of rocksdict 0.3 that this module walks around, each seen:
+Traps of rocksdict 0.3 that this module works around; each was observed:
 
-* An existing database is opened with the options it was made with, and a block cache of its
-  own, unless the options are also given for its column family.
-* A read option's upper bound is a pointer into the bytes object it was given, which nobody
-  keeps alive; its lower bound sets the upper one.
-* `items()` takes a damaged block for the end. Only `RdictIter` can be asked for its status.
-* An iterator keeps the database, and so its lock, open after `close`.
-* Iterators of a `Snapshot` show rows that were written after it was taken; only its `get` does
-  not. A view is one iterator therefore, which is put to each key and range that is asked for.
+* An existing database is opened with the options with which it was created, and with its own block
+  cache, unless the options are also given for its column family.
+* The upper bound in the read options is a pointer into the bytes object that was passed, and
+  nothing keeps that object alive. Setting the lower bound sets the upper one.
+* `items()` treats a damaged block as the end. Only `RdictIter` has a status that can be checked.
+* An iterator keeps the database open, and so its lock held, after `close`.
+* Iterators of a `Snapshot` show rows that were written after it was taken; only its `get` does not.
+  So a view is one iterator, which is moved to each key and range that is read.
 * Writing with the `sync` option holds the GIL while the disk works; `flush_wal` does not.
 
 Source: storage-tiers D2; JVM `RocksDBStore` for what the options are set to.

@@ -3,10 +3,10 @@
 Owns the block cache, the write buffers and each store's share of them. It must not know what a
 store keeps.
 
-Trap of rocksdict 0.3 that this module walks around, seen: index and filter blocks in the block
-cache. A filter larger than a shard of the cache (a 64th) is read anew for every `get`, 85 µs
-instead of 4 µs with 1.5 million rows. They stand beside the cache therefore, with about 1.5
-bytes a row.
+A trap of rocksdict 0.3 that this module works around; it was observed: index and filter blocks in
+the block cache. A filter that is larger than a shard of the cache (a 64th) is read again for every
+`get`: 85 µs instead of 4 µs with 1.5 million rows. So filters are kept outside of the cache; they
+take about 1.5 bytes per row.
 
 Source: storage-tiers D2; JVM `RocksDBStore` for what the options are set to.
 """

@@ -1,7 +1,7 @@
 """A byte store in SQLite, by the standard library.
 
-Owns the one door to sqlite3: the table, the connections, and what their errors mean. It must
-not know what its bytes mean.
+Owns all use of sqlite3: the table, the connections, and what its errors mean. It must not know what
+its bytes mean.
 
     <path>/rows.sqlite   the database, in WAL mode, with `-wal` and `-shm` beside it
     <path>/.lock         locked by the process that owns the directory
@@ -9,10 +9,9 @@ not know what its bytes mean.
 There is one table, `rows(key, value, checksum)`; the checksum is CRC-32 of key and value,
 because SQLite itself does not notice a byte that the disk flipped in a row.
 
-One connection writes. Reads take a connection from a pool for as long as they need it: a
-`get` for one statement, a scan and a view until they end, within a transaction that shows the
-moment it began at. In WAL mode neither waits for the other; but while a view is open, SQLite
-cannot shorten its log.
+One connection writes. Reads take a connection from a pool: a `get` for one statement, a scan or a
+view until it ends, within a transaction that shows the rows of its start. In WAL mode readers and
+the writer do not wait for each other. But while a view is open, SQLite cannot shorten its log.
 
 Source: SQLite's documentation of WAL mode and `PRAGMA synchronous`.
 """

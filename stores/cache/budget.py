@@ -1,10 +1,10 @@
 """The byte budget that all cached stores of one worker share.
 
-Owns the count of cached bytes and the rule who must give way: when the budget is
-exceeded, the store that was just written evicts its least recently used entries until
-the budget holds or it has none left. While it is held nobody gives way: whoever would have
-to does so on release. It knows nothing of keys, serdes or stores below. What an entry weighs is
-told in `stores.cache.entry`.
+Owns the count of cached bytes and the eviction rule. When the budget is exceeded, the store that
+was just written evicts its least recently used entries until the budget holds or it has no more
+entries. While eviction is suspended, nothing is evicted; the eviction is done when the suspension
+ends. This module must not know keys, serdes or the stores below. `stores.cache.entry` computes the
+size of an entry.
 
 Source: JVM `ThreadCache`, `NamedCache`.
 """

@@ -1,25 +1,25 @@
-"""The write-back cache of a store of any kind: one downstream update per key and commit.
+"""The write-back cache of all kinds of stores: one downstream update per key and commit.
 
-Owns the reads, writes and folds of cached rows, and what a flush does with one: the store
-below is written (which logs to the changelog) and the change is forwarded. It wraps the rows
-below (`stores.pairs.StoredPairs`), which tell what differs between kinds. It must not know
-kinds, nor who listens.
+Owns the reads, writes and folds of cached rows, and the flush of a row: it is written to the store
+below (which logs to the changelog), and the change is forwarded. The cache wraps the rows below
+(`stores.pairs.StoredPairs`), which describe the differences between kinds. It must not know kinds,
+nor who receives the changes.
 
-Rows are kept decoded where that is safe: keys of serdes whose equality is byte equality,
-values of immutable types. Anything else is kept as bytes, because user code that mutates
-an aggregate in place would otherwise change what the cache believes is the old value.
+Rows are kept decoded if this is safe: keys of serdes whose equality is byte equality, values of
+immutable types. Others are kept as bytes. Otherwise user code that changes an aggregate in place
+would also change the old value in the cache.
 
-Rows that a fold updates record by record are hot: what changes is kept in a small object of
-its own. That touches half the memory an entry and a new pair would, which with many keys is
-what an update costs.
+Rows that folds update record by record are hot: their changing fields are in one small object. It
+is half the memory of an entry and a new pair, and with many keys memory access is the cost of an
+update.
 
-A row may be read in two ways. `read` returns the newest one. `forwarded_row` returns what was
-forwarded: a join must not see a change of one side before it is told of it, or it takes
-the change into account twice. A row that was put and deleted between two flushes leaves no
-trace, unless user code has read it in between.
+A row can be read in two ways. `read` returns the newest row. `forwarded_row` returns the row as it
+was forwarded last: a join must not see a change of one side before it receives the change, or it
+would use the change twice. A row that was put and deleted between two flushes leaves no trace,
+unless user code has read it meanwhile.
 
-Other threads may read meanwhile. A row is first hot, then in its entry, then flushed, then in
-the store below, and always in at least one of them. Readers look in that order.
+Other threads may read meanwhile. A row moves from hot, to its entry, to the flushed rows, to the
+store below, and is always in at least one of them. Readers look in that order.
 
 Source: JVM `CachingKeyValueStore`, `CachingWindowStore`; kafka-streams semantics D15.
 """

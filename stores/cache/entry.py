@@ -1,8 +1,8 @@
-"""Cached rows: the entry that every one has, and the hot row of those updated again and again.
+"""Cached rows: the entry of each row, and the hot row of rows that are updated often.
 
-Owns what is kept of a cached row and what it weighs. Sizes are counted as the JVM counts them:
-an entry weighs its key, 25 bytes of bookkeeping, its stored value (with the 8-byte timestamp
-where the store has one) and its record context (20 bytes, topic name, headers).
+Owns the fields of a cached row and its size. Sizes are counted as in the JVM: an entry has the size
+of its key, 25 bytes of bookkeeping, its stored value (with the 8-byte timestamp if the store has
+one) and its record context (20 bytes, topic name, headers).
 
 Source: JVM `LRUCacheEntry`, `ProcessorRecordContext`.
 """

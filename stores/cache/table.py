@@ -1,7 +1,7 @@
 """The cached rows of one store: their order of use and of update, eviction and flush.
 
-Owns the table of entries. A flush writes each dirty row down in the order of last updates. It
-must not know keys, serdes, the store below, nor who hears of a flushed row.
+Owns the table of entries. A flush writes the dirty rows in the order of their last updates. It must
+not know keys, serdes, the store below, nor who receives a flushed row.
 
 Source: JVM `NamedCache`; kafka-streams semantics D15.
 """

@@ -1,1 +1,1 @@
-"""The kinds of stores: what their rows look like and what users call."""
+"""The kinds of stores: the layout of their rows and their public methods."""

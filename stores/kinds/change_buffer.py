@@ -1,15 +1,16 @@
-"""Buffers of changes: tables hold them back here, one for each key, in the order of time.
+"""Buffers of changes for `suppress`: one change for each key, in the order of time.
 
-Owns what a buffer is made of (`ChangeBufferSpec`), the order in which changes are let go, what it
-counts as its size, its changelog and how that is read back. It lives in memory and nowhere
-else. It must not know when changes are due.
+Owns the description of a buffer (`ChangeBufferSpec`), the order in which changes leave it, how its
+size is counted, its changelog and how that is restored. The buffer is in memory only. It must not
+know when changes are due.
 
-The first change of a key fixes its place. A later one takes that place over and keeps the value
-that the key had before the first, the prior value: whoever reads the table behind the buffer
-sees that until the change is let go.
+The first change of a key determines its time in the buffer. A later change of the key replaces the
+value and keeps this time. The buffer also keeps the prior value: the value of the key before the
+first buffered change. Readers of the table behind the buffer see the prior value until the change
+is forwarded.
 
-The changelog is written when the task commits: a row for each key that changed and is still
-held, a deletion for each that was let go, in the order in which the JVM walks its hash set.
+The changelog is written when the task commits: a row for each key that changed and is still in the
+buffer, and a deletion for each key that left it, in the order of the JVM's hash set.
 
 Source: JVM `InMemoryTimeOrderedKeyValueChangeBuffer`; kafka-streams A14, D7.
 """

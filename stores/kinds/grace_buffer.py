@@ -1,16 +1,16 @@
-"""Grace buffers: records of a stream wait here, in the order of time, until a table has caught up.
+"""Grace buffers: records of a stream that wait for a table, in the order of time.
 
-Owns what a buffer is made of (`GraceBufferSpec`), where a record stands, the changelog, how that is
-read back, and how records are let go. It must not know when they are due.
+Owns the description of a buffer (`GraceBufferSpec`), the place of a record, the changelog, how that
+is restored, and how records leave the buffer. It must not know when they are due.
 
-Every record is kept, also several of one key and time: they are numbered. A row has the record's
-origin besides its value, so that what is let go is as it came. Rows are let go from memory, where
-the earliest of them are: up to a key that `_Ahead` knows; what stands further back is read in
-slices when it is needed.
+Every record is kept, also several records of one key and time, which are numbered. A row contains
+the record's origin and its value, so a record leaves the buffer unchanged. The earliest rows are in
+memory, up to a key that `_Ahead` knows. The later rows are read from the store in slices when they
+are needed.
 
-The numbers of the JVM begin anew with each start, and may hit a row that waits; here such a number
-is passed over. Its rows are not found again after a restart if an earlier one comes (it begins to
-read at the earliest new one); here they are.
+The JVM's numbers begin anew with each start and may be equal to the number of a waiting row; here
+such a number is skipped. After a restart the JVM begins to read at its earliest new row, so it does
+not find earlier rows of before the restart; here they are found.
 
 Source: JVM `RocksDBTimeOrderedKeyValueBuffer`, `RocksDBTimeOrderedKeyValueBytesStore`;
 kafka-streams A14, KIP-923.

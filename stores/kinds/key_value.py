@@ -1,7 +1,8 @@
 """Key-value stores, plain or timestamped: their rows, what users call, and their changelog.
 
-Owns what a store of this kind is made of (`KeyValueSpec`), the layout (a row stands at its encoded key), ranges and order of keys, how the changelog
-is restored, and the read face of other threads. It must not know what keeps the bytes.
+Owns the description of a store of this kind (`KeyValueSpec`), the layout (a row is at its encoded
+key), ranges and order of keys, how the changelog is restored, and the read-only store of other
+threads. It must not know what keeps the bytes.
 
 Source: JVM `MeteredKeyValueStore`, `MeteredTimestampedKeyValueStore`.
 """

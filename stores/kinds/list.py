@@ -1,11 +1,11 @@
-"""List stores: keys with any number of values, to which one more is added at a time.
+"""List stores: each key has a list of values, and a put appends one value.
 
-Owns what a store of this kind is made of (`ListSpec`), the codec of its rows, and how values are
-added. A row is that of a plain key-value store whose value is a list, so reads, scans, restoring
-and dumps are those of `kinds.key_value`. An addition logs the whole list. It must not know what
-keeps the bytes, nor who adds values.
+Owns the description of a store of this kind (`ListSpec`), the codec of its rows, and how values are
+added. A row is the row of a plain key-value store whose value is a list. So reads, scans,
+restoration and dumps are those of `kinds.key_value`. Adding a value logs the whole list. This
+module must not know what keeps the bytes, nor who adds values.
 
-There is no cache: an addition is written and logged at once, as in the JVM.
+There is no cache: each added value is written and logged at once, as in the JVM.
 
 Source: JVM `ListValueStore`, `ChangeLoggingListValueBytesStore`, `ListSerializer`.
 """

@@ -1,15 +1,15 @@
 """Session stores: their rows, what users call, and their changelog.
 
-Owns what a store of this kind is made of (`SessionSpec`), how a row is found by key, end and start, scans
-by key and time, what the operator that fills the store uses, how the changelog is restored, and
-the read face of other threads. Where a row stands among the bytes, and which are expired, is told
-by `stores.rows.sessions`. It must not know what keeps the bytes.
+Owns the description of a store of this kind (`SessionSpec`), how a row is found by key, end and
+start, scans by key and time, the methods for the operator that fills the store, how the changelog
+is restored, and the read-only store of other threads. `stores.rows.sessions` says where a row is
+among the bytes and which rows are expired. This module must not know what keeps the bytes.
 
-Rows have no timestamp. What an operator makes of a session is forwarded with the session's end,
-and logged with the time of the record that made it.
+Rows have no timestamp. An operator forwards the result of a session with the session's end as
+timestamp, and logs it with the time of the record that changed it.
 
-A cache in front behaves as that of window stores: a read that misses leaves nothing in it, the
-old value is read when a row is flushed, and flushed rows are read even past the retention.
+A cache behaves as for window stores: a read that misses does not fill the cache, the old value is
+read when a row is flushed, and flushed rows can be read even after the retention.
 
 Source: JVM `MeteredSessionStore`, `CachingSessionStore`, `ChangeLoggingSessionBytesStore`,
 `SessionCacheFlushListener`.

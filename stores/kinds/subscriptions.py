@@ -1,9 +1,9 @@
 """Subscriptions: the store of a foreign-key join on its right side.
 
-Owns what this kind has more than a timestamped key-value store of bytes: it finds the subscribers
-of a right row in their order, and its changelog carries the headers of the record in hand, as the
-JVM's does since 4.3. Rows have them where the setting `dsl_store_format` says so. It has no cache. What its rows say stands in
-`stores.foreign_keys`.
+Owns the differences from a timestamped key-value store of bytes. It finds the subscribers of a
+right row in their order. Its changelog has the headers of the current record, as in the JVM since
+4.3. Its rows have headers if the setting `dsl_store_format` says so. It has no cache. The layout of
+its rows is in `stores.foreign_keys`.
 
 Source: JVM `SubscriptionStoreFactory`.
 """

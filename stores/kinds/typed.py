@@ -1,10 +1,10 @@
-"""What typed stores of every kind share: counts, scans of users, and the face a task drives.
+"""What typed stores of all kinds share: counts, scans of users, and the face for the task.
 
-Owns the part between a user's calls and `Pairs`. It must not know what keeps the bytes, nor
+Owns the layer between the user's calls and `Pairs`. It must not know what keeps the bytes, nor
 whether there is a cache in between.
 
-Counts are plain integers, read when somebody asks: `gets_total`, `puts_total`,
-`open_iterators`; with a cache also `cache_hits` and `cache_misses`.
+Counts are plain integers that are read on request: `gets_total`, `puts_total`, `open_iterators`;
+with a cache also `cache_hits` and `cache_misses`.
 
 Source: JVM `MeteredKeyValueStore`, `MeteredWindowStore`.
 """

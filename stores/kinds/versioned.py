@@ -1,15 +1,15 @@
 """Versioned stores: rows that keep their former values, what users call, and their changelog.
 
-Owns what a store of this kind is made of (`VersionedSpec`), reads of now and of the past, how an operator
-fills it, how the changelog is restored, and the read face of other threads. Where versions stand
-among the bytes, and which are expired, is told by `stores.rows.versions`. It must not know what
-keeps the bytes.
+Owns the description of a store of this kind (`VersionedSpec`), reads of the present and of the
+past, how an operator fills it, how the changelog is restored, and the read-only store of other
+threads. `stores.rows.versions` says where versions are among the bytes and which are expired. This
+module must not know what keeps the bytes.
 
-There is no cache: a cache keeps one update of a key, and here each counts. Every put is logged
-under the plain key with its own time, also one that came too late, as in the JVM.
+There is no cache: a cache keeps only the last update of a key, and here every update counts. Every
+put is logged under the plain key with its own time, even if it came too late, as in the JVM.
 
-An operator is told of a change whether it is the latest of its key (`CurrentRecord.is_latest`). A
-change that came too late is not forwarded.
+An operator learns whether a change is the latest of its key (`CurrentRecord.is_latest`). A change
+that came too late is not forwarded.
 
 Source: JVM `MeteredVersionedKeyValueStore`, `ChangeLoggingVersionedKeyValueBytesStore`,
 `KeyValueStoreWrapper`; KIP-889, KIP-914.

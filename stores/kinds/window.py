@@ -1,13 +1,14 @@
 """Window stores, plain or timestamped: their rows, what users call, and their changelog.
 
-Owns what a store of this kind is made of (`WindowSpec`), how a row is found by key and window start, scans by key and time, how the changelog is
-restored, and the read face of other threads. Where a row stands among the bytes, and which are
-expired, is told by `stores.rows.segments`. It must not know what keeps the bytes.
+Owns the description of a store of this kind (`WindowSpec`), how a row is found by key and window
+start, scans by key and time, how the changelog is restored, and the read-only store of other
+threads. `stores.rows.segments` says where a row is among the bytes and which rows are expired. This
+module must not know what keeps the bytes.
 
-A cache in front differs from that of key-value stores where the JVM's does. A read that misses
-leaves nothing in the cache. The old value is read when a row is flushed, and what has expired
-by then is not found. Flushed rows stay cached and are read even past the retention of the store
-below. A row weighs 8 bytes more, the segment's number.
+The cache differs from that of key-value stores in the same points as in the JVM. A read that misses
+does not fill the cache. The old value is read when a row is flushed; a row that has expired by then
+is not found. Flushed rows stay cached and can be read even after the retention of the store below.
+A row weighs 8 bytes more, for the segment's number.
 
 Source: JVM `MeteredWindowStore`, `CachingWindowStore`, `SegmentedCacheFunction`.
 """

@@ -1,10 +1,10 @@
-"""A window store as a join of streams uses it: one more record, and all of a key in a span of time.
+"""A window store for a join of streams: it adds records and finds those of a key by time.
 
-Owns the functions that a join binds when it is compiled, and the newest rows in memory. A window
-is a single record here, and starts at the record's time. It must not know joins.
+Owns the functions that a join binds when it is compiled, and the newest rows in memory. Each window
+contains one record and starts at the record's time. It must not know joins.
 
-Of keys and values that stay as they are, the decoded ones are kept in memory, as in a cache; of
-others the bytes. What is read from below is decoded each time.
+In memory, keys and values of immutable types are kept decoded, as in a cache; others are kept as
+bytes. Rows that are read from below are decoded each time.
 
 Source: JVM `WindowStore.fetch`, `KStreamJoinWindow`; DESIGN 2.1.
 """

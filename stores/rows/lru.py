@@ -1,8 +1,8 @@
 """Rows of an LRU store: at most so many, the least recently used one gives way.
 
-Owns the order of use and the eviction. Rows live in memory only, so there is nothing a
-crash could leave uncommitted, and writes need no buffer: whether a row is still there
-decides what the next record computes, hence eviction cannot wait for the commit.
+Owns the order of use and the eviction. Rows are in memory only, so a crash cannot leave uncommitted
+rows, and writes need no buffer. Eviction must not wait for the commit, because the next record's
+result depends on whether a row is still there.
 
 Source: JVM `MemoryLRUCache`; eviction is logged by plain stores only (golden `agg_lru`,
 `process_all_store_kinds`).

@@ -1,9 +1,9 @@
 """Writes of a task that are not committed yet, held in front of a byte store.
 
-Owns the buffer and the merge of buffer and store on reads. A backend never contains
-uncommitted state: `apply` moves the buffer down, as one batch, after the task's commit
-succeeded; until then the buffer exists in memory only, and a crash or an abort forgets it.
-That gives exactly-once without wiping state. It must not know keys, values or windows.
+Owns the buffer, and the merge of buffer and store on reads. A byte store never contains uncommitted
+rows. After the task's commit has succeeded, `apply` moves the buffer down as one batch. Until then
+the buffer is in memory only, and a crash or an abort discards it. So exactly-once needs no deletion
+of state. This module must not know keys, values or windows.
 
 One worker writes and scans. Other threads may call `get`, `snapshot` and
 `approximate_count`.

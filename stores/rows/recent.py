@@ -1,9 +1,10 @@
 """The newest rows of a window store that keeps duplicates, in memory, by key.
 
-Owns which rows are here: all that start at `complete_from_ms` or later, so that whoever reads no
-further back need not look below. Rows are kept in spans of time, and the oldest span goes as a
-whole when there are too many bytes. Every row is in the store below as well, so one that goes is
-only slower to read. It must not know what keys and rows are, nor the store below.
+Owns the choice of the rows in memory: all rows that start at `complete_from_ms` or later. A reader
+that does not look further back need not read the store below. Rows are grouped by spans of time; if
+there are too many bytes, the oldest span is dropped as a whole. Every row is also in the store
+below, so a dropped row is only slower to read. This module must not know what keys and rows are,
+nor the store below.
 
 Source: none. The JVM opens a RocksDB iterator for each record of a join.
 """

@@ -1,16 +1,16 @@
 """Window rows as segments of time, with retention.
 
-Owns where a window's row stands among the bytes below, and how duplicates are numbered. What is
-expired is told by `stores.rows.timed`. It must not know serdes, caches or changelogs; keys and
-values are bytes.
+Owns where a window's row is among the bytes below, and how duplicates are numbered.
+`stores.rows.timed` says which rows are expired. This module must not know serdes, caches or
+changelogs; keys and values are bytes.
 
-A row stands at::
+A row is at::
 
     segment(8) ‖ key ‖ start(8) ‖ seqnum(4)        segment = start // segment interval
 
-Inside a segment rows are in the byte order of what follows it, by key and then time, as in
-the JVM's segment databases. A scan of one key visits each segment of its time span; there are few: retention / interval
-and one or two more.
+Inside a segment rows are in the byte order of the rest, by key and then time, as in the JVM's
+segment databases. A scan of one key visits each segment of its time span. There are few segments:
+retention / interval, and one or two more.
 
 Source: JVM `RocksDBWindowStore`, `InMemoryWindowStore`, `WindowKeySchema`; kafka-streams
 semantics D2.

@@ -1,9 +1,9 @@
 """Session rows as segments of time, with retention.
 
-Owns where a session's row stands among the bytes below. What is expired is told by
-`stores.rows.timed`. It must not know serdes, caches or changelogs; keys and values are bytes.
+Owns where a session's row is among the bytes below. `stores.rows.timed` says which rows are
+expired. This module must not know serdes, caches or changelogs; keys and values are bytes.
 
-A session's time is its end. A row stands at::
+A session's time is its end. A row is at::
 
     segment(8) ‖ key ‖ end(8) ‖ start(8)           segment = end // segment interval
 

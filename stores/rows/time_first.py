@@ -1,17 +1,17 @@
-"""Rows that stand by time first, for operators that go over all keys of a span of time.
+"""Rows ordered by time first, for operators that read all keys of a span of time.
 
-Owns the layout of windows and sessions whose operator emits them when they close. Each row
-stands twice: by time with its value, and by key without, as an index. It must not know serdes,
-caches or changelogs.
+Owns the layout of windows and sessions whose operator emits results when they close. Each row is
+stored twice: ordered by time with its value, and ordered by key without a value, as an index. This
+module must not know serdes, caches or changelogs.
 
-Behind its segment a row stands at::
+After its segment, the key of a row is::
 
     windows     00 ‖ start(8) ‖ key ‖ seqnum(4)     index  01 ‖ key ‖ start(8) ‖ seqnum(4)
     sessions    00 ‖ end(8) ‖ start(8) ‖ key        index  01 ‖ key ‖ end(8) ‖ start(8)
 
-Scans by key go through the index and yield its keys, so that what they yield is in order.
+Scans by key read the index, so their results are in the order of keys.
 
-Rows in memory stand by time anyway and need none of this.
+Rows in memory are ordered by time anyway and do not need this.
 
 Source: JVM `RocksDBTimeOrderedWindowStore`, `RocksDBTimeOrderedSessionStore`,
 `PrefixedWindowKeySchemas`, `PrefixedSessionKeySchemas`, `AbstractDualSchemaRocksDBSegmentedBytesStore`.

@@ -1,23 +1,22 @@
 """Rows in segments of time, with retention: what windows and sessions share.
 
-Owns the observed stream time, and what is expired: which puts come too late, which rows are
-hidden, which are deleted. It must not know how a row's key goes on behind its segment, nor
-serdes, caches or changelogs; keys and values are bytes.
+Owns the observed stream time and the rules of expiry: which puts come too late, which rows are
+hidden, and which are deleted. It must not know what follows the segment in a row's key, nor serdes,
+caches or changelogs; keys and values are bytes.
 
-All segments of a store share one byte store, so that a commit is one batch and expiry one
-deleted range. A row stands at::
+All segments of a store share one byte store, so a commit is one batch and expiry is one range
+deletion. A row is at::
 
     segment(8) ‖ what follows                 segment = time of the row // segment interval
 
-Inside a segment rows are in the byte order of what follows it, as in the JVM's segment
-databases.
+Inside a segment rows are in the byte order of the rest, as in the JVM's segment databases.
 
-In memory the segment interval is 1 ms, which orders rows by time first and expires them one
-by one: the layout and the rules of the JVM's in-memory stores.
+In memory the segment interval is 1 ms. So rows are ordered by time first and expire one by one, as
+in the JVM's in-memory stores.
 
-Time is the highest time of a row that was put, expired ones included. A row is hidden when
-its time is at or below that time less the retention. A put is dropped when its whole
-segment is expired; in memory, when the row itself is.
+Stream time is the highest time of a row that was put, even of an expired one. A row is hidden when
+its time is at or below stream time less the retention. A put is dropped when its whole segment is
+expired; in memory, when the row itself is expired.
 
 Source: JVM `AbstractRocksDBSegmentedBytesStore`, `AbstractSegments`; kafka-streams semantics D2.
 """

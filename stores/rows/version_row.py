@@ -9,7 +9,7 @@ The layout is the JVM's; all integers are big endian and signed::
 its timestamp and ends where the one before it in the list begins. A size of -1 is a deletion. The number of
 versions is not written: the list ends with the timestamp `first`.
 
-A deletion of a key that has no version ends nowhere. Its row is called degenerate: `next` and `first`
+A deletion of a key without versions has no end. Its row is called degenerate: `next` and `first`
 are both the deletion's timestamp.
 
 Source: JVM `RocksDBVersionedStoreSegmentValueFormatter`.

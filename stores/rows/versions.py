@@ -1,24 +1,24 @@
 """Versions of rows in segments of time: which one is the latest, and which were before it.
 
-Owns where a version stands among the bytes below, what a put does to the versions around it, the
-observed stream time, and what is expired. It must not know serdes or changelogs; keys and values
-are bytes.
+Owns where a version is among the bytes below, how a put changes its neighbouring versions, the
+observed stream time, and the rules of expiry. It must not know serdes or changelogs; keys and
+values are bytes.
 
-The latest version of each key stands by itself and never expires. An older one stands in the segment of the time
-at which it ended, with all others of its key that ended there. So a segment can be deleted
-as a whole once its time has passed::
+The latest version of each key has its own row and never expires. An older version is in the segment
+of the time at which it ended, in one row with all versions of its key that ended there. So a
+segment can be deleted as a whole when its time has passed::
 
     latest     ff ff ff ff ff ff ff ff ‖ key    timestamp(8) ‖ value
     a segment  segment(8) ‖ key                 versions (`rows.version_row`)
 
-A segment's number is time // segment interval. A deletion is a version, too, but never stands as the
-latest: a key whose newest version is a deletion has no latest one.
+A segment's number is time // segment interval. A deletion is a version too, but never the latest: a
+key whose newest version is a deletion has no latest version.
 
-Time is the highest timestamp that was put. A put is refused when it is older than that time less
-the history retention, and a read at such a time finds only what is still the latest.
+Stream time is the highest timestamp that was put. A put is refused if it is older than stream time
+less the history retention. A read at such a time finds a version only if it is still the latest.
 
-Other threads may read while the worker puts. A version is written to its new place before it leaves
-its old one, and readers look from new to old.
+Other threads may read while the worker puts. A version is written to its new place before it is
+removed from the old one, and readers look from new to old.
 
 Source: JVM `RocksDBVersionedStore`, `LogicalKeyValueSegments`,
 `RocksDBVersionedStoreRestoreWriteBuffer`; KIP-889.

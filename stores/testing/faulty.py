@@ -1,12 +1,12 @@
 """A byte store that fails when a test says so.
 
-Owns the faults: an operation that fails, one that blocks until it is let go, the death of the
-process or a loss of power, and a disk that lies about its flushes. What it keeps is in memory, so that
-a test can crash it thousands of times a second.
+Owns the faults: an operation that fails, an operation that blocks until it is released, the death
+of the process, a loss of power, and a disk that reports flushes it has not done. The rows are in
+memory, so that a test can crash the store thousands of times a second.
 
 Every operation that may fail is counted in the order of calls: `get`, `range`, `view`, `write`,
-`flush`. A test that tries a history at every operation runs it once, reads `operations`, and
-runs it again with `fail_at` set to each number below.
+`flush`. To test a failure at every operation, run the history once, read `operations`, and run it
+again with `fail_at` set to each smaller number.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 Owns what any versioned store must do about keys, times and history, whatever keeps its bytes. A test
 class inherits the suite and says how to open the store, as told in `stores.testing.key_value`.
 
-Versions that ended before the history retention are the one thing stores may differ in: they go segment by
-segment. The suite demands every one within the history, and takes what is still there of the others.
+Stores may differ in one thing: versions that ended before the history retention, because they are
+deleted segment by segment. The suite demands every version within the history and accepts any
+others that are still there.
 
 Needs pytest and hypothesis, which the distribution itself does not.
 """

@@ -4,9 +4,8 @@ Owns what any window store must do about keys, window starts and retention, what
 its bytes and whichever layers it has. A test class inherits the suite and says how to open
 the store, as told in `stores.testing.key_value`.
 
-Rows past the retention are the one thing stores may differ in: a cache shows them as long
-as it has them. The suite demands every live row, and no expired one of stores without a
-cache.
+Stores may differ in one thing: rows past the retention, because a cache shows them as long as it
+has them. The suite demands every live row, and no expired row of stores without a cache.
 
 Needs pytest and hypothesis, which the distribution itself does not.
 """

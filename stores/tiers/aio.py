@@ -3,9 +3,9 @@
 Owns the thread that a tier is called in on behalf of coroutines. It must not know what a tier
 does.
 
-A tier may wait for its byte store, and the loop must not. Each face has one thread, in which
-calls are made one after the other, in the order in which coroutines made them. A call that was
-begun is made, also when its coroutine is cancelled.
+A tier may wait for its byte store, and the event loop must not wait. Each face has one thread,
+which makes the calls one after the other, in the order in which coroutines made them. A call that
+has begun is finished, even if its coroutine is cancelled.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tiers in memory: each over a byte store of its own, which dies with the process.
 
-Owns nothing but their making.
+Owns only the functions that make them.
 
 Source: storage-tiers T47.
 """

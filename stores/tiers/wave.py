@@ -1,11 +1,11 @@
 """Waves: saves of several tiers that are written as one.
 
-Owns who writes to a byte store at a time, the batch that a flush makes, and waves. It must not
-know how a tier turns what was saved into rows.
+Owns the lock of writers of a byte store, the batch that a flush makes, and waves. It must not know
+how a tier turns its saves into rows.
 
 A tier writes while it holds the lock of the byte store that its rows end up in, below all
-namespaces. So two flushes that share a store never mix, nor do a flush and a deletion, and of
-two saves the one that was counted first is written first.
+namespaces. So two flushes that share a store never mix, nor do a flush and a deletion. Of two
+saves, the one that was counted first is written first.
 
 Source: storage-tiers T1, T-H2, T-H4, T-H6.
 """

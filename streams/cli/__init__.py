@@ -5,7 +5,7 @@ it needs when it runs, so that help comes at once. `exits` makes messages and ex
 
     0      done; an application stopped cleanly, by itself or at the first signal
     1      the application, the log or the disk failed
-    2      what was asked is wrong: options, settings, script, input
+    2      the request is wrong: options, settings, script, input
     3      another process holds the log or the state
     130    stopped at once by a second signal, or because a clean stop took over ten seconds;
            or interrupted in a command that has nothing to stop cleanly

@@ -1,7 +1,7 @@
 """Commands and groups of commands as their help shows them.
 
-Owns what the library's help says too much of: that a flag, which takes no value, is a `<bool>`. It
-must not know which commands there are.
+Owns the corrections of the library's help, which shows a flag without a value as `<bool>`. It must
+not know which commands there are.
 """
 
 from __future__ import annotations

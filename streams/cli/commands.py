@@ -1,6 +1,6 @@
 """The commands of `thalweg`, as one Typer application.
 
-Owns their list and what the program says of itself. What a command does is its own module's.
+Owns the list of commands and the program's own help text. Each command is a module of its own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`thalweg consume`: records of a topic as lines on standard output.
 
-Owns where reading begins and when it ends. The forms of a line are those of `lines`. It must
-not know how records are read.
+Owns where reading begins and ends. `lines` has the forms of a line. It must not know how records
+are read.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What an application is doing, shown while it runs and summed up at the end.
+"""The progress of an application: shown while it runs and summarised at the end.
 
-Owns rates, wording and the two displays: one that is redrawn on a terminal, and plain lines
-every few seconds elsewhere. It must not know how an application runs; it is handed what was
-done so far, and reads a clock that it is given.
+Owns rates, wording and the two displays: one that is redrawn on a terminal, and plain lines every
+few seconds elsewhere. It must not know how an application runs; it gets counts and a clock.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""`thalweg query`: questions to the stores of an application on the embedded log.
+"""`thalweg query`: reads of the stores of an application on the embedded log.
 
-Owns the options and who answers. Where the application runs, its process does. Else it has a short
-life here: it is started paused, so it restores its stores and processes nothing, and closed when it
-has answered. It must not know how stores answer.
+Owns the options, and the choice of who answers. If the application runs, its process answers.
+Otherwise the application is started here, paused: it restores its stores and processes nothing,
+answers, and is closed. This module must not know how stores answer.
 """
 
 from __future__ import annotations

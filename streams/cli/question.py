@@ -1,8 +1,8 @@
-"""A question to a store: what the options of `thalweg query` ask, and how rows are shown.
+"""A query of a store: the options of `thalweg query`, and how rows are shown.
 
-Owns which options contradict each other, and the two forms of a row: cells of a table, and JSON,
-which is that of the HTTP interface. What a store of a kind is asked, and what its columns are, is
-told by `streams.queries.kinds`. It must not know who answers.
+Owns which options contradict each other, and the two forms of a row: cells of a table, and the JSON
+of the HTTP interface. `streams.queries.kinds` says what each kind of store can be asked and which
+columns it has. This module must not know who answers.
 """
 
 from __future__ import annotations

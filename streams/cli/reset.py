@@ -1,10 +1,9 @@
-"""`thalweg reset`: an application begins anew.
+"""`thalweg reset`: deletes the state and offsets of an application.
 
-Owns what belongs to an application in its log and on its disk, and the order in which it
-goes: first what a running application holds on to, so that it is refused before anything of
-its own is gone. That is local state, which workers here have locked, and the committed
-offsets, which a group with members keeps. Internal topics go last. It must not know how topics
-or state are kept.
+Owns what belongs to an application in its log and on its disk, and the order of its deletion.
+Things that a running application holds come first, so that the command is refused before anything
+is deleted: local state, which local workers have locked, and the committed offsets, which a group
+with members keeps. Internal topics come last. It must not know how topics or state are kept.
 
 Source: JVM `StreamsResetter` (kafka-streams-application-reset).
 """

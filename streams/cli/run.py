@@ -1,7 +1,7 @@
-"""`thalweg run`: an application from its start to its clean stop.
+"""`thalweg run`: runs an application until its clean stop.
 
-Owns the order: log, script, settings, start, display, stop, summary. What a signal does is
-the application's affair (`App.run`). It must not know how records are processed.
+Owns the order: log, script, settings, start, display, stop, summary. `App.run` handles signals.
+This module must not know how records are processed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An application that runs in another process, on an embedded log that it owns.
 
-Owns how a command finds it, and what it says where it is not there. What may be asked of it is
-told elsewhere (`streams.queries.client`, `streams.observe.status`).
+Owns how a command finds it, and the message if it does not run. What it can be asked is in
+`streams.queries.client` and `streams.observe.status`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finding the application in a script, and giving it the settings of the command line.
+"""Finds the application in a script, and gives it the settings of the command line.
 
 Owns how SCRIPT[:app] is read, what can be wrong with a script, and the order in which
 settings win:

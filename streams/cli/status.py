@@ -1,6 +1,7 @@
-"""`thalweg status`: how a running application is doing.
+"""`thalweg status`: the state of a running application.
 
-Owns whom to ask. What is asked and how it looks is told in `streams.observe.status`.
+Owns the choice of whom to ask. `streams.observe.status` has the questions and the form of the
+answer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Text and values: serdes by name, what is typed on a command line, values shown.
 
-Owns the names of serdes and how a value is shown. How a key is typed is the same for every
-asker (`streams.queries.keys`); here what is wrong with it becomes an error of usage. It must
-not know stores, topics or commands.
+Owns the names of serdes and how a value is shown. Keys are read by `streams.queries.keys`, the same
+for HTTP and the command line; here a wrong key becomes an error of usage. It must not know stores,
+topics or commands.
 """
 
 from __future__ import annotations

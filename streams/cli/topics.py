@@ -1,6 +1,6 @@
 """`thalweg topics`: the topics of a log, and `create`, `delete`, `describe`, `config` for one.
 
-Owns the columns, how a topic's configs are typed, and what is asked before something is lost. It
+Owns the columns, how a topic's configs are typed, and the confirmations before data is deleted. It
 must not know how a log keeps topics.
 """
 

@@ -1,7 +1,7 @@
 """`thalweg run --workers N`: the command lines of the worker processes.
 
-Owns what the workers have in common with the command that was typed, and what each has for
-itself: its state's directory, its port. How they are kept running is the supervisor's affair.
+Owns which options the workers share with the typed command, and which are their own: the directory
+of their state and their port. The supervisor keeps them running.
 
     --state-dir DIR                        DIR/worker-1 … DIR/worker-N
     application_server = HOST:PORT         HOST:PORT … HOST:PORT+N-1; port 0 stays 0

@@ -1,8 +1,8 @@
 """A worker as a member of a group that a broker coordinates.
 
-Owns the bridge between `rebalance`, which speaks the protocol and knows no tasks, and the
-worker and its transport: events become assignments, offsets go through the member, errors
-become ours. It must not know the protocol.
+Owns the connection between `rebalance`, which speaks the protocol and knows no tasks, and the
+worker with its transport: events become assignments, offsets are committed through the member,
+errors become errors of `streams`. It must not know the protocol.
 
 Source: JVM `DefaultStreamsRebalanceListener`, `StreamThread.handleStreamsRebalanceData`.
 """

@@ -1,8 +1,8 @@
-"""Who decides which tasks a worker runs: its group, as the worker sees it.
+"""The group of a worker, which decides which tasks it runs.
 
-Owns the face of group membership and the member that is alone: on the embedded log one
-process has all tasks, and nobody else creates internal topics. It must not know how tasks are
-made or closed; it is told when an assignment has been taken over.
+Owns the interface of group membership, and the sole member: on the embedded log one process has all
+tasks, and creates the internal topics. It must not know how tasks are made or closed; it is told
+when an assignment has been carried out.
 
 Source: KIP-1071 as the worker needs it; JVM `StreamsRebalanceData`, and for the sole member
 `InternalTopicManager`, `RepartitionTopics`.

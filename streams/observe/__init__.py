@@ -1,1 +1,1 @@
-"""What is told of a running application: metrics, status, logs."""
+"""Observing a running application: metrics, status, logs."""

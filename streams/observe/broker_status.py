@@ -1,7 +1,7 @@
-"""How an application is doing, as the coordinator of its group tells it.
+"""The state of an application, from the coordinator of its group.
 
-Owns the asking: the coordinator for the members and their tasks, then each member that answers
-queries for what only it knows. Its values and their form are those of `streams.observe.status`. It must
+Owns the requests: the coordinator for the members and their tasks, then each member that answers
+queries for what only it knows. Values and their form are those of `streams.observe.status`. It must
 not know how they are drawn.
 
 Source: KIP-1071, StreamsGroupDescribe.

@@ -1,4 +1,4 @@
-"""What the command line's log lines look like: for people, or one JSON object a line.
+"""The forms of the command line's log lines: for people, or one JSON object per line.
 
 Owns the two formats and their installation. Only a program installs them: the packages log
 with `logging.getLogger(__name__)` and leave the rest to whoever runs them. It must not know

@@ -1,11 +1,11 @@
 """Metrics by the JVM's groups and names, collected when asked.
 
-Owns the list of metrics and where each number comes from. Stores and tasks count with plain
-integers and never hear of this module: a record pays nothing for being counted here. Durations
-are milliseconds, as in the JVM. It must not know who asks; `streams.observe.prometheus` is one who does.
+Owns the list of metrics and the source of each number. Stores and tasks count with plain integers
+and do not know this module, so metrics cost nothing per record. Durations are milliseconds, as in
+the JVM. It must not know who asks; one of the callers is `streams.observe.prometheus`.
 
-A rate is not told: whoever keeps the totals can derive it over any time. Averages and extremes
-are of the last half minute to minute (`streams.samples`).
+There are no rates: a reader of the totals can compute them over any time. Averages and extremes
+cover the last 30 to 60 seconds (`streams.samples`).
 
 Source: JVM `StreamsMetricsImpl`, `ThreadMetrics`, `TaskMetrics`, `StateStoreMetrics`,
 `ProcessorNodeMetrics`, `TopicMetrics`; kafka-streams reference A12.

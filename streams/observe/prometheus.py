@@ -1,6 +1,6 @@
 """Metrics in Prometheus' text form.
 
-Owns how the JVM's names become Prometheus' ones, and the door to Prometheus' library. It must
+Owns the translation of the JVM's names to Prometheus', and all use of Prometheus' library. It must
 not know where a number comes from.
 
     JVM                                              Prometheus

@@ -1,10 +1,9 @@
-"""How an application is doing as a whole: its instances, their tasks, lag and restoring.
+"""The state of a whole application: its instances, their tasks, lag and restoration.
 
-Owns the values, where they are read from, and their form as rows and as JSON. What an instance
-tells of itself comes from its pages `/metadata` and `/metrics`; what the broker tells of the
-group comes from its description, or from an instance that heard it. A member whose end point
-is answered by something else, as that of a JVM member is by its own server, is unreachable. It
-must not know how rows are drawn.
+Owns the values, their sources, and their form as rows and as JSON. What an instance knows comes
+from its pages `/metadata` and `/metrics`. What the broker knows of the group comes from the group's
+description, or from an instance that has it. A member is unreachable if something else answers at
+its end point, such as the server of a JVM member. It must not know how rows are drawn.
 
 Source: `kafka-streams-groups --describe`, with what only the instances know.
 """

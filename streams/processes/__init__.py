@@ -1,1 +1,1 @@
-"""Worker processes under one roof: starting, watching, replacing."""
+"""Supervised worker processes: starting, watching, replacing."""

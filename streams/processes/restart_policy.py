@@ -1,8 +1,8 @@
 """When to start a worker process again, and when to give up: decisions without processes.
 
-Owns what each worker's end means, the pause before it is started again, the order of a stop and
-the exit code of the whole. It takes what happened with the time it happened and returns what to
-do. It must not know what a process is; `streams.processes.supervisor` acts.
+Owns what the end of each worker means, the pause before it is started again, the order of a stop,
+and the exit code of the whole. It takes events with their times and returns what to do. It must not
+know what a process is; `streams.processes.supervisor` acts.
 
     waiting ──► running ──► done                 it ended by itself: all is processed
        ▲           │

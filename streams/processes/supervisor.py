@@ -1,16 +1,16 @@
-"""Worker processes under one roof: started, started again, stopped and heard as one.
+"""The supervisor of worker processes: starts, restarts and stops them, and merges their output.
 
-Owns the child processes of `thalweg run --workers N`: their starting, their signals, their
-output. What their end means is decided in `streams.processes.restart_policy`. It must not know what a
-worker does.
+Owns the child processes of `thalweg run --workers N`: their start, their signals, their output.
+`streams.processes.restart_policy` decides what their end means. It must not know what a worker
+does.
 
-Children are in sessions of their own, so that an interrupt typed at a terminal reaches the
-supervisor alone, which stops them in order. Each holds the reading end of a pipe of which the
-supervisor has the only writing end: however the supervisor ends, by SIGKILL too, the pipe
-closes, and the child stops itself cleanly (`stop_with_supervisor`).
+Children are in sessions of their own, so that an interrupt typed at a terminal reaches only the
+supervisor, which stops them in order. Each child holds the reading end of a pipe whose only writing
+end is the supervisor's. If the supervisor ends, even by SIGKILL, the pipe closes and the child
+stops itself cleanly (`stop_with_supervisor`).
 
-What children write to standard error is one log: lines for people get the worker's number in
-front, JSON lines get it as a member. Standard output is passed on line by line.
+The standard error of all children is one log: plain lines get the worker's number in front, JSON
+lines get it as a member. Standard output is passed on line by line.
 """
 
 from __future__ import annotations

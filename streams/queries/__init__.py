@@ -1,1 +1,1 @@
-"""Questions to the stores of a running application."""
+"""Reads of the stores of a running application."""

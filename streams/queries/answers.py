@@ -1,8 +1,8 @@
-"""What is answered: rows and refusals, as JSON.
+"""Answers as JSON: rows and errors.
 
-Owns how keys and values look in JSON, the parts of an answer that instances hand each other,
-and the reasons for which there is no answer, each with its HTTP status and a `code` that stays.
-It must not know how a row was found.
+Owns how keys and values look in JSON, the parts of an answer that instances exchange, and the
+errors, each with its HTTP status and a `code` that never changes. It must not know how a row was
+found.
 
     str, int, bool, None           as they are; a float that JSON does not know as "NaN",
                                    "Infinity", "-Infinity"

@@ -1,7 +1,7 @@
-"""The stores of an application as its own process asks for them: rows, and who has which.
+"""The stores of an application for its own process: rows, and which instance has which.
 
-Owns the way from a store's name to its read-only face and to the instances that have it. It must not
-know how the application lives, but for its state: only while it runs its worker is asked.
+Owns how a store's name leads to its read-only face and to the instances that have it. It knows only
+the state of the application: the worker is asked only while the application runs.
 
 Source: JVM `KafkaStreams.store`, `metadataForAllStreamsClients`, `queryMetadataForKey`.
 """

@@ -1,9 +1,9 @@
-"""Rows of a store, asked for as text and answered as JSON, whoever answers.
+"""Reads the rows of a store by a request in text, which is answered in JSON.
 
-Owns how pages follow each other and what a refusal over HTTP means. Keys and moments go as text, as
-they were typed: who answers knows the serdes. `PageAnswers` asks a running worker, over whatever
-fetches its pages; `OwnAnswers` asks an application of this process. It must not know how a page is
-fetched, nor how rows are shown.
+Owns how pages follow each other and what an HTTP error means. Keys and times are sent as text, as
+they were typed, because the answering process knows the serdes. `PageAnswers` asks a running
+worker, with any function that fetches pages. `OwnAnswers` asks an application of this process. It
+must not know how a page is fetched, nor how rows are shown.
 """
 
 from __future__ import annotations

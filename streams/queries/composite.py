@@ -1,12 +1,11 @@
 """Reads of a named store over all tasks of this process.
 
-A store's rows are spread over the tasks that own its partitions; a composite face asks each
-of them. Owns merging their scans and telling that a task is gone; what a face of a kind is asked
-stands in `queries.kinds`. It must not know how a task keeps its stores; it gets their read-only
-faces, which are safe to call from any thread while the worker writes, and takes no lock of its
-own.
+A store's rows are spread over the tasks that own its partitions. A composite face reads all of
+them. Owns the merging of their scans and the error for a task that is gone. The methods of each
+kind's face are in `queries.kinds`. It must not know how a task keeps its stores. It gets their
+read-only faces, which any thread may call while the worker writes, and takes no locks.
 
-A face stays valid when tasks move: each call looks at the tasks of that moment.
+A face stays valid when tasks move: each call uses the tasks of that moment.
 
 Source: JVM `StateStoreProvider`, `CompositeReadOnlyKeyValueStore`; semantics D18.
 """

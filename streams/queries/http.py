@@ -1,9 +1,8 @@
-"""Interactive queries over HTTP, and the pages by which an instance is watched.
+"""The HTTP server: interactive queries, health, readiness and metrics.
 
-Owns the routes, the threads that answer, and the listening socket from its opening to its
-closing. What is asked and answered is decided elsewhere (`questions`, `routing`, `rows`).
-Everything it is asked is read only. It must not know tasks or transports; it sees the
-application through `Instance`.
+Owns the routes, the threads that answer, and the listening socket. `questions`, `routing` and
+`rows` decide what is asked and answered. All requests only read. It must not know tasks or
+transports; it sees the application through `Instance`.
 
     GET /stores                              the stores, their kinds and serdes
     GET /stores/S                            rows
@@ -16,14 +15,14 @@ application through `Instance`.
     GET /ready                               200 while it runs and all its stores are restored
     GET /metrics                             for Prometheus
 
-Which of these a store answers is told by its kind (`queries.kinds`). Names and keys in a path are
-percent-encoded, a slash in a key as %2F. /stores/S/KEY and /stores/S/KEY/FORM are read too, where
-KEY is none of the words that have a path. Refusals are problem details (RFC 9457) with a `code`; see
+The kind of a store decides which of these it answers (`queries.kinds`). Names and keys in a path
+are percent-encoded, a slash in a key as %2F. /stores/S/KEY and /stores/S/KEY/FORM are accepted too,
+unless KEY is a word of another path. Errors are problem details (RFC 9457) with a `code`; see
 `streams.queries.answers`.
 
-The server has a thread of its own, and three small pools: one for questions, which may wait for
-other instances, one for parts asked by other instances, which never wait for anybody, and one
-for asking them. So two instances that ask each other cannot block each other.
+The server has its own thread and three small pools: one for requests, which may wait for other
+instances; one for requests of other instances, which never wait for anybody; and one for asking
+other instances. So two instances that ask each other cannot block each other.
 
 Source: KIP-67, KIP-535; design 6.
 """

@@ -1,6 +1,6 @@
-"""Keys, prefixes and moments that come as text, from a URL or a command line.
+"""Keys, prefixes and times as text, from a URL or a command line.
 
-Owns how each is written, the same way for every asker. It must not know stores, nor who asks.
+Owns how each is written, the same everywhere. It must not know stores, nor who asks.
 
     string    as it is                  uuid              550e8400-e29b-41d4-a716-446655440000
     int32     -5                        json, msgpack     JSON text

@@ -1,8 +1,8 @@
-"""Who has what: stores, their partitions, and the instances that run their tasks.
+"""Metadata of stores: their partitions, and the instances that run their tasks.
 
-Owns the values `App` answers such questions with, and the rules by which they follow from the
-topology, the partition counts of its topics and what the group says of its instances. Pure.
-It must not know how an instance is reached, nor how a store is read.
+Owns the values that `App` returns for such requests, and how they are computed from the topology,
+the partition counts of its topics and what the group knows of its instances. It is pure. It must
+not know how an instance is reached, nor how a store is read.
 
 A store is spread over the partitions of its subtopology. A row belongs, by the default
 partitioner, to the partition of its key's bytes. A global store is whole in every instance.

@@ -1,6 +1,6 @@
-"""What a running application answers other processes, through the log that its process owns.
+"""The answers of a running application to other processes, through the log that it owns.
 
-Owns the threads that answer; the pages are those of `streams.queries.http`. It must not know
+Owns the threads that answer. The pages are those of `streams.queries.http`. It must not know
 sockets, nor who asks.
 
 Source: KIP-67, KIP-535.

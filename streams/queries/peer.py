@@ -1,9 +1,8 @@
-"""One page of an instance, fetched over HTTP: in a bounded time, and only from one of ours.
+"""Fetches a page of another instance over HTTP, with a time limit and a check of its identity.
 
-Owns the connection, its time-outs, and the mark by which an instance of an application is told
-from whatever else answers at an address. The setting `application.server` of a JVM member
-usually names an HTTP server of the user's own, so an answer without the mark says nothing about
-rows, however well it may look: its body is not even read. It must not know what is asked, or why.
+Owns the connection, its time-outs, and the mark that identifies an instance of the application.
+`application.server` of a JVM member is usually an HTTP server of the user, so an answer without the
+mark says nothing about rows; its body is not even read. It must not know what is asked, or why.
 """
 
 from __future__ import annotations

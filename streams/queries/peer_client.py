@@ -1,9 +1,9 @@
-"""One hop: asking another instance for its part of an answer, over HTTP.
+"""Asks another instance over HTTP for its part of an answer.
 
-Owns what an answer and a failure mean. An instance that is asked this way answers from its own
-rows only, so there is never a second hop. What does not bear the marks of an instance of this
-application is no part, whatever its status and its body: else rows that a foreign server's
-instance has would count as not there. It must not know who is asked, or why.
+Owns what an answer and a failure mean. The other instance answers from its own rows only, so no
+request is forwarded twice. An answer without the mark of this application is not used, whatever its
+status and body are; otherwise the rows of that instance would count as missing. It must not know
+who is asked, or why.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Questions as they come over HTTP: their parameters, each in one form everywhere.
+"""Requests over HTTP: their parameters, which have the same form everywhere.
 
-Owns the forms and limits of parameters. A parameter that is not known, or does not go with the
-others, is refused: a question that is read differently than it was meant has a wrong answer. Which
-questions a store answers, and with which parameters, is told by its kind (`queries.kinds`); each
-takes scope=all|owner|local and partition=0,3 besides. It must not know who answers.
+Owns the forms and limits of parameters. A parameter that is unknown or contradicts others is
+refused, because a misunderstood request has a wrong answer. The kind of a store decides which
+requests it answers, with which parameters (`queries.kinds`). Each also takes scope=all|owner|local
+and partition=0,3. It must not know who answers.
 """
 
 from __future__ import annotations

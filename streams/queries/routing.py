@@ -1,9 +1,9 @@
-"""Whom to ask: a question goes to the instances that have the rows, and its parts come back.
+"""Routing: a request goes to the instances that have the rows, and their parts are merged.
 
-Owns the choice of instances, one hop away at most, and the merging of their parts. Every
-partition that a question is about is asked exactly once, of an instance that has it; where one
-cannot be asked there is no answer at all rather than one that lacks rows. It must not know how
-a question reaches another instance, nor how rows are read.
+Owns the choice of instances, which are asked directly, and the merging of their parts. Every
+partition of a request is read exactly once, from an instance that has it. If one cannot be read,
+the request fails; an answer never lacks rows. It must not know how a request reaches another
+instance, nor how rows are read.
 
 Source: KIP-67, KIP-535 (routing by metadata); the hop itself is not in the JVM.
 """

@@ -1,12 +1,12 @@
 """Rows of a store's partitions in this instance, in one order, a page at a time.
 
-Owns the merging of partitions, where a page begins and ends, and the form a row has in an answer.
-It must not know which partitions are here: it is told them, and refuses what cannot be read of
-them, so that a page is right or there is none. What the order of rows is, and what is read of a
-partition, is told by the store's kind (`queries.kinds`).
+Owns the merging of partitions, the limits of a page, and the form of a row in an answer. It must
+not know which partitions are here: they are arguments. If one cannot be read, the page fails, so
+that a page is never incomplete. The kind of a store decides the order of rows and what is read of a
+partition (`queries.kinds`).
 
-A cursor is the order of the last row of a page. Rows of equal order, as duplicates are and keys
-that stand in several partitions, are never divided between pages.
+A cursor is the position of the last row of a page in this order. Rows with an equal position, such
+as duplicates and keys that are in several partitions, are never divided between pages.
 
 Source: JVM `CompositeReadOnlyKeyValueStore`; here the rows of all kinds are merged.
 """

@@ -1,8 +1,8 @@
-"""Finds stores by name and puts their tasks' faces together.
+"""Finds stores by name and combines the faces of their tasks.
 
-Owns telling apart why there is no answer: no such store, of another kind, of other types, not
-ready, gone. What a face of a kind is, the kind says (`queries.kinds`). It must not know how a task
-keeps its stores.
+Owns the reasons for which a store cannot be read: it does not exist, is of another kind or other
+types, is not ready, or has moved. The faces of a kind are in `queries.kinds`. It must not know how
+a task keeps its stores.
 
 Source: JVM `QueryableStoreProvider`, `StoreQueryParameters`; semantics D18.
 """

@@ -1,4 +1,4 @@
-"""Queries of state over HTTP: their parameters, and their answers as JSON.
+"""Interactive queries v2 over HTTP: their parameters, and their answers as JSON.
 
 Owns both forms. They follow from the fields of a query (`queries.state_queries`), so a query that is
 added there is asked here too. It must not know who answers.

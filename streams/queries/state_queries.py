@@ -1,7 +1,7 @@
-"""Queries of state, as values, and what comes back: rows or a reason, for each partition.
+"""Interactive queries v2 as values, and their results: for each partition rows or a reason.
 
-Owns the kinds of queries and their results. Which stores answer which of them is told by the stores'
-kinds (`queries.kinds`). It must not know stores.
+Owns the queries and their results. The kinds of stores (`queries.kinds`) say which queries they
+answer. It must not know stores.
 
 Source: KIP-796, KIP-805, KIP-806, KIP-960, KIP-968, KIP-969, KIP-985, KIP-992, KIP-1356; JVM
 `org.apache.kafka.streams.query`.

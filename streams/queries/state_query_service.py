@@ -1,11 +1,10 @@
-"""Answers queries of state: each partition of a store that is here, by itself.
+"""Answers interactive queries v2: each partition of this process separately.
 
-Owns which partitions are asked, the checks before a store is read, and what a failure means. What a
-store of a kind answers is told by its kind (`queries.kinds`). It must not know how a task keeps its
-stores.
+Owns which partitions are read, the checks before that, and what a failure means. The kinds of
+stores (`queries.kinds`) give the answers. It must not know how a task keeps its stores.
 
-Rows are those of the record cache too, as everywhere else; only `skip_cache` reads below it. In the
-JVM all but the key queries do so.
+Rows include the record cache, as everywhere else; only `skip_cache` reads below it. In the JVM all
+queries except the key queries read below it.
 
 Source: KIP-796; JVM `KafkaStreams.query`, `StoreQueryUtils`.
 """

@@ -1,7 +1,7 @@
-"""The questions an application is asked about its stores, as methods that users call.
+"""The public methods of `App` about stores.
 
-Owns the public methods of `App` for stores and for who has them: their types, their arguments, what
-they promise. It must not know how they are answered: `ApplicationStores` does that.
+Owns these methods, their types, their arguments and what they promise: reading stores, and which
+instance has them. `ApplicationStores` answers them.
 
 Source: JVM `KafkaStreams.store`, `metadataForAllStreamsClients`, `queryMetadataForKey`.
 """

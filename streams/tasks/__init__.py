@@ -1,1 +1,1 @@
-"""Tasks: one subtopology times one partition, and what brings records through it."""
+"""Tasks: a task runs one subtopology on one partition."""

@@ -1,8 +1,8 @@
-"""An active task: one subtopology on one partition, processing.
+"""An active task: it processes one subtopology on one partition.
 
-Owns the scope its operators are compiled in (`OperatorScope`), its stores (`TaskStores`) and its
-offsets (`Offsets`), and feeds its buffered records to the compiled chains. It must not know when to commit or what else the worker
-does, and it reads no clock: `now_ms` is handed in.
+Owns the scope in which its operators are compiled (`OperatorScope`), its stores (`TaskStores`) and
+its offsets (`Offsets`), and feeds its buffered records to the compiled chains. It must not know
+when to commit or what else the worker does. It reads no clock: `now_ms` is an argument.
 
 Source: JVM `StreamTask`, `ProcessorStateManager`.
 """

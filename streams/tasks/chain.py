@@ -1,9 +1,9 @@
 """The entry of a chain: from raw records of one partition to calls of plain functions.
 
-Owns decoding, timestamp extraction and the hot loop. A record whose timestamp is extracted is
-decoded once, when it is buffered. Per record the loop does what no batch can do: decode, note
-where the record came from, call the chain. It must not choose records or know what the chain
-does.
+Owns decoding, timestamp extraction and the hot loop. A record with an extracted timestamp is
+decoded once, when it is buffered. Per record the loop does only what cannot be done per batch: it
+decodes, notes the record's origin, and calls the chain. It must not choose records or know what the
+chain does.
 
 Source: JVM `RecordDeserializer`, `RecordQueue.updateHead`, `SourceNode`; design, a record's
 way 3.

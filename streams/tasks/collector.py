@@ -1,8 +1,8 @@
 """The sending side of tasks: sinks and changelogs, encoded and handed to the transport.
 
-Owns the functions at the end of chains. They encode, choose a partition where the
-application does, and send without waiting: delivery errors surface at the next commit. It
-must not know when that is.
+Owns the functions at the end of chains. They encode, choose a partition if the application has a
+partitioner, and send without waiting; delivery errors are raised by the next commit. It must not
+know when that is.
 
 Source: JVM `RecordCollectorImpl`, `SinkNode`; semantics A15.
 """

@@ -1,19 +1,19 @@
-"""The order of a commit, and the checkpoints behind it. No other file knows it.
+"""The order of a commit, and the checkpoints after it. No other file knows it.
 
     flush caches ──► flush the log ──► offsets + all that was sent ──► stores ──► checkpoint
     (may send more)  (first error)     (one step, where the log can)   (pending)  (now and then)
 
-The worker's tasks, its global task and the test driver commit by this file alone. A log without
-commits, such as the test driver's, answers each step with nothing; a task that sends nothing
-goes from its caches to its stores at once, see `commit_positions`.
+The worker's tasks, its global task and the test driver all commit with this file. A log without
+commits, such as that of the test driver, does nothing in each step. A task that sends nothing
+writes directly from its caches to its stores, see `commit_positions`.
 
-Rows of stores without a changelog are kept aside before the offsets are committed: after a crash
-between that and the stores, the committed offsets tell whether they count.
+Rows of stores without a changelog are saved before the offsets are committed. After a crash between
+the two steps, the committed offsets tell whether these rows are valid.
 
-Owns that order and the moment of a checkpoint. Stores get their rows only after the log has
-them: a store is never ahead of its changelog, and a checkpoint, written after the store was
-made durable, is never ahead of the store. Whatever breaks in between is mended by restoring
-from the checkpoint on. It must not know why a commit happens now.
+Owns that order and the time of a checkpoint. Stores get their rows only after the log has them, so
+a store is never ahead of its changelog. A checkpoint is written after the store is durable, so it
+is never ahead of the store. After any failure in between, restoration from the checkpoint repairs
+the store. It must not know why a commit happens now.
 
 Source: design, a record's way 8; JVM `TaskExecutor.commitOffsetsOrTransaction`,
 `ProcessorStateManager.checkpoint`; semantics D15, D19.

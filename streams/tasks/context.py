@@ -1,8 +1,8 @@
 """The Processor API context of one node in one task.
 
-Owns forwarding from user code into a chain (headers and timestamp of the forwarded record
-become the current ones for the children and are put back afterwards), schedules and access
-to the stores a node is connected to.
+Owns forwarding from user code into a chain, schedules, and access to the stores of a node. During a
+forward, the headers and timestamp of the forwarded record are those of the current record;
+afterwards the previous ones are restored.
 
 Source: JVM `ProcessorContextImpl`, KIP-478, KIP-1146.
 """

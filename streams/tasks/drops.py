@@ -1,8 +1,8 @@
-"""Records that are left out: counted by reason, and told once a minute with a sample.
+"""Dropped records: counted by reason, and logged once a minute with a sample.
 
 Owns the reasons, the counts of one worker and the lines of its log. Dropping a record costs two
-additions: a line is written behind a batch, and only the first record since the last line is
-looked at. It must not know who drops, nor the clock: `now_ms` is handed in.
+additions. A line is written after a batch, and only the first record since the last line is
+examined. It must not know who drops, nor the clock: `now_ms` is an argument.
 
     first drop ──► told ──► counted for a minute ──► told, with how many there were ──► …
                                                      the rest is told at the end

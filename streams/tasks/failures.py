@@ -1,11 +1,11 @@
-"""What happens when a record fails: the handler is asked, its answer is acted on.
+"""Failures of records: the handler is called, and its response is carried out.
 
-Owns the asking of the three handlers, the sending of dead letters, and the carrier in which an
-error goes up. An error that a handler let stop the application travels in a `StoppingError`:
-no operator above asks about it again, and the task takes it out. Nobody is asked about an error
-that is no fault of the record: a full disk, a lost task, a log that cannot be reached. But a
-record at which a passing reason does not pass within `task_timeout_ms` is to blame itself: the
-handler is asked. It must not know what the handlers decide by.
+Owns the calls of the three handlers, the sending of dead letters, and the carrier of errors. If a
+handler lets an error stop the application, the error is raised in a `StoppingError`: no operator
+above handles it again, and the task unwraps it. Errors that are not the fault of the record skip
+the handler: a full disk, a lost task, a log that cannot be reached. But if a temporary error lasts
+for `task_timeout_ms` at one record, the record is considered the cause, and the handler is called.
+It must not know how the handlers decide.
 
 Source: JVM `ProcessorNode.process`, `RecordDeserializer`, `RecordCollectorImpl`,
 `AbstractTask.maybeInitTaskTimeoutOrThrow`, KIP-572, KIP-1033, KIP-1034.

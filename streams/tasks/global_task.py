@@ -1,15 +1,15 @@
 """The global stores of a worker: filled from all partitions, in every worker.
 
-Owns the task that runs the nodes of global stores, the reading of their topics and how far
-that is. A global store is complete before any other task starts, and is kept up to date from
-then on. Its processors only ever write its store: nothing is sent, nothing committed; where
-it stands is in its checkpoint. It must not know the tasks that look its stores up.
+Owns the task that runs the nodes of global stores, the reading of their topics and its position. A
+global store is complete before any other task starts, and is kept up to date afterwards. Its
+processors only write its store: they send nothing and commit nothing. The position is in its
+checkpoint. It must not know the tasks that read its stores.
 
-Every instance reads the topics, and again whenever a checkpoint does not vouch for what is
-on disk. So dead letters of records that cannot be decoded are not sent.
+Every instance reads the topics, and reads them again if a checkpoint does not match the files on
+disk. So records that cannot be decoded make no dead letters.
 
-Records are always led through the store's processor, also the first time, so that a custom
-one sees them all (the JVM does so since KAFKA-7663).
+Records always go through the store's processor, also the first time, so that a custom processor
+sees all of them (in the JVM since KAFKA-7663).
 
 Source: JVM `GlobalStreamThread`, `GlobalStateUpdateTask`, `GlobalStateManagerImpl`.
 """

@@ -1,9 +1,8 @@
-"""How far a task has read its partitions: what is processed, and what the group knows of it.
+"""The positions of a task: what is processed, and what is committed.
 
-Owns, per partition, the offset behind all that was processed, the offset the group has, and the
-partition time; and the numbers that operators keep beside the offsets, such as their stream
-times. Nobody else writes them. It must not know how records are processed or when a commit
-happens.
+Owns, per partition, the offset after the last processed record, the committed offset and the
+partition time; and the numbers that operators commit with the offsets, such as their stream times.
+Nothing else writes them. It must not know how records are processed or when a commit happens.
 
 Source: JVM `StreamTask.committableOffsetsAndMetadata`, `StreamTask.partitionTimes`, KIP-695.
 """

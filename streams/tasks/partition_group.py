@@ -1,14 +1,14 @@
-"""Which record of a task comes next: the co-partitioned inputs, ordered by timestamp.
+"""The choice of a task's next record: the co-partitioned inputs, ordered by timestamp.
 
-Owns the buffered records of a task's partitions, the choice between them and the waiting
-for partitions that may still bring earlier ones. Pure: it takes records and `now_ms` and
-returns what to process; nothing here reads a clock or a socket.
+Owns the buffered records of a task's partitions, the choice between them, and the waiting for
+partitions that may still have earlier records. It is pure: it takes records and `now_ms` and
+returns what to process; it reads no clock and no socket.
 
-The record with the lowest timestamp among the heads of the queues goes next. Where several
-records in a row belong to one partition, they are returned as one run. On equal timestamps
-the order is that of the JVM's binary heap: a queue that was just taken from goes behind
-the others of the same timestamp. (With four partitions or more a run is one step of the heap,
-where the JVM makes one per record: which of several equal heads comes first may differ then.)
+The next record is the one with the lowest timestamp among the heads of the queues. Several
+consecutive records of one partition are returned as one run. At equal timestamps the order is that
+of the JVM's binary heap: the queue that was used last comes after the others. With four partitions
+or more, a run is one step of the heap, but in the JVM each record is one step, so the order of
+equal heads may differ.
 
 Source: JVM `PartitionGroup`, `RecordQueue`; KIP-353, KIP-695; semantics D14.
 """

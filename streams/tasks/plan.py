@@ -1,6 +1,6 @@
-"""What a task is made from: the part of the graph it runs, and the names it uses.
+"""The plan of a task: the part of the graph that it runs, and the names that it uses.
 
-Owns the plan's making from a subtopology. It must not know partitions or stores that are open.
+Owns how the plan is made from a subtopology. It must not know partitions or open stores.
 
 Source: JVM `InternalTopologyBuilder.buildSubtopology`, `ProcessorTopology`.
 """

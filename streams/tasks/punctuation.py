@@ -1,8 +1,7 @@
 """When punctuators are due: one queue per kind of time.
 
-Owns the grid of a schedule: a punctuation that comes late is made once, however many
-periods were missed, and the next one falls on the grid again. Decides only; what a
-punctuation runs in is the task's affair.
+Owns the grid of a schedule. If several periods have passed, the punctuator is called once, and the
+next call is on the grid again. It only decides; the task runs the punctuator.
 
 Source: JVM `PunctuationQueue`, `PunctuationSchedule`, KIP-138, KIP-1146; semantics D13.
 """

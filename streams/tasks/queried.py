@@ -1,11 +1,11 @@
-"""The stores of a worker's tasks as queries of state ask them: one by one, with their positions.
+"""The stores of a worker's tasks for interactive queries v2: one by one, with their positions.
 
-Owns which tasks have a store, running, restoring or standby, and how far each is. Any thread may
-use it. It must not know queries.
+Owns which tasks have a store (running, restoring or standby) and the position of each. Any thread
+may use it. It must not know queries.
 
-A position is counted for the task, not for each put: every store of a task takes account of all
-that the task has processed. What a task processes beyond it may be in the rows already, so it is a
-lower bound, as a position is meant.
+The position is that of the task, not of each put: every store of a task includes all records that
+the task has processed. The rows may already include later records, so the position is a lower
+bound, as positions are meant to be.
 
 Source: JVM `TaskManager.readyOnlyAllTasks`, `StoreQueryUtils.updatePosition`.
 """

@@ -1,14 +1,14 @@
 """Filling a store from its source topic again, through the nodes that filled it.
 
-A store that has a source topic in place of a changelog holds what nodes made of that topic's
-records: keys and values written by the store's serdes, timestamps of an extractor, without
-records that could not be decoded or had no key, and what a user's processor put there. So the
-records go through the same nodes again when the store is restored or followed.
+A store whose changelog is a source topic contains the results of the nodes in front of it: keys and
+values that the store's serdes write, timestamps of an extractor, no records that could not be
+decoded or had no key, and the writes of a user's processor. So when the store is restored or
+followed, the records go through the same nodes again.
 
-Owns the nodes in front of one store, compiled once more, for this alone. What they forward goes
-nowhere, dead letters are not sent again, and timers of the wall clock do not ring. Other stores
-of such a node are copies in memory, which begin empty: what it did to those was restored from
-their own changelogs or will be. It must not know where records come from nor how far it is.
+Owns the nodes in front of one store, compiled a second time for this purpose. What they forward is
+discarded, dead letters are not sent again, and wall-clock punctuators are not called. Other stores
+of such a node are copies in memory that begin empty, because they are restored from their own
+changelogs. It must not know where records come from, nor the position.
 
 Source: JVM `GlobalStateManagerImpl.reprocessState` (KAFKA-7663), KIP-813.
 """

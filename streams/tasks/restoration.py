@@ -1,12 +1,12 @@
 """Filling stores from their changelogs, in slices, while other tasks run.
 
-Owns which changelog partition goes into which store, from where to where, and how far it is.
-It reads with a reader of its own; a slice is bounded, so that the worker's loop goes round. It
-must not know when a task may start: it says that its stores are complete. Nor does it know
-what a record of a changelog means: it hands records to whoever applies them.
+Owns which changelog partition is read into which store, from which offset to which, and the
+progress. It has its own reader. Each slice is bounded, so that the worker's loop continues. It must
+not know when a task may start: it only reports that its stores are complete. It does not interpret
+changelog records either; it passes them to the code that applies them.
 
-A store that follows a changelog of its own follows it to its end. One that follows a source
-topic follows it up to a limit, which its owner moves on: what is behind it is not processed yet.
+A store with its own changelog reads to the end of it. A store whose changelog is a source topic
+reads up to a limit, which its owner advances: later records are not processed yet.
 
 Source: JVM `StoreChangelogReader`, `ProcessorStateManager`; kafka-streams A9, D19.
 """

@@ -1,9 +1,9 @@
-"""What the operators of one task are compiled in.
+"""The scope in which the operators of one task are compiled.
 
-Owns what operators ask their task for: stores, what to do on failures, counters of records that
-are left out, ends of chains, stream time, wall clock, timers, and what operators share. Whoever
-asks for stream time, as every user's processor does, makes the task keep it up to date record by
-record, which is slower. It must not know where records come from or when a commit happens.
+Owns what operators get from their task: stores, the handling of failures, counters of dropped
+records, ends of chains, stream time, wall clock, timers, and what operators share. If an operator
+asks for stream time, as every user's processor does, the task keeps it up to date record by record,
+which is slower. It must not know where records come from or when a commit happens.
 
 Source: JVM `ProcessorContextImpl`, `StreamTask.schedule`.
 """

@@ -1,7 +1,7 @@
 """Which topics the tasks of an application read, and how many partitions these have.
 
-Owns the question to the log. What a pattern may not read is decided elsewhere. It must not
-know tasks.
+Owns the request to the log. `topology.pattern_topics` decides which topics a pattern may not read.
+It must not know tasks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What is noted beside the rows of a store on disk: how far it is, where nothing else says it.
+"""Notes beside the rows of a store on disk: its position, if nothing else records it.
 
-Owns the notes' bytes. It must not know when they are written: that is with the rows, in one
-step, so that they are right after a crash too.
+Owns the bytes of notes. It must not know when they are written. They are written with the rows, in
+one step, so they are correct after a crash too.
 
     of a store filled from a source topic:   position int64 | partition time int64 | topic, UTF-8
     of rows kept aside for a commit:         its offsets: msgpack [[topic, partition, offset] …]

@@ -1,14 +1,14 @@
 """The tasks of one worker: made, restored, running, closed.
 
-Owns which tasks there are and in which state, what a task is made from, where it begins to
-read, and the global stores. It must not know when to commit or who assigned the tasks.
+Owns which tasks exist and their states, what a task is made from, where it begins to read, and the
+global stores. It must not know when to commit or who assigned the tasks.
 
     created ──► restoring ──► running ──► closed
 
-A store on disk that can be restored is kept if the checkpoint vouches for it, else it is wiped
-and restored from the beginning: its rows are right as of some commit, but tombstones behind that
-may be compacted away. A store that cannot be restored, for it has no changelog, is always kept:
-it holds what was committed, whatever became of the worker. Only files that cannot be read go.
+A store on disk that can be restored is kept if its checkpoint matches. Otherwise it is deleted and
+restored from the beginning: its rows are those of some commit, but later tombstones may have been
+compacted away. A store without a changelog cannot be restored and is always kept: it contains
+committed rows, however the worker ended. It is deleted only if its files cannot be read.
 
 Source: JVM `TaskManager`, `Tasks`, `StreamTask.initializeIfNeeded`, `GlobalStateManagerImpl`.
 """

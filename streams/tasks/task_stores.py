@@ -1,8 +1,8 @@
-"""The stores of one task: opened, flushed, applied, and how far each is.
+"""The stores of one task: opened, flushed and applied, and their positions.
 
-Owns the task's stores by name, the notes and prepared rows that go with a commit, and the
-positions of their changelogs. It is the host that its stores live with. It must not know when
-a commit happens, how stores are restored, or what operators do with them.
+Owns the task's stores by name, the notes and prepared rows that belong to a commit, and the
+positions of their changelogs. It is the host of its stores. It must not know when a commit happens,
+how stores are restored, or what operators do with them.
 
 Source: JVM `ProcessorStateManager`.
 """

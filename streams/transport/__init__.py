@@ -1,1 +1,1 @@
-"""Where records come from and go to: one port, and what stands behind it."""
+"""Transports: one port for reading and writing records, and its implementations."""

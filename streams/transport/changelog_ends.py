@@ -1,19 +1,19 @@
-"""How far changelogs were written, counted instead of asked for.
+"""The ends of changelogs, by counting instead of asking.
 
-Owns the offset behind the last flushed record of each partition. A delivery report per record
-would cost as much as sending it; counting is one addition. The count starts from the
-partition's end before the first record. It is the truth while this transport is the
-partition's only writer, which for a changelog it is; if others write too (a worker that does
-not know yet that its task moved), it is too low, never too high: what a checkpoint says the
-store holds, it holds.
+Owns the offset after the last flushed record of each partition. A delivery report per record would
+cost as much as sending the record; counting is one addition. The count starts from the partition's
+end before the first record. It is exact while this transport is the only writer of the partition,
+as it is for a changelog. If there are other writers, such as a worker that does not know yet that
+its task moved, the count is too low, never too high. So a store always contains what its checkpoint
+says.
 
     base (asked once) ─► + records flushed ─► + 1 marker of each transaction before
 
-A transaction leaves one marker behind its records in every partition it wrote to. The marker
-is written a little after the commit was acknowledged, but before the next transaction's
-records: only then it counts. What an aborted transaction left behind is not counted.
+A transaction leaves one marker after its records in every partition that it wrote to. The marker is
+written shortly after the commit was acknowledged, but before the records of the next transaction;
+it is counted only then. The records of an aborted transaction are not counted.
 
-It must not know who sends, or how an end is asked for.
+It must not know who sends, or how an end is requested.
 
 Source: JVM `RecordCollectorImpl.offsets`, which reads them from each record's metadata;
 KIP-98 (markers).

@@ -1,6 +1,6 @@
 """The embedded log in a directory: what an application runs on without a broker.
 
-Owns how a transport comes to a directory's log and gives it back. Everything else is in
+Owns how a transport gets the log of a directory and returns it. Everything else is in
 `streams.transport.log`.
 
 Source: design 4.

@@ -1,7 +1,7 @@
 """The embedded log without a directory: for tests and measurements.
 
-Owns nothing but the choice of the byte store: it is the log of `streams.transport.local` to
-the last rule, and dies with the process.
+Owns only the choice of the byte store: it follows the same rules as the log of
+`streams.transport.local`, and ends with the process.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which log an application runs on, by its settings.
+"""Opens the log of an application by its settings.
 
-Owns the choice and nothing else. Kafka's and RocksDB's libraries take a while to load: only
-the one that is used is. It must not know who opens a transport or why.
+Owns only the choice. The libraries of Kafka and RocksDB take some time to load, so only the one
+that is used is loaded. It must not know who opens a transport or why.
 
 Source: design 4.
 """

@@ -1,7 +1,7 @@
-"""Which partition a record goes to when nobody chose one.
+"""The partition of a record for which none was chosen.
 
-Owns the rule and a memory of hashes: murmur2 in Python costs as much as all the rest of
-sending a record, and keys repeat. It must not know topics or transports.
+Owns the rule and a cache of hashes: murmur2 in Python costs as much as the rest of sending a
+record, and keys repeat. It must not know topics or transports.
 
 Source: JVM `BuiltInPartitioner`, `DefaultStreamPartitioner`.
 """

@@ -1,13 +1,13 @@
-"""The one thing the runtime knows of a log: topics, reading, sending, committing.
+"""The port of transports: topics, reading, sending, committing.
 
-Owns the abstract classes and the words their guarantees are stated in. Whoever stands behind
-them (the embedded log, Kafka, the test driver) must not know tasks or stores; the runtime
-must not know who stands behind them.
+Owns the abstract classes and the terms of their guarantees. The implementations (the embedded log,
+Kafka, the test driver) must not know tasks or stores; the runtime must not know the
+implementations.
 
-A transport belongs to one worker and its thread. It sends without waiting; what went wrong is
-raised by the next `flush`. Records sent and offsets belong together: `commit` makes both
-last, or, after `abort` or a crash, neither (at-least-once on Kafka: records may last without
-their offsets, never the other way round).
+A transport belongs to one worker and its thread. It sends without waiting; errors are raised by the
+next `flush`. Records and offsets belong together: `commit` makes both durable; after `abort` or a
+crash, neither is. The exception is at-least-once on Kafka: records may be durable without their
+offsets, but never the other way round.
 
 Source: design 4; JVM `Consumer`, `Producer`, `Admin` as `StreamThread` uses them.
 """

@@ -1,12 +1,12 @@
-"""The embedded log as processes use it that do not own it: through the one that does.
+"""The embedded log for processes that do not own it: they go through the owner.
 
-Owns the choice between owning a log and asking its owner, and the transport of those who ask.
-What they may is what scripts around an application do: write, read, look at topics. Applications,
-their positions and a reset need a log of their own process. It must not know how the owner is
-reached, see `owner_client`.
+Owns the choice between owning a log and asking its owner, and the transport of processes that ask.
+They can do what scripts around an application do: write, read and look at topics. Applications,
+their positions and a reset need to own the log. It must not know how the owner is reached, see
+`owner_client`.
 
-What is sent waits here until it is committed. A commit is one request: the owner writes its
-records as one and durably, before it answers.
+Sent records wait here until they are committed. A commit is one request: the owner writes its
+records as one durable batch before it answers.
 
 Source: design 4.
 """

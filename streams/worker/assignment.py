@@ -1,9 +1,9 @@
-"""What a worker does about its assignment: a table of states, events and actions.
+"""How a worker carries out its assignment: a table of states, events and actions.
 
-Owns which step follows which: what is closed before what is opened, when the group is told, when
-what was sent is taken back, and which moves a worker's state may make. It must not know how tasks
-are made, what the group's protocol is or what time it is: it is given events and returns actions,
-and `worker.loop` carries them out.
+Owns the order of the steps: what is closed before what is opened, when the group is told, when sent
+records are aborted, and which transitions a worker's state may make. It must not know how tasks are
+made, the group's protocol, or the time. It gets events and returns actions, and `worker.loop`
+carries them out.
 
     OPEN ── Changed ──► CLOSING ── Closed ───────────────────────► OPENING ── Opened ──► OPEN
       │                                                               ▲

@@ -1,8 +1,8 @@
 """The worker: one loop that polls, processes, punctuates and commits.
 
-Owns the loop's order, its waiting, and what an error means that need not stop the application.
-Everything it does is decided elsewhere: which tasks (`group`), what is closed and opened when
-(`worker.assignment`), when it is time for what (`worker.pacing`), which record
+Owns the order of the loop, its waiting, and the reaction to errors that need not stop the
+application. The decisions are made elsewhere: which tasks (`group`), what is closed and opened when
+(`worker.assignment`), when each step is due (`worker.pacing`), which record is next
 (`tasks.partition_group`), the order of a commit (`tasks.commit`). Nothing here is done per record.
 
     ┌► assignment ─► restore a slice ─► poll ─► process ─► punctuate ─► commit if due ─┐

@@ -1,8 +1,8 @@
-"""When a worker does what recurs, and how much it does at once.
+"""When a worker does its periodic work, and how much of it at once.
 
-Owns when to commit, to purge and to look for old state, how long to poll, how many records of a task are
-processed at a time, how often a failure is told, and when an application counts as idle. It is told
-the time and keeps no clock. It must not know what a commit is or where records come from.
+Owns when to commit, to purge and to look for old state, how long to poll, how many records of a
+task are processed at a time, how often a failure is logged, and when an application counts as idle.
+Times are arguments; it has no clock. It must not know what a commit is or where records come from.
 
 Due times use a clock that never goes back: the wall clock may be set back.
 

@@ -1,8 +1,8 @@
 """Records of running tasks: polled into their queues, processed in slices, punctuated.
 
 Owns which partitions are paused because their queues are full, and how long tasks process before
-something else has its turn. It must not know which tasks are assigned, when a commit is due or
-what an error means: `worker.loop` acts on those.
+other work gets its turn. It must not know which tasks are assigned, when a commit is due or what an
+error means: `worker.loop` handles those.
 
 Source: JVM `StreamThread.pollPhase`, `TaskExecutor.process`, `StreamTask.addRecords`.
 """

@@ -1,6 +1,6 @@
-"""What a worker tells of itself while it runs.
+"""The progress of a worker while it runs.
 
-Owns the values only: its progress, and who hears of its state.
+Owns only the values: its progress, and who is told of its state.
 """
 
 from __future__ import annotations

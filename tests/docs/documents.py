@@ -13,6 +13,7 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "compose" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "guide").glob("*.md")),
 ]
 
 RUN_THALWEG = "import sys; sys.argv[0] = 'thalweg'; from thalweg.streams.cli import main; main()"

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import thalweg as streams
-from tests.docs.documents import ROOT, table_below
+from tests.docs.documents import DOCUMENTS, ROOT, table_below
 from tests.golden.builders import BUILDERS
 from tests.house import architecture_tree
 from thalweg.stores.serde import Serde
 from thalweg.streams.config import StreamsConfig
 
-GUIDE = ROOT / "docs" / "guide.md"
+CONFIGURATION = ROOT / "docs" / "guide" / "configuration.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 
@@ -34,7 +34,7 @@ def shown(value: Any) -> str:
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:
     defaults = StreamsConfig(application_id="a").as_dict()
-    rows = table_below(GUIDE, "settings: checked against streams/config.py")
+    rows = table_below(CONFIGURATION, "settings: checked against streams/config.py")
     told = {name.strip("`"): default for name, default, _ in rows}
 
     assert list(told) == list(defaults)
@@ -52,7 +52,8 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
 
 
 def test_every_public_name_has_a_place_in_the_guide() -> None:
-    guide = GUIDE.read_text()
+    pages = [path for path in DOCUMENTS if path.is_relative_to(ROOT / "docs")]
+    guide = "\n".join(path.read_text() for path in pages)
 
     assert [name for name in streams.__all__ if not re.search(rf"\b{name}\b", guide)] == []
 

@@ -1,7 +1,7 @@
-"""Splits: a stream on its way into branches.
+"""Splits: a stream that is divided into branches.
 
-Owns which branch a record goes to, and how branches are named. It must not know what is done with
-a branch.
+Owns the choice of the branch for a record, and the names of branches. It must not know what is done
+with a branch.
 
 Source: JVM `BranchedKStreamImpl`; kafka-streams A2, A13.
 """
@@ -26,7 +26,7 @@ _KEY_VALUE = {2: "key, value"}
 
 
 class BranchedKStream(Generic[K, V]):
-    """A stream being split: each record goes to the first branch whose predicate holds."""
+    """A stream being split: each record goes to the first branch whose predicate is true."""
 
     def __init__(self, stream: KStream[K, V], name: str | None) -> None:
         self._stream = stream
@@ -53,10 +53,10 @@ class BranchedKStream(Generic[K, V]):
         """Adds a branch.
 
         Args:
-            predicate: (key, value) -> whether a record belongs here.
-            name: the branch's name behind the splitter's; its position from 1 if not given.
-            to: takes the branch's stream to its end; the branch is not in the result.
-            then: takes the branch's stream further; what it returns is in the result.
+            predicate: (key, value) -> whether a record belongs to this branch.
+            name: the branch's name, which follows that of the split; if not given, its position from 1.
+            to: is called with the branch's stream and ends it; the branch is not in the result.
+            then: is called with the branch's stream; the stream that it returns is in the result.
         """
         arity(predicate, _KEY_VALUE, "branch")
         self._refuse_if_closed()

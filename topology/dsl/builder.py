@@ -1,6 +1,6 @@
-"""The beginning of every topology: sources, tables of topics, stores.
+"""The start of every topology: sources, tables of topics, stores.
 
-Owns `StreamsBuilder`, whose calls grow one logical graph and whose `build` writes it into a
+Owns `StreamsBuilder`. Its calls add to one logical graph, and `build` writes the graph into a
 topology.
 
 Source: JVM `StreamsBuilder`, `InternalStreamsBuilder`; kafka-streams A1.

@@ -1,7 +1,7 @@
-"""Co-groupings: several grouped streams on their way into one table.
+"""Co-groupings: several grouped streams that are aggregated into one table.
 
-Owns `cogroup` and the aggregations behind it: one operator for each stream, all with one store,
-and their changes brought together. It must not know how an aggregate is kept.
+Owns `cogroup` and its aggregations: one operator for each stream, all with the same store, and the
+merge of their changes. It must not know how an aggregate is kept.
 
 Source: JVM `CogroupedKStreamImpl`, `CogroupedStreamAggregateBuilder` (KIP-150); kafka-streams A13
 for the order in which numbers are used up.
@@ -268,7 +268,7 @@ class CogroupedKStream(Generic[K, A]):
     ) -> KTable[K, A]:
         """Folds the values of each key, from all of the streams, into an aggregate.
 
-        Records without key or value are left out.
+        Records without key or value are dropped.
 
         Args:
             initializer: makes the aggregate of a key that has none.
@@ -334,7 +334,7 @@ class TimeWindowedCogroupedKStream(Generic[K, A]):
     ) -> KTable[Windowed[K], A]:
         """Folds the values of each key and window; see `CogroupedKStream.aggregate`.
 
-        Each stream has its own stream time, by which its late records are told.
+        Each stream has its own stream time, which decides which of its records are late.
 
         Example:
             >>> table = per_hour.aggregate(Totals, "totals-by-hour")
@@ -378,7 +378,7 @@ class SessionWindowedCogroupedKStream(Generic[K, A]):
     ) -> KTable[Windowed[K], A]:
         """Folds the values of each key and session; see `SessionWindowedKStream.aggregate`.
 
-        Each stream has its own stream time, by which its late records are told.
+        Each stream has its own stream time, which decides which of its records are late.
 
         Example:
             >>> table = visits.aggregate(Totals, lambda user, one, two: one + two, "totals")

@@ -1,8 +1,9 @@
 """Joins of tables by foreign key: what a join adds to the graph.
 
-Owns the way of a row: registered at the right side through one topic, answered through another,
-resolved on the left side into the result. It owns the names and numbers of all this, and which
-topics need equal partition counts. What is done on the way: `topology.operators.foreign_key_*`.
+Owns the path of a row: a registration is sent to the right side through one topic, a response comes
+back through another, and the left side resolves it into the result. It owns all names and numbers,
+and which topics need equal partition counts. The steps of the path are in
+`topology.operators.foreign_key_*`.
 
     left ─► registration ─► topic ─► subscription ─► right row ─┐
                                           ▲                     ├─► topic ─► resolver ─► result

@@ -1,7 +1,7 @@
 """Joins of streams with global tables: what a join adds to the graph.
 
-Owns the names of these joins and how their functions are called. Nothing is repartitioned: every
-worker has all rows of the table.
+Owns the names of these joins and how their functions are called. Nothing is repartitioned, because
+every worker has all rows of the table.
 
 Source: JVM `KStreamImpl.globalTableJoin`; kafka-streams A4, KIP-1340.
 """
@@ -43,7 +43,7 @@ def join_with_global(
         joiner: (value, row), (key, value, row) or (key, selected key, value, row) -> joined value.
         key_selector: (key, value) -> key of the row.
         name: name of the processor.
-        is_left: whether records without a row go on, joined with None.
+        is_left: whether records without a row are joined with None.
     """
     operator = "left_join" if is_left else "join"
     if key_selector is None:

@@ -1,7 +1,7 @@
-"""Global tables: tables that every worker holds whole.
+"""Global tables: every worker has all of their rows.
 
-Owns `GlobalKTable` and what reading a topic as one adds to the graph. Streams join it by any key
-they can compute (`topology.dsl.global_joins`); it can be queried and nothing else.
+Owns `GlobalKTable` and what it adds to the graph. Streams join it by any key that they can compute
+(`topology.dsl.global_joins`). It can also be queried, and nothing else.
 
 Source: JVM `GlobalKTableImpl`, `InternalStreamsBuilder.globalTable`.
 """
@@ -23,7 +23,7 @@ V = TypeVar("V")
 
 
 class GlobalKTable(Generic[K, V]):
-    """A table of which every worker holds all partitions; made by `global_table`."""
+    """A table whose partitions are all in every worker; made by `global_table`."""
 
     def __init__(
         self, graph: LogicalGraph, store_name: str, queryable_store_name: str | None
@@ -67,7 +67,7 @@ def read_global_table(
         key_serde: how keys are read and stored; that of `materialized` if not given.
         value_serde: how values are read and stored, likewise.
         timestamp_extractor: gives records their event time.
-        name: name of the processor; its source is called `<name>-source`.
+        name: name of the processor; the name of its source is `<name>-source`.
         materialized: how to keep the table.
 
     Raises:

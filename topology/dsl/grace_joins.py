@@ -1,7 +1,7 @@
-"""Joins of a stream with a versioned table that let records wait: the buffer, and what it demands.
+"""Joins of a stream with a versioned table in which records wait: the buffer and its demands.
 
-Owns the name and the store of the buffer, and the rule that the table keeps its history for as long
-as a record waits.
+Owns the name and the store of the buffer, and the rule that the history of the table covers the
+time that a record waits.
 
 Source: JVM `KStreamImpl.doStreamTableJoin`, `StreamTableJoinNode`, KIP-923.
 """
@@ -55,7 +55,7 @@ def grace_buffer(
 def history_demand(
     node: str, tables: Sequence[str], grace_ms: int
 ) -> Callable[[Mapping[str, StoreBuilder]], None]:
-    """Returns what refuses a table whose history is shorter than a grace.
+    """Returns a check that refuses a table whose history is shorter than the grace.
 
     Args:
         node: the processor of the join.

@@ -1,6 +1,6 @@
-"""Grouped streams: streams on their way into an aggregation.
+"""Grouped streams: the input of an aggregation.
 
-Owns count, reduce and aggregate of grouped streams, and the way from them to windows.
+Owns count, reduce and aggregate of grouped streams, and the calls that add windows.
 
 Source: JVM `KGroupedStreamImpl`.
 """
@@ -93,7 +93,7 @@ class KGroupedStream(Generic[K, V]):
         materialized: Materialized[K, V] | None = None,
         named: str | None = None,
     ) -> KTable[K, V]:
-        """Combines the values of each key; the first stands as it is.
+        """Combines the values of each key; the first value is taken as it is.
 
         Args:
             fn: (aggregate, value) -> aggregate; None deletes the row.

@@ -1,4 +1,4 @@
-"""Grouped tables: tables whose rows were grouped anew, on their way into an aggregation.
+"""Grouped tables: tables whose rows were grouped by another key, the input of an aggregation.
 
 Owns count, reduce and aggregate of grouped tables, and the repartition topic in front of them.
 
@@ -46,7 +46,7 @@ _GROUP_BY = SerdeHint.of("group_by")
 
 
 class KGroupedTable(Generic[K, V]):
-    """A table whose rows were grouped anew; aggregates both gain and lose rows."""
+    """A table whose rows are grouped by another key; its aggregates gain and lose rows."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """What aggregations of the DSL share: the grouping, its repartition topic, serdes and hints.
 
-Owns the repartition topic in front of aggregations of one grouping where the key has changed,
-and the order in which aggregations use up numbers. It must not know the kinds of windows.
+Owns the repartition topic in front of the aggregations of one grouping if the key has changed, and
+the order in which aggregations use numbers. It must not know the kinds of windows.
 
 Source: JVM `GroupedStreamAggregateBuilder`; kafka-streams A13 for the order in which numbers
 are used up.

@@ -39,7 +39,7 @@ class JoinWindows:
 
     Attributes:
         before_ms: how much earlier than the left record the right one may be. A negative number
-            asks for a right record that is later by that at least.
+            demands a right record that is later by at least that.
         after_ms: how much later than the left record the right one may be.
         grace_ms: how long after the end of its window a record may still be matched by one that
             comes late, before a left or outer join joins it with None.
@@ -61,11 +61,11 @@ class JoinWindows:
 
     @classmethod
     def of_time_difference(cls, difference: Duration, grace: Duration | None = None) -> JoinWindows:
-        """Lets records meet that are at most `difference` apart, whichever is earlier.
+        """Matches records that are at most `difference` apart, whichever is earlier.
 
         Args:
             difference: a timedelta or milliseconds.
-            grace: without it, what a left or outer join finds no match for is closed at once.
+            grace: without it, records without a match do not wait for late ones after their window.
         """
         difference_ms = duration_ms(difference, "time difference")
         grace_ms = 0 if grace is None else duration_ms(grace, "grace")

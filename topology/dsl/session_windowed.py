@@ -1,4 +1,4 @@
-"""Streams grouped by sessions, too, on their way into an aggregation.
+"""Streams grouped by key and session: the input of an aggregation.
 
 Owns count, reduce and aggregate of sessions.
 
@@ -67,7 +67,7 @@ class SessionWindowedKStream(Generic[K, V]):
         return f"<SessionWindowedKStream of {self._grouping.place.name}, {self._windows}>"
 
     def emit_strategy(self, strategy: EmitStrategy) -> SessionWindowedKStream[K, V]:
-        """Says when results are sent on: as they change, or once, when their session closes.
+        """Sets when results are sent: whenever they change, or once, when their session closes.
 
         Example:
             >>> finals = sessions.emit_strategy(EmitStrategy.on_window_close()).count()
@@ -114,7 +114,7 @@ class SessionWindowedKStream(Generic[K, V]):
         materialized: Materialized[K, V] | None = None,
         named: str | None = None,
     ) -> KTable[Windowed[K], V]:
-        """Combines the values of each key and session; the first stands as it is.
+        """Combines the values of each key and session; the first value is taken as it is.
 
         Args:
             fn: (aggregate, value) -> aggregate; None deletes the row. It combines the aggregates

@@ -1,7 +1,8 @@
-"""Streams: records one after the other.
+"""Streams: sequences of records.
 
-Owns the operations of a `KStream` but its joins (`stream_joins`), and what each does to the serdes
-and to the need of a repartition. Keys and values may be None; as in the JVM, types do not say so.
+Owns the operations of a `KStream` except its joins (`stream_joins`), and how each changes the
+serdes and the need for a repartition. Keys and values may be None; as in the JVM, types do not say
+so.
 
 Source: JVM `KStreamImpl`, `BranchedKStreamImpl`; kafka-streams A2, A13, D4.
 """
@@ -175,8 +176,8 @@ class KStream(StreamJoins[K, V]):
         """Prints records as "[label]: key, value"; the stream ends here.
 
         Args:
-            label: what stands in brackets; the name of the processor above if not given.
-            mapper: (key, value) -> what is printed behind the label.
+            label: the text in brackets; if not given, the name of the processor above.
+            mapper: (key, value) -> the text that is printed after the label.
             file: where to print; standard output if not given.
             name: name of the processor.
         """
@@ -195,7 +196,7 @@ class KStream(StreamJoins[K, V]):
         return BranchedKStream(self, name)
 
     def merge(self, other: KStream[K, V], *, name: str | None = None) -> KStream[K, V]:
-        """Brings two streams into one, in no certain order; serdes have to be given anew."""
+        """Makes one stream of two, in no defined order; give the serdes again downstream."""
         if not isinstance(other, KStream):
             raise TypeError(f"a stream can only be merged with a stream, got {other!r}")
         graph = self._place.graph
@@ -218,7 +219,7 @@ class KStream(StreamJoins[K, V]):
         value_serde: Serde[V] | None = None,
         partitioner: StreamPartitioner | None = None,
     ) -> KStream[K, V]:
-        """Sends the stream through an internal topic, so that keys meet in one partition.
+        """Sends the stream through an internal topic, so that equal keys are in one partition.
 
         Args:
             name: base of the topic's name; "-repartition" is added.
@@ -338,7 +339,7 @@ class KStream(StreamJoins[K, V]):
         """Groups by the new key `fn(key, value)` for an aggregation, which repartitions.
 
         Args:
-            fn: gives the new key; records for which it is None are left out.
+            fn: returns the new key; records for which it is None are dropped.
             name: name of the processor, and base of the repartition topic's name; then
                 several aggregations share the topic.
             key_serde: how new keys are written.
@@ -381,7 +382,7 @@ class KStream(StreamJoins[K, V]):
         *stores: str,
         name: str | None = None,
     ) -> KStream[KR, VR]:
-        """Runs a processor, one instance per task; what it forwards is the new stream.
+        """Runs a processor, one instance per task; the records that it forwards are the new stream.
 
         Args:
             supplier: makes the processor; a class without arguments will do. An attribute

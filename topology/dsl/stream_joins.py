@@ -1,6 +1,7 @@
 """Joins of a stream: with another stream, with tables and with global tables.
 
-Owns which joins a `KStream` has, what they take, and the repartitions ahead of them. It must not know what a join does to a record (`topology.operators`).
+Owns the joins of a `KStream`, their arguments, and the repartitions in front of them. It must not
+know what a join does to a record (`topology.operators`).
 
 Source: JVM `KStreamImpl.doJoin`, `KStreamImplJoin`, `StreamStreamJoinNode`,
 `KStreamImpl.doStreamTableJoin`, `KStreamImpl.repartitionForJoin`; kafka-streams A4, A13.
@@ -183,8 +184,8 @@ class StreamJoins(ABC, Generic[K, V]):
             orders.join(customers, lambda order, customer: f"{order} of {customer}")
 
         With a stream, each two records of one key within the windows make a result; its timestamp
-        is the later one. With a table, a record meets the row its key has at this moment. Records
-        that meet none are left out. Both topics need equal partition counts.
+        is the later one. With a table, a record is joined with the row that its key has at this
+        moment. Records without a match are dropped. Both topics need equal partition counts.
 
         With a table, the row is that of the record's key:
 
@@ -317,13 +318,13 @@ class StreamJoins(ABC, Generic[K, V]):
         value_serde: Serde[V] | None = None,
         other_value_serde: Serde[Any] | None = None,
     ) -> KStream[K, Any]:
-        """Joins as `join`; a record that meets none goes on, joined with None.
+        """Joins as `join`; a record without a match is joined with None.
 
             orders.left_join(payments, Paid, JoinWindows.of_time_difference(300_000, grace=5_000))
 
         With a stream, a record is joined with None when its window and the grace are over and it
-        has met none: then a record of either stream has moved time on. With a table, that is at
-        once. Records without a key go on, too, joined with None at once.
+        has no match; a later record of either stream must arrive for that. With a table, it is
+        joined at once. Records without a key are joined with None at once.
         """
         if isinstance(other, StreamJoins):
             _refuse_table_options(

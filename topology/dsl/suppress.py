@@ -1,7 +1,7 @@
-"""Suppression of a table's updates: what may be asked for, and the step that it becomes.
+"""Suppression of a table's updates: its options, and the step that it adds to the graph.
 
-Owns the options (`Suppressed`, `BufferConfig`), the search for the windows whose close is waited
-for, and the step with its buffer. It must not know how changes are held back.
+Owns the options (`Suppressed`, `BufferConfig`), the search for the windows whose close is awaited,
+and the step with its buffer. It must not know how changes are held back.
 
 Source: JVM `Suppressed`, `SuppressedInternal`, `KTableImpl.suppress`, `GraphGraceSearchUtil`.
 """
@@ -94,7 +94,7 @@ class BufferConfig:
         return replace(self, max_records=None, max_bytes=None, when_full="shut_down")
 
     def emit_early_when_full(self) -> BufferConfig:
-        """Returns the same; when it is full, the earliest updates are let go."""
+        """Returns the same; when the buffer is full, the earliest updates are emitted."""
         return replace(self, when_full="emit_early")
 
     def shut_down_when_full(self) -> BufferConfig:
@@ -110,7 +110,7 @@ class BufferConfig:
         return replace(self, logging=dict(config) if config else True)
 
     def without_logging(self) -> BufferConfig:
-        """Returns the same without a changelog: what is held is lost with its task."""
+        """Returns the same without a changelog: the buffer is lost if its task is lost."""
         return replace(self, logging=False)
 
 
@@ -141,7 +141,7 @@ class Suppressed:
     def until_time_limit(
         cls, limit: Duration, buffer: BufferConfig | None = None, *, name: str | None = None
     ) -> Suppressed:
-        """Holds the updates of a key until `limit` after the first of them, then emits the last.
+        """Holds the updates of a key; `limit` after the first of them, the last one is emitted.
 
             table.suppress(Suppressed.until_time_limit(timedelta(minutes=1)))
 

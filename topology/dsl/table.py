@@ -1,8 +1,8 @@
 """Tables: the latest value per key, as they change.
 
-Owns the operations of a `KTable`. How a table answers for its rows and old values stands in
-`topology.dsl.table_logic`, what joins add to the graph in `topology.dsl.table_joins` and
-`topology.dsl.foreign_key_joins`.
+Owns the operations of a `KTable`. `topology.dsl.table_logic` says how a table provides its rows and
+old values; `topology.dsl.table_joins` and `topology.dsl.foreign_key_joins` say what joins add to
+the graph.
 
 A value may be None wherever a row was deleted; as in the JVM, types do not say so.
 
@@ -518,7 +518,7 @@ class KTable(Generic[K, V]):
         )
 
     def suppress(self, suppressed: Suppressed) -> KTable[K, V]:
-        """Holds updates back: of each key only the last is emitted, once it is due.
+        """Holds updates back: only the last update of each key is emitted, when it is due.
 
             counts.suppress(Suppressed.until_window_closes()).to_stream().to("final")
 

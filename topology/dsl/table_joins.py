@@ -1,7 +1,7 @@
 """Joins of tables by primary key: what a join adds to the graph, and what the result is like.
 
-Owns the two sides of a join, their merge, their names and numbers. The rows that are joined are the
-affair of `topology.operators.table_join`. Joins by foreign key: `topology.dsl.foreign_key_joins`.
+Owns the two sides of a join, their merge, their names and numbers. `topology.operators.table_join`
+joins the rows. Joins by foreign key are in `topology.dsl.foreign_key_joins`.
 
 Source: JVM `KTableImpl.doJoin`, `KTableKTableAbstractJoin`; kafka-streams A13, D10.
 """

@@ -1,8 +1,8 @@
-"""How tables answer for their rows and their old values.
+"""How tables provide their rows and their old values.
 
-Owns two questions that run up a chain of tables: how to read a table's current row (its view), and
-whether its changes carry the old value. Asking may force a table that so far was only passed
-through into a store. There is one answer for each way in which a table is made.
+Owns the answers to two questions about a chain of tables: how the current row of a table is read
+(its view), and whether its changes carry the old value. The question may force a table without a
+store into one. There is one answer for each way in which a table is made.
 
 Source: JVM `KTableImpl.valueGetterSupplier`, `KTableProcessorSupplier.enableSendingOldValues`.
 """

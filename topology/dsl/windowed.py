@@ -1,4 +1,4 @@
-"""Streams grouped by windows, too, on their way into an aggregation.
+"""Streams grouped by key and window: the input of an aggregation.
 
 Owns count, reduce and aggregate of streams by time windows and sliding windows.
 
@@ -78,7 +78,7 @@ class TimeWindowedKStream(Generic[K, V]):
         return f"<TimeWindowedKStream of {self._grouping.place.name}, {self._windows}>"
 
     def emit_strategy(self, strategy: EmitStrategy) -> TimeWindowedKStream[K, V]:
-        """Says when results are sent on: as they change, or once, when their window closes.
+        """Sets when results are sent: whenever they change, or once, when their window closes.
 
         Raises:
             TopologyError: the windows never close.

@@ -1,7 +1,7 @@
 """Joins of two streams: what a join adds to the graph, and how its parts are named.
 
 Owns the nodes and stores of such a join, and its other form for a stream that is joined with
-itself. How it is called, and what is repartitioned ahead of it, is in `stream_joins`.
+itself. Its calls, and the repartitions in front of it, are in `stream_joins`.
 
 Source: JVM `KStreamImplJoin`, `StreamStreamJoinNode`; kafka-streams A13.
 """

@@ -1,8 +1,8 @@
 """Windows of event time, as the DSL names them.
 
-Owns how a timestamp falls into windows, the limits of their settings, when results are sent on,
-and the partition of a windowed key (that of its inner key, so that all windows of a key meet in one partition).
-It must not know aggregations or stores.
+Owns which windows a timestamp belongs to, the limits of the settings, when results are sent, and
+the partition of a windowed key (that of its inner key, so that all windows of a key are in one
+partition). It must not know aggregations or stores.
 
 Source: JVM `TimeWindows`, `UnlimitedWindows`, `SlidingWindows`, `SessionWindows`, `EmitStrategy`,
 `WindowedStreamPartitioner`.
@@ -62,7 +62,7 @@ class TimeWindows:
 
     @classmethod
     def of_size(cls, size: Duration, grace: Duration | None = None) -> TimeWindows:
-        """Makes tumbling windows; without `grace`, late records are left out at once."""
+        """Makes tumbling windows; without `grace`, late records are dropped."""
         size_ms = duration_ms(size, "window size")
         grace_ms = 0 if grace is None else duration_ms(grace, "grace")
         return cls(size_ms, size_ms, grace_ms)
@@ -147,7 +147,7 @@ class SlidingWindows:
     def of_time_difference(
         cls, difference: Duration, grace: Duration | None = None
     ) -> SlidingWindows:
-        """Makes sliding windows; without `grace`, late records are left out at once.
+        """Makes sliding windows; without `grace`, late records are dropped.
 
         Example:
             >>> SlidingWindows.of_time_difference(timedelta(minutes=5), grace=timedelta(minutes=1))
@@ -184,7 +184,7 @@ class SessionWindows:
 
     @classmethod
     def of_inactivity_gap(cls, gap: Duration, grace: Duration | None = None) -> SessionWindows:
-        """Makes sessions; without `grace`, late records are left out at once.
+        """Makes sessions; without `grace`, late records are dropped.
 
         Example:
             >>> SessionWindows.of_inactivity_gap(timedelta(minutes=30), grace=timedelta(minutes=5))
@@ -194,7 +194,7 @@ class SessionWindows:
 
 
 class EmitStrategy(Enum):
-    """When the results of windows are sent on."""
+    """When the results of windows are sent."""
 
     ON_WINDOW_UPDATE = "on_window_update"
     ON_WINDOW_CLOSE = "on_window_close"
@@ -208,14 +208,14 @@ class EmitStrategy(Enum):
     def on_window_close() -> EmitStrategy:
         """Sends the result of a window on once, when stream time has passed its end and grace.
 
-        A window is closed by records only, also by those of other keys: where no more come, its
-        result is not sent on.
+        Only records close a window, also records of other keys. If no more records come, its result
+        is not sent.
         """
         return EmitStrategy.ON_WINDOW_CLOSE
 
 
 def check_emit_strategy(strategy: object) -> None:
-    """Refuses what is no emit strategy.
+    """Refuses a value that is no emit strategy.
 
     Raises:
         TypeError: it is none.

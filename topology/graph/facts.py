@@ -1,7 +1,7 @@
-"""What calls of the DSL settle about operators that are made later.
+"""Facts that calls of the DSL record for operators that are made later.
 
 Owns two facts of each table: whether it is kept in a store, and whether its changes carry old
-values. A later call may settle either of them, so operators are made when the topology is built.
+values. A later call may change either fact, so operators are made only when the topology is built.
 
 Source: JVM `KTableImpl.enableSendingOldValues`, `KTableSource.materialize`.
 """

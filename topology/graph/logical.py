@@ -1,7 +1,7 @@
 """The graph of steps: as a value, and as it grows call by call.
 
-Owns which step is below which, and the order of steps, which decides subtopology numbers. It must
-not know what steps add.
+Owns the edges between steps, and the order of steps, which determines the subtopology numbers. It
+must not know what steps add.
 
 Source: JVM `InternalStreamsBuilder.addGraphNode`, `buildAndOptimizeTopology`.
 """

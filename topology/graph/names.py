@@ -1,7 +1,7 @@
 """Generated names, and the one counter behind them.
 
-Owns which names take a number and which are generated. It must not know what is named. A group
-shares names with JVM members, so the order of calls is the JVM's.
+Owns which names use a number and which are generated. It must not know what is named. The names
+must equal those of JVM members of the same group, so the order of calls is the JVM's.
 
 Source: JVM `InternalStreamsBuilder.newProcessorName`, `NamedInternal`,
 `OptimizableRepartitionNode`.

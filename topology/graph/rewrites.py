@@ -1,8 +1,8 @@
 """Rewrites of the logical graph. Each takes a graph and gives a graph.
 
-Owns two rewrites that every build needs: sources of the same topics become one, and repartitions
-let null keys through ahead of left joins. And one that the user asks for: a stream that is joined
-with itself needs one window store. Sharing of repartition topics is in `shared_repartitions`.
+Owns two rewrites that every build needs: sources of the same topics become one, and repartitions in
+front of left joins let null keys through. It also owns one optional rewrite: a stream that is
+joined with itself needs one window store. Shared repartition topics are in `shared_repartitions`.
 
 Source: JVM `InternalStreamsBuilder.mergeDuplicateSourceNodes`,
 `rewriteRepartitionNodes` (KIP-962), `rewriteSingleStoreSelfJoin`.

@@ -1,13 +1,13 @@
 """A rewrite of the logical graph: several repartitions behind one change of keys become one.
 
-Owns which repartitions can share a topic, and where the shared one stands: right behind the change
-of keys, or behind the merge of streams of which some have changed keys. It must not know what
-steps do beyond what they say of themselves.
+Owns which repartitions can share a topic, and where the shared one is placed: directly behind the
+change of keys, or behind the merge of streams of which some have changed keys. It must not know
+more of steps than they declare.
 
-A repartition looks upward for the step that changed the keys; of a merge it looks up the first
-stream before the second (the rule since Kafka 4.3, KAFKA-20264). A step that changes values in
-between rules sharing out: the topic would have other values. Where the streams go through more
-than one merge, the shared repartition is behind the last. The JVM refuses such a topology
+A repartition looks upward for the step that changed the keys. At a merge it looks up the first
+stream before the second (the rule since Kafka 4.3, KAFKA-20264). A step in between that changes
+values prevents sharing, because the topic would have other values. If the streams go through more
+than one merge, the shared repartition is behind the last one. The JVM refuses such a topology
 (docs/differences.md).
 
 Source: JVM `InternalStreamsBuilder.mergeRepartitionTopics`,

@@ -1,8 +1,9 @@
 """Steps of the logical graph, as data: what each of them adds to a topology.
 
-Owns the forms of an addition, and what rewrites look at: a source of a stream, which may be merged
-with another; a repartition, which may let null keys through or be shared; what an operation may
-change; the two forms of a join of streams. It must not know how additions are written.
+Owns the forms of an addition, and the properties that rewrites read: a source of a stream, which
+may be merged with another; a repartition, which may let null keys through or be shared; what an
+operation may change; the two forms of a join of streams. It must not know how additions are
+written.
 
 Source: JVM `kstream.internals.graph`.
 """

@@ -1,7 +1,7 @@
 """Writes a logical graph into a topology.
 
-Owns how each addition of a step becomes nodes and stores, and what is refused before that. Here
-operators are made, from the facts that the DSL has noted.
+Owns how each addition of a step becomes nodes and stores, and the checks before that. Operators are
+made here, from the facts that the DSL has recorded.
 
 Source: JVM `InternalStreamsBuilder.buildAndOptimizeTopology`, `GraphNode.writeToTopology`.
 """

@@ -1,9 +1,9 @@
 """Aggregations per key: of streams (count, reduce, aggregate) and of grouped tables.
 
-Owns the step each aggregation takes from an old aggregate to a new one, null rules and
-result timestamps (the later of record and stored aggregate; a deletion is stored with the
-time of the record that deletes). Whether a result goes downstream at once or when the cache
-is flushed is the store's affair.
+Owns how each aggregation computes a new aggregate from an old one, the null rules, and the result
+timestamps (the later of record and stored aggregate; a deletion is stored with the time of the
+record that deletes). The store decides whether a result is forwarded at once or when the cache is
+flushed.
 
 Source: JVM `KStreamAggregate`, `KStreamReduce`, `KTableAggregate`, `KTableReduce`,
 `KTableRepartitionMap`, `TimestampedTupleForwarder`.

@@ -1,7 +1,8 @@
-"""Foreign-key joins, at the right side: a changed right row is told to all that subscribe to it.
+"""Foreign-key joins, right side: a changed right row is sent to all of its subscribers.
 
 Owns the responses that a change of the right table sends: one for each subscription of its key, in
-the byte order of left keys, with the time of the change. The right value is written once for all.
+the byte order of left keys, with the time of the change. The right value is encoded once for all of
+them.
 
 Source: JVM `ForeignTableJoinProcessorSupplier`.
 """

@@ -1,9 +1,9 @@
-"""Foreign-key joins, at the left side: a changed row registers at the right rows it names.
+"""Foreign-key joins, left side: a changed row registers at the right row that it names.
 
-Owns which registrations a change sends, and in which order. A row whose foreign key has changed is
-forgotten at the old one before it is known at the new one. A left join registers a row without a
-foreign key, too, with a key of None: the answer is that there is no right row. A registration has
-the hash of the left value, by which the answer is known to belong to it.
+Owns which registrations a change sends, and in which order. If the foreign key of a row has
+changed, the subscription at the old key is deleted before the row registers at the new key. A left
+join also registers a row without a foreign key, with a key of None; the response says that there is
+no right row. A registration has the hash of the left value, which identifies its response.
 
 Source: JVM `SubscriptionSendProcessorSupplier` of 4.1+ (KAFKA-19303); kafka-streams D12.
 """

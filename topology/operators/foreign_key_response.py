@@ -1,7 +1,7 @@
-"""Foreign-key joins, back at the left side: responses become joined rows.
+"""Foreign-key joins, left side: responses become joined rows.
 
-Owns which responses count: those made for the left row as it is now, which the hash of its value
-tells. An older one is dropped; the answer to the newer row is on its way or has been here.
+Owns which responses are valid: those for the present value of the left row, which the hash of the
+value shows. An older response is dropped; the response to the newer value comes by itself.
 
 Source: JVM `ResponseJoinProcessorSupplier`.
 """

@@ -1,8 +1,8 @@
-"""What crosses the two topics of a foreign-key join, and how its operators write keys and values.
+"""The serdes of the two topics of a foreign-key join, and how its operators write keys and values.
 
-Owns the serdes of these topics: a registration is its bytes; a response is sent as (partition,
-bytes) and received as (hash, bytes of the right value). What the bytes say stands in
-`stores.foreign_keys`. Keys and values inside are written and read by the operators.
+Owns the serdes of these topics. A registration is bytes. A response is sent as (partition, bytes)
+and received as (hash, bytes of the right value). The layouts are in `stores.foreign_keys`. The
+operators encode and decode the keys and values inside.
 
 Source: JVM `SubscriptionWrapperSerde`, `SubscriptionResponseWrapperSerde`.
 """

@@ -1,9 +1,9 @@
-"""Foreign-key joins, at the right side: registrations are kept as subscriptions, and answered.
+"""Foreign-key joins, right side: registrations are stored as subscriptions and answered.
 
-Owns both nodes that a registration passes: `Subscribe` keeps or deletes the subscription,
-`AnswerRegistration` reads the right row and responds. What a registration wants is in its
-instruction (`stores.foreign_keys`). A registration for no right row at all has a key of None; it is
-answered and not kept. Registrations stay bytes on the way, and so does the left key in them.
+Owns the two nodes that a registration passes: `Subscribe` stores or deletes the subscription,
+`AnswerRegistration` reads the right row and responds. The instruction of a registration says which
+of these it demands (`stores.foreign_keys`). A registration without a right row has a key of None;
+it is answered and not stored. Registrations and their left keys stay bytes.
 
 Source: JVM `SubscriptionReceiveProcessorSupplier`, `SubscriptionJoinProcessorSupplier`.
 """

@@ -1,14 +1,14 @@
-"""Join of a stream with a versioned table that lets records wait until the table has caught up.
+"""Join of a stream with a versioned table in which records wait for the table.
 
-Owns how long a record waits: until a record of the stream is later by the grace. Then it meets the
-row that its key had at its own time. A record that comes later than that meets it at once. What
-waits, and in which order, is the buffer's affair (`stores.kinds.grace_buffer`).
+Owns how long a record waits: until a record of the stream is later by the grace. Then it is joined
+with the row that its key had at the record's time. A record that arrives even later is joined at
+once. The buffer (`stores.kinds.grace_buffer`) decides what waits and in which order.
 
-Time is that of records which have waited: it does not go on with the table, nor with records that
+Stream time is the time of records that have waited. The table does not move it, nor do records that
 come too late. The task keeps it over restarts.
 
-An error of a record that waited is told with that record, which is then given up. The JVM tells
-the record in hand, and tries the one that waited again with each that comes.
+If a waiting record fails, the error names that record, and the record is then dropped. The JVM
+names the current record, and tries the failed one again with each later record.
 
 Source: JVM `KStreamKTableJoinProcessor`, KIP-923; kafka-streams semantics D9.
 """

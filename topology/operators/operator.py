@@ -1,9 +1,9 @@
-"""What a processor node does: an operator, which compiles itself for a task.
+"""Operators: what processor nodes do. An operator compiles itself for a task.
 
-Owns the faces through which an operator sees its task. It is called with what its edge carries
-(`topology.edges`): (key, value, timestamp) of a record, or (key, new, old, timestamp) of a change,
-so that a change costs no object. Everything else about the record being
-processed (headers, offset, topic) stands in the task's current-record cell.
+Owns the faces through which an operator sees its task. An operator is called with what its edge
+carries (`topology.edges`): (key, value, timestamp) of a record, or (key, new, old, timestamp) of a
+change. So no object is needed for a change. The task's current-record cell has the rest of the
+record: headers, offset, topic.
 
 It must not know how tasks, stores or transports are made.
 

@@ -1,7 +1,7 @@
 """The Processor API inside a chain: where users see `Record` objects.
 
-Owns the bridge between a chain of plain calls and a user's `Processor`: it builds the
-record, sets the processor up when its task starts and closes it with the task.
+Owns the bridge between the plain calls of a chain and a user's `Processor`: it builds the record,
+initialises the processor when its task starts, and closes it with the task.
 
 Source: JVM `KStreamImpl.process`, `ProcessorAdapter`, KIP-478, KIP-820.
 """

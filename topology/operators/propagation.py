@@ -1,15 +1,15 @@
-"""One change of a table on its way to everything behind it.
+"""The propagation of one change of a table to everything downstream.
 
-Owns what is under way in one task: which tables have changed since the outermost change began,
-what their rows were before, and which rows the sides of a join have been told of meanwhile.
+Owns the state of a propagation in one task: which tables have changed since the outermost change
+began, what their rows were before, and which rows were sent to the sides of a join meanwhile.
 
-A table hands a change to one child after the other. A join of two tables made of the same
-table gets its two halves one after the other, too, and between them one side has changed
-and the other has not. It must see the side it was not told of as it was. Tables whose
-changes reach both sides of a join therefore begin a propagation; `topology.self_joins` finds them.
+A table forwards a change to one child after the other. If both sides of a join come from one table,
+the join also receives the change in two halves. Between them, one side has changed and the other
+has not, and the other side must be read as it was before. So tables whose changes reach both sides
+of a join begin a propagation. `topology.self_joins` finds these tables.
 
-Caches give way only when the outermost change has arrived everywhere: what they would forward
-meanwhile would overtake it.
+Caches evict only after the outermost change has arrived everywhere. Changes that they would forward
+earlier would overtake it.
 
 Source: none, the JVM reads the newest row of the other side (docs/differences.md).
 """

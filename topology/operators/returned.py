@@ -1,10 +1,10 @@
-"""What user functions of operators return: what is taken, and the error where it is not.
+"""Checks of the results of users' functions, and the errors of wrong results.
 
-Owns the check of a result that an operator cannot work with, and its message: the operator,
-what was returned, what it must return. An operator looks at the class of the result only, and
-calls in here for any other than the usual one.
+Owns the check of a result that an operator cannot use, and its message: the operator, the result,
+and what the function must return. An operator checks only the class of a result, and calls this
+module for any other than the usual class.
 
-It must not know operators beyond the name they hand in.
+It must not know operators, only their names.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Aggregations per key and session.
 
-Owns how a record finds the sessions it belongs to, makes one of them, and which records come too
-late. A session that grows, or is merged with others, is removed and written anew; a change tells
-of each. Results have the end of their session as timestamp. Where the store has a cache, that is
-the store's affair: what is removed and written between two flushes is not told.
+Owns how a record finds its sessions and merges them, and which records come too late. A session
+that grows or is merged is removed and written again; each step sends a change. The timestamp of a
+result is the end of its session. With a cache, sessions that are removed and written between two
+flushes send no change.
 
-Stream time is the node's own, as that of `window_aggregate`.
+Each node has its own stream time, as in `window_aggregate`.
 
 Source: JVM `KStreamSessionWindowAggregate`; kafka-streams semantics D1, D3.
 """

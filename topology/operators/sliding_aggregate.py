@@ -1,13 +1,14 @@
 """Aggregations per key and sliding window.
 
-Owns which windows a record makes and which it falls into: one that ends with it, one that begins
-just behind it if there are later records, and one just behind the record before it. A window's
-aggregate has the time of its latest record, from which is told what else is in it.
+Owns which windows a record creates and which it belongs to: a window that ends at the record, a
+window that begins just after it if there are later records, and a window that begins just after the
+previous record. The time of a window's aggregate is that of its latest record; it shows which
+records are in the window.
 
-A record that is earlier than the windows are long would make a window that begins before 0. Such
-records share the window that begins at 0. Windows do not close by them, as in the JVM.
+If a record's time is less than the time difference, its window would begin before 0. Such records
+share the window that begins at 0. They do not close windows, as in the JVM.
 
-Stream time is the node's own, as that of `window_aggregate`.
+Each node has its own stream time, as in `window_aggregate`.
 
 Source: JVM `KStreamSlidingWindowAggregate` (KIP-450); kafka-streams semantics D1, D5.
 """

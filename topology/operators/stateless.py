@@ -1,7 +1,7 @@
-"""Stream operators that keep nothing: filter, map and their kin.
+"""Stateless stream operators: filter, map and others.
 
-Owns one description per operator; each compiles to one closure bound to what follows. The
-`try` around user code costs nothing until something raises.
+Owns one description per operator. Each compiles to one closure that is bound to its children. The
+`try` around user code costs nothing unless it raises.
 
 Source: JVM `KStreamFilter`, `KStreamMap`, `KStreamFlatMap`, `KStreamBranch`, ….
 """

@@ -1,7 +1,7 @@
-"""Join of a stream with a global table: each record meets the row of a key computed from it.
+"""Join of a stream with a global table: a key is computed from each record, and its row is joined.
 
-Owns the null rules: records without a value are left out, and without a row's key too, but for a
-left join, which passes them on, joined with nothing. A record's own key may be None. Only the
+Owns the null rules. Records without a value are dropped. A record for which there is no row key is
+dropped by an inner join; a left join joins it with None. A record's own key may be None. Only the
 stream side makes results, with the stream record's timestamp.
 
 Source: JVM `KStreamGlobalKTableJoin`, `KStreamKTableJoinProcessor`, KIP-962, KIP-1340; kafka-streams

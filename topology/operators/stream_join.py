@@ -1,17 +1,18 @@
-"""Joins of two streams: each record meets the records of the other side that are near in time.
+"""Joins of two streams: each record matches the records of the other side that are near in time.
 
-Owns the rules of the join: which records meet, what becomes of those that met none, and when. A
-side is two nodes. The first, `JoinWindow`, hands a record on and keeps it then; the second,
-`StreamStreamJoin`, reads the window of the other side. So a record never meets itself twice.
+Owns the rules of the join: which records match, and what happens to records without a match, and
+when. Each side has two nodes. The first, `JoinWindow`, forwards a record and then stores it. The
+second, `StreamStreamJoin`, reads the window of the other side. So a record never matches itself
+twice.
 
-A record without a match may get one later, so its result with None waits in a store that both sides
-share until its window is closed: until stream time, of both sides together, has passed the last
-match it could have, and the grace. What waits is looked through when a record moves stream time
-on, and not more often than once in an interval of the wall clock. A record that comes when its
-window is closed already goes on with None at once.
+A record without a match may get one later, so its result with None must wait. It waits in a store
+that both sides share, until its window is closed: until the stream time of both sides together has
+passed the latest possible match plus the grace. The store is checked when a record moves stream
+time, but at most once per interval of wall-clock time. A record that arrives after its window has
+closed is joined with None at once.
 
-What is said of the earliest waiting record may be of a later one (`JoinTime.earliest_ms`). That
-delays results a little, as in the JVM, which this follows to the letter.
+The time of the earliest waiting record (`JoinTime.earliest_ms`) may be that of a later record. This
+delays results a little, as in the JVM, which this code follows exactly.
 
 It must not know windows as users give them, nor how records are kept.
 

@@ -1,10 +1,9 @@
-"""Join of a stream with a table: each record meets the table's row of this moment.
+"""Join of a stream with a table: each record is joined with the present row of its key.
 
 A versioned table is read as of the record's time instead.
 
-Owns the null rules: an inner join drops records without key or value; a left join passes
-records without a key on, joined with nothing. Only the stream side makes results, with the
-stream record's timestamp.
+Owns the null rules: an inner join drops records without key or value; a left join joins records
+without a key with None. Only the stream side makes results, with the stream record's timestamp.
 
 Source: JVM `KStreamKTableJoinProcessor`, KIP-962; kafka-streams semantics D9.
 """

@@ -1,13 +1,13 @@
-"""Suppression: changes of a table are held back, and the last one of each key is let go.
+"""Suppression: changes of a table are held back, and only the last one of each key is forwarded.
 
-Owns when a change is due, what is done about a full buffer, and how a row of the suppressed
-table is read: a key that is held has the value that was let go last. What is held, and in which
-order, is the buffer's affair (`stores.kinds.change_buffer`).
+Owns when a change is due, what happens when the buffer is full, and how a row of the suppressed
+table is read: a key in the buffer has the value that was forwarded last. The buffer
+(`stores.kinds.change_buffer`) decides what is held and in which order.
 
-Stream time is the operator's own: the highest timestamp that reached it in this task. The task
-keeps it over restarts.
+The operator has its own stream time: the highest timestamp that it has received in this task. The
+task keeps it over restarts.
 
-A change is let go with its own old value, also where that one was never let go, as in the JVM.
+A change is forwarded with its own old value, even if that value was never forwarded, as in the JVM.
 
 Source: JVM `KTableSuppressProcessorSupplier`, `TimeDefinitions`; kafka-streams D7.
 """

@@ -1,8 +1,8 @@
 """Tables: their source, lazy and materialised operators, and views of their current rows.
 
-Owns how a change (new, old) passes each operator and when the old half is known. A *view*
-says how to read the row a table holds for a key right now: from a store, or by applying
-operators to the row of the table before it. Joins read the other side through a view.
+Owns how a change (new, old) passes each operator and when the old value is known. A *view* says how
+the current row of a key is read: from a store, or by applying operators to the row of the table
+above. Joins read the other side through a view.
 
 Source: JVM `KTableSource`, `KTableFilter`, `KTableMapValues`, `KTableTransformValues`,
 `KTableValueGetter`; kafka-streams semantics D11.

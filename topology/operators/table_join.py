@@ -4,11 +4,11 @@ Owns what a change of one side does to the joined row: which values the joiner s
 nothing is forwarded, and the result timestamp (the later of both rows). A join is two
 nodes, one per side, each reading the other side through its view, and a merge behind them.
 
-A side is read as the join has heard of it, never ahead of that: what waits in its cache arrives
-as a change of its own. So each result replaces the one before it, whatever the order of flushes.
-Where one change reaches both sides, the side that it has not arrived at is read as it was
-(`topology.operators.propagation`). The JVM reads the newest row, and forwards old values that it
-never forwarded as new ones (docs/differences.md).
+A side is read as the join has received it, never newer: a row that waits in the side's cache
+arrives later as a change of its own. So each result replaces the one before it, in whatever order
+caches are flushed. If one change reaches both sides, the side that it has not reached is read as it
+was before (`topology.operators.propagation`). The JVM reads the newest row, and forwards old values
+that it never forwarded as new ones (docs/differences.md).
 
 Source: JVM `KTableKTableInnerJoin`, `…LeftJoin`, `…RightJoin`, `…OuterJoin`,
 `KTableKTableJoinMerger`; kafka-streams semantics D10.

@@ -1,12 +1,12 @@
 """Aggregations per key and window of event time.
 
-Owns which windows of a record are still open (stream time less grace), the count of the
-misses. A result has the later timestamp of record and stored aggregate; where the store has a
-cache, that is the store's affair. Windows themselves come from the DSL's window values.
+Owns which windows of a record are still open (stream time less grace), and the count of records
+that are too late. A result has the later timestamp of record and stored aggregate; with a cache,
+the store computes it. The DSL's window values say which windows a record belongs to.
 
-Stream time is the node's own: the highest timestamp that reached it in this task, also of
-records of other keys, and before lateness is judged. The task keeps it over restarts, so that a
-window that was closed stays closed.
+Each node has its own stream time: the highest timestamp that it has received in this task, of any
+key. It is updated before lateness is checked. The task keeps it over restarts, so that a closed
+window stays closed.
 
 Source: JVM `KStreamWindowAggregate`; kafka-streams semantics D1, D2.
 """

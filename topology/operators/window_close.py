@@ -1,12 +1,12 @@
-"""Results of windows that are sent on once, when their window closes.
+"""Results of windows that are sent once, when the window closes.
 
-Owns when it is time to look for closed windows, how far that has been done, and how far stream
-times of operators with one store are apart. Windows of which span have closed is told by the
-operator. The task keeps the progress over restarts, in the JVM's
-form, so that no window is sent on twice, by either of them.
+Owns when to look for closed windows, up to which time they were emitted, and the difference between
+the stream times of operators that share a store. The operator says which windows have closed. The
+task keeps the progress over restarts, in the JVM's form, so that neither runtime sends a window
+twice.
 
-It is looked at most once in an interval of the wall clock, 1 s, so that many small steps of
-stream time do not cost a scan each.
+Closed windows are looked for at most once per interval of wall-clock time (1 s), so that many small
+steps of stream time do not cost a scan each.
 
 Source: JVM `AbstractKStreamTimeWindowAggregateProcessor`, `KStreamSessionWindowAggregate`; KIP-825,
 kafka-streams semantics D6.

@@ -1,8 +1,8 @@
 """Processors that the user puts around the operators of a topology.
 
-Owns how an operator of the DSL appears as a processor, whose records it takes one by one as
-`Record` objects, and how a processor around it is run in its place. It costs what a processor of
-the user's own costs; a topology without a wrapper has none of it.
+Owns how an operator of the DSL is presented as a processor, which takes `Record` objects one by
+one, and how the processor that wraps it is run in its place. A wrapped operator costs as much as a
+user's processor. A topology without a wrapper pays nothing.
 
 Source: JVM `ProcessorWrapper`, `WrappedProcessorSupplier` (KIP-1112).
 """

@@ -1,1 +1,1 @@
-"""The kinds of stores as they are asked: one file for each, with all that queries know of it."""
+"""The kinds of stores for queries: one file per kind, with all that queries know of it."""

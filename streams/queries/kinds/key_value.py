@@ -1,4 +1,4 @@
-"""Key-value stores as they are asked: plain, timestamped, with headers.
+"""Queries of key-value stores: plain, timestamped, with headers.
 
 Owns their face over all tasks of a process, their questions over HTTP, and how `thalweg query` asks
 and shows them. It must not know who answers.

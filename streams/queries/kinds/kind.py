@@ -1,9 +1,9 @@
 """What queries know of a store kind: the contract of the files beside this one.
 
-Owns the face of a kind (`StoreKind`): the composite face over tasks, the questions it answers over
-HTTP with their paths and parameters, how `thalweg query` asks them, and what its tables show. A
-kind says all of it in one file. Whoever routes, pages or prints asks the kind and has no branch
-for it. It must not know any kind.
+Owns the interface `StoreKind`: the composite face over tasks, the requests over HTTP with their
+paths and parameters, how `thalweg query` asks them, and what its tables show. Each kind declares
+all of this in one file. Code that routes, pages or prints asks the kind and has no branches. It
+must not know any kind.
 """
 
 from __future__ import annotations

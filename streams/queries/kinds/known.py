@@ -1,7 +1,7 @@
 """The kinds of stores that can be asked, by name.
 
-Owns the list. A store of a kind that is not in it, such as a buffer, is refused whatever it is
-asked. It must not know what kinds answer.
+Owns the list. A store of another kind, such as a buffer, cannot be queried. It must not know what
+kinds answer.
 """
 
 from __future__ import annotations

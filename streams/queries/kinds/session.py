@@ -1,4 +1,4 @@
-"""Session stores as they are asked.
+"""Queries of session stores.
 
 Owns their face over all tasks of a process, their questions over HTTP, and how `thalweg query` asks
 and shows them. It must not know who answers.

@@ -1,9 +1,9 @@
-"""The admin side of Kafka: what is asked of the brokers beside records.
+"""The admin side of Kafka: requests to the brokers other than records.
 
 Owns one admin client: topics and their configs, offsets of partitions, deleting records, and the
 committed positions of a group without members. It must not know the consumers or the producer.
 
-A question is asked again where the reason against an answer passes, within a deadline.
+A request that fails with a temporary error is repeated within a deadline.
 
 Source: JVM `InternalTopicManager`, `Admin`; librdkafka INTRODUCTION.md and its sources.
 """

@@ -1,8 +1,8 @@
-"""The clients of one transport: how they are made, and what they hear of their connections.
+"""The clients of one transport: their creation and the state of their connections.
 
 Owns the creation of consumers, producers and the admin client, their callbacks, the log of
-librdkafka, and what is known of the connection: lost, there again, credentials refused. It
-must not know what the clients are used for.
+librdkafka, and the state of the connection: lost, restored, credentials refused. It must not know
+what the clients are used for.
 
 Source: librdkafka INTRODUCTION.md and its sources; JVM `StreamsProducer`, `InternalTopicManager`.
 """

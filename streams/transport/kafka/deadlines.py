@@ -1,7 +1,7 @@
-"""How long anything waits for the brokers, and how a stop shortens that.
+"""Time limits of waiting for the brokers, and how a stop shortens them.
 
-Owns the times that questions, transactions and closing may take, and the deadline of a stop. It
-must not know the clients, nor what is waited for.
+Owns the time limits of requests, transactions and closing, and the deadline of a stop. It must not
+know the clients, nor what is waited for.
 
 Source: design 2.5; JVM `StreamsConfig` (`default.api.timeout.ms`), `KafkaStreams.close`.
 """

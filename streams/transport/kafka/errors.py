@@ -1,7 +1,7 @@
-"""What librdkafka's errors mean here: class, text and remedy.
+"""The meaning of librdkafka's errors: our class, text and remedy.
 
-Owns the table of all error codes and what each asks for (`VERDICTS`), our classes for them, and
-what the reader can do. It must not know the library, only the face its errors have, nor who
+Owns the table of all error codes and the reaction to each (`VERDICTS`), our classes for them, and
+the remedy for the reader. It must not know the library, only the interface of its errors, nor who
 acts on an error.
 
 Source: Kafka 4.4 `org.apache.kafka.common.protocol.Errors`; librdkafka `rd_kafka_resp_err_t`

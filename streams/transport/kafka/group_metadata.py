@@ -1,4 +1,4 @@
-"""What the Kafka transport needs of the application's group: positions, and who we are.
+"""What the Kafka transport needs of the application's group: positions and our identity.
 
 Owns the face between records and group membership. Records travel through librdkafka, which
 knows nothing of streams groups; offsets are committed by the member. Exactly-once sends them

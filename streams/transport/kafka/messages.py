@@ -1,7 +1,7 @@
 """Messages of librdkafka as raw records, many at once.
 
-Owns the fields of messages and in which form they travel on; it must not know consumers, nor
-whom the records are for. Fields are taken through `map`: a call less per field and record.
+Owns the fields of messages and the form in which they are passed on. It must not know consumers,
+nor who receives the records. Fields are read by `map`, which saves a call per field and record.
 
 Source: confluent-kafka `Message`; design 3.
 """

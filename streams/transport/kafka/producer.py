@@ -4,11 +4,11 @@ Owns the one producer of a transport: who sends to which topic, what was refused
 commit may take, and when the producer is replaced. It must not know readers, nor how the
 application's group works.
 
-At-least-once, records last as they are sent. Exactly-once, one transaction follows the other:
-the next begins as soon as one ends, which costs the broker nothing while nothing is sent. A
+At-least-once: records are durable when they are sent. Exactly-once: the transactions follow each
+other; the next begins as soon as one ends, which costs the broker nothing while nothing is sent. A
 producer that cannot go on is replaced by `abort`.
 
-Kafka cannot tell timestamp 0 from none: it is sent as 1.
+Kafka does not distinguish timestamp 0 from no timestamp, so 0 is sent as 1.
 
 Source: design 4; JVM `StreamsProducer`; librdkafka INTRODUCTION.md and its sources; kafka-streams
 reference D19.

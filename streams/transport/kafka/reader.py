@@ -1,13 +1,14 @@
 """The consumer side of Kafka: partitions are read from positions that the reader keeps.
 
-Owns one consumer: which partitions it is assigned, where each one stands, which are held back, and
-the ends as last heard of. It must not know the producer, the admin client, nor the group that
-commits positions.
+Owns one consumer: its assigned partitions, their positions, which of them are paused, and their
+last known ends. It must not know the producer, the admin client, nor the group that commits
+positions.
 
-Partitions are assigned at explicit positions; a reader never subscribes. Changes of
-assignment take effect before they return: librdkafka then drops what it has fetched under the
-old one. A paused partition's records are held here at first, because pausing in librdkafka
-throws away what was fetched; only when much is held, it is paused there too.
+Partitions are assigned at explicit positions; a reader never subscribes. A change of the assignment
+is effective when the call returns: librdkafka drops the records that it fetched under the old
+assignment. Records of a paused partition are first kept here, because pausing in librdkafka
+discards fetched records. Only when there are many of them, the partition is paused in librdkafka
+too.
 
 Source: design 4; JVM `StoreChangelogReader`; librdkafka INTRODUCTION.md and its sources.
 """

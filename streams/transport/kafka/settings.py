@@ -1,9 +1,9 @@
-"""What the Kafka clients are told: ours, the user's, and which of the user's are refused.
+"""The settings of the Kafka clients: ours, the user's, and those that are refused.
 
 Owns the settings of the consumers, the producer and the admin client of one transport, by
-librdkafka's names. A user's setting wins over ours, but for those the runtime's promises rest
-on: they are refused, by name and with the reason. Security settings given for one client go
-to all. It must not know the library itself; whether a name exists is found out by it.
+librdkafka's names. A user's setting overrides ours. Settings that the guarantees of the runtime
+depend on are refused, by name and with the reason. Security settings of one client hold for all. It
+must not know the library; the library checks whether a name exists.
 
 Source: reference runtime-facts 3 (measured); JVM `StreamsConfig.getMainConsumerConfigs`,
 `getProducerConfigs`; kafka-streams reference A18.

@@ -1,12 +1,12 @@
 """Kafka as a log: the consumer side, the producer side and the admin side behind the port.
 
-Owns what belongs to the three together: the settings, the readers that brokers going away must
-suspend, a commit with its offsets, and closing. It must not know tasks or stores, nor how the
-application's group works: committed positions and the member's identity come from `GroupOffsets`.
-Nor does it know librdkafka: `reader`, `producer`, `admin` and `clients` do.
+Owns what concerns all three: the settings, the readers to suspend when brokers become unreachable,
+a commit with its offsets, and closing. It must not know tasks or stores, nor how the application's
+group works: committed positions and the member's identity come from `GroupOffsets`. Only `reader`,
+`producer`, `admin` and `clients` know librdkafka.
 
-At-least-once, records last as they are sent, offsets when the group has them. Exactly-once, both
-are committed in one transaction.
+At-least-once: records are durable when they are sent, offsets when the group has them.
+Exactly-once: both are committed in one transaction.
 
 Source: design 4; JVM `StreamsProducer`, `StoreChangelogReader`, `InternalTopicManager`.
 """

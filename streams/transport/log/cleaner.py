@@ -1,22 +1,22 @@
-"""What the embedded log forgets, and when: retention and compaction, in slices.
+"""The cleaner of the embedded log: retention and compaction, in slices.
 
-Owns both rules and the work in progress. It runs behind commits, under the log's lock, and
-does at most a few times as much as the commit brought, so that the log stays within a bound
-without a thread and without a long commit. It must not know transports.
+Owns both rules and the work in progress. It runs after commits, under the log's lock, and does at
+most a few times as much work as the commit. So the size of the log stays bounded without a thread
+and without long commits. It must not know transports.
 
-*Retention.* A chunk goes when its newest timestamp is more than `retention.ms` in the past.
-The present is the wall clock. For topics that are compacted as well (changelogs of window
-stores) it is the partition's newest timestamp where that is earlier: their stores keep
-windows by stream time, and a changelog must not lose what its store has when old data is
-processed.
+*Retention.* A chunk is deleted when its newest timestamp is more than `retention.ms` in the past.
+The present is the wall clock. For topics that are also compacted (changelogs of window stores), the
+present is the newest timestamp of the partition if that is earlier. The reason: their stores keep
+windows by stream time, and when old data is processed, a changelog must not lose rows that its
+store has.
 
-*Compaction.* A run takes the records since the last one (the dirty part, `KEYS_MAX` of them
-at most) and goes from their end back to the partition's begin. Of the dirty part it keeps the
-last record of each key, of the rest what has no key of the dirty part. Chunks are joined as
-they empty; offsets stay. A chunk of the dirty part with tombstones in it gets a horizon,
-`delete.retention.ms` from then on; a later run drops them when it has passed. It drops none
-of its own dirty part: if it were cut short, a value before the tombstone would be back. A run
-that is cut short by a crash is made again.
+*Compaction.* A run takes the records since the last run (the dirty part, at most `KEYS_MAX`
+records) and goes backwards from their end to the partition's begin. It keeps the last record of
+each key of the dirty part, and of the older records those whose key is not in the dirty part.
+Chunks are merged as they empty; offsets stay. A chunk of the dirty part with tombstones gets a
+horizon, `delete.retention.ms` later; a run after the horizon drops the tombstones. A run never
+drops tombstones of its own dirty part: if it were interrupted, the value before the tombstone would
+be back. A run that a crash interrupts is repeated.
 
 Source: JVM broker `LogCleaner`, `UnifiedLog.deleteOldSegments`; KIP-534 (tombstones' horizon).
 """

@@ -1,4 +1,4 @@
-"""The directory of an embedded log: what lies in it, who owns it, who shares it.
+"""The directory of an embedded log: its files, its owner, and its sharing.
 
     <data_dir>/.lock    locked by the process that owns the log; says its id
     <data_dir>/.owner/  where that process answers others, see `owner_server`

@@ -1,24 +1,25 @@
 """The log itself: topics, records and committed offsets on one byte store.
 
-Owns what there is, in which order it came and who may see it. One `LocalLog` serves every
-transport of a process; whoever shares it shares one lock, which is held while rows are
-written. It must not know directories or clocks; it runs on any byte store.
+Owns the contents of the log, their order, and who may see them. One `LocalLog` serves every
+transport of a process. They share one lock, which is held while rows are written. It must not know
+directories or clocks; it runs on any byte store.
 
-*One commit is one batch.* Records, the ends of their partitions and the positions of a group
-go to the store together and durably, or not at all. What was sent and not committed is in
-its transport's outboxes only, so that an abort, or a death, leaves nothing to clean up.
+*One commit is one batch.* Records, the ends of their partitions and the positions of a group are
+written to the store together and durably, or not at all. Records that were sent and not committed
+are only in the outboxes of their transport. So nothing needs to be cleaned up after an abort or the
+death of the process.
 
-*Own records at once.* A transport reads what it has sent before it commits: it claims the
-partition, which settles the offsets. Nobody else sees those records, nor what others commit
-behind them, until the claim ends. If the transport aborts, its offsets stay empty where
-others have committed behind them, and are given to the next records otherwise.
+*Own records at once.* A transport can read the records that it has sent before it commits. For this
+it claims the partition, which fixes the offsets. Nobody else sees these records, nor later commits
+of others, until the claim ends. If the transport aborts, its offsets are given to the next records,
+unless others have committed after them; then they stay empty.
 
-*What is not written.* Records of an application's own repartition topic that it consumes in
-the transaction that made them are not written: the commit that holds the position behind
-them would make them useless. Their offsets are used up, so that positions only rise.
+*Records that are not written.* If an application consumes records of its own repartition topic in
+the transaction that produces them, they are not written, because the committed position is already
+after them. Their offsets are used, so that positions only rise.
 
-*After a failed write* it is not known what the store holds, so the log refuses everything
-until it is opened again.
+*After a failed write* the contents of the store are unknown, so the log refuses everything until it
+is opened again.
 
 Source: design 4; JVM broker `UnifiedLog` (last stable offset), `GroupMetadataManager`.
 """

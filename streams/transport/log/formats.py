@@ -1,4 +1,4 @@
-"""Every byte the embedded log keeps.
+"""The byte formats of the embedded log.
 
 Owns the rows' keys and values and the limits of a chunk. It must not know who writes rows or
 when. Numbers in keys and rows are big-endian. All rows stand in one byte store:

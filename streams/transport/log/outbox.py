@@ -1,17 +1,16 @@
-"""What one transport has sent to one partition and not committed.
+"""The records that one transport has sent to one partition and not committed.
 
-Owns the records, the offsets they are stamped with as they are sent, and the chunks they were
-written as so far. It must not know when a commit happens or what else goes into it. The
-transport's thread owns it; only `reserved` is read by others, under the log's lock.
+Owns the records, the offsets that they get when they are sent, and the chunks into which they were
+written. It must not know when a commit happens or what else belongs to it. The transport's thread
+owns it; other threads read only `reserved`, under the log's lock.
 
-Offsets are guessed: a record is stamped as if nobody else sent to the partition. The guess is
-nearly always right, so that records need not be touched again, neither to be read by the
-transport that sent them nor to be written. `settle` makes it right where it was wrong.
+Offsets are a guess: a record gets its offset as if nobody else sent to the partition. The guess is
+nearly always right, so records need not be changed again before they are read or written. `settle`
+corrects a wrong guess.
 
-Records are written as chunks while they are fresh, a thousand at a time, and let go of: what
-was just made is in the processor's cache, and a list of a second's records would keep the
-garbage collector busy. They are read back from the chunks in the rare case that somebody asks
-for them again.
+Records are written as chunks early, a thousand at a time, and then released. The reasons: new
+records are still in the processor's cache, and a list of a second's records would cost the garbage
+collector time. In the rare case that they are needed again, they are read from the chunks.
 """
 
 from __future__ import annotations

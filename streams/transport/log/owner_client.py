@@ -1,10 +1,9 @@
-"""Asking the process that owns an embedded log: a call over its Unix socket, and what failed.
+"""Calls to the process that owns an embedded log, over its Unix socket.
 
 Owns the connection, its time-outs and what a failure means. It must not know what is asked.
 
-Each call has a connection of its own. So an owner that has gone is known by a connection that is
-refused, before anything was asked: nothing was done then. Whatever breaks later leaves open
-whether it was.
+Each call has its own connection. If the owner has ended, the connection is refused, so it is
+certain that nothing was done. After any later failure it is unknown whether the call was done.
 
 Source: design 4.
 """

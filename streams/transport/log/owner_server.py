@@ -1,4 +1,4 @@
-"""How the process that owns an embedded log lets others use it: HTTP over a Unix socket.
+"""The server of the process that owns an embedded log: HTTP over a Unix socket.
 
     <data_dir>/.owner/           0700: only the owner's user comes in
         about                    who owns the log and where it listens, as JSON
@@ -7,13 +7,13 @@
 Owns that directory, the socket from its opening to its closing, and the threads that answer. It
 must not know what an application answers: its pages are mounted.
 
-The socket costs a thread that sleeps until somebody connects for the first time; only then the
-HTTP server is loaded. Where no socket can be made beside the log (the path is longer than the
-system's 108 bytes, or the file system has no sockets), it is made in a directory of its own under
-the system's directory for temporary files, and `about` says where.
+The socket costs one sleeping thread until somebody connects for the first time. Only then the HTTP
+server is loaded. If no socket can be made beside the log (the path is longer than the system's 108
+bytes, or the file system has no sockets), it is made in its own directory under the system's
+directory for temporary files, and `about` says where.
 
-A request is answered by a transport of its own, in a thread of its own. Records that are sent are
-one commit, durable before the answer, so that an answer promises what a commit promises.
+Each request has its own transport and thread. The records of a request are one commit, which is
+durable before the answer. So an answer has the guarantees of a commit.
 
 Source: design 4.
 """

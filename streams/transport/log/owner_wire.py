@@ -1,4 +1,4 @@
-"""What a process says to the one that owns an embedded log, and what it hears: the forms.
+"""The messages between a process and the owner of an embedded log.
 
 Owns the names of the calls, the messages of each, their limits, and how an error crosses from
 one process to the other. It must not know sockets or logs.
@@ -6,8 +6,8 @@ one process to the other. It must not know sockets or logs.
     POST /log/<call>                     a message in msgpack, answered by one
     *    /applications/<id>/<page>       the pages of an application that runs in the owner
 
-A call that fails is answered by a status of 400 or more and a `Failure`. What the caller did
-wrong is raised there as the error that it would have met in the owner.
+A call that fails is answered with a status of 400 or more and a `Failure`. A mistake of the caller
+raises the same error there that it would raise in the owner.
 
 Source: design 4.
 """

@@ -1,12 +1,12 @@
-"""Reading the embedded log: committed records of all, uncommitted ones of one's own.
+"""Reads the embedded log: committed records of all transports, uncommitted ones of its own.
 
-Owns positions, turns and the records that were decoded and not handed over yet. It must not
-know how records are kept.
+Owns positions, the order of topics, and the records that were decoded and not handed over yet. It
+must not know how records are kept.
 
-An application's repartition topics come before its other ones: what is on its way through
-the topology is brought to its end before more is taken in, so that it is still in the
-processor's cache, and a commit finds little of it left to be written. Nothing starves by
-that, because only other topics can bring more.
+Repartition topics of the application are read before its other topics. So records that are inside
+the topology are finished before new ones are read. They are then still in the processor's cache,
+and a commit has few of them left to write. No topic starves, because only other topics add records
+to repartition topics.
 """
 
 from __future__ import annotations

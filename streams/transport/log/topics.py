@@ -1,4 +1,4 @@
-"""Topics and partitions of the embedded log, as it has them in memory.
+"""Topics and partitions of the embedded log, in memory.
 
 Owns the state of a partition, the rules for a topic's name, and the meaning of its configs.
 It must not know rows or readers. All state is guarded by the log's lock; single attributes

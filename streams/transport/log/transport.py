@@ -1,7 +1,7 @@
-"""A transport on the embedded log: what one worker, or one script, has under way.
+"""A transport on the embedded log, for one worker or one script.
 
-Owns the outboxes of a transaction and the functions that fill them, the readers, and what was
-refused. It must not know where the log's rows are, nor what records mean.
+Owns the outboxes of a transaction and the functions that fill them, the readers, and the refused
+records. It must not know where the log's rows are, nor what records mean.
 
 Sending costs a tuple and an append; records are checked and written by `flush`, one batch of
 a partition at a time.
