@@ -101,3 +101,28 @@ def table_joined_with_its_foreign_key_join(
     kept: Materialized[Any, Any] | None = Materialized(**given) if serdes else None
     joined = one.join(by_key, pair, materialized=kept)
     joined.to_stream().to("out", **(given if produced else {}))
+
+
+@topology
+def three_tables_joined_by_foreign_key(b: StreamsBuilder) -> None:
+    """A table joined by its whole part with another, and the result by its text with a third."""
+    fractions = b.table("one", key_serde=I, value_serde=SERDES["float64"])
+    numbers = b.table("two", key_serde=S, value_serde=SERDES["int64"])
+    words = b.table("three", key_serde=I, value_serde=S)
+
+    def kept(name: str) -> Materialized[int, str]:
+        return Materialized(name, key_serde=I, value_serde=S, caching=False)
+
+    joined = fractions.join(
+        numbers,
+        lambda one, two: f"value1={one},value2={two}",
+        foreign_key_extractor=lambda v: str(int(v)),
+        materialized=kept("store1"),
+    )
+    joined_again = joined.join(
+        words,
+        lambda both, three: f"{both},value3={three}",
+        foreign_key_extractor=lambda v: 10 if "value2=10" in v else 0,
+        materialized=kept("store2"),
+    )
+    joined_again.to_stream().to("out", key_serde=I, value_serde=S)
