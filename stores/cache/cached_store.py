@@ -359,9 +359,6 @@ class CachedStore(Pairs[Key, Span]):
         below, table, put = self._below, self._table, self.put_row
         stored_key_of, read_raw, encode = below.stored_key, below.read_raw, self._codec.encode_value
         prefix_bytes, caches_reads = self._prefix_bytes, below.caches_reads
-        # What was read just now is still so: remember it, and flush need not read again.
-        absent = None if below.keeps_rows else UNREAD
-
         def fold(key: Any, value: Any, timestamp: int) -> None:
             stored_key = stored_key_of(key)
             pair = read_raw(key, stored_key)
@@ -378,13 +375,14 @@ class CachedStore(Pairs[Key, Span]):
             if result is None:
                 self._lookups += 1
                 self._misses += 1
-                put(key, None, timestamp, timestamp, absent)
+                put(key, None, timestamp, timestamp, None)
                 return
             # What cannot be written is told now, not at the flush.
             size = prefix_bytes + len(encode(result)) + len(stored_key)
             self._new_rows += 1
             entry = CacheEntry(key, stored_key)
-            entry.stored = absent
+            # There was none just now, and rows come only from here: flush need not read again.
+            entry.stored = None
             table.update(entry, (result, timestamp), timestamp, size)
 
         return fold
@@ -394,8 +392,8 @@ class CachedStore(Pairs[Key, Span]):
         stored: Unread | None = UNREAD
         if pair is None:
             old, newest = None, timestamp
-            # What was read just now is still so: remember it, and flush need not read again.
-            stored = None if self._below.keeps_rows else UNREAD
+            # There was none just now, and rows come only from here: flush need not read again.
+            stored = None
         else:
             old, newest = pair[0], max(timestamp, pair[1])
         result = step(key, value, old)
