@@ -1,1 +1,1 @@
-"""Small complete applications; each runs on the embedded log as it stands."""
+"""Small complete applications; each runs on the embedded log without changes."""

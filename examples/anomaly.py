@@ -1,8 +1,8 @@
-"""Watches sensors for readings that fall out of line: a processor, its store, a punctuator.
+"""Watches sensors for unusual readings: a processor, its store, a punctuator.
 
-For each sensor the store keeps mean and spread of its readings, smoothed (so that old readings
-count less and less). A reading further than three times the spread from the mean is an
-anomaly. A sensor that has been silent for a minute of event time is reported once.
+For each sensor the store keeps the mean and the spread of its readings, exponentially smoothed. A
+reading that is further from the mean than three times the spread is an anomaly. A sensor without
+readings for a minute of event time is reported once.
 
     thalweg produce readings --key-separator : --value-serde string < readings.txt
     thalweg run examples/anomaly.py --until-idle

@@ -1,8 +1,8 @@
-"""Converts payments by the exchange rate of their own time: a stream with a versioned table.
+"""Converts payments by the exchange rate of their time: a stream with a versioned table.
 
-A payment may arrive long after it was made, when its currency has another rate already. It
-is converted by the rate that was valid when it was made, up to a day back. A correction of a
-former rate counts for payments that come after it.
+A payment may arrive long after it was made, when its currency already has another rate. It is
+converted by the rate that was valid when it was made, up to a day back. A correction of a former
+rate applies to payments that arrive after it.
 
     thalweg produce rates --json < rates.jsonl
     thalweg produce payments --json < payments.jsonl

@@ -1,8 +1,8 @@
-"""Keeps the worth of orders in euros: two tables joined by foreign key, typed structs.
+"""Converts orders to euros: two tables joined by foreign key, typed structs.
 
-An order names its currency, and the rates of currencies are a table of their own. What an order is
-worth changes with the order and with the rate of its currency; an order that is taken back goes.
-What all orders of a customer are worth follows.
+An order names its currency, and the rates of currencies are another table. The value of an order
+changes when the order or the rate of its currency changes. A deleted order is removed from the
+result. The total of each customer is computed from the values of the orders.
 
     thalweg produce rates --json < rates.jsonl
     thalweg produce orders --json < orders.jsonl

@@ -1,7 +1,7 @@
 """Joins orders with the customers who placed them: a stream with a table, typed structs.
 
-An order is enriched by what the table holds for its customer at that moment. Orders of
-customers nobody knows go to a topic of their own.
+Each order is joined with the row that the table has for its customer at that moment. Orders of
+unknown customers go to another topic.
 
     thalweg produce customers --json < customers.jsonl
     thalweg produce orders --json < orders.jsonl

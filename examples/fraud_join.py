@@ -1,8 +1,9 @@
 """Finds suspicious card payments by joining streams in time: with each other, and with approvals.
 
-Two payments of one card in different countries within ten minutes make an alert: a stream joined
-with itself. So does a payment that the card's holder has not approved within two minutes: a left
-join, which tells what is missing. An approval may come half a minute late.
+Two payments of one card in different countries within ten minutes make an alert: this is a stream
+joined with itself. A payment that the card's holder does not approve within two minutes makes an
+alert too: this is a left join, which finds missing records. An approval may come half a minute
+late.
 
     thalweg produce payments --json < payments.jsonl
     thalweg produce approvals --json < approvals.jsonl

@@ -1,8 +1,7 @@
-"""Counts page views per page and minute, and says which came too late.
+"""Counts page views per page and minute, and reports views that came too late.
 
-Views carry the time they happened; they arrive out of order. A window of one minute takes
-late views for another ten seconds, then it is closed: what comes later is dropped, and
-counted as such.
+Views have the time at which they happened, and arrive out of order. A window of one minute accepts
+late views for another ten seconds. Then it is closed: later views are dropped and counted.
 
     thalweg produce page-views --json < views.jsonl
     thalweg run examples/page_views.py --until-idle

@@ -1,8 +1,8 @@
 """Turns clicks into visits: a visit ends when its user has been away for half an hour.
 
-Clicks carry the time they happened and arrive out of order. A visit grows by each click, and
-a late one may bring two visits together. A visit is told once, five minutes after it has ended,
-when no click can join it any longer.
+Clicks have the time at which they happened, and arrive out of order. Each click extends a visit,
+and a late click may merge two visits. A visit is sent once, five minutes after it has ended, when
+no click can extend it any more.
 
     thalweg produce clicks --json < clicks.jsonl
     thalweg run examples/sessions.py --until-idle

@@ -1,9 +1,8 @@
-"""The three products that are looked at and bought most, hour by hour.
+"""The three most popular products of each hour, by views and purchases.
 
-Two streams tell of products: views and purchases. They are co-grouped: one aggregate of a product
-and hour takes both. An hour's scores wait until the hour is over, so that each of them is told
-once; then they are brought together into the hour's list. What comes more than five minutes late
-does not count.
+Two streams, views and purchases, are co-grouped: they have one aggregate for each product and hour.
+`suppress` holds the scores back until the hour is over, so that each is sent once. Then they are
+combined to the list of the hour. Records that are more than five minutes late are dropped.
 
     thalweg produce views --json < views.jsonl
     thalweg produce purchases --json < purchases.jsonl

@@ -3,8 +3,8 @@
     python -m examples.word_count            # about 300,000 lines, a million words
     python -m examples.word_count FILE       # any other text
 
-The topology is the part above `app`. The rest writes lines to its topic, shows what happens
-and asks the store. Run it again: it goes on where it stopped and counts nothing twice.
+The topology is the part above `app`. The rest writes lines to its topic, shows the progress and
+queries the store. Run it again: it continues where it stopped and counts nothing twice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What keeps the bytes of an application's stores: the byte stores there are, and one's own.
+"""The byte stores that an application's stores can use: the built-in ones, and the user's.
 
 Owns the names of the byte stores, whether each is persistent, and how each is opened in a store's
 directory. A directory that another byte store has written is not opened, because it would look

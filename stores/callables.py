@@ -1,7 +1,7 @@
-"""What users give where a function is meant: whether it can be called as it will be.
+"""Checks of users' functions: whether they can be called as the operators will call them.
 
-Owns three questions about a user's function, all asked once, when it is given: whether a plain
-call runs it (a coroutine function only makes a coroutine), with how many arguments it can be
+Owns three checks of a user's function, made once, when the function is passed: whether a plain call
+runs it (calling a coroutine function only makes a coroutine), with how many arguments it can be
 called, and how a value is shown in a message about it. It must not know who calls the function.
 """
 

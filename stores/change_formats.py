@@ -1,4 +1,4 @@
-"""The bytes of a change that waits in a buffer, in every version that a changelog may hold.
+"""The bytes of a buffered change, in every version that a changelog may contain.
 
 Owns these layouts and nothing else: it must not know serdes, stores or topics. All integers are
 big endian and signed; `‖` means "followed by". A length of -1 stands for no value::
