@@ -57,7 +57,7 @@ def texts(name: str) -> Materialized[Any, str]:
 def told(key: Any) -> str:
     """Returns a key as text."""
     if isinstance(key, Windowed):
-        return f"{key.key}@{key.window.start}-{key.window.end}"
+        return f"{key.key}@{key.window.start_ms}-{key.window.end_ms}"
     return str(key)
 
 
