@@ -41,6 +41,8 @@ SCRIPT = Path(__file__).with_name("stateful_operators.py")
 PARTITIONS = 2
 KEYS = [f"k{n}" for n in range(12)]
 HOUR_MS = 3_600_000
+LATE_MS = 900
+"""The latest a record comes; longer than most windows are kept open."""
 PLAIN, HEADERS = "default", "headers"
 
 IN_ORDER = [
@@ -119,13 +121,20 @@ class Input:
         self._count = 0
         self._taken: set[tuple[int, int]] = set()
 
-    def part(self, count: int) -> list[Event]:
-        """Returns some records."""
+    def part(self, count: int, late: int = 0) -> list[Event]:
+        """Returns some records.
+
+        Args:
+            count: how many.
+            late: so many of them come first, all of them earlier than what has been.
+        """
         events = []
-        for _ in range(count):
-            self._now_ms += self._rng.randrange(1, 15)
-            late = 0 if self._rng.random() < 0.6 else self._rng.randrange(200)
-            events.append(self._event(self._rng.choice(KEYS), self._side(), self._now_ms - late))
+        for number in range(count):
+            is_late = number < late or self._rng.random() < 0.3
+            if number >= late:
+                self._now_ms += self._rng.randrange(1, 15)
+            back_ms = self._rng.randrange(100, LATE_MS) if is_late else 0
+            events.append(self._event(self._rng.choice(KEYS), self._side(), self._now_ms - back_ms))
         return events
 
     def _side(self) -> str:
@@ -285,7 +294,8 @@ class Application:
         with Follower(self.topics, changelog, is_committed=False) as follower:
             follower.all()
             while True:
-                self.feed(self.input.part(250))
+                # An operator that has forgotten its stream time takes these for timely.
+                self.feed(self.input.part(250, late=60))
                 self.wait(
                     lambda: any(change.partition in mine for change in follower.more()),
                     "a change of the second part",
