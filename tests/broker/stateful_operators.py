@@ -57,7 +57,7 @@ def texts(name: str) -> Materialized[Any, str]:
 def told(key: Any) -> str:
     """Returns a key as text."""
     if isinstance(key, Windowed):
-        return f"{key.key}@{key.window.start}-{key.window.end}"
+        return f"{key.key}@{key.window.start_ms}-{key.window.end_ms}"
     return str(key)
 
 
@@ -88,7 +88,7 @@ def stateful_operators(events_topic: str, rates_topic: str, results_topic: str) 
     grouped = left.group_by_key(key_serde=S, value_serde=S)
 
     # -- aggregations ----------------------------------------------------------------------
-    sessions = SessionWindows.of_inactivity_gap(30, 100)
+    sessions = SessionWindows.of_inactivity_gap(300, 300)
     merged = grouped.windowed_by(sessions).aggregate(
         lambda: "",
         append,
@@ -96,16 +96,16 @@ def stateful_operators(events_topic: str, rates_topic: str, results_topic: str) 
         materialized=texts("session"),
     )
     results("session", merged.to_stream())
-    sliding = grouped.windowed_by(SlidingWindows.of_time_difference(30, 100))
+    sliding = grouped.windowed_by(SlidingWindows.of_time_difference(300, 300))
     results(
         "sliding",
         sliding.aggregate(lambda: "", append, materialized=texts("sliding")).to_stream(),
     )
-    hops = grouped.windowed_by(TimeWindows.of_size(40, 100).advance_by(20))
+    hops = grouped.windowed_by(TimeWindows.of_size(800, 300).advance_by(400))
     results(
         "windowed", hops.aggregate(lambda: "", append, materialized=texts("windowed")).to_stream()
     )
-    tumbling = grouped.windowed_by(TimeWindows.of_size(40, 20))
+    tumbling = grouped.windowed_by(TimeWindows.of_size(400, 200))
     closing = tumbling.emit_strategy(EmitStrategy.on_window_close())
     # Kept longer than stream time may jump: what is forgotten before it closes is not sent on.
     kept: Materialized[Any, str] = Materialized(
@@ -123,7 +123,7 @@ def stateful_operators(events_topic: str, rates_topic: str, results_topic: str) 
     results("cogroup", last.map_values(lambda value: value[-200:]).to_stream())
 
     # -- joins of streams ------------------------------------------------------------------
-    within = JoinWindows.of_time_difference(20, 60)
+    within = JoinWindows.of_time_difference(300, 300)
 
     def joined(name: str) -> StreamJoined[str, str, str]:
         return StreamJoined(
@@ -155,12 +155,12 @@ def stateful_operators(events_topic: str, rates_topic: str, results_topic: str) 
         .map_values(lambda value: None if value[0] == "d" else value)
         .to_table(
             materialized=Materialized(
-                store=versioned_store("versions", 400), key_serde=S, value_serde=S
+                store=versioned_store("versions", 2_000), key_serde=S, value_serde=S
             )
         )
     )
     results("versioned", versions.to_stream())
-    asked = left.join(versions, cat, grace=25, name="asked", key_serde=S, value_serde=S)
+    asked = left.join(versions, cat, grace=300, name="asked", key_serde=S, value_serde=S)
     results("graced", asked)
     rates = builder.global_table(rates_topic, key_serde=S, value_serde=S, store="rates")
     results("global", left.left_join(rates, cat, key_selector=lambda key, _value: key))

@@ -6,10 +6,9 @@ driver for each partition: stream time is a partition's own. Operators whose rec
 repartition topic have no certain order between two partitions: their last results are compared,
 with those of one driver for everything.
 
-The input comes in three parts. One worker is killed in the midst of the second, with a transaction
-open; the survivor restores its tasks. Records of the second part are in the order of time, those of
-the others come late, too late as well. The third begins with a record that is later than all
-others: what an operator has seen of stream time is then the same whether it was restarted or not.
+The input comes in three parts, all of them with records that come late, too late as well. One worker
+is killed in the midst of the second, with a transaction open; the survivor restores its tasks. What
+an operator has seen of stream time is kept as well: what is late is the same as ever.
 """
 
 from __future__ import annotations
@@ -18,24 +17,32 @@ import random
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from tests.broker.records import Follower, HeaderRows, Record, Topics, unique
-from tests.broker.stateful_operators import stateful_operators
+from tests.broker.stateful_operators import stateful_operators, told
 from tests.broker.workers import Worker
 from tests.waiting import HANG_S, wait_until
-from thalweg import TopologyTestDriver
+from thalweg import (
+    AggregationWithHeaders,
+    TopologyTestDriver,
+    ValueAndTimestamp,
+    ValueTimestampHeaders,
+)
 from thalweg.stores.murmur2 import murmur2
 
 SCRIPT = Path(__file__).with_name("stateful_operators.py")
 PARTITIONS = 2
 KEYS = [f"k{n}" for n in range(12)]
 HOUR_MS = 3_600_000
+LATE_MS = 900
+"""The latest a record comes; longer than most windows are kept open."""
 PLAIN, HEADERS = "default", "headers"
 
 IN_ORDER = [
@@ -75,8 +82,16 @@ NUMBERED = {
 """Stores that keep duplicates: a restarted task numbers them anew, as the JVM's does."""
 NUMBER_BYTES = 4
 
+FORMS = {
+    **dict.fromkeys(["cogroup", "lefts", "rights", "tables", "grouped", "rows", "foreign"], ""),
+    **dict.fromkeys(["windowed", "sliding", "closed", "counted"], "/windows"),
+    "session": "/sessions",
+}
+"""Stores that the survivor is asked for, and the form of the question."""
+
 Result = tuple[bytes | None, int, tuple[tuple[str, bytes | None], ...]]
 Results = dict[str, list[Result]]
+Rows = dict[str, str]
 
 
 class Event(NamedTuple):
@@ -93,14 +108,8 @@ class Event(NamedTuple):
         return (murmur2(self.key.encode()) & 0x7FFFFFFF) % PARTITIONS
 
 
-CLOCKS = {
-    Event(name, "", 0, ()).partition: name for name in ("clock-a", "clock-b", "clock-c", "clock-d")
-}
-"""A key of each partition."""
-
-
 class Input:
-    """Records of all sides.
+    """Records of all sides, many of them late.
 
     No two of a partition have one timestamp: rows that a store keeps by time and number would
     have to share a key.
@@ -112,22 +121,20 @@ class Input:
         self._count = 0
         self._taken: set[tuple[int, int]] = set()
 
-    def part(self, count: int, *, in_order: bool) -> list[Event]:
-        """Returns some records, each 0 to 15 ms after the last one or, not in order, before it."""
-        events = []
-        for _ in range(count):
-            self._now_ms += self._rng.randrange(1, 15)
-            late = 0 if in_order or self._rng.random() < 0.6 else self._rng.randrange(200)
-            events.append(self._event(self._rng.choice(KEYS), self._side(), self._now_ms - late))
-        return events
+    def part(self, count: int, late: int = 0) -> list[Event]:
+        """Returns some records.
 
-    def clocks(self) -> list[Event]:
-        """Returns records of all sides and partitions that are later than any other so far."""
+        Args:
+            count: how many.
+            late: so many of them come first, all of them earlier than what has been.
+        """
         events = []
-        for _ in range(2):
-            self._now_ms += 1_000
-            for key in CLOCKS.values():
-                events += [self._event(key, side, self._now_ms) for side in "lrfv"]
+        for number in range(count):
+            is_late = number < late or self._rng.random() < 0.3
+            if number >= late:
+                self._now_ms += self._rng.randrange(1, 15)
+            back_ms = self._rng.randrange(100, LATE_MS) if is_late else 0
+            events.append(self._event(self._rng.choice(KEYS), self._side(), self._now_ms - back_ms))
         return events
 
     def _side(self) -> str:
@@ -147,25 +154,33 @@ class Input:
 
 
 class Written(NamedTuple):
-    """What an application has written.
+    """What an application has written, and has in its stores.
 
     Attributes:
         results: by operator, of each key in order.
         changelogs: by store, key -> last value, without those that are deleted.
+        stores: rows by key, as text.
     """
 
     results: dict[str, Results]
     changelogs: dict[str, dict[bytes, bytes]]
+    stores: dict[str, Rows]
 
     @classmethod
-    def of(cls, records: dict[str, list[Record]], application_id: str, results: str) -> Written:
+    def of(
+        cls,
+        records: dict[str, list[Record]],
+        stores: dict[str, Rows],
+        application_id: str,
+        results: str,
+    ) -> Written:
         """Sorts records by topic."""
         changelogs: dict[str, dict[bytes, bytes]] = {}
         for topic, rows in records.items():
             if topic.endswith("-changelog"):
                 store = topic.removeprefix(f"{application_id}-").removesuffix("-changelog")
                 changelogs[store] = last_rows(rows)
-        return cls(by_operator(records.get(results, ())), changelogs)
+        return cls(by_operator(records.get(results, ())), changelogs, stores)
 
 
 def by_operator(records: Iterable[Record]) -> dict[str, Results]:
@@ -279,7 +294,8 @@ class Application:
         with Follower(self.topics, changelog, is_committed=False) as follower:
             follower.all()
             while True:
-                self.feed(self.input.part(250, in_order=True))
+                # An operator that has forgotten its stream time takes these for timely.
+                self.feed(self.input.part(250, late=60))
                 self.wait(
                     lambda: any(change.partition in mine for change in follower.more()),
                     "a change of the second part",
@@ -320,8 +336,8 @@ class Application:
 
     # -- what was written ------------------------------------------------------------------
 
-    def driven(self, events: list[Event]) -> dict[str, list[Record]]:
-        """Returns what the test driver writes, by topic."""
+    def driven(self, events: list[Event]) -> Written:
+        """Returns what the test driver makes of records."""
         builder = stateful_operators(self.events, self.rates, self.results)
         written: dict[str, list[Record]] = defaultdict(list)
         with TopologyTestDriver(builder, application_id=self.id, **self._settings) as driver:
@@ -340,51 +356,79 @@ class Application:
                         tuple(record.headers),
                     )
                 )
-        return written
+            stores = {store: rows_of(driver.store(store)) for store in FORMS}
+        return Written.of(written, stores, self.id, self.results)
 
     def expected(self) -> Written:
         """Returns what has to be written for all that was fed."""
-        written = self.driven(self.fed)
-        everything = Written.of(written, self.id, self.results)
+        everything = self.driven(self.fed)
         parts = [
-            Written.of(
-                self.driven([event for event in self.fed if event.partition == number]),
-                self.id,
-                self.results,
-            )
+            self.driven([event for event in self.fed if event.partition == number])
             for number in range(PARTITIONS)
         ]
         results = {
-            operator: {
-                key: rows
-                for part in parts
-                for key, rows in part.results.get(operator, Results()).items()
-            }
+            operator: merged(part.results.get(operator, {}) for part in parts)
             for operator in IN_ORDER
         }
         results |= {operator: everything.results[operator] for operator in AT_THE_END}
         behind = {store for operator in AT_THE_END for store in BYTES[operator]}
-        changelogs = {
-            store: rows
-            if store in behind
-            else {
-                key: value
-                for part in parts
-                for key, value in part.changelogs.get(store, {}).items()
-            }
-            for store, rows in everything.changelogs.items()
-        }
-        return Written(results, changelogs)
 
-    def written(self) -> Written:
-        """Returns what the workers wrote."""
+        def of_parts(whole: Mapping[str, Any], side: str) -> dict[str, Any]:
+            return {
+                store: rows
+                if store in behind
+                else merged(getattr(part, side).get(store, {}) for part in parts)
+                for store, rows in whole.items()
+            }
+
+        return Written(
+            results,
+            of_parts(everything.changelogs, "changelogs"),
+            of_parts(everything.stores, "stores"),
+        )
+
+    def written(self, stores: dict[str, Rows]) -> Written:
+        """Returns what the workers wrote, beside the rows of stores."""
         names = [self.results]
         names += [
             name
             for name in self.topics.names()
             if name.startswith(f"{self.id}-") and name.endswith("-changelog")
         ]
-        return Written.of({name: self.topics.read(name) for name in names}, self.id, self.results)
+        records = {name: self.topics.read(name) for name in names}
+        return Written.of(records, stores, self.id, self.results)
+
+
+def merged(parts: Iterable[Mapping[Any, Any]]) -> dict[Any, Any]:
+    """Returns what parts have together."""
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def rows_of(store: Any) -> Rows:
+    """Returns the rows of a store of the test driver."""
+    with closing(store.all()) as rows:
+        return {told(key): str(plain(value)) for key, value in rows}
+
+
+def plain(row: Any) -> Any:
+    """Returns a value without what stores keep beside it."""
+    if isinstance(row, AggregationWithHeaders):
+        return row.aggregation
+    return row.value if isinstance(row, ValueAndTimestamp | ValueTimestampHeaders) else row
+
+
+def asked(worker: Worker, store: str, form: str) -> Rows:
+    """Asks a worker for all rows of a store."""
+    answer = worker.ask(f"/stores/{store}{form}?limit=10000")
+    assert answer.status == 200, answer.text
+    body = answer.body
+    assert body["cursor"] is None, "there are more rows than were asked for"
+
+    def key_of(row: Any) -> str:
+        key = row["key"]
+        return key if isinstance(key, str) else f"{key['key']}@{key['start']}-{key['end']}"
+
+    return {key_of(row): str(row["value"]) for row in body["rows"]}
 
 
 class Run(NamedTuple):
@@ -424,7 +468,7 @@ def run_with_a_kill(application: Application) -> Run:
     for worker in application.workers:
         worker.start()
     application.wait_shared()
-    application.feed(application.input.part(250, in_order=False))
+    application.feed(application.input.part(250))
     application.wait_committed()
 
     survivor, victim = sorted(
@@ -435,9 +479,7 @@ def run_with_a_kill(application: Application) -> Run:
     application.wait_shared()
     application.wait_committed()
 
-    application.feed(application.input.clocks())
-    application.feed(application.input.part(250, in_order=False))
-    application.feed(application.input.clocks())
+    application.feed(application.input.part(250))
     application.wait_committed()
 
     expected = application.expected()
@@ -458,10 +500,11 @@ def run_with_a_kill(application: Application) -> Run:
         return not lacking
 
     application.wait(is_settled, lambda: f"last results: {lacking}")
+    stores = {store: asked(survivor, store, form) for store, form in FORMS.items()}
     assert survivor.stop() == 0, survivor.log
     assert survivor.restored > 0
     assert "Traceback" not in survivor.log, survivor.log
-    return Run(application.written(), expected)
+    return Run(application.written(stores), expected)
 
 
 @pytest.mark.parametrize("operator", IN_ORDER)
@@ -480,6 +523,12 @@ def test_last_results_are_right(run: Run, operator: str) -> None:
 
     assert expected, "the input says nothing about this operator"
     assert last_results(run.written.results[operator]) == expected
+
+
+@pytest.mark.parametrize("store", FORMS)
+def test_the_survivor_has_all_rows(run: Run, store: str) -> None:
+    assert run.expected.stores[store], "the input leaves nothing there"
+    assert run.written.stores[store] == run.expected.stores[store]
 
 
 @pytest.mark.parametrize("operator", BYTES)
