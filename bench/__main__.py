@@ -4,6 +4,7 @@
     python -m bench embedded    the embedded measurements
     python -m bench race        the race on a broker
     python -m bench latency     latency and cold starts on a broker
+    python -m bench growth      cost per record against keys, windows, operators, stores, partitions
 
 Options follow; `--help` tells them.
 """
@@ -30,6 +31,10 @@ def measurement(word: str) -> Callable[[list[str]], int] | None:
         from bench import embedded
 
         return embedded.main
+    if word == "growth":
+        from bench import growth
+
+        return growth.main
     return None
 
 

@@ -146,6 +146,17 @@ class WorkerOpening:
         return worker
 
 
+_ROOM_SLOTS = 20_000
+"""Room for some 1,500 calls in each other.
+
+CPython keeps frames in chunks of 16 KiB, about a hundred calls, and gives a chunk back to the
+system as soon as it is left: a chain of operators that crosses the end of one maps and unmaps
+memory for every record. A frame that wants so much stack gets a chunk of 256 KiB, whose rest is
+for the calls below. A record through 100 operators takes half the time, through 200 four tenths
+(17.5 → 9.0 µs and 40 → 17 µs, `bench growth --parts chain`); what is not used is not touched.
+"""
+
+
 def run_worker(worker: Worker, transport: Transport) -> StreamsError | None:
     """Runs a worker to its end, closes its log, returns what it died of."""
     failure: StreamsError | None = None
@@ -158,3 +169,6 @@ def run_worker(worker: Worker, transport: Transport) -> StreamsError | None:
     except Exception as error:
         failure = failure or as_streams_error(error)
     return failure
+
+
+run_worker.__code__ = run_worker.__code__.replace(co_stacksize=_ROOM_SLOTS)
