@@ -20,7 +20,7 @@ FROM_LOCK := $(PIP_INSTALL) --require-hashes --requirement
 SCRIPTS := $(wildcard examples bench)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture lint types imports check format docs bench hooks lock clean
+.PHONY: help demo test torture fuzz lint types imports check format docs bench hooks lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ test: $(DEV) ## run all tests, those with a real broker too
 
 torture: $(DEV) ## take the broker away in many ways, in every phase of workers; takes ten minutes
 	@OUTAGES=all $(PYTHON) -m pytest tests/broker/test_outages.py -s $(ARGS)
+
+SEEDS ?= 20000
+fuzz: $(DEV) ## run random topologies through the JVM and us: make fuzz SEEDS=20000
+	@$(PYTHON) -m tests.differential 1 $(SEEDS) $(ARGS)
 
 check: lint types imports ## lint, types and import contracts
 

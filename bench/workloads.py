@@ -1,4 +1,4 @@
-"""The seven workloads: their input, their topology, the right answer.
+"""The workloads: their input, their topology, the right answer.
 
 Owns seeded input as lists of (key, value, timestamp) in bytes, the topologies in the public
 DSL, and a reference result by plain Python, so that no figure is printed for wrong output.
@@ -19,14 +19,17 @@ from itertools import accumulate
 import msgspec
 
 from thalweg import (
+    JoinWindows,
     Materialized,
     SessionWindows,
     SlidingWindows,
     StreamsBuilder,
+    Suppressed,
     TimeWindows,
     Topology,
     Windowed,
     serdes,
+    versioned_store,
 )
 
 Rows = Sequence[tuple[bytes | None, bytes, int]]
@@ -86,6 +89,7 @@ class Workload:
         build: makes the topology.
         check: raises when the output topic's rows are wrong.
         units: what is counted besides records, such as words.
+        hands_on: whether it writes, as late as with a commit, what it has to read again.
     """
 
     name: str
@@ -93,6 +97,7 @@ class Workload:
     build: Callable[[], Topology]
     check: Callable[[Rows], None]
     units: Mapping[str, int] = field(default_factory=dict)
+    hands_on: bool = False
 
     @property
     def records(self) -> int:
@@ -201,6 +206,15 @@ def word_count(records: int) -> Workload:
 
 def windowed_sum(records: int) -> Workload:
     """Sums of ten seconds of event time, up to two seconds out of order."""
+    return _windowed_sum(records, is_final=False)
+
+
+def suppress_windows(records: int) -> Workload:
+    """The same sums, but only the last of each window, once it is closed."""
+    return _windowed_sum(records, is_final=True)
+
+
+def _windowed_sum(records: int, *, is_final: bool) -> Workload:
     rng = random.Random(SEED)
     encode = msgspec.json.encode
     payments = [
@@ -225,7 +239,7 @@ def windowed_sum(records: int) -> Workload:
         windows = TimeWindows.of_size(
             timedelta(milliseconds=WINDOW_MS), grace=timedelta(milliseconds=GRACE_MS)
         )
-        (
+        totals = (
             builder.stream("in", key_serde=serdes.string, value_serde=serdes.json(Payment))
             .map_values(lambda payment: payment.amount)
             .group_by_key(key_serde=serdes.string, value_serde=serdes.float64)
@@ -236,18 +250,27 @@ def windowed_sum(records: int) -> Workload:
                     "sums", key_serde=serdes.string, value_serde=serdes.float64
                 ),
             )
-            .to_stream()
-            .map(name_of)
-            .to("out", key_serde=serdes.string, value_serde=serdes.float64)
+        )
+        if is_final:
+            totals = totals.suppress(Suppressed.until_window_closes())
+        totals.to_stream().map(name_of).to(
+            "out", key_serde=serdes.string, value_serde=serdes.float64
         )
         return builder.build()
+
+    latest = max(p.ts for p in payments) - GRACE_MS - WINDOW_MS if is_final else FOREVER
+    wanted = {
+        f"{u}@{start}".encode(): total for (u, start), total in sums.items() if start <= latest
+    }
 
     def check(out: Rows) -> None:
         decode = serdes.float64.deserializer("out")
         found = {key: decode(value) for key, value in last_values(out).items()}
-        assert found == {f"{u}@{start}".encode(): total for (u, start), total in sums.items()}
+        assert found == wanted
+        assert not is_final or len(out) == len(wanted)
 
-    return Workload("windowed_sum", {"in": rows}, build, check)
+    name = "suppress_windows" if is_final else "windowed_sum"
+    return Workload(name, {"in": rows}, build, check)
 
 
 def _events(records: int) -> list[tuple[str, int]]:
@@ -383,6 +406,155 @@ def stream_table_join(records: int) -> Workload:
     return Workload("stream_table_join", {"table": table, "in": rows}, build, check)
 
 
+def versioned_join(records: int) -> Workload:
+    """Payments enriched by their user as he was then; each user has four versions."""
+    rng = random.Random(SEED)
+    encode = msgspec.json.encode
+    span_ms = 600_000
+    users = [f"user{n:06d}" for n in range(USERS)]
+    versions = [User(f"c{n % 200}", n % 5) for n in range(4 * USERS)]
+    valid_from = [BASE_MS + n * span_ms // len(versions) for n in range(len(versions))]
+    table = [
+        (users[n % USERS].encode(), encode(user), valid_from[n]) for n, user in enumerate(versions)
+    ]
+    payments = [
+        Payment(
+            n,
+            users[rng.randrange(USERS)],
+            rng.randrange(10_000) / 100,
+            # The first comes when the whole table was read: a task goes by time.
+            BASE_MS + span_ms - (rng.randrange(span_ms) if n else 0),
+        )
+        for n in range(records)
+    ]
+    rows = [(p.user.encode(), encode(p), p.ts) for p in payments]
+
+    def join(payment: Payment, user: User) -> Enriched:
+        return Enriched(payment.id, payment.user, payment.amount, user.country, user.tier)
+
+    def build() -> Topology:
+        builder = StreamsBuilder()
+        known = builder.table(
+            "table",
+            key_serde=serdes.string,
+            value_serde=serdes.json(User),
+            materialized=Materialized(store=versioned_store("users", timedelta(hours=1))),
+        )
+        (
+            builder.stream("in", key_serde=serdes.string, value_serde=serdes.json(Payment))
+            .join(known, join)
+            .to("out", key_serde=serdes.string, value_serde=serdes.json(Enriched))
+        )
+        return builder.build()
+
+    def check(out: Rows) -> None:
+        wanted = []
+        for p in payments:
+            of_user = range(int(p.user[4:]), len(versions), USERS)
+            valid = [n for n in of_user if valid_from[n] <= p.ts]
+            if valid:
+                wanted.append((p.user.encode(), encode(join(p, versions[valid[-1]]))))
+        assert [row[:2] for row in out] == wanted
+
+    return Workload("versioned_join", {"table": table, "in": rows}, build, check)
+
+
+def stream_stream_join(records: int) -> Workload:
+    """Payments with logins of their user at most a second away; as many of each."""
+    near_ms = 1_000
+    logins = _events(records)
+    encode = msgspec.json.encode
+    rng = random.Random(SEED + 1)
+    payments = [
+        Payment(
+            n,
+            f"user{rng.randrange(USERS):06d}",
+            rng.randrange(10_000) / 100,
+            BASE_MS + n * 80_000 // records - rng.randrange(1_000),
+        )
+        for n in range(records)
+    ]
+    users = [User(f"c{n % 200}", n % 5) for n in range(records)]
+    of_user: dict[str, list[tuple[int, User]]] = defaultdict(list)
+    for (name, at), user in zip(logins, users, strict=True):
+        of_user[name].append((at, user))
+
+    def join(payment: Payment, user: User) -> Enriched:
+        return Enriched(payment.id, payment.user, payment.amount, user.country, user.tier)
+
+    def build() -> Topology:
+        builder = StreamsBuilder()
+        other = builder.stream("logins", key_serde=serdes.string, value_serde=serdes.json(User))
+        (
+            builder.stream("in", key_serde=serdes.string, value_serde=serdes.json(Payment))
+            .join(other, join, JoinWindows.of_time_difference(near_ms, grace=60_000))
+            .to("out", key_serde=serdes.string, value_serde=serdes.json(Enriched))
+        )
+        return builder.build()
+
+    def check(out: Rows) -> None:
+        wanted = Counter(
+            (p.user.encode(), encode(join(p, user)))
+            for p in payments
+            for at, user in of_user[p.user]
+            if abs(at - p.ts) <= near_ms
+        )
+        assert Counter((key, value) for key, value, _ in out) == wanted
+
+    inputs = {
+        "logins": [
+            (name.encode(), encode(user), at)
+            for (name, at), user in zip(logins, users, strict=True)
+        ],
+        "in": [(p.user.encode(), encode(p), p.ts) for p in payments],
+    }
+    return Workload("stream_stream_join", inputs, build, check)
+
+
+def foreign_key_join(records: int) -> Workload:
+    """Orders that change, with their users, who change once among them."""
+    rng = random.Random(SEED)
+    encode = msgspec.json.encode
+    users = [User(f"c{n % 200}", n % 5) for n in range(2 * USERS)]
+    table = [
+        (
+            f"user{n % USERS:06d}".encode(),
+            encode(user),
+            BASE_MS + max(0, n - USERS + 1) * 80_000 // USERS,
+        )
+        for n, user in enumerate(users)
+    ]
+    last: dict[bytes, Payment] = {}
+    rows = []
+    for n in range(records):
+        order = b"order%06d" % rng.randrange(max(1, records // 4))
+        at = BASE_MS + 1 + n * 80_000 // records
+        payment = Payment(n, f"user{rng.randrange(USERS):06d}", rng.randrange(10_000) / 100, at)
+        last[order] = payment
+        rows.append((order, encode(payment), at))
+
+    def join(payment: Payment, user: User) -> Enriched:
+        return Enriched(payment.id, payment.user, payment.amount, user.country, user.tier)
+
+    def build() -> Topology:
+        builder = StreamsBuilder()
+        known = builder.table("table", key_serde=serdes.string, value_serde=serdes.json(User))
+        (
+            builder.table("in", key_serde=serdes.string, value_serde=serdes.json(Payment))
+            .join(known, join, foreign_key_extractor=lambda payment: payment.user)
+            .to_stream()
+            .to("out", key_serde=serdes.string, value_serde=serdes.json(Enriched))
+        )
+        return builder.build()
+
+    def check(out: Rows) -> None:
+        assert last_values(out) == {
+            order: encode(join(p, users[USERS + int(p.user[4:])])) for order, p in last.items()
+        }
+
+    return Workload("foreign_key_join", {"table": table, "in": rows}, build, check, hands_on=True)
+
+
 WORKLOADS: Mapping[str, tuple[Callable[[int], Workload], int]] = {
     "passthrough": (passthrough, 1_000_000),
     "map_filter": (map_filter, 500_000),
@@ -391,6 +563,10 @@ WORKLOADS: Mapping[str, tuple[Callable[[int], Workload], int]] = {
     "stream_table_join": (stream_table_join, 300_000),
     "session_count": (session_count, 300_000),
     "sliding_count": (sliding_count, 300_000),
+    "suppress_windows": (suppress_windows, 300_000),
+    "versioned_join": (versioned_join, 300_000),
+    "stream_stream_join": (stream_stream_join, 200_000),
+    "foreign_key_join": (foreign_key_join, 150_000),
 }
 """Name -> (maker, records at scale 1)."""
 

@@ -23,10 +23,14 @@ from bench.race import workers
 from thalweg import (
     App,
     JoinWindows,
+    KTable,
     Materialized,
     RestoreListener,
+    SessionWindows,
+    SlidingWindows,
     State,
     StreamsBuilder,
+    Suppressed,
     TimeWindows,
     TopicPartition,
     Windowed,
@@ -88,11 +92,11 @@ class Enriched(msgspec.Struct, frozen=True):
 
 
 class WindowOut(msgspec.Struct, frozen=True):
-    """Output of the windowed sum."""
+    """Output of sums and counts of windows; no value where a session is gone."""
 
     start: int
     end: int
-    value: float
+    value: float | None
 
 
 def passthrough(builder: StreamsBuilder, options: dict[str, str]) -> None:
@@ -124,24 +128,70 @@ def word_count(builder: StreamsBuilder, options: dict[str, str]) -> None:
     )
 
 
-def windowed_sum(builder: StreamsBuilder, options: dict[str, str]) -> None:
-    """Sum the amounts of each user in windows of ten seconds."""
-    windows = TimeWindows.of_size(timedelta(seconds=10), grace=timedelta(seconds=5))
+def _row(key: Windowed[str], value: float | None) -> tuple[str, WindowOut]:
+    return key.key, WindowOut(key.window.start_ms, key.window.end_ms, value)
 
-    def row(key: Windowed[str], total: float) -> tuple[str, WindowOut]:
-        return key.key, WindowOut(key.window.start_ms, key.window.end_ms, total)
 
-    (
+def _sums(builder: StreamsBuilder, options: dict[str, str]) -> KTable[Windowed[str], float]:
+    return (
         builder.stream(options["input"], key_serde=serdes.string, value_serde=serdes.json(Payment))
         .group_by_key()
-        .windowed_by(windows)
+        .windowed_by(TimeWindows.of_size(timedelta(seconds=10), grace=timedelta(seconds=5)))
         .aggregate(
             float,
             lambda _user, payment, total: total + payment.amount,
             materialized=Materialized(STORE, key_serde=serdes.string, value_serde=serdes.float64),
         )
+    )
+
+
+def windowed_sum(builder: StreamsBuilder, options: dict[str, str]) -> None:
+    """Sum the amounts of each user in windows of ten seconds."""
+    (
+        _sums(builder, options)
         .to_stream()
-        .map(row)
+        .map(_row)
+        .to(options["output"], key_serde=serdes.string, value_serde=serdes.json(WindowOut))
+    )
+
+
+def suppress_windows(builder: StreamsBuilder, options: dict[str, str]) -> None:
+    """The same sums, but only the last of each window, once it is closed."""
+    (
+        _sums(builder, options)
+        .suppress(Suppressed.until_window_closes())
+        .to_stream()
+        .map(_row)
+        .to(options["output"], key_serde=serdes.string, value_serde=serdes.json(WindowOut))
+    )
+
+
+def session_count(builder: StreamsBuilder, options: dict[str, str]) -> None:
+    """Count each user's payments in sessions that end with three seconds of rest."""
+    (
+        builder.stream(options["input"], key_serde=serdes.string, value_serde=serdes.json(Payment))
+        .group_by_key()
+        .windowed_by(
+            SessionWindows.of_inactivity_gap(timedelta(seconds=3), grace=timedelta(seconds=5))
+        )
+        .count(STORE)
+        .to_stream()
+        .map(_row)
+        .to(options["output"], key_serde=serdes.string, value_serde=serdes.json(WindowOut))
+    )
+
+
+def sliding_count(builder: StreamsBuilder, options: dict[str, str]) -> None:
+    """Count each user's payments that lie within two seconds, around every payment."""
+    (
+        builder.stream(options["input"], key_serde=serdes.string, value_serde=serdes.json(Payment))
+        .group_by_key()
+        .windowed_by(
+            SlidingWindows.of_time_difference(timedelta(seconds=2), grace=timedelta(seconds=5))
+        )
+        .count(STORE)
+        .to_stream()
+        .map(_row)
         .to(options["output"], key_serde=serdes.string, value_serde=serdes.json(WindowOut))
     )
 
@@ -168,6 +218,23 @@ def stream_stream_join(builder: StreamsBuilder, options: dict[str, str]) -> None
             lambda p, user: Enriched(p.id, p.user, p.amount, p.ts, user.country, user.tier),
             JoinWindows.of_time_difference(timedelta(seconds=1), grace=timedelta(minutes=1)),
         )
+        .to(options["output"], key_serde=serdes.string, value_serde=serdes.json(Enriched))
+    )
+
+
+def foreign_key_join(builder: StreamsBuilder, options: dict[str, str]) -> None:
+    """Enrich a table of orders by their user, as both change."""
+    users = builder.table(
+        options["input"] + "-table", key_serde=serdes.string, value_serde=serdes.json(User)
+    )
+    (
+        builder.table(options["input"], key_serde=serdes.string, value_serde=serdes.json(Payment))
+        .join(
+            users,
+            lambda p, user: Enriched(p.id, p.user, p.amount, p.ts, user.country, user.tier),
+            foreign_key_extractor=lambda payment: payment.user,
+        )
+        .to_stream()
         .to(options["output"], key_serde=serdes.string, value_serde=serdes.json(Enriched))
     )
 
@@ -209,9 +276,17 @@ WORKLOADS: dict[str, Callable[[StreamsBuilder, dict[str, str]], None]] = {
     "stream_table_join": stream_table_join,
     "versioned_join": versioned_join,
     "stream_stream_join": stream_stream_join,
+    "foreign_key_join": foreign_key_join,
+    "session_count": session_count,
+    "sliding_count": sliding_count,
+    "suppress_windows": suppress_windows,
     "restore_build": table,
     "restore": table,
 }
+
+
+REPARTITIONED = frozenset({"word_count", "foreign_key_join"})
+"""Workloads with records on their way through topics of the application's own."""
 
 
 class Marks:
@@ -262,7 +337,7 @@ def run(options: dict[str, str]) -> dict[str, Any]:
         share(app, marks)
     else:
         app.start()
-        drain(app, expected, marks, repartitions=workload == "word_count")
+        drain(app, expected, marks, repartitions=workload in REPARTITIONED)
     if app.error is not None:
         raise app.error
     app.close()

@@ -13,6 +13,7 @@ import argparse
 import random
 import string
 import time
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -39,6 +40,13 @@ IN_ORDER_RECORDS = 1_000
 LOGIN_USERS = 50_000
 NEAR_MS = 1_000
 """How far apart a payment and a login are at most that `stream_stream_join` joins."""
+SLIDING_USERS = 5_000
+SLIDING_MS = 2_000
+FK_USERS = 50_000
+"""Each of them comes twice in the table of `foreign_key_join`: before the orders, and among them."""
+ORDER_UPDATES = 4
+"""How often an order of `foreign_key_join` comes on average; it changes its user each time."""
+SUPPRESS_GRACE_MS = 5_000
 MASK = (1 << 64) - 1
 
 Record = tuple[bytes | None, bytes, int | None, int]
@@ -52,7 +60,10 @@ SIZES = {
     "stream_table_join": 1_000_000,
     "versioned_join": 1_000_000,
     "stream_stream_join": 1_000_000,
+    "foreign_key_join": 500_000,
     "session_count": 1_000_000,
+    "sliding_count": 300_000,
+    "suppress_windows": 1_000_000,
     "restore": 2_000_000,
 }
 
@@ -134,6 +145,44 @@ def windowed_sum(data: Dataset, rng: random.Random) -> Iterator[Record]:
         sums[user.encode(), ts - ts % WINDOW_MS] += amount
         yield user.encode(), payment_json(number, user, amount, ts), None, ts
     data.expected.update(sums=dict(sums))
+
+
+def suppress_windows(data: Dataset, rng: random.Random) -> Iterator[Record]:
+    yield from windowed_sum(data, rng)
+    # A window is closed once an event of its partition is later than its end by the grace. Each
+    # partition's last event is at most two jitters before the end of the span, and the span is
+    # full windows: so no window's close depends on that event.
+    latest = data.base_ms + SPAN_MS - 2 * JITTER_MS
+    closed = {
+        (key, start): total
+        for (key, start), total in data.expected["sums"].items()
+        if start + WINDOW_MS + SUPPRESS_GRACE_MS <= latest
+    }
+    data.expected.update(sums=closed)
+
+
+def sliding_count(data: Dataset, rng: random.Random) -> Iterator[Record]:
+    times: dict[bytes, list[int]] = defaultdict(list)
+    for number, user, amount, ts in payments(data, rng, SLIDING_USERS):
+        times[user.encode()].append(ts)
+        yield user.encode(), payment_json(number, user, amount, ts), None, ts
+    data.expected.update(
+        counts={
+            (key, start): count
+            for key, all_ts in times.items()
+            for start, count in near_events(sorted(all_ts)).items()
+        }
+    )
+
+
+def near_events(times: list[int]) -> dict[int, int]:
+    """First ms of a window -> events in it, for the windows that end at or begin after an event."""
+    counts: dict[int, int] = {}
+    for start in {ts - SLIDING_MS for ts in times} | {ts + 1 for ts in times}:
+        count = bisect_right(times, start + SLIDING_MS) - bisect_left(times, start)
+        if count:
+            counts[start] = count
+    return counts
 
 
 def session_count(data: Dataset, rng: random.Random) -> Iterator[Record]:
@@ -244,6 +293,29 @@ def stream_stream_join(data: Dataset, rng: random.Random) -> Iterator[Record]:
     data.expected.update(count=count, total=total & MASK)
 
 
+def changing_users(data: Dataset, _rng: random.Random) -> Iterator[Record]:
+    """Yields every user once before the orders, and once more, changed, among them."""
+    for number in range(2 * FK_USERS):
+        user = f"user{number % FK_USERS:06d}"
+        name, country, tier = profile(number)
+        value = f'{{"user":"{user}","name":"{name}","country":"{country}","tier":{tier}}}'
+        changed = number - FK_USERS
+        after = changed * SPAN_MS // FK_USERS if changed >= 0 else -JITTER_MS - 1
+        yield user.encode(), value.encode(), None, data.base_ms + after
+
+
+def foreign_key_join(data: Dataset, rng: random.Random) -> Iterator[Record]:
+    """Yields orders that change; what counts in the end is the last of each, with the last user."""
+    orders = max(1, data.records // ORDER_UPDATES)
+    last: dict[bytes, tuple[int, str, float, int, str, int]] = {}
+    for number, user, amount, ts in payments(data, rng, FK_USERS):
+        order = b"order%06d" % rng.randrange(orders)
+        yield order, payment_json(number, user, amount, ts), None, ts
+        _name, country, tier = profile(FK_USERS + int(user[4:]))
+        last[order] = number, user, amount, ts, country, tier
+    data.expected.update(last=last)
+
+
 def restore(data: Dataset, rng: random.Random) -> Iterator[Record]:
     checksum = 0
     for number in range(data.records):
@@ -261,7 +333,10 @@ GENERATORS: dict[str, Callable[[Dataset, random.Random], Iterator[Record]]] = {
     "stream_table_join": stream_table_join,
     "versioned_join": versioned_join,
     "stream_stream_join": stream_stream_join,
+    "foreign_key_join": foreign_key_join,
     "session_count": session_count,
+    "sliding_count": sliding_count,
+    "suppress_windows": suppress_windows,
     "restore": restore,
 }
 
@@ -270,6 +345,7 @@ TABLES: dict[str, Callable[[Dataset, random.Random], Iterator[Record]]] = {
     "stream_table_join": join_table,
     "versioned_join": versioned_table,
     "stream_stream_join": logins,
+    "foreign_key_join": changing_users,
 }
 """What makes the table, or the other stream, that a workload joins with."""
 
@@ -281,8 +357,9 @@ def load(bootstrap: str, workload: str, topic: str, records: int) -> Dataset:
     if workload in TABLES:
         create_topic(bootstrap, table_of(topic), {"retention.ms": "-1"})
         send(bootstrap, table_of(topic), TABLES[workload](data, random.Random(SEED)))
-        is_table = workload != "stream_stream_join"
-        data.table_records = TABLE_RECORDS if is_table else records
+        data.table_records = {"stream_stream_join": records, "foreign_key_join": 2 * FK_USERS}.get(
+            workload, TABLE_RECORDS
+        )
     send(bootstrap, topic, GENERATORS[workload](data, random.Random(SEED)))
     return data
 

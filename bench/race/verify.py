@@ -14,7 +14,7 @@ from typing import Any
 from confluent_kafka import Consumer, TopicPartition
 from msgspec.json import decode
 
-from bench.race.load import MASK, PARTITIONS, SESSION_GAP_MS, WINDOW_MS, Dataset
+from bench.race.load import MASK, PARTITIONS, SESSION_GAP_MS, SLIDING_MS, WINDOW_MS, Dataset
 
 Facts = dict[str, Any]
 """`Dataset.expected`, or a contender's entry."""
@@ -142,6 +142,51 @@ def windowed_sum(output: Output, expected: Facts, _contender: Facts) -> str | No
     return f"{wrong} sums differ" if wrong else None
 
 
+def suppress_windows(output: Output, expected: Facts, _contender: Facts) -> str | None:
+    """Every closed window was emitted once, and no other."""
+    sums = expected["sums"]
+    missing = set(sums)
+    for message in output:
+        row = decode(message.value())
+        window = message.key(), row["start"]
+        if window not in missing:
+            return f"a window of {row} that is not closed, or a second time"
+        missing.discard(window)
+        if row["end"] - row["start"] != WINDOW_MS or abs(row["value"] - sums[window]) > 1e-6:
+            return f"a window of {row} instead of the sum {sums[window]}"
+    return f"{len(missing)} windows are missing" if missing else None
+
+
+def sliding_count(output: Output, expected: Facts, _contender: Facts) -> str | None:
+    last: dict[tuple[bytes, int], float] = {}
+    for message in output:
+        row = decode(message.value())
+        if row["end"] - row["start"] != SLIDING_MS:
+            return f"a window of {row}"
+        last[message.key(), row["start"]] = row["value"]
+    counts = expected["counts"]
+    if last.keys() != counts.keys():
+        return f"{len(last)} windows instead of {len(counts)}"
+    wrong = sum(last[window] != counts[window] for window in counts)
+    return f"{wrong} counts differ" if wrong else None
+
+
+def foreign_key_join(output: Output, expected: Facts, _contender: Facts) -> str | None:
+    """The last row of each order is right: those before depend on which side was read first."""
+    last: dict[bytes, tuple[Any, ...] | None] = {}
+    for message in output:
+        value = message.value()
+        row = None if value is None else decode(value)
+        last[message.key()] = row and tuple(
+            row[field] for field in ("id", "user", "amount", "ts", "country", "tier")
+        )
+    wanted = expected["last"]
+    wrong = sum(last.get(key) != row for key, row in wanted.items())
+    if wrong:
+        return f"{wrong} of {len(wanted)} orders differ"
+    return None if len(last) == len(wanted) else "there are orders nobody gave"
+
+
 def session_count(output: Output, expected: Facts, contender: Facts) -> str | None:
     """Every final session was emitted, and nothing that is not a part of one."""
     sessions = expected["sessions"]
@@ -172,5 +217,8 @@ CHECKS: dict[str, Callable[[Output, Facts, Facts], str | None]] = {
     "stream_table_join": stream_table_join,
     "versioned_join": stream_table_join,
     "stream_stream_join": stream_table_join,
+    "foreign_key_join": foreign_key_join,
     "session_count": session_count,
+    "sliding_count": sliding_count,
+    "suppress_windows": suppress_windows,
 }

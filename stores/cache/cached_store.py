@@ -102,7 +102,7 @@ class CachedStore(Pairs[Key, Span]):
         return self._decoded_pair(entry.pair)
 
     def read_row(self, key: Key) -> Pair | None:
-        """Reads as `read` and notes that the row was seen."""
+        """Reads as `read` and notes that the row was seen; a deletion is nothing to see."""
         table = self._table
         # As `read`, in a call of its own: each record of a stream-table join comes here.
         entry_key: Any = key if self._keeps_key_decoded else self._below.entry_key(key)
@@ -112,9 +112,10 @@ class CachedStore(Pairs[Key, Span]):
         self._lookups += 1
         entry.used = table.tick + 1
         table.tick += 2
-        if entry.dirty:
+        pair = entry.pair
+        if entry.dirty and pair[0] is not None:
             entry.seen = True
-        return self._decoded_pair(entry.pair)
+        return self._decoded_pair(pair)
 
     def forwarded_row(self, key: Key) -> Pair | None:
         """Reads the row that was forwarded last, which is not one that waits for a flush."""
@@ -358,9 +359,6 @@ class CachedStore(Pairs[Key, Span]):
         below, table, put = self._below, self._table, self.put_row
         stored_key_of, read_raw, encode = below.stored_key, below.read_raw, self._codec.encode_value
         prefix_bytes, caches_reads = self._prefix_bytes, below.caches_reads
-        # What was read just now is still so: remember it, and flush need not read again.
-        absent = None if below.keeps_rows else UNREAD
-
         def fold(key: Any, value: Any, timestamp: int) -> None:
             stored_key = stored_key_of(key)
             pair = read_raw(key, stored_key)
@@ -377,13 +375,14 @@ class CachedStore(Pairs[Key, Span]):
             if result is None:
                 self._lookups += 1
                 self._misses += 1
-                put(key, None, timestamp, timestamp, absent)
+                put(key, None, timestamp, timestamp, None)
                 return
             # What cannot be written is told now, not at the flush.
             size = prefix_bytes + len(encode(result)) + len(stored_key)
             self._new_rows += 1
             entry = CacheEntry(key, stored_key)
-            entry.stored = absent
+            # There was none just now, and rows come only from here: flush need not read again.
+            entry.stored = None
             table.update(entry, (result, timestamp), timestamp, size)
 
         return fold
@@ -393,8 +392,8 @@ class CachedStore(Pairs[Key, Span]):
         stored: Unread | None = UNREAD
         if pair is None:
             old, newest = None, timestamp
-            # What was read just now is still so: remember it, and flush need not read again.
-            stored = None if self._below.keeps_rows else UNREAD
+            # There was none just now, and rows come only from here: flush need not read again.
+            stored = None
         else:
             old, newest = pair[0], max(timestamp, pair[1])
         result = step(key, value, old)

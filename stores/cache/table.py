@@ -218,9 +218,10 @@ class EntryTable:
         find_hot, found = self.hot.get, dict[bytes, Pair]()
         for entry in self._ordered().irange_key(lower, upper, (True, False)):
             if every or entry.dirty:
-                entry.seen = True
                 row = find_hot(entry.key)
-                found[entry.raw_key] = entry.pair if row is None else row.pair()
+                pair = entry.pair if row is None else row.pair()
+                entry.seen = entry.seen or pair[0] is not None
+                found[entry.raw_key] = pair
         for entry in self.flushing:
             raw_key = entry.raw_key
             if (lower is None or raw_key >= lower) and (upper is None or raw_key < upper):
@@ -334,8 +335,13 @@ class EntryTable:
             flushed.insert(0, evicted)
         # Readers that miss the evicted row find it here.
         self.flushing = flushed
+        evicted_bytes = 0
         if evicted is not None:
             self._remove(evicted)
+            # As in the JVM its bytes count until the flush is over: stores downstream, which
+            # the flush fills, give way the earlier.
+            evicted_bytes = evicted.size_bytes
+            self.cache.size_bytes += evicted_bytes
         current = self._current
         try:
             with current.saved():
@@ -354,6 +360,7 @@ class EntryTable:
             raise
         finally:
             self.flushing = []
+            self.cache.size_bytes -= evicted_bytes
         rows = self.rows
         for entry in flushed:
             if entry.pair[0] is None and not entry.dirty and rows.get(entry.key) is entry:

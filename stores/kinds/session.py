@@ -38,6 +38,7 @@ from thalweg.stores.codec import RowCodec
 from thalweg.stores.kinds.typed import TypedStore
 from thalweg.stores.known import KnownKeys, KnownRows
 from thalweg.stores.pairs import StoredPairs
+from thalweg.stores.record import CurrentRecord
 from thalweg.stores.row_format import RowFormat, format_of_sessions, headers_beside, stamped
 from thalweg.stores.rows.contract import Row, closed
 from thalweg.stores.rows.pending import PendingByteStore
@@ -297,7 +298,7 @@ class Sessions(SessionUpdates):
         self._stored = stored
         self._cached = cached
         self._recent = recent
-        self._forward = forward or unheard
+        self._forward = _without_headers(stored.codec.current, forward or unheard)
         self._sends_old = send_old
         self._read = stored.read if cached is None else cached.read
         self._keeps_key_decoded = stored.keeps_key_decoded
@@ -400,6 +401,26 @@ class Sessions(SessionUpdates):
                 headers = deletion_headers(codec.row_format, codec.current)
             stored.log(stored_key[SEGMENT_BYTES:], encoded, timestamp, headers)
         self._forward(row, value, None, end_ms)
+
+
+def _without_headers(current: CurrentRecord, forward: Forward) -> Forward:
+    """Forwards changes without the headers of the record in hand, as the JVM does without a cache.
+
+    Source: JVM `KStreamSessionWindowAggregate.maybeForwardUpdate`, which makes a new record.
+    """
+
+    def forward_bare(key: Any, new: Any, old: Any, timestamp: int) -> None:
+        origin = current.origin
+        if origin.__class__ is not tuple:
+            forward(key, new, old, timestamp)
+            return
+        current.origin = origin[0]
+        try:
+            forward(key, new, old, timestamp)
+        finally:
+            current.origin = origin
+
+    return forward_bare
 
 
 class SessionReads(ReadOnlySessionStore[Any, Any]):

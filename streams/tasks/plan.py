@@ -54,8 +54,12 @@ def plan_of(topology: Topology, part: Subtopology, config: StreamsConfig) -> Tas
 
 
 def whole_plan(topology: Topology, parts: Sequence[Subtopology], config: StreamsConfig) -> TaskPlan:
-    """Returns the plan of one task that runs all subtopologies, as a test driver does."""
-    return _plan(topology, [name for part in parts for name in part.node_names], config)
+    """Returns the plan of one task that runs all subtopologies, as a test driver does.
+
+    Its stores are flushed in the order in which their nodes were added to the topology.
+    """
+    names = {name for part in parts for name in part.node_names}
+    return _plan(topology, [name for name in topology.nodes if name in names], config)
 
 
 def _plan(topology: Topology, node_names: Sequence[str], config: StreamsConfig) -> TaskPlan:

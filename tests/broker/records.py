@@ -6,7 +6,7 @@ import itertools
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Self, TypeVar
 
 from confluent_kafka import (
@@ -39,6 +39,8 @@ _NOT_READY = frozenset(
         "INVALID_REPLICATION_FACTOR",  # no broker is let in yet
     }
 )
+
+HeaderRows = Sequence[tuple[str, bytes | None]]
 
 T = TypeVar("T")
 _FETCH_S = 0.05
@@ -74,6 +76,7 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     timestamp: int
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 class Topics:
@@ -145,6 +148,7 @@ class Topics:
         rows: Iterable[tuple[bytes | None, bytes | None]],
         *,
         timestamps: Iterable[int] | None = None,
+        headers: Iterable[HeaderRows] | None = None,
         partition: int = -1,
     ) -> None:
         """Writes rows of key and value, and waits until they are written."""
@@ -157,13 +161,19 @@ class Topics:
                 "queue.buffering.max.messages": 1_000_000,
             }
         )
-        for (key, value), timestamp in zip(rows, timestamps or itertools.repeat(0), strict=False):
+        for (key, value), timestamp, given in zip(
+            rows,
+            timestamps or itertools.repeat(0),
+            headers or itertools.repeat(()),
+            strict=False,
+        ):
             producer.produce(
                 topic,
                 value,
                 key,
                 partition,
                 timestamp=timestamp,
+                headers=list(given),
                 on_delivery=lambda error, _: refused.append(error) if error else None,
             )
             producer.poll(0)
@@ -287,4 +297,10 @@ def _record(message: Message) -> Record | None:
         return None
     partition = message.partition()
     assert partition is not None
-    return Record(partition, message.key(), message.value(), message.timestamp()[1])
+    return Record(
+        partition,
+        message.key(),
+        message.value(),
+        message.timestamp()[1],
+        tuple(message.headers() or ()),
+    )

@@ -37,6 +37,13 @@ def bench(kafka: str, directory: Path, *words: str) -> list[dict[str, Any]]:
     "words",
     [
         ("race", "--cases", "word_count,windowed_sum,restore", "--scale", "0.005"),
+        (
+            "race",
+            "--cases",
+            "stream_stream_join,foreign_key_join,session_count,sliding_count,suppress_windows",
+            "--scale",
+            "0.005",
+        ),
         ("race", "--cases", "map_filter", "--scale", "0.005", "--threads", "2"),
         ("latency", "--cold"),
     ],

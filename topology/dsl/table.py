@@ -285,7 +285,7 @@ class KTable(Generic[K, V]):
 
     def group_by(
         self,
-        mapper: Callable[[K, V], tuple[KR | None, VR | None]],
+        mapper: Callable[[K, V], tuple[KR | None, VR | None] | None],
         *,
         name: str | None = None,
         key_serde: Serde[KR] | None = None,
@@ -294,7 +294,7 @@ class KTable(Generic[K, V]):
         """Groups rows by `mapper(key, value) -> (group, value)` for an aggregation.
 
         Args:
-            mapper: gives a row's group and the value it has there.
+            mapper: gives a row's group and the value it has there; None leaves the row out.
             name: name of the processor, and of the repartition topic.
             key_serde: how groups are written to the repartition topic.
             value_serde: how values are written there.

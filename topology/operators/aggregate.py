@@ -209,7 +209,7 @@ class TableGroupBySelect(Operator):
     """Sends both halves of a table change to the group each belongs to.
 
     Args:
-        mapper: (key, value) -> (group, value); a half with a None in either is left out.
+        mapper: (key, value) -> (group, value); a half with a None in either, or None, is left out.
         legacy: send two records even when both halves go to one group (`upgrade.from` up to 3.4).
         is_versioned: whether the table is versioned. Then only the latest change of a row counts
             in its group.
@@ -218,7 +218,7 @@ class TableGroupBySelect(Operator):
     takes = Edge.CHANGE
     gives = Edge.CHANGE
 
-    mapper: Callable[[Any, Any], tuple[Any, Any]]
+    mapper: Callable[[Any, Any], tuple[Any, Any] | None]
     legacy: bool = False
     is_versioned: bool = False
 
@@ -231,6 +231,8 @@ class TableGroupBySelect(Operator):
             pair = mapper(key, value)
             if pair.__class__ is tuple and len(pair) == 2:
                 return pair
+            if pair is None:  # the JVM takes a null for a row that belongs to no group
+                return None, None
             return pair_of("group_by", pair)
 
         def select(key: Any, new: Any, old: Any, timestamp: int) -> None:

@@ -705,6 +705,18 @@ def test_window_updates_are_one_change_per_window(opened: Any) -> None:
     ]
 
 
+def test_a_new_row_is_looked_for_once_below(opened: Any) -> None:
+    one = opened(WINDOWS, send_old_values=True)
+    fold = one.fold(lambda _key, value, total: value + (total or 0))
+    for value in (1, 2):
+        one.host.set_record(55)
+        fold("a", 50, value, 55)
+    one.store.flush_cache()
+
+    assert one.forwarded == [("a", 50, 3, None, 55)]
+    assert one.store.pairs._below.gets == 1
+
+
 def test_a_window_that_came_and_went_leaves_no_trace(opened: Any) -> None:
     one = opened(WINDOWS)
     one.put_pair("a", 50, 1, 55)

@@ -215,6 +215,7 @@ def test_many_stores_share_the_memory_of_a_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(window_records, "PROCESS_BYTES", 3_000)
+    monkeypatch.setattr(window_records, "_open", set())  # other tests may have left some open
     builder = described(in_memory=False)
     stores: list[Any] = [builder.build(RecordingHost(tmp_path / str(n))) for n in range(3)]
     for store in stores:

@@ -73,4 +73,4 @@ def test_nobody_there(thalweg: Thalweg) -> None:
     result = thalweg("status", "127.0.0.1:1")
 
     assert result.exit_code == 1
-    assert "no instance answers at 127.0.0.1:1" in result.stderr
+    assert "no worker answers at 127.0.0.1:1" in result.stderr

@@ -255,7 +255,11 @@ def test_a_shell_completes(typed: str, offered: set[str], tmp_path: Path) -> Non
     assert set(completed(typed, tmp_path)) == offered
 
 
-def test_a_shell_can_be_told_how_to_complete(thalweg: Thalweg) -> None:
+def test_a_shell_can_be_told_how_to_complete(
+    thalweg: Thalweg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Else it asks which shell the tests were started from, and there may be none.
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     assert "--install-completion" in thalweg("--help").stdout
     shown = json.dumps(thalweg("--show-completion", "bash").stdout)
     assert re.search("_THALWEG_COMPLETE|_completion", shown, re.IGNORECASE)

@@ -1,0 +1,1 @@
+"""Scenarios of Kafka's own test classes as data; see README.md."""
