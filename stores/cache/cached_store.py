@@ -359,6 +359,7 @@ class CachedStore(Pairs[Key, Span]):
         below, table, put = self._below, self._table, self.put_row
         stored_key_of, read_raw, encode = below.stored_key, below.read_raw, self._codec.encode_value
         prefix_bytes, caches_reads = self._prefix_bytes, below.caches_reads
+
         def fold(key: Any, value: Any, timestamp: int) -> None:
             stored_key = stored_key_of(key)
             pair = read_raw(key, stored_key)
