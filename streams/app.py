@@ -99,7 +99,7 @@ class App(StoreQuestions):
     Attributes:
         config: the settings.
         topology: the topology.
-        open_transport: opens the application's log once more; whoever calls it closes it.
+        open_transport: opens the application's log again; the caller closes it.
 
     Raises:
         ConfigError: a setting is unknown, missing or out of range.
@@ -149,7 +149,7 @@ class App(StoreQuestions):
         """Changes settings before the start, as the command line does for a script's application.
 
         Args:
-            settings: as for `StreamsConfig`; what is not given stays.
+            settings: as for `StreamsConfig`; the others do not change.
 
         Raises:
             AppStateError: the application was started.
@@ -185,7 +185,7 @@ class App(StoreQuestions):
         return self._life.error
 
     def set_state_listener(self, listener: StateListener | None) -> None:
-        """Sets who hears of changes of state; only before `start`.
+        """Sets the listener of state changes; only before `start`.
 
         Raises:
             AppStateError: the application was started.
@@ -197,7 +197,7 @@ class App(StoreQuestions):
         self._state_listener = listener
 
     def set_restore_listener(self, listener: RestoreListener | None) -> None:
-        """Sets who hears how stores are restored; only before `start`.
+        """Sets the listener of restoration; only before `start`.
 
         Raises:
             AppStateError: the application was started.
@@ -214,7 +214,7 @@ class App(StoreQuestions):
         self._restore_listener = NOBODY if listener is None else listener
 
     def set_uncaught_error_handler(self, handler: UncaughtHandler) -> None:
-        """Sets who decides when a worker dies of an error; only before `start`.
+        """Sets the handler that decides when a worker dies of an error; only before `start`.
 
         Raises:
             AppStateError: the application was started.
@@ -355,11 +355,11 @@ class App(StoreQuestions):
             self._starter = None
 
     def close(self, timeout: timedelta | None = None) -> bool:
-        """Stops: finishes the record in hand, commits, closes stores and log.
+        """Stops: finishes the current record, commits, closes stores and log.
 
-        Closing again does nothing. From inside (a listener, user code) it only asks for the
-        stop. It raises nothing that the application died of, nor what failed while it stopped:
-        `error` has that, and the end of a `with` block raises it.
+        Closing again does nothing. A call from inside (a listener, user code) only requests the
+        stop. It raises neither the error that ended the application nor an error of the stop:
+        `error` has it, and the end of a `with` block raises it.
 
         Args:
             timeout: how long to wait; None waits for as long as it takes.
@@ -401,17 +401,17 @@ class App(StoreQuestions):
     def run(self, *, on_progress: Callable[[Progress], None] | None = None) -> None:
         """Starts, and blocks until the application is closed or fails.
 
-        The process is taken to be the application's own: Python's garbage collector is told to
-        look less often, for records leave no cycles behind, and looking costs a tenth of the time.
+        The process is considered the application's own: Python's garbage collector runs less often,
+        because records leave no cycles behind and each run costs time, a tenth of the whole.
 
         In the main thread SIGINT and SIGTERM stop it cleanly; a second one raises
-        KeyboardInterrupt at once. In other threads signals are left alone.
+        KeyboardInterrupt at once. In other threads signals are not changed.
 
         Brokers that are away at the start are waited for, for as long as it takes; the log says
         so now and then.
 
         Args:
-            on_progress: called about ten times a second with what was done so far.
+            on_progress: called about ten times a second with the progress so far.
 
         Raises:
             StreamsError: what `start` raises, and what the application died of.
@@ -497,7 +497,7 @@ class App(StoreQuestions):
             error.add_note(f"The application had failed: {self._life.error}")
 
     def pause(self) -> None:
-        """Stops processing and keeps everything else: tasks stay, restoration goes on.
+        """Stops processing and nothing else: tasks stay open, restoration continues.
 
         May be called before `start`: the application then restores and waits.
         """
@@ -506,7 +506,7 @@ class App(StoreQuestions):
             self._worker.pause()
 
     def resume(self) -> None:
-        """Goes on processing after `pause`."""
+        """Resumes processing after `pause`."""
         self._is_paused = False
         if self._worker is not None:
             self._worker.resume()
@@ -537,7 +537,7 @@ class App(StoreQuestions):
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where this instance answers queries over HTTP, host "" and port 0 where it does not.
+        """Where this instance answers queries over HTTP; host "" and port 0 if it does not.
 
         With port 0 in `application_server` the port is known once it is started.
         """

@@ -217,7 +217,7 @@ class StreamsConfig:
         processing_guarantee: "at_least_once" or "exactly_once_v2". On the embedded log a commit
             is one atomic batch: there it is exactly once either way.
         num_workers: worker processes of this instance.
-        commit_interval_ms: how often progress is committed; what is in caches is forwarded
+        commit_interval_ms: how often progress is committed; rows in caches are forwarded
             then. By default 30000 on Kafka, 100 with exactly-once; 1000 on the embedded log.
         poll_ms: how long to wait for records when there is nothing to do.
         max_poll_records: most records taken from the log at once. The JVM's 1000 is for
@@ -225,9 +225,9 @@ class StreamsConfig:
         max_task_idle_ms: how long a task waits for an empty input before it processes the
             others out of order: 0 waits only for records known to be there, -1 never waits.
         buffered_records_per_partition: a partition with more records waiting is paused.
-        task_timeout_ms: how long a task, or a record of it, may fail for passing reasons, each
-            time after going back to the last commit. Then the processing handler is asked about
-            the record, and a task fails. Time in which brokers are away does not count.
+        task_timeout_ms: how long a task, or one record, may fail with temporary errors; each time
+            the worker goes back to the last commit. After that the processing handler is called
+            for a record, and a task fails. Time in which brokers are away does not count.
         repartition_purge_interval_ms: how often consumed repartition records are deleted.
         state_cleanup_delay_ms: how long state of a task that moved away is kept.
         statestore_cache_max_bytes: record cache of a worker, shared by its stores; 0 turns
@@ -235,25 +235,25 @@ class StreamsConfig:
         rocksdb_block_cache_bytes: read cache shared by all RocksDB stores of a process.
         rocksdb_write_buffer_bytes: memtable budget shared by all RocksDB stores of a process.
         deserialization_handler: decides about records that cannot be decoded.
-        processing_handler: decides about records user code raised at.
-        processing_handler_global_enabled: whether it decides about those of global stores, too;
-            else such a failure stops the application.
+        processing_handler: decides about records for which user code raised.
+        processing_handler_global_enabled: whether it also decides about records of global
+            stores; otherwise such a failure stops the application.
         production_handler: decides about records that cannot be encoded, or that the log
             refuses for what they are.
-        dead_letter_queue_topic: where the built-in handlers send what failed, None nowhere.
+        dead_letter_queue_topic: where the built-in handlers send failed records; None for no topic.
         replication_factor: of internal topics; -1 leaves it to the broker.
         window_store_changelog_additional_retention_ms: added to a window's retention in its
             changelog, for clocks that drift.
         topology_optimization: "none", "all", or some of "reuse.ktable.source.topics",
             "merge.repartition.topics" and "single.store.self.join", with commas between.
-        process_may_change_keys: where repartition topics are merged, have `process` and
-            `process_values` count as changing what they may change. The JVM knows it as
+        process_may_change_keys: whether the merge of repartition topics assumes that `process`
+            and `process_values` change keys and values. The JVM knows it as
             `__enable.process.processValue.fix__`; it changes topologies that run already.
         processor_wrapper: (name of a processor, supplier) -> supplier, asked of each processor of
             a `StreamsBuilder`'s topology; see `ProcessorWrapper`. A `Topology` takes its own.
         dsl_store_format: what the rows of the DSL's stores on disk keep: "default", or "headers"
             for each value's headers as well; read by `build`.
-        default_dsl_store: what keeps the rows of stores that operators make and that are not told:
+        default_dsl_store: the byte store of stores that operators make, unless they set their own:
             "rocks", "memory", "sqlite", "lmdb", "files", a `ByteStoreSupplier`, or a function
             (store builder) -> one of these. The JVM knows it as `default.dsl.store` and
             `dsl.store.suppliers.class`.
@@ -263,8 +263,8 @@ class StreamsConfig:
             whose window was closed without a match. The JVM has it as an internal setting,
             `__emit.interval.ms.kstreams.outer.join.spurious.results.fix__`. The test driver looks
             each time, unless it is set.
-        window_emit_interval_ms: how often aggregations whose results are sent on when windows close
-            look for such. The JVM has it as an internal setting,
+        window_emit_interval_ms: how often aggregations that send results when windows close look
+            for closed windows. The JVM has it as an internal setting,
             `__emit.interval.ms.kstreams.windowed.aggregation__`. The test driver looks each time,
             unless it is set.
         topic_configs: settings of internal topics, by Kafka's names.

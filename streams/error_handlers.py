@@ -95,7 +95,7 @@ class Response:
 
     @classmethod
     def resume(cls, *dead_letters: DeadLetter) -> Response:
-        """Drops the record and goes on, after sending the dead letters."""
+        """Drops the record and continues, after sending the dead letters."""
         return cls(Decision.RESUME, dead_letters)
 
     @classmethod
@@ -108,9 +108,9 @@ class Response:
 class ErrorContext:
     """Where a record failed.
 
-    Of a record that the log refuses after it was sent it is not known any more what it was made
-    from: topic, partition and offset are then as in a punctuation, task_id is empty, and the
-    rest tells of the refused record itself.
+    If the log refuses a record after it was sent, its input record is no longer known. Topic,
+    partition and offset are then as in a punctuation, task_id is empty, and the other fields are
+    those of the refused record.
 
     Attributes:
         topic: topic the task read the record from; None in a punctuation.
@@ -184,7 +184,7 @@ def dead_letter(context: ErrorContext, error: Exception, *, topic: str) -> DeadL
 
     Args:
         context: where it failed.
-        error: what was raised; the user's own exception, not one wrapped around it.
+        error: the exception of the user's code, not one that wraps it.
         topic: the dead-letter topic.
 
     Returns:
@@ -221,7 +221,7 @@ def log_and_fail(context: ErrorContext, record: Any, error: Exception) -> Respon
 
 
 def log_and_continue(context: ErrorContext, record: Any, error: Exception) -> Response:  # noqa: ARG001
-    """Logs the error, drops the record and goes on.
+    """Logs the error, drops the record and continues.
 
     Of records that cannot be decoded the runtime tells once a minute and source, with how many
     there were: a topic may hold many of them.

@@ -191,7 +191,7 @@ class Producer:
         return wrong
 
     def flush(self) -> None:
-        """Commits what was sent: it lasts, and readers see it.
+        """Commits the sent records: they become durable and visible to readers.
 
         Raises:
             ProductionError: a record was refused; the batch is taken back where the log can.
@@ -253,7 +253,7 @@ class Producer:
         return None if is_kept else retention_ms
 
     def record_count(self, topic: str) -> int:
-        """Returns how many committed offsets a topic has; 0 where there is no such topic.
+        """Returns how many committed offsets a topic has; 0 if the topic does not exist.
 
         As long as nothing was deleted or compacted that is the number of its records.
         """
@@ -265,10 +265,10 @@ class Producer:
         return sum(ends[partition] - begins[partition] for partition in partitions)
 
     def close(self) -> None:
-        """Commits what was sent and lets go of the log. Closing again does nothing.
+        """Commits the sent records and releases the log. Closing again does nothing.
 
         Raises:
-            ProductionError: as `flush`; the log is let go of all the same.
+            ProductionError: as `flush`; the log is released all the same.
         """
         if self._is_closed:
             return

@@ -19,15 +19,15 @@ _log = logging.getLogger(__name__)
 
 
 class RestoreListener:
-    """Hears of the stores of this instance that are restored; override what you want to know.
+    """Is told how the stores of this instance are restored; override the methods that you need.
 
-    A store is restored for each partition its task has, also when there is nothing to restore.
-    Global stores are told like any others. Stores of standby tasks are not: they follow their
-    changelogs and are never done. For a store of a source table with optimisation the
-    partition is that of the source topic.
+    The methods are called for each partition of a store that a task has, even if there is nothing
+    to restore. Global stores are included. Stores of standby tasks are not: they follow their
+    changelogs and are never done. For the store of a source table with optimisation the partition
+    is that of the source topic.
 
-    All methods are called in the worker's thread, which waits meanwhile: be short. What they
-    raise is logged and changes nothing. Set with `App.set_restore_listener`.
+    All methods are called in the worker's thread, which waits meanwhile, so they must be fast. An
+    exception is logged and changes nothing. Set the listener with `App.set_restore_listener`.
     """
 
     def on_restore_start(
@@ -39,7 +39,7 @@ class RestoreListener:
             partition: the changelog partition, as (topic, partition).
             store: the store's name.
             start_offset: of the first record to be restored.
-            end_offset: behind the last; compaction may leave fewer records in between.
+            end_offset: after the last; compaction may leave fewer records in between.
         """
 
     def on_batch_restored(
@@ -50,8 +50,8 @@ class RestoreListener:
         Args:
             partition: the changelog partition, as (topic, partition).
             store: the store's name.
-            next_offset: where restoring goes on.
-            count: how many records it were, at least 1.
+            next_offset: where restoration continues.
+            count: the number of records, at least 1.
         """
 
     def on_restore_end(self, partition: TopicPartition, store: str, total: int) -> None:
@@ -64,7 +64,7 @@ class RestoreListener:
         """
 
     def on_restore_suspended(self, partition: TopicPartition, store: str, total: int) -> None:
-        """The task goes away, or begins anew, before its store is complete.
+        """The task moves away or restarts before its store is complete.
 
         Args:
             partition: the changelog partition, as (topic, partition).

@@ -160,7 +160,7 @@ class TopologyTestDriver(DriverStores):
         config: its settings; or give single `settings`. Without an `application_id` it is
             "test-driver". State is kept in a directory that `close` removes, whatever
             `state_dir` says.
-        wall_clock_ms: where the wall clock stands at first, in epoch milliseconds.
+        wall_clock_ms: the start of the wall clock, in epoch milliseconds.
         commit: "every-record", as the JVM's driver does, or "manual".
         settings: as for `StreamsConfig`.
 

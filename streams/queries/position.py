@@ -16,10 +16,11 @@ _decode: Final = msgspec.json.Decoder(dict[str, dict[int, int]]).decode
 
 
 class Position(Mapping[tuple[str, int], int]):
-    """How far a store is: (topic, partition) -> the last offset that its rows take account of.
+    """The position of a store: (topic, partition) -> the last offset that its rows include.
 
-    A query returns the position of the rows it read. Given to a later one as `position_bound`, it
-    makes sure that rows are as new, whoever answers. It never changes.
+    A query returns the position of the rows that it read. If you pass it to a later query as
+    `position_bound`, the rows of that query are at least as new, whichever instance answers. A
+    position never changes.
 
     Example:
         >>> seen = Position({("orders", 0): 41})

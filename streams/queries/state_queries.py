@@ -56,7 +56,7 @@ def _refuse_none(query: object, key: object) -> None:
 
 
 class Query(Generic[R]):
-    """A question to one partition of a store; `R` is what it answers.
+    """A query of one partition of a store; `R` is the type of its answer.
 
     `App.query` asks it. A type checker knows the answer where the types are named:
     `KeyQuery[str, int]("river")`.
@@ -67,7 +67,7 @@ class Query(Generic[R]):
 
 @dataclass(frozen=True)
 class KeyQuery(Query[V | None], Generic[K, V]):
-    """The value of a key of a key-value store, None where there is none.
+    """The value of a key of a key-value store, None if there is none.
 
     Example:
         >>> app.query("counts", KeyQuery[str, int]("river")).only.value
@@ -75,7 +75,7 @@ class KeyQuery(Query[V | None], Generic[K, V]):
 
     Attributes:
         key: the key.
-        skip_cache: read what was written down at the last commit, and not the record cache.
+        skip_cache: read the rows of the last commit, without the record cache.
     """
 
     key: K
@@ -97,7 +97,7 @@ class TimestampedKeyQuery(Query[ValueAndTimestamp[V] | None], Generic[K, V]):
 
     Attributes:
         key: the key.
-        skip_cache: read what was written down at the last commit, and not the record cache.
+        skip_cache: read the rows of the last commit, without the record cache.
     """
 
     key: K
@@ -201,7 +201,7 @@ class WindowRangeQuery(Query[KeyValueIterator[Windowed[K], V]], Generic[K, V]):
 
 @dataclass(frozen=True)
 class VersionedKeyQuery(Query[VersionedRecord[V] | None], Generic[K, V]):
-    """The version of a key of a versioned store, None where there is none.
+    """The version of a key of a versioned store, None if there is none.
 
     Example:
         >>> app.query("rates", VersionedKeyQuery[str, float]("eur", as_of=1_500)).only.value
@@ -259,7 +259,7 @@ class TimestampedKeyWithHeadersQuery(Query[Record[K, V] | None], Generic[K, V]):
 
     Attributes:
         key: the key.
-        skip_cache: read what was written down at the last commit, and not the record cache.
+        skip_cache: read the rows of the last commit, without the record cache.
     """
 
     key: K
@@ -346,7 +346,7 @@ class FailureReason(Enum):
     NOT_ACTIVE = auto()
     """An active, running task was required, and the partition's is none now."""
     NOT_UP_TO_BOUND = auto()
-    """The store is not yet as far as `position_bound`: ask again, or another instance."""
+    """The store is older than `position_bound`: ask again, or ask another instance."""
     NOT_PRESENT = auto()
     """The partition is not in this instance."""
     DOES_NOT_EXIST = auto()
@@ -357,7 +357,7 @@ class FailureReason(Enum):
 
 @public
 class QueryFailedError(StreamsError):
-    """The value was asked of a partition that did not answer."""
+    """The value of a partition without an answer was read."""
 
 
 class UnansweredError(StreamsError):
@@ -366,13 +366,13 @@ class UnansweredError(StreamsError):
 
 @dataclass(frozen=True)
 class QueryResult(Generic[R]):
-    """What one partition answers.
+    """The answer of one partition.
 
     Attributes:
-        position: how far the store was, at least, when it was read.
-        failure: why there is no answer, None where there is one.
-        message: says it to people.
-        execution_info: how the query was executed, where that was asked.
+        position: the position of the store when it was read, as a lower bound.
+        failure: why there is no answer, None if there is one.
+        message: the reason as text.
+        execution_info: how the query was executed, if that was requested.
     """
 
     _value: R | None = field(repr=False, default=None)
@@ -404,7 +404,7 @@ class QueryResult(Generic[R]):
 
 @dataclass(frozen=True)
 class StateQueryResult(Generic[R]):
-    """What the partitions of a store answer.
+    """The answers of the partitions of a store.
 
     As a context manager it closes the iterators it holds.
 
@@ -419,7 +419,7 @@ class StateQueryResult(Generic[R]):
 
     @property
     def only(self) -> QueryResult[R] | None:
-        """The one answer that has a value, None where there is none.
+        """The one answer that has a value, None if there is none.
 
         Raises:
             ValueError: several partitions have one.

@@ -31,7 +31,7 @@ def _counted(x: KGroupedStream[str, str], y: KGroupedStream[str, str]) -> None:
     both.aggregate(lambda: "").to_stream().to("out")
 
 
-@different_description("A co-grouping of streams whose keys have changed can be told to a broker.")
+@different_description("A co-grouping of streams with changed keys works with streams groups.")
 @dsl_case
 def cogroup_repartition(b: StreamsBuilder) -> None:
     # The sources are numbered before the key selectors.
@@ -40,7 +40,7 @@ def cogroup_repartition(b: StreamsBuilder) -> None:
     _counted(named, y.group_by(lambda k, v: first(v), name="gb"))
 
 
-@different_description("A co-grouping of streams whose keys have changed can be told to a broker.")
+@different_description("A co-grouping of streams with changed keys works with streams groups.")
 @dsl_case
 def cogroup_repartition_one(b: StreamsBuilder) -> None:
     x, y = b.stream("a"), b.stream("b")
