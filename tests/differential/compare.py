@@ -191,9 +191,12 @@ def _smaller(plan: Plan) -> Iterator[dict[str, Any]]:
             yield {**plan, "nodes": left, "stores": _stores(left), "steps": _read(left, steps)}
     for at, node in enumerate(nodes):
         for option in ("store", "by", "emit", "name"):
-            if option in node and not (
-                option == "by" and node["op"] in ("table_group", "global_lookup")
-            ):
+            is_needed = (
+                node["op"] in ("table_group", "global_lookup")
+                if option == "by"
+                else option == "store" and ("history_ms" in node or node["op"] == "global_table")
+            )
+            if option in node and not is_needed:
                 bare = {name: value for name, value in node.items() if name != option}
                 yield {**plan, "nodes": [*nodes[:at], bare, *nodes[at + 1 :]]}
     if plan["commit"] != "every-record":
