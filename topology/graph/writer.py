@@ -149,7 +149,7 @@ def _made(addition: Addition, facts: Facts, options: BuildOptions) -> _Written:
     supplied: Sequence[StoreBuilder] = ()
     if isinstance(operator, ProcessorApiOperator):
         supplied = supplied_stores(operator.supplier)
-    is_kept = isinstance(operator, TableMaker) and operator.store_name is not None
+    is_kept = not isinstance(operator, TableMaker) or operator.store_name is not None
     store = addition.store if is_kept else None
     if store is not None:
         store = options.settled(store)
