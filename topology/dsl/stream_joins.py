@@ -28,7 +28,6 @@ from thalweg.topology.graph.logical import Place, StepId
 from thalweg.topology.graph.steps import (
     Addition,
     AddProcessor,
-    AddSharedStore,
     RepartitionStep,
     Step,
     StoreDemand,
@@ -477,8 +476,7 @@ class StreamJoins(ABC, Generic[K, V]):
             buffer = grace_buffer(table, node_name, serdes, operator)
             waiting = StreamTableGraceJoin(view, joiner, with_key, left, grace_ms, buffer.name)
             adds = (
-                AddProcessor(node_name, always(waiting), stores=stores),
-                AddSharedStore(buffer, (node_name,)),
+                AddProcessor(node_name, always(waiting), stores=stores, store=buffer),
                 StoreDemand(history_demand(node_name, stores, grace_ms)),
             )
         step = Step(node_name, adds, takes_null_keys=left)

@@ -66,7 +66,7 @@ class AddProcessor:
         make: makes its operator when the topology is built.
         parents: names of its parents; None for those of the step.
         stores: stores that are added elsewhere, to connect it with.
-        store: its own store, added if the operator keeps its table there.
+        store: its own store; that of a table is added only if the table is kept.
         topic: the source topic that may be the changelog of its own store.
     """
 

@@ -149,7 +149,7 @@ def _made(addition: Addition, facts: Facts, options: BuildOptions) -> _Written:
     supplied: Sequence[StoreBuilder] = ()
     if isinstance(operator, ProcessorApiOperator):
         supplied = supplied_stores(operator.supplier)
-    is_kept = isinstance(operator, TableMaker) and operator.store_name is not None
+    is_kept = not isinstance(operator, TableMaker) or operator.store_name is not None
     store = addition.store if is_kept else None
     if store is not None:
         store = options.settled(store)
@@ -210,15 +210,15 @@ def _write_processor(
     )
     for builder in processor.supplied:
         topology.add_state_store(builder, add.name)
+    if store is not None:
+        if add.topic is not None and REUSE_SOURCE_TOPICS in options.optimizations:
+            topology.add_state_store(store.without_logging(), add.name)
+            topology.connect_source_store_and_topic(store.name, add.topic, add.name)
+        else:
+            topology.add_state_store(store, add.name)
+    # As in the JVM, after its own: a description tells stores of one hash in this order.
     if add.stores:
         topology.connect_processor_and_state_stores(add.name, *add.stores)
-    if store is None:
-        return
-    if add.topic is not None and REUSE_SOURCE_TOPICS in options.optimizations:
-        topology.add_state_store(store.without_logging(), add.name)
-        topology.connect_source_store_and_topic(store.name, add.topic, add.name)
-    else:
-        topology.add_state_store(store, add.name)
 
 
 def _refuse_generated_names(entries: Iterable[_Entry], names: Names) -> None:
