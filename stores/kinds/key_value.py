@@ -28,10 +28,10 @@ from thalweg.stores.bytes.contract import ByteStore, prefix_end
 from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.changelog import key_value_write, log_evictions
 from thalweg.stores.codec import RowCodec
-from thalweg.stores.kinds.typed import TypedStore
+from thalweg.stores.kinds.typed import TypedFace, TypedStore
 from thalweg.stores.pairs import StoredPairs
 from thalweg.stores.row_format import HeaderRows, RowFormat, format_of
-from thalweg.stores.rows.contract import Row, RowStore, closed
+from thalweg.stores.rows.contract import Row, RowStore
 from thalweg.stores.rows.lru import LruRows
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.updates import Pair
@@ -319,32 +319,14 @@ class TypedKeyValueStore(TypedStore[Any, KeySpan], KeyValueReads, KeyValueStore[
         )
 
 
-class KeyValueFace(KeyValueReads):
+class KeyValueFace(TypedFace[Any, KeySpan], KeyValueReads):
     """Reads of one task's key-value store, for any thread."""
 
-    def __init__(self, store: TypedKeyValueStore) -> None:
-        self._store = store
-        self.codec = store.codec
-
-    @property
-    def name(self) -> str:
-        """The store's name within its topology."""
-        return self._store.name
-
-    def check_key(self, key: Any) -> None:
-        """Refuses None as a key, and a closed store."""
-        self._store.check_key(key)
+    _store: TypedKeyValueStore
 
     def approximate_num_entries(self) -> int:
         """Estimates the number of rows, without what is cached."""
         return self._store.approximate_num_entries()
 
-    def _one(self, key: Any) -> Pair | None:
-        return self._store.pairs.peek(key)
-
     def _scan(self, span: KeySpan, *, reverse: bool = False) -> KeyValueIterator[Any, Any]:
-        store = self._store
-        if not store.is_open:
-            raise closed(store.name)
-        rows = store.pairs.scan(span, reverse=reverse, shared=True)
-        return StoreIterator(self._decoded(rows))
+        return StoreIterator(self._decoded(self._rows(span, reverse=reverse)))

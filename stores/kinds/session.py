@@ -35,12 +35,12 @@ from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.changelog import deletion_headers, key_first, window_write
 from thalweg.stores.codec import RowCodec
-from thalweg.stores.kinds.typed import TypedStore
+from thalweg.stores.kinds.typed import TypedFace, TypedStore
 from thalweg.stores.known import KnownKeys, KnownRows
 from thalweg.stores.pairs import StoredPairs
 from thalweg.stores.record import CurrentRecord
 from thalweg.stores.row_format import RowFormat, format_of_sessions, headers_beside, stamped
-from thalweg.stores.rows.contract import Row, closed
+from thalweg.stores.rows.contract import Row
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.rows.sessions import SessionRows
 from thalweg.stores.rows.time_first import TimeFirstSessionRows
@@ -663,30 +663,15 @@ def _timed(pair: Pair | None, session: Windowed[Any]) -> Pair | None:
     return None if pair is None else (pair[0], session.window.end_ms)
 
 
-class SessionFace(SessionReads):
+class SessionFace(TypedFace[SessionKey, SessionSpan], SessionReads):
     """Reads of one task's session store, for any thread."""
 
     def __init__(self, store: TypedSessionStore) -> None:
-        self._store = store
-        self.codec = store.codec
+        super().__init__(store)
         self.key_of = store.key_of
 
-    @property
-    def name(self) -> str:
-        """The store's name within its topology."""
-        return self._store.name
-
-    def check_key(self, key: Any) -> None:
-        """Refuses None as a key, and a closed store."""
-        self._store.check_key(key)
-
-    def _one(self, key: SessionKey) -> Pair | None:
-        return self._store.pairs.peek(key)
-
     def _scan(self, span: SessionSpan, *, reverse: bool) -> Iterator[Row]:
-        if not self._store.is_open:
-            raise closed(self._store.name)
-        return self._store.pairs.scan(span, reverse=reverse, shared=True)
+        return self._rows(span, reverse=reverse)
 
     def _shown(self, rows: Generator[Any, None, None]) -> StoreIterator[Any]:
         return StoreIterator(rows)

@@ -20,7 +20,7 @@ from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.codec import RowCodec
 from thalweg.stores.pairs import LowestPairs, Pairs, Span
 from thalweg.stores.row_format import RowFormat, without_headers
-from thalweg.stores.rows.contract import closed
+from thalweg.stores.rows.contract import Row, closed
 from thalweg.stores.updates import Forward, Key, Pair, Updates
 
 
@@ -221,3 +221,32 @@ class TypedStore(TaskStore, Generic[Key, Span]):
     def close(self) -> None:
         """Releases what the store holds. Updates not yet committed are lost."""
         self.pairs.close()
+
+
+class TypedFace(Generic[Key, Span]):
+    """The part that faces for any thread share: reads of one task's store of any kind.
+
+    Args:
+        store: the store; reads are refused once it is closed.
+    """
+
+    def __init__(self, store: TypedStore[Key, Span]) -> None:
+        self._store = store
+        self.codec = store.codec
+
+    @property
+    def name(self) -> str:
+        """The store's name within its topology."""
+        return self._store.name
+
+    def check_key(self, key: Any) -> None:
+        """Refuses None as a key, and a closed store."""
+        self._store.check_key(key)
+
+    def _one(self, key: Key) -> Pair | None:
+        return self._store.pairs.peek(key)
+
+    def _rows(self, span: Span, *, reverse: bool) -> Iterator[Row]:
+        if not self._store.is_open:
+            raise closed(self._store.name)
+        return self._store.pairs.scan(span, reverse=reverse, shared=True)

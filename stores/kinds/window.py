@@ -35,12 +35,12 @@ from thalweg.stores.bytes.contract import ByteStore
 from thalweg.stores.cache.cached_store import CachedStore
 from thalweg.stores.changelog import duplicates_write, key_first, window_write
 from thalweg.stores.codec import RowCodec
-from thalweg.stores.kinds.typed import TypedStore
+from thalweg.stores.kinds.typed import TypedFace, TypedStore
 from thalweg.stores.kinds.window_records import WindowRecords
 from thalweg.stores.known import KnownKeys
 from thalweg.stores.pairs import StoredPairs
 from thalweg.stores.row_format import HeaderRows, RowFormat, format_of, format_of_records
-from thalweg.stores.rows.contract import Row, closed
+from thalweg.stores.rows.contract import Row
 from thalweg.stores.rows.pending import PendingByteStore
 from thalweg.stores.rows.segments import SegmentedRows
 from thalweg.stores.rows.time_first import TimeFirstWindowRows
@@ -515,31 +515,16 @@ class TypedWindowStore(TypedStore[WindowKey, WindowSpan], WindowReads, WindowSto
         return self.codec.row_format.dump_name("window"), entries
 
 
-class WindowFace(WindowReads):
+class WindowFace(TypedFace[WindowKey, WindowSpan], WindowReads):
     """Reads of one task's window store, for any thread."""
 
     def __init__(self, store: TypedWindowStore) -> None:
-        self._store = store
-        self.codec = store.codec
+        super().__init__(store)
         self.window_size_ms = store.window_size_ms
         self.key_of = store.key_of
 
-    @property
-    def name(self) -> str:
-        """The store's name within its topology."""
-        return self._store.name
-
-    def check_key(self, key: Any) -> None:
-        """Refuses None as a key, and a closed store."""
-        self._store.check_key(key)
-
-    def _one(self, key: WindowKey) -> Pair | None:
-        return self._store.pairs.peek(key)
-
     def _scan(self, span: WindowSpan, *, reverse: bool) -> Iterator[Row]:
-        if not self._store.is_open:
-            raise closed(self._store.name)
-        return self._store.pairs.scan(span, reverse=reverse, shared=True)
+        return self._rows(span, reverse=reverse)
 
     def _shown(self, rows: Generator[Any, None, None]) -> StoreIterator[Any]:
         return StoreIterator(rows)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -257,8 +257,3 @@ def refusal_of(error: StreamsError) -> RefusedError:
         if isinstance(error, kind):
             return RefusedError(status, code, str(error))
     return RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, "store-failed", str(error))
-
-
-def merged_names(names: Iterable[str]) -> str:
-    """Returns names as a list for people."""
-    return ", ".join(sorted(names)) or "none"

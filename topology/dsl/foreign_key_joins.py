@@ -73,19 +73,19 @@ class _Names:
 
 def _names(place: Place, named: str | None) -> _Names:
     names, prefix = place.names, "KTABLE-FK-JOIN-"
-    topic, new = names.resource_or_new, names.name_or_new
+    new = names.name_or_new
     registration = prefix + "SUBSCRIPTION-REGISTRATION-"
     subscription, response = prefix + "SUBSCRIPTION-PROCESSOR-", prefix + "SUBSCRIPTION-RESPONSE-"
     return _Names(
-        topic(named, registration, "-subscription-registration") + "-topic",
+        new(named, registration, "-subscription-registration") + "-topic",
         new(named, registration, "-subscription-registration-processor"),
         new(named, "KTABLE-SINK-", "-subscription-registration-sink"),
         new(named, "KTABLE-SOURCE-", "-subscription-registration-source"),
-        topic(named, prefix + "SUBSCRIPTION-STATE-STORE-", "-subscription-store"),
+        new(named, prefix + "SUBSCRIPTION-STATE-STORE-", "-subscription-store"),
         new(named, subscription, "-subscription-receive"),
         new(named, subscription, "-subscription-join-foreign"),
         new(named, subscription, "-foreign-join-subscription"),
-        topic(named, response, "-subscription-response") + "-topic",
+        new(named, response, "-subscription-response") + "-topic",
         new(named, "KTABLE-SINK-", "-subscription-response-sink"),
         new(named, "KTABLE-SOURCE-", "-subscription-response-source"),
         new(named, response + "RESOLVER-PROCESSOR-", "-subscription-response-resolver"),

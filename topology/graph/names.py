@@ -65,13 +65,6 @@ class Names:
         made = self.new_name(prefix)
         return made if given is None else given + suffix
 
-    def resource_or_new(self, given: str | None, prefix: str, suffix: str) -> str:
-        """Names a store or topic as `name_or_new` does, and notes it where it is generated."""
-        name = self.name_or_new(given, prefix, suffix)
-        if given is None:
-            self._generated.add(name)
-        return name
-
     def repartition_names(self, base: str) -> RepartitionNames:
         """Names the parts of a repartition; always uses up three numbers."""
         topic = base if base.endswith("-repartition") else base + "-repartition"
